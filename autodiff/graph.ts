@@ -1,0 +1,199 @@
+import type { Attributes } from "./attributes.ts";
+import { GraphError } from "./errors.ts";
+import { INFER, type OpName } from "./infer/mod.ts";
+import { BYTES_PER_ELEMENT, type DType, type Shape, sizeOf, type Tensor } from "./tensor.ts";
+
+/** Element type and dimensions of a value. Every dimension is known when a graph is built. */
+export interface ValueType {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** Where a weight's bytes lie: row-major, little-endian, inside a file that is never converted. */
+export interface WeightLocation {
+  /** Path relative to the weights root given to the runtime; forward slashes, never leaving the root. */
+  readonly file: string;
+  /** Byte offset of the first element in the file. Need not be aligned. */
+  readonly offset: number;
+}
+
+/** Where a value comes from. */
+export type Source =
+  | { readonly kind: "input" }
+  | { readonly kind: "constant"; readonly tensor: Tensor }
+  | { readonly kind: "weight"; readonly location: WeightLocation }
+  | { readonly kind: "node"; readonly node: Node; readonly index: number };
+
+/** A tensor in a graph: something that can be an operator's input. Made by `Graph` only. */
+export interface Value extends ValueType {
+  /** Unique in its graph; the name in the serialized model. */
+  readonly name: string;
+  readonly source: Source;
+}
+
+/** One operator call. */
+export interface Node {
+  readonly op: OpName;
+  /** Scope path and operator, unique in the graph: what error messages show. */
+  readonly name: string;
+  readonly inputs: readonly (Value | undefined)[];
+  readonly outputs: readonly Value[];
+  readonly attributes: Attributes;
+  /** Position in construction order, which is a topological order. */
+  readonly index: number;
+}
+
+/**
+ * A graph under construction. Nodes are appended only, each after its inputs, so that construction order is a
+ * topological order; types are inferred and checked as nodes are made.
+ */
+export class Graph {
+  readonly #nodes: Node[] = [];
+  readonly #inputs: Value[] = [];
+  readonly #names = new Map<string, number>();
+  readonly #values = new WeakSet<Value>();
+  readonly #small = new Map<string, Value>();
+  #scope = "";
+
+  /** All nodes, inputs before users. */
+  get nodes(): readonly Node[] {
+    return this.#nodes;
+  }
+
+  /** Declared inputs in order of declaration. */
+  get inputs(): readonly Value[] {
+    return this.#inputs;
+  }
+
+  /** Runs `body` with `name` appended to the path that names nodes: "down_blocks.0/attn1/MatMul". */
+  scope<T>(name: string, body: () => T): T {
+    const outer = this.#scope;
+    this.#scope = outer === "" ? name : `${outer}/${name}`;
+    try {
+      return body();
+    } finally {
+      this.#scope = outer;
+    }
+  }
+
+  /** Declares a graph input under exactly this name. Throws where the name is taken. */
+  input(name: string, type: ValueType): Value {
+    if (this.#names.has(name)) throw new GraphError(`Input name "${name}" is already taken`);
+    this.#names.set(name, 1);
+    checkDimensions(name, type.shape);
+    const value = this.#value(name, type, { kind: "input" });
+    this.#inputs.push(value);
+    return value;
+  }
+
+  /** A tensor stored in the graph itself. Equal small constants are stored once. */
+  constant(tensor: Tensor, name = "const"): Value {
+    if (tensor.data.length !== sizeOf(tensor.shape)) {
+      throw new GraphError(
+        `Constant "${name}" has ${tensor.data.length} elements, shape [${tensor.shape}] needs ${
+          sizeOf(tensor.shape)
+        }`,
+      );
+    }
+    const key = tensor.data.length <= 16
+      ? `${tensor.dtype}[${tensor.shape}]${Array.from(tensor.data, bits).join()}`
+      : undefined;
+    const known = key === undefined ? undefined : this.#small.get(key);
+    if (known !== undefined) return known;
+    const value = this.#value(this.#unique(name, false), tensor, { kind: "constant", tensor });
+    if (key !== undefined) this.#small.set(key, value);
+    return value;
+  }
+
+  /** A frozen weight that stays in its file, loaded by the runtime as external data. */
+  weight(name: string, type: ValueType, location: WeightLocation): Value {
+    checkDimensions(name, type.shape);
+    if (!Number.isSafeInteger(location.offset) || location.offset < 0) {
+      throw new GraphError(`Weight "${name}" has offset ${location.offset}, expected 0 or more`);
+    }
+    return this.#value(this.#unique(name, false), type, { kind: "weight", location });
+  }
+
+  /**
+   * Appends an operator and returns its outputs. `outputs` is how many of the operator's outputs are wanted
+   * (optional trailing ones are made only when asked for). Throws `GraphError` naming the node when types do not fit.
+   */
+  op(
+    op: OpName,
+    inputs: readonly (Value | undefined)[],
+    attributes: Attributes = {},
+    outputs = 1,
+  ): readonly Value[] {
+    const name = this.#unique(op, true);
+    for (const [i, v] of inputs.entries()) {
+      if (v !== undefined && !this.#values.has(v)) {
+        throw new GraphError(`Input ${i} of ${name} ("${v.name}") belongs to another graph`);
+      }
+    }
+    let types: readonly ValueType[];
+    try {
+      types = INFER[op]({ inputs, attributes, outputs });
+    } catch (cause) {
+      const found = inputs.map((v) => v === undefined ? "-" : `${v.dtype}[${v.shape}]`).join(", ");
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new GraphError(`${name}(${found}): ${reason}`, { cause });
+    }
+    if (types.length < outputs) {
+      throw new GraphError(`${name} has ${types.length} outputs, ${outputs} were asked for`);
+    }
+    const made: Value[] = [];
+    const node: Node = {
+      op,
+      name,
+      inputs,
+      outputs: made,
+      attributes,
+      index: this.#nodes.length,
+    };
+    for (const [index, type] of types.slice(0, outputs).entries()) {
+      const label = index === 0 ? name : `${name}:${index}`;
+      made.push(this.#value(label, type, { kind: "node", node, index }));
+    }
+    this.#nodes.push(node);
+    return made;
+  }
+
+  #value(name: string, type: ValueType, source: Source): Value {
+    const value: Value = { name, dtype: type.dtype, shape: [...type.shape], source };
+    this.#values.add(value);
+    return value;
+  }
+
+  #unique(base: string, scoped: boolean): string {
+    const path = scoped && this.#scope !== "" ? `${this.#scope}/${base}` : base;
+    const count = this.#names.get(path) ?? 0;
+    this.#names.set(path, count + 1);
+    if (count === 0) return path;
+    // "x_1" may itself have been used as a name: go on until one is free.
+    const next = `${path}_${count}`;
+    return this.#names.has(next) ? this.#unique(base, scoped) : (this.#names.set(next, 1), next);
+  }
+}
+
+/** The tensor of a constant, or `undefined` for every other value. */
+export function constantOf(value: Value | undefined): Tensor | undefined {
+  return value?.source.kind === "constant" ? value.source.tensor : undefined;
+}
+
+/** Bytes a value of this type occupies. */
+export function byteLengthOf(type: ValueType): number {
+  return sizeOf(type.shape) * BYTES_PER_ELEMENT[type.dtype];
+}
+
+function checkDimensions(name: string, shape: Shape): void {
+  for (const d of shape) {
+    if (!Number.isSafeInteger(d) || d < 0) {
+      throw new GraphError(`"${name}" has shape [${shape}]; dimensions must be whole and known`);
+    }
+  }
+}
+
+// -0 and 0 are different constants; String(-0) is "0".
+function bits(v: number | bigint): string {
+  return Object.is(v, -0) ? "-0" : String(v);
+}

@@ -1,0 +1,91 @@
+import type { Attributes } from "../attributes.ts";
+import { intsOf } from "../attributes.ts";
+import type { Value, ValueType } from "../graph.ts";
+import type { DType, Shape } from "../tensor.ts";
+import { isFloat } from "../tensor.ts";
+
+/** What a shape-inference function sees. */
+export interface InferContext {
+  readonly inputs: readonly (Value | undefined)[];
+  readonly attributes: Attributes;
+  /** How many outputs the caller wants. */
+  readonly outputs: number;
+}
+
+/** Types of an operator's outputs from its inputs; throws an Error with the reason where they do not fit. */
+export type Infer = (context: InferContext) => readonly ValueType[];
+
+/** Input `i`, which the operator requires. */
+export function required(c: InferContext, i: number): Value {
+  const v = c.inputs[i];
+  if (v === undefined) throw new Error(`Input ${i} is missing`);
+  return v;
+}
+
+/** Input `i`, required to be a floating tensor. */
+export function requiredFloat(c: InferContext, i: number): Value {
+  const v = required(c, i);
+  if (!isFloat(v.dtype)) throw new Error(`Input ${i} is ${v.dtype}, expected a floating dtype`);
+  return v;
+}
+
+/** Throws unless both dtypes are equal. */
+export function sameDType(a: ValueType, b: ValueType): void {
+  if (a.dtype !== b.dtype) throw new Error(`Dtypes differ: ${a.dtype} and ${b.dtype}`);
+}
+
+/** An axis in 0..rank-1 from one that may count from the end. */
+export function normalizeAxis(axis: number, rank: number): number {
+  const a = axis < 0 ? axis + rank : axis;
+  if (!Number.isInteger(a) || a < 0 || a >= rank) {
+    throw new Error(`Axis ${axis} is outside -${rank}..${rank - 1}`);
+  }
+  return a;
+}
+
+/** NumPy broadcasting of two shapes. */
+export function broadcast(a: Shape, b: Shape): Shape {
+  const rank = Math.max(a.length, b.length);
+  const out: number[] = [];
+  for (let i = 0; i < rank; i++) {
+    const x = a[a.length - rank + i] ?? 1;
+    const y = b[b.length - rank + i] ?? 1;
+    if (x !== y && x !== 1 && y !== 1) {
+      throw new Error(`Shapes [${a}] and [${b}] do not broadcast`);
+    }
+    out.push(x === 1 ? y : x);
+  }
+  return out;
+}
+
+/** Dimension `i` of a shape whose rank was checked. */
+export function dim(shape: Shape, i: number): number {
+  const d = shape[i < 0 ? shape.length + i : i];
+  if (d === undefined) throw new Error(`Shape [${shape}] has no dimension ${i}`);
+  return d;
+}
+
+/** Whole numbers of a constant int input, or `undefined` where the input is absent. Throws where it is not constant. */
+export function constantInts(v: Value | undefined, what: string): readonly number[] | undefined {
+  if (v === undefined) return undefined;
+  if (v.source.kind !== "constant") {
+    throw new Error(`${what} must be a constant, "${v.name}" is computed`);
+  }
+  return Array.from(v.source.tensor.data, Number);
+}
+
+/** Axes from an attribute or a constant input (ONNX moved them between opsets), normalized and sorted. */
+export function axesOf(
+  c: InferContext,
+  input: number,
+  rank: number,
+): readonly number[] | undefined {
+  const axes = constantInts(c.inputs[input], "Axes") ?? intsOf(c.attributes, "axes");
+  if (axes === undefined) return undefined;
+  const normal = axes.map((a) => normalizeAxis(a, rank)).sort((a, b) => a - b);
+  if (new Set(normal).size !== normal.length) throw new Error(`Axes [${axes}] repeat`);
+  return normal;
+}
+
+/** A value type. */
+export const type = (dtype: DType, shape: Shape): ValueType => ({ dtype, shape });

@@ -1,0 +1,19 @@
+import type { Infer } from "./_types.ts";
+import { ELEMENTWISE } from "./elementwise.ts";
+import { LINEAR } from "./linear.ts";
+import { NORM } from "./norm.ts";
+import { REDUCE } from "./reduce.ts";
+import { SHAPE } from "./shape.ts";
+
+const TABLE = { ...ELEMENTWISE, ...LINEAR, ...REDUCE, ...NORM, ...SHAPE };
+
+/** Every operator a graph may hold, by its ONNX name (the few of our own and of com.microsoft's included). */
+export type OpName = keyof typeof TABLE;
+
+/** Shape and dtype inference of every operator. */
+export const INFER: Readonly<Record<OpName, Infer>> = TABLE;
+
+/** True where `name` is an operator a graph may hold. */
+export function isOpName(name: string): name is OpName {
+  return Object.hasOwn(TABLE, name);
+}

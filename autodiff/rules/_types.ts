@@ -1,0 +1,63 @@
+import type { Attributes } from "../attributes.ts";
+import type { Builder } from "../builder.ts";
+import type { Value } from "../graph.ts";
+
+/** What a gradient rule sees. */
+export interface RuleContext {
+  readonly b: Builder;
+  readonly inputs: readonly (Value | undefined)[];
+  readonly outputs: readonly Value[];
+  readonly attributes: Attributes;
+  /** d result / d output, `undefined` where no gradient arrives. At least one is defined. */
+  readonly cotangents: readonly (Value | undefined)[];
+  /** Which inputs need a gradient: a rule may leave the others out. */
+  readonly wants: readonly boolean[];
+}
+
+/**
+ * Returns d result / d input for each input, `undefined` for those that `wants` leaves out. A gradient may have the
+ * broadcast shape of the output: the engine sums it down to the input's.
+ */
+export type Rule = (c: RuleContext) => readonly (Value | undefined)[];
+
+/** Input `i`, which the operator requires. */
+export function input(c: RuleContext, i: number): Value {
+  const v = c.inputs[i];
+  if (v === undefined) throw new RangeError(`Input ${i} is missing`);
+  return v;
+}
+
+/** Output `i`. */
+export function output(c: RuleContext, i = 0): Value {
+  const v = c.outputs[i];
+  if (v === undefined) throw new RangeError(`Output ${i} is missing`);
+  return v;
+}
+
+/** The gradient that arrives at output `i`; throws where none does (single-output operators always have one). */
+export function cotangent(c: RuleContext, i = 0): Value {
+  const v = c.cotangents[i];
+  if (v === undefined) throw new RangeError(`No gradient arrives at output ${i}`);
+  return v;
+}
+
+/** A rule for one input and one output: dx from dy, x, y. */
+export function unary(
+  rule: (b: Builder, dy: Value, x: Value, y: Value, c: RuleContext) => Value,
+): Rule {
+  return (c) => [rule(c.b, cotangent(c), input(c, 0), output(c), c)];
+}
+
+/** A rule for two inputs and one output; each side is computed only where it is wanted. */
+export function binary(
+  left: (b: Builder, dy: Value, x: Value, y: Value, out: Value) => Value,
+  right: (b: Builder, dy: Value, x: Value, y: Value, out: Value) => Value,
+): Rule {
+  return (c) => {
+    const [x, y, dy, out] = [input(c, 0), input(c, 1), cotangent(c), output(c)];
+    return [
+      c.wants[0] ? left(c.b, dy, x, y, out) : undefined,
+      c.wants[1] ? right(c.b, dy, x, y, out) : undefined,
+    ];
+  };
+}

@@ -1,0 +1,182 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import {
+  type AttributeProto,
+  AttributeProto_AttributeType as AttributeType,
+  AttributeProtoSchema,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+  type TensorProto,
+  TensorProto_DataLocation,
+  TensorProtoSchema,
+  TensorShapeProto_DimensionSchema,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from "onnx-buf";
+import type { Attribute } from "./attributes.ts";
+import { GraphError } from "./errors.ts";
+import { byteLengthOf, type Graph, type Node, type Value, type ValueType } from "./graph.ts";
+import { lower, nodesNeeded } from "./lower.ts";
+import { onnxOfDType } from "./onnx_dtype.ts";
+import type { Tensor } from "./tensor.ts";
+
+const MICROSOFT = "com.microsoft";
+
+/** Operators of ONNX Runtime's own domain, and their names there. */
+const CONTRIB: Readonly<Record<string, string>> = {
+  QuickGelu: "QuickGelu",
+  FusedMatMul: "FusedMatMul",
+  Attention: "MultiHeadAttention",
+};
+
+/**
+ * Serializes the part of a graph that `outputs` need as an ONNX model (opset 20, IR 9), with `outputs` named by
+ * their keys. All declared inputs stay inputs. Weights become external data that points into their files.
+ */
+export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>): Uint8Array {
+  const names = Object.keys(outputs);
+  if (names.length === 0) throw new GraphError("A model needs at least one output");
+  const low = lower(graph, Object.values(outputs));
+  const target = low.graph;
+  const rename = new Map<Value, string>();
+  const taken = new Set(target.inputs.map((v) => v.name));
+  const results: ValueInfoProto[] = [];
+  for (const [i, name] of names.entries()) {
+    let value = low.outputs[i];
+    if (value === undefined) throw new GraphError(`Output "${name}" is missing`);
+    if (taken.has(name)) throw new GraphError(`Output name "${name}" is taken by an input`);
+    taken.add(name);
+    // A model's output is the result of a node of its own: an input, a weight or a twice-named value needs a copy.
+    if (value.source.kind !== "node" || rename.has(value)) value = target.identity(value);
+    rename.set(value, name);
+    results.push(valueInfo(name, value));
+  }
+  const needed = nodesNeeded(target, [...rename.keys()]);
+  const nameOf = (v: Value) =>
+    rename.get(v) ?? (taken.has(v.name) && v.source.kind !== "input" ? `${v.name}~` : v.name);
+  const nodes: NodeProto[] = [];
+  const leaves = new Set<Value>();
+  for (const node of target.nodes) {
+    if (!needed.has(node)) continue;
+    for (const v of node.inputs) {
+      if (v !== undefined && (v.source.kind === "constant" || v.source.kind === "weight")) {
+        leaves.add(v);
+      }
+    }
+    nodes.push(nodeProto(node, nameOf));
+  }
+  const model = create(ModelProtoSchema, {
+    irVersion: 9n,
+    producerName: "drtune",
+    opsetImport: [{ domain: "", version: 20n }, { domain: MICROSOFT, version: 1n }],
+    graph: create(GraphProtoSchema, {
+      name: "drtune",
+      node: nodes,
+      initializer: [...leaves].map((v) => initializer(v, nameOf(v))),
+      input: target.inputs.map((v) => valueInfo(v.name, v)),
+      output: results,
+    }),
+  });
+  return toBinary(ModelProtoSchema, model);
+}
+
+function nodeProto(node: Node, nameOf: (v: Value) => string): NodeProto {
+  const contrib = CONTRIB[node.op];
+  let inputs = node.inputs;
+  if (node.op === "Attention" && inputs.length > 3) {
+    // MultiHeadAttention's inputs: query, key, value, bias, key padding mask, additive mask.
+    inputs = [inputs[0], inputs[1], inputs[2], undefined, undefined, inputs[3]];
+  }
+  return create(NodeProtoSchema, {
+    opType: contrib ?? node.op,
+    domain: contrib === undefined ? "" : MICROSOFT,
+    name: node.name,
+    input: inputs.map((v) => v === undefined ? "" : nameOf(v)),
+    output: node.outputs.map(nameOf),
+    attribute: Object.entries(node.attributes).map(([name, a]) => attributeProto(name, a)),
+  });
+}
+
+function attributeProto(name: string, a: Attribute): AttributeProto {
+  switch (a.type) {
+    case "int":
+      return create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(a.value) });
+    case "float":
+      return create(AttributeProtoSchema, { name, type: AttributeType.FLOAT, f: a.value });
+    case "string":
+      return create(AttributeProtoSchema, {
+        name,
+        type: AttributeType.STRING,
+        s: new TextEncoder().encode(a.value),
+      });
+    case "ints":
+      return create(AttributeProtoSchema, {
+        name,
+        type: AttributeType.INTS,
+        ints: a.value.map(BigInt),
+      });
+    case "floats":
+      return create(AttributeProtoSchema, {
+        name,
+        type: AttributeType.FLOATS,
+        floats: [...a.value],
+      });
+    case "tensor":
+      return create(AttributeProtoSchema, {
+        name,
+        type: AttributeType.TENSOR,
+        t: tensorProto("", a.value),
+      });
+  }
+}
+
+function tensorProto(name: string, t: Tensor): TensorProto {
+  const { buffer, byteOffset, byteLength } = t.data;
+  const bytes = new Uint8Array(byteLength);
+  bytes.set(new Uint8Array(buffer, byteOffset, byteLength));
+  return create(TensorProtoSchema, {
+    name,
+    dataType: onnxOfDType(t.dtype),
+    dims: t.shape.map(BigInt),
+    rawData: bytes,
+  });
+}
+
+function initializer(v: Value, name: string): TensorProto {
+  const s = v.source;
+  if (s.kind === "constant") return tensorProto(name, s.tensor);
+  if (s.kind !== "weight") throw new GraphError(`"${v.name}" is no initializer`);
+  return create(TensorProtoSchema, {
+    name,
+    dataType: onnxOfDType(v.dtype),
+    dims: v.shape.map(BigInt),
+    dataLocation: TensorProto_DataLocation.EXTERNAL,
+    externalData: [
+      { key: "location", value: s.location.file },
+      { key: "offset", value: String(s.location.offset) },
+      { key: "length", value: String(byteLengthOf(v)) },
+    ],
+  });
+}
+
+function valueInfo(name: string, type: ValueType): ValueInfoProto {
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: {
+      value: {
+        case: "tensorType",
+        value: {
+          elemType: onnxOfDType(type.dtype),
+          shape: {
+            dim: type.shape.map((d) =>
+              create(TensorShapeProto_DimensionSchema, {
+                value: { case: "dimValue", value: BigInt(d) },
+              })
+            ),
+          },
+        },
+      },
+    },
+  });
+}

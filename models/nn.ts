@@ -1,0 +1,41 @@
+import type { Value } from "../autodiff/mod.ts";
+import type { WeightScope } from "./weight_scope.ts";
+
+/** x Wᵀ + b over the last axis: `weight` [out, in] and, where the state dict has one, `bias` [out]. */
+export function linear(s: WeightScope, x: Value, out: number): Value {
+  const weight = s.get("weight", [out, x.shape.at(-1) ?? 1]);
+  return s.b.linear(x, weight, s.has("bias") ? s.get("bias", [out]) : undefined);
+}
+
+/** Layer normalization over the last axis. */
+export function layerNorm(s: WeightScope, x: Value, epsilon = 1e-5): Value {
+  const shape = [x.shape.at(-1) ?? 1];
+  return s.b.layerNorm(x, { scale: s.get("weight", shape), bias: s.get("bias", shape), epsilon });
+}
+
+/** Group normalization of x [B, C, H, W]. */
+export function groupNorm(
+  s: WeightScope,
+  x: Value,
+  { groups, epsilon }: { readonly groups: number; readonly epsilon: number },
+): Value {
+  const shape = [x.shape[1] ?? 1];
+  const [scale, bias] = [s.get("weight", shape), s.get("bias", shape)];
+  return s.b.groupNorm(x, { groups, scale, bias, epsilon });
+}
+
+/** Two-dimensional convolution of x [B, C, H, W] with `weight` [out, C, kernel, kernel] and its `bias`, if any. */
+export function conv2d(
+  s: WeightScope,
+  x: Value,
+  { out, kernel, stride = 1, padding = (kernel - 1) / 2 }: {
+    readonly out: number;
+    readonly kernel: number;
+    readonly stride?: number;
+    readonly padding?: number | readonly [number, number, number, number];
+  },
+): Value {
+  const weight = s.get("weight", [out, x.shape[1] ?? 1, kernel, kernel]);
+  const bias = s.has("bias") ? { bias: s.get("bias", [out]) } : {};
+  return s.b.conv2d(x, weight, { stride, padding, ...bias });
+}

@@ -1,0 +1,1 @@
+export { philox, Random, type Words } from "./random.ts";

@@ -1,0 +1,72 @@
+import type { Builder, DType, Shape, Value } from "../autodiff/mod.ts";
+import { type WeightLocation, WeightsError } from "./weights/mod.ts";
+
+/** Where a weight lies. `shape` is what it is read as. */
+export interface StoredWeight extends Pick<WeightLocation, "file" | "dtype" | "shape" | "offset"> {
+  /** The file holds the transpose of this matrix. */
+  readonly transposed?: boolean;
+}
+
+/** A state dict by its names: a `WeightSource`, or a view of one under other names. */
+export interface WeightTable {
+  has(name: string): boolean;
+  /** Throws `WeightsError` when there is no such weight. */
+  get(name: string): StoredWeight;
+}
+
+/**
+ * Weights below one prefix of a state dict, as values of a graph under construction. Values stay in their files;
+ * those stored in another dtype are cast to `dtype`, which the runtime folds once at load.
+ */
+export class WeightScope {
+  readonly b: Builder;
+  readonly dtype: DType;
+  readonly #source: WeightTable;
+  readonly #prefix: string;
+
+  constructor(
+    b: Builder,
+    source: WeightTable,
+    options: { readonly prefix?: string; readonly dtype?: DType } = {},
+  ) {
+    this.b = b;
+    this.#source = source;
+    this.#prefix = options.prefix ?? "";
+    this.dtype = options.dtype ?? "float32";
+  }
+
+  /** The scope one step down: `at("encoder").at("layers.0")` reads "encoder.layers.0.*". */
+  at(name: string): WeightScope {
+    return new WeightScope(this.b, this.#source, { prefix: this.path(name), dtype: this.dtype });
+  }
+
+  /** Full state-dict name of `name` in this scope, or of the scope itself. */
+  path(name = ""): string {
+    return [this.#prefix, name].filter((part) => part !== "").join(".");
+  }
+
+  /** True where the state dict has this name. */
+  has(name: string): boolean {
+    return this.#source.has(this.path(name));
+  }
+
+  /**
+   * A weight that must have exactly `shape` in the file, read as `as`, a shape of equal size: a 1x1 convolution's
+   * [O, C, 1, 1] as the matrix [O, C]. Throws `WeightsError` naming file, weight, found and expected.
+   */
+  get(name: string, shape: Shape, as: Shape = shape): Value {
+    const path = this.path(name);
+    const entry = this.#source.get(path);
+    if (entry.shape.join() !== shape.join()) {
+      throw new WeightsError(
+        entry.file,
+        `weight "${path}" has shape [${entry.shape}], the configuration needs [${shape}]`,
+      );
+    }
+    const { file, offset, dtype, transposed = false } = entry;
+    const stored = transposed ? shape.toReversed() : as;
+    const weight = this.b.weight(path, { dtype, shape: stored }, { file, offset });
+    const value = transposed ? this.b.reshape(this.b.transpose(weight, [1, 0]), as) : weight;
+    return this.b.cast(value, this.dtype);
+  }
+}

@@ -1,0 +1,70 @@
+import type { DType, Shape } from "../../autodiff/mod.ts";
+
+/** Element types found in PyTorch files: those of tensors here, and int16, which is widened to int32 when read. */
+export type StoredDType = DType | "int16";
+
+/** A block of elements that tensors are views of; the bytes stay in the file. */
+export class StorageRef {
+  constructor(
+    readonly key: string,
+    /** Undefined for an untyped storage, whose `length` counts bytes. */
+    readonly dtype: StoredDType | undefined,
+    /** Elements. */
+    readonly length: number,
+  ) {}
+}
+
+/** A strided view of a storage. `offset` and `strides` count elements of `dtype`. */
+export class TensorRef {
+  constructor(
+    readonly storage: StorageRef,
+    readonly dtype: StoredDType,
+    readonly offset: number,
+    readonly shape: Shape,
+    readonly strides: readonly number[],
+  ) {}
+}
+
+/** A class or function named by a pickle. It is never looked up, only compared with the few names that are known. */
+export class PickleGlobal {
+  constructor(
+    /** Module and name joined by a dot. */
+    readonly name: string,
+  ) {}
+}
+
+/** A Python list; tuples are arrays. */
+export class PickleList {
+  readonly items: PickleValue[] = [];
+}
+
+export type PickleTuple = readonly PickleValue[];
+
+/** A Python dict or OrderedDict. */
+export type PickleDict = Map<string | number | bigint, PickleValue>;
+
+/** What a pickle may hold. */
+export type PickleValue =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | PickleTuple
+  | PickleList
+  | PickleDict
+  | PickleGlobal
+  | StorageRef
+  | TensorRef;
+
+/** The value's kind, for errors. */
+export function kindOf(value: PickleValue | undefined): string {
+  if (value === undefined) return "nothing";
+  if (value === null) return "None";
+  if (value instanceof Map) return "dict";
+  if (value instanceof PickleList) return "list";
+  if (value instanceof TensorRef) return "tensor";
+  if (value instanceof StorageRef) return "storage";
+  if (value instanceof PickleGlobal) return value.name;
+  return typeof value === "object" ? "tuple" : typeof value;
+}

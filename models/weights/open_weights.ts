@@ -1,0 +1,162 @@
+import { readdirSync, realpathSync, statSync } from "node:fs";
+import { dirname, extname, join, resolve } from "node:path";
+import { cachedAsSafetensors } from "./cached_as_safetensors.ts";
+import { openSafetensors, type SafetensorsFile } from "./safetensors_file.ts";
+import { WeightFile } from "./_weight_file.ts";
+import { WeightSource } from "./weight_source.ts";
+import { WeightsError } from "./weights_error.ts";
+
+/** Options of `openWeights`. */
+export interface OpenWeightsOptions {
+  /**
+   * Which variant of a folder's files to take, as "fp16" in `model.fp16.safetensors`. Without it the plain file is
+   * taken, or else the only variant there is.
+   */
+  readonly variant?: string;
+  /** Folder in which PyTorch files are kept converted; without it they are refused. */
+  readonly cacheDir?: string;
+  /** For PyTorch files: the key under which the weights lie, e.g. "state_dict". */
+  readonly key?: string;
+}
+
+const TORCH_EXTENSIONS = [".pt", ".pth", ".bin", ".ckpt"];
+const STEMS = ["model", "diffusion_pytorch_model", "open_clip_model"];
+const MAX_INDEX_BYTES = 64 << 20;
+
+/**
+ * Opens the weights at a path: a `.safetensors` file, a `.safetensors.index.json` of shards, a PyTorch file (see
+ * `cachedAsSafetensors`), or a folder holding one of these under the names that transformers, diffusers and open_clip
+ * give them. Of safetensors only headers are read.
+ *
+ * Throws `WeightsError` when nothing or more than one candidate is found, a shard is missing or lies elsewhere, or a
+ * header is wrong.
+ */
+export async function openWeights(
+  path: string,
+  options: OpenWeightsOptions = {},
+): Promise<WeightSource> {
+  const file = isFolder(path) ? choose(path, options) : path;
+  if (file.endsWith(".json")) return openShards(file);
+  if (!TORCH_EXTENSIONS.includes(extname(file))) return single(file);
+  const { cacheDir, key } = options;
+  if (cacheDir === undefined) {
+    throw new WeightsError(
+      file,
+      "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
+    );
+  }
+  return single(await cachedAsSafetensors(file, cacheDir, key === undefined ? {} : { key }));
+}
+
+function single(path: string): WeightSource {
+  const file = open(path);
+  return new WeightSource([file], new Map([...file.tensors.keys()].map((name) => [name, file])));
+}
+
+function openShards(indexPath: string): WeightSource {
+  const fail = (detail: string, options?: ErrorOptions): never => {
+    throw new WeightsError(indexPath, detail, options);
+  };
+  const assigned = readIndex(indexPath, fail);
+  const root = dirname(resolve(indexPath));
+  const shards = new Map<string, SafetensorsFile>();
+  for (const name of [...new Set(assigned.values())].sort()) {
+    // The index comes with the download: it may name files beside it, and no other.
+    if (!/^[^/\\:]+\.safetensors$/.test(name)) {
+      fail(`names shard ${JSON.stringify(name)}, expected the plain name of a .safetensors file`);
+    }
+    shards.set(name, open(join(root, name)));
+  }
+  const holders = new Map<string, SafetensorsFile>();
+  for (const [weight, shardName] of assigned) {
+    const shard = shards.get(shardName);
+    if (!shard?.tensors.has(weight)) {
+      return fail(`places weight "${weight}" in ${shardName}, which has no tensor of that name`);
+    }
+    holders.set(weight, shard);
+  }
+  const [first, ...rest] = shards.values();
+  return first ? new WeightSource([first, ...rest], holders) : fail("names no weight");
+}
+
+function readIndex(
+  path: string,
+  fail: (detail: string, options?: ErrorOptions) => never,
+): Map<string, string> {
+  const file = new WeightFile(path);
+  if (file.size > MAX_INDEX_BYTES) {
+    fail(`has ${file.size} bytes, expected at most ${MAX_INDEX_BYTES} for a shard index`);
+  }
+  const [bytes] = file.readSmall([{ position: 0, length: file.size }]);
+  let index: unknown;
+  try {
+    index = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    fail("is not valid JSON", { cause });
+  }
+  const map = typeof index === "object" && index !== null && "weight_map" in index
+    ? index.weight_map
+    : undefined;
+  if (typeof map !== "object" || map === null) return fail("has no object weight_map");
+  return new Map(
+    Object.entries(map).map(([weight, shard]) =>
+      typeof shard === "string"
+        ? [weight, shard]
+        : fail(`weight_map "${weight}" is ${JSON.stringify(shard)}, expected a file name`)
+    ),
+  );
+}
+
+/** Links are resolved first: hubs keep files as links to blobs, and ONNX Runtime refuses to follow them. */
+function open(path: string): SafetensorsFile {
+  let real: string;
+  try {
+    real = realpathSync(path);
+  } catch {
+    real = path;
+  }
+  return openSafetensors(real);
+}
+
+interface Candidate {
+  readonly name: string;
+  readonly stem: string;
+  readonly variant: string | undefined;
+}
+
+function choose(folder: string, { variant }: OpenWeightsOptions): string {
+  const names = readdirSync(folder).sort();
+  const all = names.map(parseName).filter((c) => c !== undefined);
+  const plain = all.filter((c) => c.variant === undefined);
+  const wanted = variant !== undefined
+    ? all.filter((c) => c.variant === variant)
+    : plain.length > 0
+    ? plain
+    : all;
+  const known = STEMS.map((stem) => wanted.filter((c) => c.stem === stem));
+  let candidates = (known.find((group) => group.length > 0) ?? wanted).map((c) => c.name);
+  if (all.length === 0) candidates = names.filter((n) => TORCH_EXTENSIONS.includes(extname(n)));
+  const whole = candidates.filter((name) => !name.endsWith(".json"));
+  const [chosen, ...others] = whole.length > 0 ? whole : candidates;
+  if (chosen === undefined) {
+    const what = variant === undefined ? "weight file" : `weight file of variant "${variant}"`;
+    throw new WeightsError(folder, `holds no ${what}; it holds ${names.join(", ") || "nothing"}`);
+  }
+  if (others.length > 0) {
+    const found = [chosen, ...others].join(", ");
+    throw new WeightsError(folder, `holds ${found}; expected one, or the path or variant to take`);
+  }
+  return join(folder, chosen);
+}
+
+/** Takes a file name apart; undefined for shards and for everything that is not weights or their index. */
+function parseName(name: string): Candidate | undefined {
+  if (/-\d{5}-of-\d{5}\.safetensors$/.test(name)) return undefined;
+  const match = /^([^.]+)(?:\.([^.]+))?\.safetensors$/.exec(name) ??
+    /^([^.]+)\.safetensors\.index(?:\.([^.]+))?\.json$/.exec(name);
+  return match?.[1] === undefined ? undefined : { name, stem: match[1], variant: match[2] };
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}

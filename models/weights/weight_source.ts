@@ -1,0 +1,88 @@
+import { createHash } from "node:crypto";
+import { basename, dirname } from "node:path";
+import type { Tensor } from "../../autodiff/mod.ts";
+import type { TensorLayout } from "./_safetensors_header.ts";
+import type { SafetensorsFile } from "./safetensors_file.ts";
+import { WeightsError } from "./weights_error.ts";
+
+/** Where one weight lies, in the terms of ONNX external data. */
+export interface WeightLocation extends TensorLayout {
+  /** Name of the safetensors file inside `WeightSource.root`. */
+  readonly file: string;
+  /** First byte, from the start of the file. */
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+/** The weights of one model, in one safetensors file or several shards, left where they are. */
+export class WeightSource {
+  /** Absolute folder of all the files: what `ModelSource.weightsRoot` takes. */
+  readonly root: string;
+  readonly #files: readonly SafetensorsFile[];
+  readonly #holders: ReadonlyMap<string, SafetensorsFile>;
+  #digest: Promise<string> | undefined;
+
+  /** `holders` says which of `files` holds each weight. All files must lie in one folder. */
+  constructor(
+    files: readonly [SafetensorsFile, ...SafetensorsFile[]],
+    holders: ReadonlyMap<string, SafetensorsFile>,
+  ) {
+    this.root = dirname(files[0].path);
+    for (const { path } of files) {
+      if (dirname(path) !== this.root) {
+        throw new WeightsError(path, `lies outside ${this.root}, where the first shard lies`);
+      }
+    }
+    this.#files = files;
+    this.#holders = holders;
+  }
+
+  /** Every weight's name. */
+  names(): string[] {
+    return [...this.#holders.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.#holders.has(name);
+  }
+
+  /** Throws `WeightsError` when there is no such weight. */
+  get(name: string): WeightLocation {
+    const holder = this.#holder(name);
+    const { dtype, shape, fileOffset, byteLength } = holder.entry(name);
+    return { file: basename(holder.path), dtype, shape, offset: fileOffset, byteLength };
+  }
+
+  /** Reads one weight as stored: float16 and bfloat16 as bits. Throws `WeightsError` when there is no such weight. */
+  async read(name: string): Promise<Tensor> {
+    return await this.#holder(name).read(name);
+  }
+
+  /**
+   * sha256 in lower-case hex: of the file, or for several shards of their digests, one a line, in the order of the
+   * shards' names. Streamed on the first call, remembered after.
+   */
+  digest(): Promise<string> {
+    return this.#digest ??= this.#computeDigest();
+  }
+
+  async #computeDigest(): Promise<string> {
+    const digests: string[] = [];
+    for (const file of this.#files) digests.push(await file.sha256());
+    const [only] = digests;
+    if (only !== undefined && digests.length === 1) return only;
+    return createHash("sha256").update(digests.map((d) => `${d}\n`).join("")).digest("hex");
+  }
+
+  #holder(name: string): SafetensorsFile {
+    const holder = this.#holders.get(name);
+    if (holder === undefined) {
+      const where = this.#files.length === 1 ? this.#files[0]?.path : undefined;
+      throw new WeightsError(
+        where ?? this.root,
+        `has no weight "${name}" among its ${this.#holders.size} weights`,
+      );
+    }
+    return holder;
+  }
+}

@@ -1,0 +1,18 @@
+const MAX_DETAIL = 1000;
+
+/** A weight file that is missing, damaged, hostile, or not of a kind that is read. The message names the file. */
+export class WeightsError extends Error {
+  override readonly name = "WeightsError";
+
+  /** `detail` says what was found and what was expected, in lower case, without a full stop. */
+  constructor(
+    /** The file or folder at fault. */
+    readonly path: string,
+    detail: string,
+    options?: ErrorOptions,
+  ) {
+    // Names come from the file and may be as long as it.
+    const shown = detail.length > MAX_DETAIL ? `${detail.slice(0, MAX_DETAIL)}...` : detail;
+    super(`Weight file ${path}: ${shown}`, options);
+  }
+}

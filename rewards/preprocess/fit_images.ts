@@ -1,0 +1,43 @@
+import type { Builder, Value } from "../../autodiff/mod.ts";
+import { bicubicTaps } from "./bicubic.ts";
+import type { AxisFit, PlaneFit } from "./fit.ts";
+
+/**
+ * Appends the linear map of a fit: x [B, 3, H, W] becomes [B, 3, size, size]. Resizing is separable, so it is one
+ * matrix per axis, of which only the rows that survive the crop are made and the padded ones are zero. Nothing is
+ * clamped or rounded: the gradient is exact.
+ */
+export function fitImages(b: Builder, x: Value, { size, rows, columns }: PlaneFit): Value {
+  const vertical = (v: Value) =>
+    isIdentity(rows, size)
+      ? v
+      : b.matMul(b.table(matrix(rows, size), { dtype: x.dtype, shape: [size, rows.from] }), v);
+  const horizontal = (v: Value) =>
+    isIdentity(columns, size) ? v : b.fusedMatMul(
+      v,
+      b.table(matrix(columns, size), { dtype: x.dtype, shape: [size, columns.from] }),
+      { transB: true },
+    );
+  // The axis that shrinks most goes first: the second product is then over the smaller image.
+  return rows.from > columns.from ? horizontal(vertical(x)) : vertical(horizontal(x));
+}
+
+/** True where a fit changes nothing. */
+export function isIdentityFit({ size, rows, columns }: PlaneFit): boolean {
+  return isIdentity(rows, size) && isIdentity(columns, size);
+}
+
+function isIdentity({ from, to, offset }: AxisFit, size: number): boolean {
+  return from === size && to === size && offset === 0;
+}
+
+function matrix({ from, to, offset }: AxisFit, size: number): Float64Array {
+  const m = new Float64Array(size * from);
+  for (let i = 0; i < size; i++) {
+    const index = offset + i;
+    if (index < 0 || index >= to) continue;
+    const { first, weights } = bicubicTaps(index, { from, to });
+    m.set(weights, i * from + first);
+  }
+  return m;
+}

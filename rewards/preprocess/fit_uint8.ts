@@ -1,0 +1,74 @@
+import { bicubicTaps } from "./bicubic.ts";
+import type { AxisFit, PlaneFit } from "./fit.ts";
+
+/** An image in 8 bits, planes first: [3, height, width]. */
+export interface Uint8Image {
+  readonly height: number;
+  readonly width: number;
+  readonly data: Uint8Array;
+}
+
+/**
+ * The fit as the Python reference processors compute it on decoded PNG and JPEG files: PIL's 8-bit BICUBIC, which
+ * weighs in fixed point with 22 fractional bits and rounds and clips after each axis. Bit for bit equal to
+ * `resize`, `crop` and `paste` of Pillow 13; earlier versions always resize horizontally first.
+ */
+export function fitUint8(image: Uint8Image, { size, rows, columns }: PlaneFit): Uint8Image {
+  const horizontal = (x: Uint8Image) => resizeColumns(x, columns);
+  const vertical = (x: Uint8Image) => transposed(resizeColumns(transposed(x), rows));
+  // Rounding in between makes the order matter. This is Pillow's, found by experiment over 1,500 sizes.
+  const rowsFirst = rows.from - rows.to > Math.max(0, 2 * (columns.from - columns.to));
+  const resized = rowsFirst ? horizontal(vertical(image)) : vertical(horizontal(image));
+  const data = new Uint8Array(3 * size * size);
+  // In the result, resized sample (y, x) lands at (y - offset, x - offset), where that is inside.
+  const from = Math.max(columns.offset, 0);
+  const to = Math.min(columns.offset + size, columns.to);
+  for (let channel = 0; channel < 3; channel++) {
+    for (let y = 0; y < size; y++) {
+      const row = y + rows.offset;
+      if (row < 0 || row >= rows.to) continue;
+      const at = (channel * resized.height + row) * resized.width;
+      data.set(
+        resized.data.subarray(at + from, at + to),
+        (channel * size + y) * size + from - columns.offset,
+      );
+    }
+  }
+  return { height: size, width: size, data };
+}
+
+const PRECISION_BITS = 32 - 8 - 2;
+const ONE = 2 ** PRECISION_BITS;
+
+function resizeColumns(image: Uint8Image, { from, to }: AxisFit): Uint8Image {
+  if (from === to) return image;
+  const lines = 3 * image.height;
+  const data = new Uint8ClampedArray(lines * to);
+  for (let x = 0; x < to; x++) {
+    const { first, weights } = bicubicTaps(x, { from, to });
+    // Rounded to the nearest integer, halves away from zero.
+    const fixed = Int32Array.from(weights, (w) => Math.trunc(w * ONE + (w < 0 ? -0.5 : 0.5)));
+    for (let line = 0; line < lines; line++) {
+      let sum = ONE / 2;
+      const start = line * from + first;
+      for (let k = 0; k < fixed.length; k++) {
+        sum += (image.data[start + k] ?? 0) * (fixed[k] ?? 0);
+      }
+      data[line * to + x] = sum >> PRECISION_BITS;
+    }
+  }
+  return { height: image.height, width: to, data: new Uint8Array(data.buffer) };
+}
+
+function transposed({ height, width, data }: Uint8Image): Uint8Image {
+  const result = new Uint8Array(data.length);
+  for (let channel = 0; channel < 3; channel++) {
+    const plane = channel * height * width;
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        result[plane + x * height + y] = data[plane + y * width + x] ?? 0;
+      }
+    }
+  }
+  return { height: width, width: height, data: result };
+}

@@ -1,0 +1,103 @@
+/**
+ * The process of a `ChildEngine`: answers the requests on stdin, one after another, on stdout. It ends with stdin,
+ * so also when the parent dies.
+ */
+import { encodeFrame, type Frame, readFrame } from "./_frames.ts";
+import { type Reply, type Request, requestSchema } from "./_messages.ts";
+import { RuntimeError } from "./errors.ts";
+import { InProcessEngine } from "./in_process_engine.ts";
+import type { Feed, Session } from "./session.ts";
+import type { Tensor } from "../autodiff/mod.ts";
+
+const engine = new InProcessEngine();
+const sessions = new Map<number, Session>();
+let lastSession = 0;
+
+// Ctrl-C reaches the whole group of processes; what to do about it is the parent's to decide.
+Deno.addSignalListener("SIGINT", () => {});
+
+for (let frame = await readFrame(read); frame; frame = await readFrame(read)) {
+  for (const chunk of await answer(frame)) write(chunk);
+}
+Deno.exit();
+
+// Reading and writing block the thread: there is nothing else to do, and it takes half as long.
+function read(length: number): Promise<Uint8Array | undefined> {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length;) {
+    const count = Deno.stdin.readSync(bytes.subarray(at));
+    if (count === null) return Promise.resolve(undefined);
+    at += count;
+  }
+  return Promise.resolve(bytes);
+}
+
+function write(chunk: Uint8Array): void {
+  for (let at = 0; at < chunk.length;) at += Deno.stdout.writeSync(chunk.subarray(at));
+}
+
+async function answer({ message, tensors }: Frame): Promise<Uint8Array[]> {
+  try {
+    return encodeFrame(await handle(requestSchema.parse(message), tensors));
+  } catch (error) {
+    const code = error instanceof RuntimeError ? error.code : "run_failed";
+    const message = error instanceof Error ? error.message : String(error);
+    return encodeFrame(reply({ error: { code, message } }));
+  }
+}
+
+async function handle(request: Request, tensors: readonly Tensor[]): Promise<Frame> {
+  switch (request.op) {
+    case "ping":
+      return reply({});
+    case "load": {
+      const [bytes] = tensors;
+      if (bytes?.dtype !== "uint8") throw new TypeError("Request has no model");
+      const { name, weightsRoot, options } = request;
+      const session = await engine.load({
+        bytes: bytes.data,
+        ...(name !== undefined && { name }),
+        ...(weightsRoot !== undefined && { weightsRoot }),
+      }, options);
+      sessions.set(++lastSession, session);
+      const { inputNames, outputNames } = session;
+      return reply({
+        loaded: {
+          session: lastSession,
+          inputNames: [...inputNames],
+          outputNames: [...outputNames],
+        },
+      });
+    }
+    case "run": {
+      const session = sessions.get(request.session);
+      if (!session) throw new RuntimeError("closed", "The session is disposed");
+      const feeds = Object.fromEntries<Feed>(
+        request.kept.map(([input, kept]) => [input, { kept }]),
+      );
+      request.sent.forEach((input, i) => {
+        const tensor = tensors[i];
+        if (tensor) feeds[input] = tensor;
+      });
+      const outputs = await session.run(feeds, request.fetches);
+      return reply({ names: Object.keys(outputs) }, Object.values(outputs));
+    }
+    case "dispose":
+      await sessions.get(request.session)?.dispose();
+      sessions.delete(request.session);
+      return reply({});
+    case "keep": {
+      const [tensor] = tensors;
+      if (!tensor) throw new TypeError("Request has no tensor");
+      await engine.keep(request.name, tensor);
+      return reply({});
+    }
+    case "forget":
+      await engine.forget(request.name);
+      return reply({});
+  }
+}
+
+function reply(message: Reply, tensors: readonly Tensor[] = []): Frame {
+  return { message, tensors };
+}

@@ -1,0 +1,138 @@
+import type { Tensor } from "../autodiff/mod.ts";
+import { checkTensor } from "./_check_tensor.ts";
+import { checkWeights } from "./_check_weights.ts";
+import { ignoreClosed } from "./_ignore_closed.ts";
+import { type ModelFacts, readModelFacts } from "./_model_facts.ts";
+import { OrtSession } from "./_ort_session.ts";
+import { resolveFeeds } from "./_resolve_feeds.ts";
+import { SerialQueue } from "./_serial_queue.ts";
+import { bytesOf, tensorOver } from "./_tensor_bytes.ts";
+import { RuntimeError } from "./errors.ts";
+import type {
+  Engine,
+  Feed,
+  ModelSource,
+  RunOptions,
+  Session,
+  SessionOptions,
+  Tensors,
+} from "./session.ts";
+
+/**
+ * Runs sessions in this process. A load or a run blocks the JavaScript thread for its whole length: a process
+ * that must answer meanwhile uses `ChildEngine`.
+ */
+export class InProcessEngine implements Engine {
+  readonly #queue = new SerialQueue();
+  readonly #kept = new Map<string, Tensor>();
+  readonly #live = new Set<OrtSession>();
+
+  load(model: ModelSource, options: SessionOptions = {}): Promise<Session> {
+    return this.#queue.add(async () => {
+      const { bytes, name = "unnamed" } = model;
+      const facts = readModelFacts(bytes, name);
+      const weightsRoot = await checkedRoot(model, facts);
+      const session = await OrtSession.create(bytes, { ...options, name, weightsRoot });
+      this.#live.add(session);
+      return new InProcessSession(session, {
+        name,
+        scalarInputs: facts.scalarInputs,
+        queue: this.#queue,
+        kept: this.#kept,
+        live: this.#live,
+      });
+    });
+  }
+
+  async keep(name: string, tensor: Tensor): Promise<void> {
+    await this.#queue.add(() => {
+      checkTensor(`Tensor '${name}'`, tensor);
+      const copy = bytesOf(tensor).slice();
+      this.#kept.set(name, tensorOver(tensor.dtype, [...tensor.shape], copy));
+    });
+  }
+
+  async forget(name: string): Promise<void> {
+    await this.#queue.add(() => this.#kept.delete(name));
+  }
+
+  async close(): Promise<void> {
+    this.#queue.close(new RuntimeError("closed", "The engine is closed"));
+    await this.#queue.idle();
+    for (const session of this.#live) await session.release();
+    this.#live.clear();
+    this.#kept.clear();
+  }
+}
+
+async function checkedRoot(
+  { weightsRoot, name = "unnamed" }: ModelSource,
+  { externalData }: ModelFacts,
+): Promise<string | undefined> {
+  const [first] = externalData;
+  if (first === undefined) return undefined;
+  if (weightsRoot !== undefined) return await checkWeights(externalData, weightsRoot);
+  throw new RuntimeError(
+    "weights_invalid",
+    `Model '${name}' keeps '${first.tensor}' in '${first.location}' and came without a weights root`,
+  );
+}
+
+/** What a session shares with its engine. */
+interface Surroundings {
+  readonly name: string;
+  readonly scalarInputs: ReadonlySet<string>;
+  readonly queue: SerialQueue;
+  readonly kept: ReadonlyMap<string, Tensor>;
+  /** The sessions not yet disposed. */
+  readonly live: Set<OrtSession>;
+}
+
+class InProcessSession implements Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  readonly #session: OrtSession;
+  readonly #in: Surroundings;
+
+  constructor(session: OrtSession, surroundings: Surroundings) {
+    this.inputNames = session.inputs.map(({ name }) => name);
+    this.outputNames = session.outputNames;
+    this.#session = session;
+    this.#in = surroundings;
+  }
+
+  run(
+    feeds: Readonly<Record<string, Feed>>,
+    fetches: readonly string[] = this.outputNames,
+    { signal }: RunOptions = {},
+  ): Promise<Tensors> {
+    const { name, queue, live, kept, scalarInputs } = this.#in;
+    return queue.add(async () => {
+      if (!live.has(this.#session)) throw new RuntimeError("closed", `Model '${name}' is disposed`);
+      this.#checkFetches(fetches);
+      const { inputs } = this.#session;
+      const tensors = resolveFeeds(feeds, { inputs, scalarInputs, kept });
+      try {
+        return await this.#session.run(tensors, fetches);
+      } catch (cause) {
+        const reason = cause instanceof Error ? cause.message : String(cause);
+        throw new RuntimeError("run_failed", `Model '${name}' failed: ${reason}`, { cause });
+      }
+    }, signal);
+  }
+
+  async dispose(): Promise<void> {
+    const { queue, live } = this.#in;
+    await ignoreClosed(queue.add(async () => {
+      if (live.delete(this.#session)) await this.#session.release();
+    }));
+  }
+
+  #checkFetches(fetches: readonly string[]): void {
+    const names = this.outputNames;
+    const unknown = fetches.find((fetch) => !names.includes(fetch));
+    if (unknown === undefined && fetches.length > 0) return;
+    const found = unknown === undefined ? "No fetch is named" : `Fetch '${unknown}' is unknown`;
+    throw new RuntimeError("fetch_invalid", `${found}, expected some of ${names.join(", ")}`);
+  }
+}

@@ -1,0 +1,12 @@
+export { assertFinite } from "./assert_finite.ts";
+export { availableProviders, type ProviderStatus } from "./available_providers.ts";
+export type { ChildEngineOptions } from "./child_engine.ts";
+export { type EngineOptions, type Isolation, openEngine } from "./engine.ts";
+export {
+  EngineCrashedError,
+  NumericalError,
+  RUNTIME_ERROR_CODES,
+  RuntimeError,
+  type RuntimeErrorCode,
+} from "./errors.ts";
+export * from "./session.ts";

@@ -1,0 +1,79 @@
+import type { Tensor } from "../autodiff/mod.ts";
+
+/** Named tensors, as fed to or fetched from a session. */
+export type Tensors = Record<string, Tensor>;
+
+/**
+ * A model ready to be loaded: serialized ONNX bytes, and the folder its external-data initializers lie in.
+ * Locations inside the model are relative to that folder and may not leave it, through links neither.
+ */
+export interface ModelSource {
+  readonly bytes: Uint8Array;
+  /** Absolute folder of the weight files the graph refers to; absent when it refers to none. */
+  readonly weightsRoot?: string;
+  /** Name shown in errors and logs. */
+  readonly name?: string;
+}
+
+/** The ONNX Runtime execution providers a session can run on. */
+export const PROVIDERS = ["cpu", "webgpu", "cuda"] as const;
+
+/** Which ONNX Runtime execution provider runs a session. */
+export type Provider = (typeof PROVIDERS)[number];
+
+/** How a session is created. Every field is optional; the defaults suit one model that owns the machine. */
+export interface SessionOptions {
+  /** Default "cpu". */
+  readonly provider?: Provider | undefined;
+  /** Threads inside one operator; default: all cores. Results do not depend on it beyond float rounding. */
+  readonly intraOpNumThreads?: number | undefined;
+  /** Let idle threads spin. Faster for back-to-back runs, harmful where several processes share cores. Default false. */
+  readonly allowSpinning?: boolean | undefined;
+  /** Default "all". */
+  readonly graphOptimizationLevel?: "disabled" | "basic" | "extended" | "all" | undefined;
+  /**
+   * Copy weights into the layout the CPU kernels like best, once per operator that reads them. Default true.
+   * When false, float32 weights stay mapped from their file: loading is immediate, and memory is shared
+   * between all sessions and processes that read the file; matrix products over few rows are slower.
+   */
+  readonly prepackWeights?: boolean | undefined;
+}
+
+/** A feed: a tensor sent with this run, or the name of one kept in the engine by `Engine.keep`. */
+export type Feed = Tensor | { readonly kept: string };
+
+/** Options of one run. */
+export interface RunOptions {
+  /** Takes the run off the queue. A run that has started finishes: ONNX Runtime cannot be interrupted. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A loaded model. Runs of one engine happen one at a time, in the order of the calls. */
+export interface Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  /**
+   * Runs the model. `fetches` defaults to all outputs. Feeds are not copied: leave them unchanged until the
+   * promise settles. Outputs belong to the caller.
+   * Throws `RuntimeError` when a feed is missing, unknown, or of another dtype or shape than the model
+   * declares, and the signal's reason when it aborts before the run starts.
+   */
+  run(
+    feeds: Readonly<Record<string, Feed>>,
+    fetches?: readonly string[],
+    options?: RunOptions,
+  ): Promise<Tensors>;
+  /** Frees the model's memory after the runs already called. Further runs throw. Safe to call twice. */
+  dispose(): Promise<void>;
+}
+
+/** Something that holds sessions: this process, or a child process of its own. */
+export interface Engine {
+  load(model: ModelSource, options?: SessionOptions): Promise<Session>;
+  /** Keeps a copy of a tensor in the engine under a name, so that runs can refer to it. Replaces an older one. */
+  keep(name: string, tensor: Tensor): Promise<void>;
+  /** Forgets a kept tensor; runs already called still see it. */
+  forget(name: string): Promise<void>;
+  /** Ends the engine and everything it holds. Calls not finished throw. Safe to call twice. */
+  close(): Promise<void>;
+}

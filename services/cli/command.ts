@@ -1,0 +1,124 @@
+import { parseArgs, type ParseArgsOptionDescriptor } from "node:util";
+
+/** One option of a command: node:util's descriptor and what help says about it. */
+export interface Option extends ParseArgsOptionDescriptor {
+  /** Shown in help after the option's name: "FILE", "N". Absent for switches. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+/** Options and positional arguments as given, checked against the command's table. */
+export class Arguments {
+  readonly positionals: readonly string[];
+  readonly #values: Readonly<Record<string, unknown>>;
+
+  constructor(values: Readonly<Record<string, unknown>>, positionals: readonly string[]) {
+    this.#values = values;
+    this.positionals = positionals;
+  }
+
+  /** True where a switch was given. */
+  flag(name: string): boolean {
+    return this.#values[name] === true;
+  }
+
+  /** The text of an option; `undefined` where it was not given. */
+  text(name: string): string | undefined {
+    const v = this.#values[name];
+    return typeof v === "string" ? v : undefined;
+  }
+
+  /** The text of an option that must be given. */
+  required(name: string): string {
+    const v = this.text(name);
+    if (v === undefined) throw new UsageError(`Option --${name} is missing`);
+    return v;
+  }
+
+  /** Every text given for an option that may be repeated. */
+  list(name: string): readonly string[] {
+    const v = this.#values[name];
+    return Array.isArray(v) ? v.filter((x): x is string => typeof x === "string") : [];
+  }
+
+  /** A number within bounds. */
+  number(
+    name: string,
+    { min = -Infinity, max = Infinity, integer = false }: {
+      readonly min?: number;
+      readonly max?: number;
+      readonly integer?: boolean;
+    } = {},
+  ): number | undefined {
+    const text = this.text(name);
+    if (text === undefined) return undefined;
+    const n = text.trim() === "" ? NaN : Number(text);
+    if (!Number.isFinite(n) || n < min || n > max || (integer && !Number.isInteger(n))) {
+      const range = `${min === -Infinity ? "" : ` from ${min}`}${
+        max === Infinity ? "" : ` to ${max}`
+      }`;
+      throw new UsageError(
+        `Option --${name} is "${text}", expected a ${integer ? "whole " : ""}number${range}`,
+      );
+    }
+    return n;
+  }
+}
+
+/** A subcommand. */
+export interface Command {
+  readonly name: string;
+  /** One line. */
+  readonly summary: string;
+  /** After "drtune NAME". */
+  readonly usage: string;
+  readonly options: Readonly<Record<string, Option>>;
+  readonly examples: readonly string[];
+  /** Returns the exit code. */
+  run(args: Arguments, signal: AbortSignal): Promise<number>;
+}
+
+/** Wrong words on the command line: exit code 2, the message and a hint to --help. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+const HELP: Option = { type: "boolean", short: "h", help: "show this help" };
+
+/** Parses a command's words. Throws `UsageError` for unknown options and missing values. */
+export function parseCommand(
+  command: Command,
+  words: readonly string[],
+): Arguments & { readonly help: boolean } {
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...words],
+      options: { ...command.options, help: HELP },
+      allowPositionals: true,
+      strict: true,
+    });
+    return Object.assign(new Arguments(values, positionals), { help: values["help"] === true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** The help text of a command. */
+export function helpOf(command: Command): string {
+  const rows = Object.entries({ ...command.options, help: HELP }).map(([name, o]) => {
+    const short = o.short === undefined ? "    " : `-${o.short}, `;
+    return [`  ${short}--${name}${o.value === undefined ? "" : ` ${o.value}`}`, o.help] as const;
+  });
+  const width = Math.max(...rows.map(([left]) => left.length)) + 2;
+  return [
+    `${command.summary}`,
+    "",
+    `Usage: drtune ${command.name} ${command.usage}`,
+    "",
+    "Options:",
+    ...rows.map(([left, help]) => `${left.padEnd(width)}${help}`),
+    "",
+    "Examples:",
+    ...command.examples.map((e) => `  ${e}`),
+  ].join("\n");
+}

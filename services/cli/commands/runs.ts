@@ -1,0 +1,130 @@
+import { toJson } from "@bufbuild/protobuf";
+import { type Run, RunSchema, RunState } from "../../../proto/mod.ts";
+import { type Arguments, type Command, UsageError } from "../command.ts";
+import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
+import { describeStep, stateName, watchRun } from "../trainer/watch.ts";
+
+const CALL = { timeoutMs: 60_000 };
+
+/** The run id, the only positional argument. */
+export function runIdOf(args: Arguments): string {
+  const [id, ...more] = args.positionals;
+  if (id === undefined) throw new UsageError("Name a run");
+  if (more.length > 0) throw new UsageError(`Unexpected "${more[0]}"`);
+  return id;
+}
+
+function show(run: Run | undefined, json: boolean): void {
+  if (run === undefined) throw new Error("The trainer answered no run");
+  if (json) {
+    console.log(JSON.stringify(toJson(RunSchema, run)));
+    return;
+  }
+  const latest = run.latest === undefined ? "" : `  ${describeStep(run.latest)}`;
+  const reason = run.reason === "" ? "" : `  (${run.reason})`;
+  console.log(
+    `${run.id}  ${stateName(run.state)}  ${run.step}/${run.iterations}${latest}${reason}`,
+  );
+}
+
+/** Lists runs, or shows one. */
+export const runs: Command = {
+  name: "runs",
+  summary: "List the runs of a trainer service, or show one",
+  usage: "[RUN]",
+  options: TRAINER_OPTIONS,
+  examples: ["drtune runs", "drtune runs books-1 --json"],
+  async run(args, signal) {
+    const client = trainerClient(args);
+    try {
+      const call = { ...CALL, signal };
+      if (args.positionals.length > 0) {
+        show((await client.getRun({ runId: runIdOf(args) }, call)).run, args.flag("json"));
+        return 0;
+      }
+      const answer = await client.listRuns({}, call);
+      for (const run of answer.runs) show(run, args.flag("json"));
+      if (answer.runs.length === 0 && !args.flag("json")) console.error("No runs");
+      return 0;
+    } finally {
+      client.close();
+    }
+  },
+};
+
+/** Follows a run. */
+export const watch: Command = {
+  name: "watch",
+  summary: "Follow a run until it ends",
+  usage: "RUN [--from STEP]",
+  options: {
+    from: { type: "string", value: "STEP", help: "first step to show (default 1)" },
+    ...TRAINER_OPTIONS,
+  },
+  examples: ["drtune watch books-1", "drtune watch books-1 --from 40 --json"],
+  async run(args, signal) {
+    const runId = runIdOf(args);
+    const client = trainerClient(args);
+    try {
+      const { run } = await client.getRun({ runId }, { ...CALL, signal });
+      const fromStep = args.number("from", { min: 1, integer: true }) ?? 1;
+      const { state, reason } = await watchRun(client, {
+        runId,
+        iterations: run?.iterations ?? 0,
+        fromStep,
+        json: args.flag("json"),
+        signal,
+      });
+      if (!args.flag("json")) {
+        console.log(`${runId} ${stateName(state)}${reason === "" ? "" : `: ${reason}`}`);
+      }
+      return state === RunState.FAILED ? 1 : 0;
+    } finally {
+      client.close();
+    }
+  },
+};
+
+/** Stops a run. */
+export const stop: Command = {
+  name: "stop",
+  summary: "Finish a run's step, write a checkpoint and stop it",
+  usage: "RUN",
+  options: TRAINER_OPTIONS,
+  examples: ["drtune stop books-1"],
+  async run(args, signal) {
+    const client = trainerClient(args);
+    try {
+      show(
+        (await client.stopRun({ runId: runIdOf(args) }, { ...CALL, signal })).run,
+        args.flag("json"),
+      );
+      return 0;
+    } finally {
+      client.close();
+    }
+  },
+};
+
+/** Continues a run. */
+export const resume: Command = {
+  name: "resume",
+  summary: "Continue a stopped, paused or failed run from its last checkpoint",
+  usage: "RUN [--iterations N]",
+  options: {
+    iterations: { type: "string", value: "N", help: "new number of iterations" },
+    ...TRAINER_OPTIONS,
+  },
+  examples: ["drtune resume books-1", "drtune resume books-1 --iterations 200"],
+  async run(args, signal) {
+    const client = trainerClient(args);
+    const iterations = args.number("iterations", { min: 1, integer: true });
+    const request = { runId: runIdOf(args), ...(iterations !== undefined && { iterations }) };
+    try {
+      show((await client.resumeRun(request, { ...CALL, signal })).run, args.flag("json"));
+      return 0;
+    } finally {
+      client.close();
+    }
+  },
+};

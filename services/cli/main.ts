@@ -1,0 +1,69 @@
+import { type Command, helpOf, parseCommand, UsageError } from "./command.ts";
+import { score } from "./commands/score.ts";
+import { trace } from "./commands/trace.ts";
+
+const COMMANDS: readonly Command[] = [score, trace];
+
+/** Help over all commands. */
+function overview(): string {
+  const width = Math.max(...COMMANDS.map((c) => c.name.length)) + 2;
+  return [
+    "Tune text-to-image diffusion models with the gradients of reward models.",
+    "",
+    "Usage: drtune COMMAND [OPTIONS]",
+    "",
+    "Commands:",
+    ...COMMANDS.map((c) => `  ${c.name.padEnd(width)}${c.summary}`),
+    "",
+    '"drtune COMMAND --help" shows a command\'s options and examples.',
+  ].join("\n");
+}
+
+/**
+ * Runs one command line. Exit codes: 0 done, 1 failed, 2 wrong words, 130 interrupted.
+ */
+export async function main(words: readonly string[], signal: AbortSignal): Promise<number> {
+  const [name, ...rest] = words;
+  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
+    console.log(overview());
+    return name === undefined ? 2 : 0;
+  }
+  const command = COMMANDS.find((c) => c.name === name);
+  if (command === undefined) {
+    console.error(`No command "${name}"\n\n${overview()}`);
+    return 2;
+  }
+  try {
+    const args = parseCommand(command, rest);
+    if (args.help) {
+      console.log(helpOf(command));
+      return 0;
+    }
+    return await command.run(args, signal);
+  } catch (error) {
+    if (signal.aborted) {
+      console.error("Interrupted");
+      return 130;
+    }
+    const message = error instanceof Error ? error.message : String(error);
+    console.error(`drtune ${name}: ${message}`);
+    if (error instanceof UsageError) {
+      console.error(`See "drtune ${name} --help"`);
+      return 2;
+    }
+    if (Deno.env.get("DRTUNE_DEBUG") && error instanceof Error) console.error(error.stack);
+    return 1;
+  }
+}
+
+if (import.meta.main) {
+  const interrupt = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(name, () => {
+      // The second signal ends at once: whatever hangs, a person can leave.
+      if (interrupt.signal.aborted) Deno.exit(130);
+      interrupt.abort(new Error("Interrupted"));
+    });
+  }
+  Deno.exit(await main(Deno.args, interrupt.signal));
+}

@@ -1,0 +1,81 @@
+/** Progress on stderr: one line rewritten in place on a terminal, a line every few seconds elsewhere. */
+export class Progress {
+  readonly #started = performance.now();
+  readonly #terminal = Deno.stderr.isTerminal();
+  readonly #quiet: boolean;
+  #last = -Infinity;
+  #open = false;
+
+  constructor({ quiet = false }: { readonly quiet?: boolean } = {}) {
+    this.#quiet = quiet;
+  }
+
+  /** Shows how far it is; time left is estimated from the pace so far unless the caller knows better. */
+  update(
+    { done, total, note = "", secondsLeft }: {
+      readonly done: number;
+      readonly total: number;
+      readonly note?: string;
+      readonly secondsLeft?: number;
+    },
+  ): void {
+    if (this.#quiet) return;
+    const now = performance.now();
+    const ended = done >= total;
+    // A log file is not flooded: a line each five seconds, and the last one always.
+    if (!ended && now - this.#last < (this.#terminal ? 100 : 5000)) return;
+    this.#last = now;
+    const spent = (now - this.#started) / 1000;
+    const left = secondsLeft ?? (done > 0 ? (spent / done) * (total - done) : undefined);
+    const time = ended
+      ? `${duration(spent)} in all`
+      : left === undefined
+      ? ""
+      : `${duration(left)} left`;
+    this.#write(
+      [`${bar(done / Math.max(total, 1))} ${done}/${total}`, time, note].filter(Boolean).join("  "),
+    );
+    if (ended) this.end();
+  }
+
+  /** Says one thing on a line of its own, without breaking the progress line. */
+  say(text: string): void {
+    if (this.#quiet) return;
+    this.end();
+    console.error(text);
+  }
+
+  /** Leaves the progress line as it is and goes on below it. Safe to call twice. */
+  end(): void {
+    if (this.#open) console.error("");
+    this.#open = false;
+  }
+
+  #write(line: string): void {
+    if (!this.#terminal) {
+      console.error(line);
+      return;
+    }
+    let room = 100;
+    try {
+      room = Deno.consoleSize().columns - 1;
+    } catch {
+      // No size is known: keep the default.
+    }
+    Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[2K${line.slice(0, room)}`));
+    this.#open = true;
+  }
+}
+
+function bar(share: number): string {
+  const full = Math.round(Math.min(Math.max(share, 0), 1) * 20);
+  return `[${"=".repeat(full)}${" ".repeat(20 - full)}]`;
+}
+
+/** "8 s", "3 min 20 s", "2 h 5 min". */
+export function duration(seconds: number): string {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}

@@ -1,0 +1,83 @@
+import { toJson } from "@bufbuild/protobuf";
+import {
+  RunState,
+  type StepEvent,
+  type TrainerService,
+  type WatchRunResponse,
+  WatchRunResponseSchema,
+} from "../../../proto/mod.ts";
+import type { GrpcClient } from "../../common/mod.ts";
+import { Progress } from "../progress.ts";
+
+/** How a run ended, and what it did on the way. */
+export interface Watched {
+  readonly state: RunState;
+  readonly reason: string;
+  readonly steps: readonly StepEvent[];
+}
+
+/**
+ * Follows a run until it ends, showing progress with time left and the rewards moving.
+ * With `json`, prints each event as one line of JSON on stdout instead.
+ */
+export async function watchRun(
+  client: GrpcClient<typeof TrainerService>,
+  { runId, iterations, fromStep = 1, json = false, signal }: {
+    readonly runId: string;
+    readonly iterations: number;
+    readonly fromStep?: number;
+    readonly json?: boolean;
+    readonly signal?: AbortSignal;
+  },
+): Promise<Watched> {
+  const progress = new Progress({ quiet: json });
+  const steps: StepEvent[] = [];
+  let state = RunState.UNSPECIFIED;
+  let reason = "";
+  const call = signal === undefined ? {} : { signal };
+  for await (const message of client.watchRun({ runId, fromStep }, call)) {
+    if (json) console.log(JSON.stringify(toJson(WatchRunResponseSchema, message)));
+    const { event } = message;
+    if (event.case === "step") {
+      steps.push(event.value);
+      progress.update({
+        done: event.value.step,
+        total: iterations,
+        note: describeStep(event.value),
+        secondsLeft: event.value.secondsLeft,
+      });
+    } else if (event.case === "state") {
+      state = event.value.state;
+      reason = event.value.reason;
+      if (reason !== "") progress.say(`${stateName(state)}: ${reason}`);
+    } else if (event.case !== undefined) progress.say(describeOther(event));
+  }
+  progress.end();
+  return { state, reason, steps };
+}
+
+function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefined }>): string {
+  switch (event.case) {
+    case "swap":
+      return `Rewards swapped after step ${event.value.step}: ${
+        event.value.rewards.map((r) => `${r.name} x ${r.weight ?? 1}`).join(", ")
+      }`;
+    case "checkpoint":
+      return `Checkpoint at step ${event.value.step}`;
+    default:
+      return event.case;
+  }
+}
+
+/** "objectness 0.412  clip 0.803  loss 0.21  |g| 0.35". */
+export function describeStep(step: StepEvent): string {
+  const rewards = Object.entries(step.rewards).map(([name, r]) => `${name} ${short(r.mean)}`);
+  return [...rewards, `loss ${short(step.loss)}`, `|g| ${short(step.gradNorm)}`].join("  ");
+}
+
+const short = (v: number) => Number(v.toPrecision(4)).toString();
+
+/** "running", as people write it. */
+export function stateName(state: RunState): string {
+  return (RunState[state] ?? String(state)).toLowerCase();
+}

@@ -1,0 +1,45 @@
+const LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+
+/** Least severe level that is written. */
+export type LogLevel = (typeof LEVELS)[number];
+
+/** Facts of a log line beside its message; values must go into JSON. An `Error` becomes its stack. */
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** Writes one JSON object a line: `time`, `level`, `msg`, then the fields. */
+export interface Logger {
+  debug(msg: string, fields?: LogFields): void;
+  info(msg: string, fields?: LogFields): void;
+  warn(msg: string, fields?: LogFields): void;
+  error(msg: string, fields?: LogFields): void;
+  /** A logger that adds these fields to every line. */
+  with(fields: LogFields): Logger;
+}
+
+/** Makes a logger; by default it writes from "info" on to stderr. */
+export function createLogger(
+  { level = "info", write = (line: string) => console.error(line), fields = {} }: {
+    readonly level?: LogLevel;
+    readonly write?: (line: string) => void;
+    readonly fields?: LogFields;
+  } = {},
+): Logger {
+  const lowest = LEVELS.indexOf(level);
+  const at = (name: LogLevel) => (msg: string, more: LogFields = {}) => {
+    if (LEVELS.indexOf(name) < lowest) return;
+    const line = { time: new Date().toISOString(), level: name, msg, ...fields, ...more };
+    write(JSON.stringify(line, (_key, value) => value instanceof Error ? describe(value) : value));
+  };
+  return {
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    with: (more) => createLogger({ level, write, fields: { ...fields, ...more } }),
+  };
+}
+
+function describe(error: Error): string {
+  const own = error.stack ?? `${error.name}: ${error.message}`;
+  return error.cause instanceof Error ? `${own}\nCaused by: ${describe(error.cause)}` : own;
+}

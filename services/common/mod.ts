@@ -1,0 +1,15 @@
+/** Plumbing the services share: gRPC servers and clients over plain functions, statuses, logs. */
+export * from "./errors.ts";
+export * from "./grpc_client.ts";
+export * from "./grpc_server.ts";
+export {
+  type CallContext,
+  type CallEnd,
+  type CallObserver,
+  type CallStart,
+  type GrpcService,
+  grpcService,
+  type Handlers,
+} from "./grpc_service.ts";
+export * from "./log.ts";
+export * from "./race_abort.ts";

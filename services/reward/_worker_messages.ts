@@ -1,0 +1,48 @@
+import { z } from "zod";
+import type { RewardInfo } from "../../rewards/mod.ts";
+
+/** What a reward's process is asked. The images travel beside a "score". */
+export const requestSchema = z.discriminatedUnion("op", [
+  z.object({ op: z.literal("load"), config: z.record(z.string(), z.unknown()) }),
+  z.object({ op: z.literal("score"), prompts: z.array(z.string()), gradient: z.boolean() }),
+]);
+
+export type WorkerRequest = z.infer<typeof requestSchema>;
+
+const infoSchema = z.object({
+  name: z.string(),
+  kind: z.string(),
+  direction: z.enum(["maximise", "minimise"]),
+  /** JSON has no infinities: null where unbounded. */
+  range: z.tuple([z.number().nullable(), z.number().nullable()]),
+  readsPrompt: z.boolean(),
+  preprocessing: z.string(),
+  digest: z.string(),
+  provider: z.string(),
+});
+
+/** What it answers: facts after a "load", else nothing beside the tensors [scores, gradient?]; or an error. */
+export const replySchema = z.object({
+  info: infoSchema,
+  error: z.object({
+    /** The input is at fault, not the reward. */
+    input: z.boolean(),
+    message: z.string(),
+    stack: z.string(),
+  }),
+}).partial();
+
+export type WorkerReply = z.infer<typeof replySchema>;
+
+/** The facts as they travel. */
+export function encodeInfo({ range: [lowest, highest], ...info }: RewardInfo): WorkerReply["info"] {
+  const bound = (value: number) => Number.isFinite(value) ? value : null;
+  return { ...info, range: [bound(lowest), bound(highest)] };
+}
+
+/** The facts as they were. */
+export function decodeInfo(
+  { range: [lowest, highest], ...info }: NonNullable<WorkerReply["info"]>,
+): RewardInfo {
+  return { ...info, range: [lowest ?? -Infinity, highest ?? Infinity] };
+}

@@ -1,0 +1,251 @@
+import type { Images, Reward, RewardInfo } from "../../rewards/mod.ts";
+import { StatusError } from "../common/mod.ts";
+
+/** Images of one size to score. */
+export interface ScoreJob {
+  /** float32 [B, 3, H, W], B at least 1. */
+  readonly images: Images;
+  /** One per image. */
+  readonly prompts: readonly string[];
+  readonly gradient: boolean;
+}
+
+/** What came of a job. */
+export interface ScoredJob {
+  /** float32 [B]. */
+  readonly scores: Float32Array;
+  /** In the images' shape; set when asked for. */
+  readonly gradient?: Images;
+  /** The reward that answered. */
+  readonly info: RewardInfo;
+  /** From submission to the first run. */
+  readonly queueSeconds: number;
+  /** Runs this job was part of. */
+  readonly computeSeconds: number;
+}
+
+/** How much is run together and how much may wait. */
+export interface BatchOptions {
+  /** Images run together. Default 8. */
+  readonly maxBatch?: number;
+  /** Images that may wait. Default 256. */
+  readonly maxQueuedImages?: number;
+  /** Bytes of pixels that may wait. Default 512 MiB. */
+  readonly maxQueuedBytes?: number;
+}
+
+/**
+ * Runs jobs on a reward one batch at a time. Jobs of equal image size that want the same run together, up to
+ * `maxBatch` images; larger jobs run in parts. A job that fails never takes others with it: a failed batch of several
+ * jobs is run again job by job.
+ */
+export class Batcher {
+  readonly #reward: Reward;
+  readonly #options: Required<BatchOptions>;
+  readonly #waiting = new Set<Entry>();
+  #queued = { images: 0, bytes: 0 };
+  #running: Promise<void> | undefined;
+
+  constructor(
+    reward: Reward,
+    { maxBatch = 8, maxQueuedImages = 256, maxQueuedBytes = 2 ** 29 }: BatchOptions = {},
+  ) {
+    this.#reward = reward;
+    this.#options = { maxBatch, maxQueuedImages, maxQueuedBytes };
+  }
+
+  /** Images that wait. */
+  get queuedImages(): number {
+    return this.#queued.images;
+  }
+
+  /**
+   * Queues a job. Rejects at once with RESOURCE_EXHAUSTED when it does not fit, and with the signal's reason when that
+   * aborts: a waiting job then leaves the queue, one that runs is abandoned.
+   */
+  async submit(job: ScoreJob, signal?: AbortSignal): Promise<ScoredJob> {
+    signal?.throwIfAborted();
+    const entry = new Entry(job);
+    this.#admit(entry);
+    const abort = () => this.#leave(entry, signal?.reason);
+    signal?.addEventListener("abort", abort);
+    this.#running ??= this.#run();
+    try {
+      return await entry.promise;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** Resolves when nothing waits or runs. */
+  async idle(): Promise<void> {
+    await this.#running;
+  }
+
+  #admit(entry: Entry): void {
+    const images = this.#queued.images + entry.size;
+    const bytes = this.#queued.bytes + entry.bytes;
+    const { maxQueuedImages, maxQueuedBytes } = this.#options;
+    if (images > maxQueuedImages || bytes > maxQueuedBytes) {
+      throw new StatusError(
+        "RESOURCE_EXHAUSTED",
+        `Queue of reward ${this.#reward.info.name} is full: ${this.#queued.images} images wait, ` +
+          `at most ${maxQueuedImages} may`,
+      );
+    }
+    this.#queued = { images, bytes };
+    this.#waiting.add(entry);
+  }
+
+  /** Takes an entry out of the queue, if it is still there, and settles it. */
+  #leave(entry: Entry, reason: unknown): void {
+    this.#take(entry);
+    entry.reject(reason);
+  }
+
+  #take(entry: Entry): void {
+    if (!this.#waiting.delete(entry)) return;
+    this.#queued = {
+      images: this.#queued.images - entry.size,
+      bytes: this.#queued.bytes - entry.bytes,
+    };
+  }
+
+  async #run(): Promise<void> {
+    // The jobs of one turn of the event loop may share the first batch.
+    await Promise.resolve();
+    for (let parts = this.#next(); parts.length > 0; parts = this.#next()) {
+      try {
+        await this.#score(parts);
+      } catch (error) {
+        if (parts.length === 1) this.#fail(parts, error);
+        else {
+          for (const part of parts) {
+            await this.#score([part]).catch((error) => this.#fail([part], error));
+          }
+        }
+      }
+    }
+    this.#running = undefined;
+  }
+
+  #fail(parts: readonly Part[], error: unknown): void {
+    for (const { entry } of parts) this.#leave(entry, error);
+  }
+
+  /** The parts of the next batch: the oldest job, and what fits beside it. */
+  #next(): Part[] {
+    const parts: Part[] = [];
+    let room = this.#options.maxBatch;
+    let kind: string | undefined;
+    for (const entry of this.#waiting) {
+      if (room === 0) break;
+      if (entry.kind !== (kind ??= entry.kind)) continue;
+      const from = entry.taken;
+      const to = Math.min(entry.size, from + room);
+      entry.taken = to;
+      room -= to - from;
+      if (to === entry.size) this.#take(entry);
+      parts.push({ entry, from, to });
+    }
+    return parts;
+  }
+
+  async #score(parts: readonly Part[]): Promise<void> {
+    const start = performance.now();
+    for (const { entry } of parts) entry.started ??= start;
+    const { images, prompts, gradient } = joined(parts);
+    const result = await this.#reward.score(images, prompts, { gradient });
+    const seconds = (performance.now() - start) / 1000;
+    const width = images.data.length / prompts.length;
+    let at = 0;
+    const { info } = this.#reward;
+    for (const { entry, from, to } of parts) {
+      const end = at + to - from;
+      entry.computeSeconds += seconds;
+      entry.scores.set(result.scores.subarray(at, end), from);
+      entry.gradient?.set(
+        result.gradient?.data.subarray(at * width, end * width) ?? [],
+        from * width,
+      );
+      entry.info ??= info;
+      if (entry.info.digest !== info.digest) this.#leave(entry, changed(info));
+      else if (to === entry.size) entry.finish(info);
+      at = end;
+    }
+  }
+}
+
+/** Images `from` up to `to` of a job. */
+interface Part {
+  readonly entry: Entry;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A job and what it has so far. */
+class Entry {
+  readonly size: number;
+  readonly bytes: number;
+  /** Jobs of one kind can run together. */
+  readonly kind: string;
+  readonly scores: Float32Array;
+  readonly gradient: Float32Array | undefined;
+  readonly promise: Promise<ScoredJob>;
+  readonly reject: (reason: unknown) => void;
+  /** Images given to a batch. */
+  taken = 0;
+  started: number | undefined;
+  computeSeconds = 0;
+  /** The reward that ran the first part. */
+  info: RewardInfo | undefined;
+  readonly #resolve: (scored: ScoredJob) => void;
+  readonly #submitted = performance.now();
+
+  constructor(readonly job: ScoreJob) {
+    const [size = 0, ...rest] = job.images.shape;
+    this.size = size;
+    this.bytes = job.images.data.byteLength;
+    this.kind = `${job.gradient} ${rest.join("x")}`;
+    this.scores = new Float32Array(size);
+    this.gradient = job.gradient ? new Float32Array(job.images.data.length) : undefined;
+    const { promise, resolve, reject } = Promise.withResolvers<ScoredJob>();
+    this.promise = promise;
+    this.#resolve = resolve;
+    this.reject = reject;
+  }
+
+  finish(info: RewardInfo): void {
+    const { images } = this.job;
+    this.#resolve({
+      scores: this.scores,
+      ...(this.gradient && { gradient: { ...images, data: this.gradient } }),
+      info,
+      queueSeconds: ((this.started ?? this.#submitted) - this.#submitted) / 1000,
+      computeSeconds: this.computeSeconds,
+    });
+  }
+}
+
+/** After a restart with other weights the parts of a job would not belong together. */
+function changed({ name }: RewardInfo): StatusError {
+  return new StatusError("UNAVAILABLE", `Weights of reward ${name} changed, try again`);
+}
+
+/** The parts as one job. A part that is a whole job alone is not copied. */
+function joined(parts: readonly Part[]): ScoreJob {
+  const [first] = parts;
+  if (!first) throw new RangeError("A batch has at least one part");
+  const { entry: { job, size }, from, to } = first;
+  if (parts.length === 1 && to - from === size) return job;
+  const width = job.images.data.length / size;
+  const count = parts.reduce((sum, part) => sum + part.to - part.from, 0);
+  const data = new Float32Array(count * width);
+  const prompts: string[] = [];
+  for (const { entry, from, to } of parts) {
+    data.set(entry.job.images.data.subarray(from * width, to * width), prompts.length * width);
+    prompts.push(...entry.job.prompts.slice(from, to));
+  }
+  const shape = [count, ...job.images.shape.slice(1)];
+  return { images: { dtype: "float32", shape, data }, prompts, gradient: job.gradient };
+}

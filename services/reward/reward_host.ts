@@ -1,0 +1,272 @@
+import type { Reward, RewardInfo } from "../../rewards/mod.ts";
+import { type Logger, StatusError } from "../common/mod.ts";
+import { Batcher, type BatchOptions, type ScoredJob, type ScoreJob } from "./batcher.ts";
+import type { RewardRecord } from "./reward_process.ts";
+import { type SelfCheck, selfCheck } from "./self_check.ts";
+
+/** What a reward is doing: loading for the first time, answering, or being started again after a crash. */
+export type RewardState = "loading" | "ready" | "restarting";
+
+/** A reward that is served. */
+export interface HostedReward {
+  readonly info: RewardInfo;
+  readonly selfCheck: SelfCheck;
+  /** Queues images; see `Batcher.submit`. */
+  score(job: ScoreJob, signal?: AbortSignal): Promise<ScoredJob>;
+}
+
+/** A reward of the host and its load. */
+export interface RewardStatus {
+  readonly name: string;
+  readonly state: RewardState;
+  /** Absent while it is loading for the first time. */
+  readonly reward?: HostedReward;
+  readonly queuedImages: number;
+  readonly restarts: number;
+}
+
+/** The rewards of a server, as its services see them. */
+export interface RewardHost {
+  /**
+   * The reward of that name, or the default one for "". Throws NOT_FOUND with the names there are, UNAVAILABLE while
+   * it is loading, INVALID_ARGUMENT when there is no default.
+   */
+  get(name: string): HostedReward;
+  /** All rewards, by name. */
+  list(): RewardStatus[];
+}
+
+/** A host whose rewards can be changed. */
+export interface RewardAdminHost extends RewardHost {
+  /**
+   * Loads a reward and puts it in place of one of the same name, which finishes what it accepted and ends. Without a
+   * record the present one is loaded again. Answers the replaced reward's facts. Throws FAILED_PRECONDITION with the
+   * reason when the load or the self-check fails; nothing has changed then.
+   */
+  load(name: string, record?: RewardRecord): Promise<RewardInfo | undefined>;
+  /** Ends a reward when it has finished what it accepted. */
+  unload(name: string): Promise<void>;
+}
+
+/** How a `LocalRewardHost` works. */
+export interface RewardHostOptions extends BatchOptions {
+  /** Loads a reward; `onReady` is to be called when it goes down and comes back. */
+  readonly start: (
+    name: string,
+    record: RewardRecord,
+    onReady: (ready: boolean) => void,
+  ) => Promise<Reward & { readonly restarts?: number }>;
+  readonly log: Logger;
+  /** Name that "" stands for. Default: the only reward. */
+  readonly defaultName?: string;
+  /** Told when a reward becomes ready or stops being so. */
+  readonly onReady?: (name: string, ready: boolean) => void;
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+/** Holds rewards by name, each with a queue of its own. */
+export class LocalRewardHost implements RewardAdminHost {
+  readonly #options: RewardHostOptions;
+  readonly #slots = new Map<string, Slot>();
+
+  constructor(options: RewardHostOptions) {
+    this.#options = options;
+  }
+
+  get(name: string): HostedReward {
+    const names = [...this.#slots.keys()].sort();
+    const wanted = name || this.#options.defaultName || (names.length === 1 ? names[0] : undefined);
+    if (wanted === undefined) {
+      throw new StatusError("INVALID_ARGUMENT", `Reward is not named; there are ${list(names)}`);
+    }
+    const slot = this.#slots.get(wanted);
+    if (!slot) {
+      throw new StatusError(
+        "NOT_FOUND",
+        `Reward ${shown(wanted)} is not here; there are ${list(names)}`,
+      );
+    }
+    if (!slot.loaded) throw new StatusError("UNAVAILABLE", `Reward ${wanted} is loading`);
+    const { info, selfCheck } = slot.loaded;
+    return { info, selfCheck, score: (job, signal) => this.#current(slot).score(job, signal) };
+  }
+
+  list(): RewardStatus[] {
+    const slots = [...this.#slots].sort(([a], [b]) => a < b ? -1 : 1);
+    return slots.map(([name, { loaded }]) => ({
+      name,
+      state: !loaded ? "loading" : loaded.ready ? "ready" : "restarting",
+      ...(loaded && { reward: loaded }),
+      queuedImages: loaded?.queuedImages ?? 0,
+      restarts: loaded?.restarts ?? 0,
+    }));
+  }
+
+  async load(name: string, record?: RewardRecord): Promise<RewardInfo | undefined> {
+    if (!NAME.test(name)) {
+      throw new StatusError(
+        "INVALID_ARGUMENT",
+        `Name of a reward is ${shown(name)}, expected 1 to 64 letters, digits, ".", "_" or "-"`,
+      );
+    }
+    let slot = this.#slots.get(name);
+    if (!slot) this.#slots.set(name, slot = { last: Promise.resolve() });
+    return await this.#inTurn(slot, () => this.#replace(name, slot, record));
+  }
+
+  async unload(name: string): Promise<void> {
+    const slot = this.#slots.get(name);
+    if (!slot) throw new StatusError("NOT_FOUND", `Reward ${shown(name)} is not here`);
+    await this.#inTurn(slot, async () => {
+      const { loaded } = slot;
+      delete slot.loaded;
+      this.#forget(name, slot);
+      this.#options.onReady?.(name, false);
+      await loaded?.retire();
+      this.#options.log.info("Reward unloaded", { reward: name });
+    });
+  }
+
+  /** Ends all rewards once they have finished what they accepted. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#slots.keys()].map((name) => this.unload(name)));
+  }
+
+  async #replace(
+    name: string,
+    slot: Slot,
+    record: RewardRecord | undefined = slot.record,
+  ): Promise<RewardInfo | undefined> {
+    const start = performance.now();
+    const old = slot.loaded;
+    let loaded: Loaded;
+    try {
+      if (!record) throw new StatusError("FAILED_PRECONDITION", `Reward ${name} has no record`);
+      loaded = await Loaded.start(name, record, this.#options);
+    } catch (error) {
+      if (!old) this.#forget(name, slot);
+      throw failedLoad(name, error);
+    }
+    slot.record = record;
+    slot.loaded = loaded;
+    this.#slots.set(name, slot);
+    this.#options.onReady?.(name, true);
+    const { info, selfCheck } = loaded;
+    const seconds = (performance.now() - start) / 1000;
+    this.#options.log.info("Reward loaded", {
+      reward: name,
+      digest: info.digest,
+      seconds,
+      selfCheck,
+      replaced: old?.info.digest,
+    });
+    if (!selfCheck.agrees) {
+      this.#options.log.warn("Gradient disagrees with finite differences", {
+        reward: name,
+        relativeError: selfCheck.relativeError,
+      });
+    }
+    const replaced = old?.info;
+    await old?.retire();
+    return replaced;
+  }
+
+  /** Loads and unloads of one name follow each other. */
+  #inTurn<T>(slot: Slot, work: () => Promise<T>): Promise<T> {
+    const result = slot.last.then(work);
+    slot.last = result.catch(() => {});
+    return result;
+  }
+
+  #current(slot: Slot): Loaded {
+    if (slot.loaded) return slot.loaded;
+    throw new StatusError("UNAVAILABLE", "Reward was unloaded during the request");
+  }
+
+  #forget(name: string, slot: Slot): void {
+    if (this.#slots.get(name) === slot) this.#slots.delete(name);
+  }
+}
+
+/** The place of one name. */
+interface Slot {
+  loaded?: Loaded;
+  record?: RewardRecord;
+  /** Settles when the load or unload before has. */
+  last: Promise<unknown>;
+}
+
+/** A reward with its queue. */
+class Loaded implements HostedReward {
+  readonly #reward: Reward & { readonly restarts?: number };
+  readonly #batcher: Batcher;
+  #retired = false;
+  ready = true;
+
+  private constructor(
+    reward: Reward & { readonly restarts?: number },
+    readonly selfCheck: SelfCheck,
+    options: BatchOptions,
+  ) {
+    this.#reward = reward;
+    this.#batcher = new Batcher(reward, options);
+  }
+
+  static async start(
+    name: string,
+    record: RewardRecord,
+    options: RewardHostOptions,
+  ): Promise<Loaded> {
+    let loaded: Loaded | undefined;
+    const reward = await options.start(name, record, (ready) => {
+      if (!loaded || loaded.#retired) return;
+      loaded.ready = ready;
+      options.onReady?.(name, ready);
+    });
+    try {
+      return loaded = new Loaded(reward, await selfCheck(reward), options);
+    } catch (error) {
+      await reward.dispose();
+      throw error;
+    }
+  }
+
+  get info(): RewardInfo {
+    return this.#reward.info;
+  }
+
+  get queuedImages(): number {
+    return this.#batcher.queuedImages;
+  }
+
+  get restarts(): number {
+    return this.#reward.restarts ?? 0;
+  }
+
+  score(job: ScoreJob, signal?: AbortSignal): Promise<ScoredJob> {
+    return this.#batcher.submit(job, signal);
+  }
+
+  /** Finishes what it accepted, then ends. */
+  async retire(): Promise<void> {
+    this.#retired = true;
+    await this.#batcher.idle();
+    await this.#reward.dispose();
+  }
+}
+
+function failedLoad(name: string, cause: unknown): StatusError {
+  if (cause instanceof StatusError && cause.status === "FAILED_PRECONDITION") return cause;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const message = `Reward ${name} cannot be loaded: ${reason}`;
+  return new StatusError("FAILED_PRECONDITION", message, { cause });
+}
+
+function list(names: readonly string[]): string {
+  return names.length > 0 ? names.join(", ") : "none";
+}
+
+function shown(name: string): string {
+  return name.length > 64 ? `${JSON.stringify(name.slice(0, 64))}…` : JSON.stringify(name);
+}

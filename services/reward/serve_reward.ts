@@ -1,0 +1,65 @@
+import { type Reward, RewardInputError } from "../../rewards/mod.ts";
+import { encodeFrame, type Frame, readFrame } from "../../runtime/mod.ts";
+import { encodeInfo, requestSchema, type WorkerReply } from "./_worker_messages.ts";
+
+/**
+ * The whole of a reward's process: loads the reward that the first frame on stdin asks for, then scores, one frame
+ * after another. Ends with stdin, so also when the parent dies.
+ */
+export async function serveReward(
+  load: (record: Record<string, unknown>) => Promise<Reward>,
+): Promise<void> {
+  // Frames go to stdout; what anyone prints must not.
+  console.log = console.error;
+  // Ctrl-C reaches the whole group of processes; what to do about it is the parent's to decide.
+  Deno.addSignalListener("SIGINT", () => {});
+
+  let reward: Reward | undefined;
+  const handle = async ({ message, tensors: [images] }: Frame): Promise<Frame> => {
+    const request = requestSchema.parse(message);
+    if (request.op === "load") {
+      reward = await load(request.config);
+      return reply({ info: encodeInfo(reward.info) });
+    }
+    if (!reward) throw new TypeError("Asked to score before a load");
+    if (images?.dtype !== "float32") throw new TypeError("Asked to score without images");
+    const { prompts, gradient } = request;
+    const result = await reward.score(images, prompts, { gradient });
+    const scores = {
+      dtype: "float32",
+      shape: [result.scores.length],
+      data: result.scores,
+    } as const;
+    return { message: {}, tensors: result.gradient ? [scores, result.gradient] : [scores] };
+  };
+
+  for (let frame = await readFrame(read); frame; frame = await readFrame(read)) {
+    const answer = await handle(frame).catch((error) => reply({ error: describe(error) }));
+    for (const chunk of encodeFrame(answer)) write(chunk);
+  }
+  Deno.exit();
+}
+
+function reply(message: WorkerReply): Frame {
+  return { message, tensors: [] };
+}
+
+function describe(error: unknown): WorkerReply["error"] {
+  const { message, stack = "" } = error instanceof Error ? error : new Error(String(error));
+  return { input: error instanceof RewardInputError, message, stack };
+}
+
+// Reading and writing block the thread: there is nothing else to do, and it takes half as long.
+function read(length: number): Promise<Uint8Array | undefined> {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length;) {
+    const count = Deno.stdin.readSync(bytes.subarray(at));
+    if (count === null) return Promise.resolve(undefined);
+    at += count;
+  }
+  return Promise.resolve(bytes);
+}
+
+function write(chunk: Uint8Array): void {
+  for (let at = 0; at < chunk.length;) at += Deno.stdout.writeSync(chunk.subarray(at));
+}

@@ -1,0 +1,12 @@
+/** A value in a configuration is wrong. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  /** Path of the field, as "method.k". */
+  readonly field: string;
+
+  /** `detail` says what was found and what was expected, as "is 60, expected 1 to 50". */
+  constructor(field: string, detail: string, options: ErrorOptions & { file?: string } = {}) {
+    super(`Field ${field}${options.file ? ` of ${options.file}` : ""} ${detail}`, options);
+    this.field = field;
+  }
+}

@@ -1,0 +1,21 @@
+import type { z } from "zod";
+import { ConfigError } from "./errors.ts";
+
+/** Checks `value` against a schema. Throws a `ConfigError` for the first fault. `file` is named in it. */
+export function parseConfig<S extends z.ZodType>(
+  schema: S,
+  value: unknown,
+  { file }: { readonly file?: string } = {},
+): z.output<S> {
+  const result = schema.safeParse(value, { reportInput: true });
+  if (result.success) return result.data;
+  const options = file === undefined ? {} : { file };
+  const [issue] = result.error.issues;
+  const path = issue?.path.map(String) ?? [];
+  if (issue?.code === "unrecognized_keys") {
+    throw new ConfigError([...path, issue.keys[0]].join("."), "is not known here", options);
+  }
+  const expected = issue?.message.replace(/^[^:]*: expected/, "expected") ?? "";
+  const found = issue?.input === undefined ? "missing" : JSON.stringify(issue.input);
+  throw new ConfigError(path.join(".") || "(all)", `is ${found}, ${expected}`, options);
+}

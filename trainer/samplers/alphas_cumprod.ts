@@ -1,0 +1,37 @@
+import { linspace } from "./_linspace.ts";
+import type { SchedulerConfig } from "./scheduler_config.ts";
+
+/**
+ * The share of signal in the variance at every training timestep: the running product of 1 - beta, in float64.
+ * (diffusers computes it in float32, up to 3e-5 away.)
+ */
+export function alphasCumprod(config: SchedulerConfig): Float64Array {
+  let product = 1;
+  const all = Float64Array.from(betas(config), (beta) => product *= 1 - beta);
+  return config.rescale_betas_zero_snr ? withZeroTerminalSnr(all) : all;
+}
+
+function betas(config: SchedulerConfig): readonly number[] {
+  const { num_train_timesteps: n, beta_start, beta_end, beta_schedule, trained_betas } = config;
+  if (trained_betas !== null) return trained_betas;
+  switch (beta_schedule) {
+    case "linear":
+      return linspace(beta_start, beta_end, n);
+    case "scaled_linear":
+      return linspace(Math.sqrt(beta_start), Math.sqrt(beta_end), n).map((b) => b * b);
+    case "squaredcos_cap_v2": {
+      const bar = (t: number) => Math.cos((t + 0.008) / 1.008 * Math.PI / 2) ** 2;
+      return Array.from(
+        { length: n },
+        (_, i) => Math.min(1 - bar((i + 1) / n) / bar(i / n), 0.999),
+      );
+    }
+  }
+}
+
+/** Lin et al., "Common diffusion noise schedules and sample steps are flawed" (2305.08891), algorithm 1. */
+function withZeroTerminalSnr(alphas: Float64Array): Float64Array {
+  const roots = alphas.map(Math.sqrt);
+  const [first = 1, last = 0] = [roots[0], roots.at(-1)];
+  return roots.map((r) => ((r - last) * first / (first - last)) ** 2);
+}

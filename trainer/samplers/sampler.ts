@@ -1,0 +1,219 @@
+import { ConfigError } from "../errors.ts";
+import { alphasCumprod } from "./alphas_cumprod.ts";
+import { linspace, roundHalfEven } from "./_linspace.ts";
+import type { SchedulerConfig } from "./scheduler_config.ts";
+import { type SamplerKind, timesteps } from "./timesteps.ts";
+
+/** What a sampler is made from. */
+export interface SamplerOptions {
+  readonly kind: SamplerKind;
+  /** T, the number of denoising steps. */
+  readonly steps: number;
+  /** DDIM's noise, 0 (default) to 1; other kinds have none. */
+  readonly eta?: number | undefined;
+  /** DPM-Solver++ with Karras' noise levels. Default: as the scheduler's configuration says. */
+  readonly karrasSigmas?: boolean | undefined;
+}
+
+/** A number linear in the latents x and the denoiser's output o: `x`·x + `output`·o. */
+export interface Linear {
+  readonly x: number;
+  readonly output: number;
+}
+
+/**
+ * One step of a sampler as coefficients, in float64, whatever the denoiser predicts (epsilon, v or the clean sample).
+ * Step i has x_i = alpha·(clean sample) + sigma·(noise).
+ */
+export interface SamplerStep {
+  readonly timestep: number;
+  readonly alpha: number;
+  readonly sigma: number;
+  /** x_{i+1} = x·x_i + output·o_i + previous·m_{i-1} + noise·n_i, with n_i standard normal. */
+  readonly next: Linear & { readonly previous: number; readonly noise: number };
+  /** m_i, the one-step prediction of the clean sample. */
+  readonly clean: Linear;
+  /** The predicted noise. */
+  readonly eps: Linear;
+}
+
+/** A sampler: a table of coefficients, noisiest step first. */
+export interface Sampler {
+  readonly kind: SamplerKind;
+  readonly steps: readonly SamplerStep[];
+}
+
+/** x_{i+1} in terms of x_i, m_i, m_{i-1}, the predicted noise and fresh noise. */
+interface Update {
+  readonly x?: number;
+  readonly clean?: number;
+  readonly previous?: number;
+  readonly eps?: number;
+  readonly noise?: number;
+}
+
+interface Level {
+  readonly timestep: number;
+  readonly alpha: number;
+  readonly sigma: number;
+}
+
+/**
+ * The coefficients of a sampler on a model's noise schedule, as diffusers' schedulers have them. Throws `ConfigError`
+ * when a field is out of range or a combination is not defined.
+ */
+export function makeSampler(options: SamplerOptions, config: SchedulerConfig): Sampler {
+  const { kind, steps, eta = 0 } = options;
+  if (!Number.isInteger(steps) || steps < 1) {
+    throw new ConfigError("sampler.steps", `is ${steps}, expected an integer of 1 or more`);
+  }
+  if (!(eta >= 0 && eta <= 1) || (eta !== 0 && kind !== "ddim")) {
+    const expected = kind === "ddim" ? "0 to 1" : `0 with sampler.kind ${kind}`;
+    throw new ConfigError("sampler.eta", `is ${eta}, expected ${expected}`);
+  }
+  const { levels, updates } = TABLES[kind](options, config);
+  return {
+    kind,
+    steps: levels.map((level, i) => {
+      const { clean, eps } = predictions(level, config.prediction_type);
+      const u = updates[i] ?? {};
+      const combine = (of: "x" | "output") =>
+        (of === "x" ? u.x ?? 0 : 0) + (u.clean ?? 0) * clean[of] + (u.eps ?? 0) * eps[of];
+      return {
+        ...level,
+        next: {
+          x: combine("x"),
+          output: combine("output"),
+          previous: u.previous ?? 0,
+          noise: u.noise ?? 0,
+        },
+        clean,
+        eps,
+      };
+    }),
+  };
+}
+
+type Table = (
+  options: SamplerOptions,
+  config: SchedulerConfig,
+) => { readonly levels: readonly Level[]; readonly updates: readonly Update[] };
+
+const TABLES: Readonly<Record<SamplerKind, Table>> = {
+  ddpm(options, config) {
+    const { alphas, levels } = discreteLevels(options, config);
+    const updates = levels.map(({ timestep }, i) => {
+      const a = alphas(timestep);
+      const following = levels[i + 1];
+      const p = following === undefined ? 1 : alphas(following.timestep);
+      const beta = 1 - a / p;
+      return {
+        x: Math.sqrt(a / p) * (1 - p) / (1 - a),
+        clean: Math.sqrt(p) * beta / (1 - a),
+        noise: timestep > 0 ? Math.sqrt(Math.max((1 - p) / (1 - a) * beta, 1e-20)) : 0,
+      };
+    });
+    return { levels, updates };
+  },
+
+  ddim(options, config) {
+    const { alphas, levels } = discreteLevels(options, config);
+    const stride = Math.floor(config.num_train_timesteps / options.steps);
+    const updates = levels.map(({ timestep }) => {
+      const a = alphas(timestep);
+      const before = timestep - stride;
+      const p = before >= 0 ? alphas(before) : config.set_alpha_to_one ? 1 : alphas(0);
+      const variance = (options.eta ?? 0) ** 2 * (1 - p) / (1 - a) * (1 - a / p);
+      return {
+        clean: Math.sqrt(p),
+        eps: Math.sqrt(Math.max(1 - p - variance, 0)),
+        noise: Math.sqrt(variance),
+      };
+    });
+    return { levels, updates };
+  },
+
+  // Lu et al., "DPM-Solver++" (2211.01095), algorithm 2: the midpoint form of diffusers.
+  "dpmsolver++"(options, config) {
+    const T = options.steps;
+    const karras = options.karrasSigmas ?? config.use_karras_sigmas;
+    const levels = karras ? karrasLevels(T, config) : discreteLevels(options, config).levels;
+    const zero = config.final_sigmas_type === "zero";
+    const end = zero ? { alpha: 1, sigma: 0 } : levelAt(trainingSigmas(config)[0] ?? 0);
+    const logSnr = ({ alpha, sigma }: { alpha: number; sigma: number }) => Math.log(alpha / sigma);
+    const updates = levels.map((level, i) => {
+      const next = levels[i + 1] ?? end;
+      const previous = levels[i - 1];
+      const h = logSnr(next) - logSnr(level);
+      const gain = next.alpha * (1 - Math.exp(-h));
+      const lower = i === T - 1 &&
+        (config.euler_at_final || (config.lower_order_final && T < 15) || zero);
+      const x = next.sigma / level.sigma;
+      if (previous === undefined || lower || config.solver_order === 1) return { x, clean: gain };
+      const half = h / (2 * (logSnr(level) - logSnr(previous)));
+      return { x, clean: gain * (1 + half), previous: -gain * half };
+    });
+    return { levels, updates };
+  },
+};
+
+function discreteLevels(options: SamplerOptions, config: SchedulerConfig) {
+  const table = alphasCumprod(config);
+  const alphas = (t: number) => table[t] ?? NaN;
+  if (options.kind === "dpmsolver++" && config.rescale_betas_zero_snr) {
+    // The solver works in log signal-to-noise; diffusers puts this in the place of zero.
+    table[table.length - 1] = 2 ** -24;
+  }
+  const levels = timesteps(options.kind, options.steps, config).map((timestep) => {
+    const a = alphas(timestep);
+    return { timestep, alpha: Math.sqrt(a), sigma: Math.sqrt(1 - a) };
+  });
+  return { alphas, levels };
+}
+
+/** Karras et al., "Elucidating the design space of diffusion-based generative models" (2206.00364), eq. 5, rho = 7. */
+function karrasLevels(steps: number, config: SchedulerConfig): Level[] {
+  const sigmas = trainingSigmas(config);
+  const logs = sigmas.map(Math.log);
+  const [low = 0, high = 0] = [sigmas[0], sigmas.at(-1)].map((s) => (s ?? 0) ** (1 / 7));
+  const rounded = config.beta_schedule === "squaredcos_cap_v2" ? Math.trunc : roundHalfEven;
+  return linspace(0, 1, steps).map((ramp) => {
+    const sigma = (high + ramp * (low - high)) ** 7;
+    return { timestep: rounded(position(Math.log(sigma), logs)), ...levelAt(sigma) };
+  });
+}
+
+/** Noise over signal at every training timestep, ascending. */
+function trainingSigmas(config: SchedulerConfig): number[] {
+  const table = alphasCumprod(config);
+  if (config.rescale_betas_zero_snr) table[table.length - 1] = 2 ** -24;
+  return Array.from(table, (a) => Math.sqrt((1 - a) / a));
+}
+
+function levelAt(sigma: number): { alpha: number; sigma: number } {
+  const alpha = 1 / Math.sqrt(sigma * sigma + 1);
+  return { alpha, sigma: sigma * alpha };
+}
+
+/** Where `x` lies among ascending numbers, as an index between two of them. */
+function position(x: number, ascending: readonly number[]): number {
+  const above = ascending.findIndex((v) => v > x);
+  const high = above < 0 ? ascending.length - 1 : Math.max(above, 1);
+  const [a = 0, b = 1] = [ascending[high - 1], ascending[high]];
+  return high - 1 + Math.min(Math.max((x - a) / (b - a), 0), 1);
+}
+
+/** Clean sample and noise from x = alpha·clean + sigma·noise and what the denoiser predicts. */
+function predictions(
+  { alpha, sigma }: Level,
+  type: SchedulerConfig["prediction_type"],
+): { clean: Linear; eps: Linear } {
+  switch (type) {
+    case "epsilon":
+      return { clean: { x: 1 / alpha, output: -sigma / alpha }, eps: { x: 0, output: 1 } };
+    case "sample":
+      return { clean: { x: 0, output: 1 }, eps: { x: 1 / sigma, output: -alpha / sigma } };
+    case "v_prediction":
+      return { clean: { x: alpha, output: -sigma }, eps: { x: sigma, output: alpha } };
+  }
+}

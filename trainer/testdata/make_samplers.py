@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Writes samplers.json: trajectories and timesteps of diffusers' own schedulers, run in float64.
+
+Needs diffusers 0.42 and torch. The denoiser's outputs and the noise are sines that the test computes too."""
+import json, math, os
+import numpy as np, torch
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep
+
+
+class In64:
+    """A module whose float32 is float64: the schedulers ask for float32 by name."""
+
+    def __init__(self, module, double):
+        self._module, self.float32 = module, double
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+
+for m in (scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep):
+    m.torch, m.np = In64(torch, torch.float64), In64(np, np.float64)
+CLASSES = {"ddpm": scheduling_ddpm.DDPMScheduler, "ddim": scheduling_ddim.DDIMScheduler,
+           "dpmsolver++": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler}
+SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1)
+
+
+def wave(a, i):
+    return torch.tensor([math.sin(a + 2 * i + 3 * j) for j in range(2)], dtype=torch.float64).reshape(1, 2, 1, 1)
+
+
+def scheduler(kind, config):
+    extra = {} if kind == "dpmsolver++" else {"clip_sample": False}
+    return CLASSES[kind](**config, **extra)
+
+
+def trajectory(kind, steps, config, eta):
+    s, x, xs = scheduler(kind, config), wave(0.5, 0), []
+    s.set_timesteps(steps)
+    for i, t in enumerate(s.timesteps):
+        o, n = wave(1, i), wave(2, i)
+        scheduling_ddpm.randn_tensor = lambda *a, **k: n
+        kw = {"eta": eta, "variance_noise": n} if kind == "ddim" and eta else {}
+        x = s.step(o, t, x, **kw).prev_sample
+        assert x.dtype == torch.float64
+        xs += x.flatten().tolist()
+    return {"kind": kind, "steps": steps, "eta": eta, "config": config, "timesteps": s.timesteps.tolist(), "x": xs}
+
+
+def cases():
+    v = dict(prediction_type="v_prediction")
+    zero = dict(v, rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    for kind in CLASSES:
+        for steps in (5, 20):
+            yield kind, steps, SD, 0.0
+        yield kind, 7, dict(SD, **v), 0.0
+        yield kind, 7, dict(SD, prediction_type="sample"), 0.0
+        yield kind, 6, dict(beta_schedule="squaredcos_cap_v2", timestep_spacing="linspace"), 0.0
+        yield kind, 6, dict(SD, timestep_spacing="trailing", num_train_timesteps=777), 0.0
+        yield kind, 6, dict(SD, **zero), 0.0
+        yield kind, 1, SD, 0.0
+        yield kind, 4, {}, 0.0
+        yield kind, 3, dict(trained_betas=[0.01 * (i + 1) for i in range(20)], num_train_timesteps=20), 0.0
+    yield "ddim", 6, SD, 0.7
+    yield "ddim", 6, dict(SD, set_alpha_to_one=False), 1.0
+    for k in (dict(use_karras_sigmas=True), dict(final_sigmas_type="sigma_min"), dict(solver_order=1),
+              dict(final_sigmas_type="sigma_min", lower_order_final=False), dict(final_sigmas_type="sigma_min", euler_at_final=True),
+              dict(use_karras_sigmas=True, beta_schedule="squaredcos_cap_v2"), dict(use_karras_sigmas=True, **v)):
+        yield "dpmsolver++", 6, dict(SD, **k), 0.0
+        yield "dpmsolver++", 16, dict(SD, **k), 0.0
+
+
+grid = []
+for kind in CLASSES:
+    for spacing in ("linspace", "leading", "trailing"):
+        for steps in (2, 3, 7, 12, 16, 25, 30, 48, 50, 96):
+            s = scheduler(kind, {"timestep_spacing": spacing})
+            s.set_timesteps(steps)
+            grid.append([kind, spacing, steps, s.timesteps.tolist()])
+out = {"trajectories": [trajectory(*c) for c in cases()], "timesteps": grid}
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "samplers.json"), "w") as f:
+    f.write("{\n" + ",\n".join(json.dumps(k) + ": [\n" + ",\n".join(json.dumps(r) for r in v) + "\n]" for k, v in out.items()) + "\n}\n")
