@@ -28,7 +28,9 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
   }
   let value: unknown;
   try {
-    value = JSON.parse(await Deno.readTextFile(path));
+    // Python writes infinities bare, which JSON does not know: they become strings.
+    const text = await Deno.readTextFile(path);
+    value = JSON.parse(text.replace(/:\s*(-?Infinity|NaN)\b/g, ': "$1"'));
   } catch (cause) {
     throw new ConfigError(path, "cannot be read as JSON", { cause });
   }

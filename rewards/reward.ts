@@ -6,6 +6,18 @@ export type Direction = "maximise" | "minimise";
 /** A batch of images: float32, shape [B, 3, H, W], RGB in [0, 1] (values outside are allowed, never clamped). */
 export type Images = TensorOf<"float32">;
 
+/** What a reward found when it checked its own gradient on load, on a fixed image. */
+export interface SelfCheck {
+  readonly score: number;
+  /** ‖d score / d image‖₂. */
+  readonly gradientNorm: number;
+  /**
+   * How far the change of the score along a random step is from what the gradients at both ends predict, as a share of
+   * the change that a step of that length makes. Absent where the gradient is by definition not the derivative.
+   */
+  readonly relativeError?: number;
+}
+
 /** Facts about a loaded reward, constant for its life. */
 export interface RewardInfo {
   /** Name it is served under, e.g. "symmetry". */
@@ -23,6 +35,8 @@ export interface RewardInfo {
   readonly digest: string;
   /** Execution provider in use. */
   readonly provider: string;
+  /** Absent when the check was switched off. */
+  readonly selfCheck?: SelfCheck;
 }
 
 /** Scores, and when asked for, d score / d image of each image with respect to itself. */
@@ -31,6 +45,19 @@ export interface RewardResult {
   readonly scores: Float32Array;
   /** float32, the images' shape. */
   readonly gradient?: Images;
+}
+
+/** Options of one call of `Reward.score`. */
+export interface ScoreOptions {
+  /** Also return the gradient. Default false. */
+  readonly gradient?: boolean;
+  /** Checked before every run of a session; a run that has started finishes. */
+  readonly signal?: AbortSignal;
+  /**
+   * "tensor" (default): the exact linear map of the float pixels. "reference": what the Python processors make of a
+   * PNG or JPEG file; pixels are rounded to 8 bits first and resized in integers, so there is no gradient.
+   */
+  readonly processing?: "tensor" | "reference";
 }
 
 /** A loaded reward. Score and gradient are of the raw score: the caller applies sign and weight. */
@@ -43,8 +70,13 @@ export interface Reward {
   score(
     images: Images,
     prompts: readonly string[],
-    options?: { readonly gradient?: boolean; readonly signal?: AbortSignal },
+    options?: ScoreOptions,
   ): Promise<RewardResult>;
+  /**
+   * Further figures of the same images, float32 [B] by name, that are reported and never trained on: "libjpegError"
+   * of the JPEG reward. Absent where there are none.
+   */
+  readonly extras?: (images: Images) => Promise<Readonly<Record<string, Float32Array>>>;
   /** Frees sessions. Safe to call twice. */
   dispose(): Promise<void>;
 }

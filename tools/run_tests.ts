@@ -51,9 +51,10 @@ async function pass({ name, args }: Gate): Promise<boolean> {
   return success;
 }
 
-/** Runs all tests, showing their output as it comes and returning it. */
+/** Runs all tests, showing their output as it comes and returning it. Ending the gate ends them. */
 async function runTests(): Promise<{ success: boolean; output: string }> {
   const child = spawn(TESTS, "inherit").spawn();
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", () => child.kill());
   const decoder = new TextDecoder();
   let output = "";
   for await (const chunk of child.stdout) {

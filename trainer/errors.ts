@@ -1,6 +1,6 @@
 /** A value in a configuration is wrong. */
-export class ConfigError extends Error {
-  override readonly name = "ConfigError";
+export class FieldError extends Error {
+  override readonly name = "FieldError";
   /** Path of the field, as "method.k". */
   readonly field: string;
 

@@ -1,7 +1,7 @@
 import type { z } from "zod";
-import { ConfigError } from "./errors.ts";
+import { FieldError } from "./errors.ts";
 
-/** Checks `value` against a schema. Throws a `ConfigError` for the first fault. `file` is named in it. */
+/** Checks `value` against a schema. Throws a `FieldError` for the first fault. `file` is named in it. */
 export function parseConfig<S extends z.ZodType>(
   schema: S,
   value: unknown,
@@ -13,9 +13,9 @@ export function parseConfig<S extends z.ZodType>(
   const [issue] = result.error.issues;
   const path = issue?.path.map(String) ?? [];
   if (issue?.code === "unrecognized_keys") {
-    throw new ConfigError([...path, issue.keys[0]].join("."), "is not known here", options);
+    throw new FieldError([...path, issue.keys[0]].join("."), "is not known here", options);
   }
   const expected = issue?.message.replace(/^[^:]*: expected/, "expected") ?? "";
   const found = issue?.input === undefined ? "missing" : JSON.stringify(issue.input);
-  throw new ConfigError(path.join(".") || "(all)", `is ${found}, ${expected}`, options);
+  throw new FieldError(path.join(".") || "(all)", `is ${found}, ${expected}`, options);
 }

@@ -19,7 +19,7 @@ export interface LoraConfig {
   readonly rank: number;
   /** The adapter's product is multiplied by alpha / rank. */
   readonly alpha: number;
-  /** Ends of module names, as PEFT's `target_modules`. Default `ATTENTION_TARGETS`. */
+  /** Module names or their ends, as PEFT's `target_modules`. Default `ATTENTION_TARGETS`. */
   readonly targets?: readonly string[];
 }
 
@@ -46,20 +46,32 @@ export function loraShapes(
   if (!Number.isFinite(alpha) || alpha <= 0) {
     throw new RangeError(`LoRA alpha is ${alpha}, expected a number above 0`);
   }
-  const ends = (name: string, target: string) => name.endsWith(`.${target}`);
+  if (targets.length === 0) throw new RangeError("LoRA targets are empty, expected at least one");
   for (const target of targets) {
-    if (layers.some(({ name }) => ends(name, target))) continue;
-    throw new RangeError(`LoRA target "${target}" names no layer; the adaptable ones are ${
-      [...new Set(layers.map(({ name }) => name.replace(/^.*transformer_blocks\.\d+\./, "")))]
-        .join(", ")
-    }`);
+    if (layers.some(({ name }) => isTarget(name, target))) continue;
+    throw new RangeError(
+      `LoRA target "${target}" names no layer; the adaptable ones are ${
+        [...new Set(layers.map(({ name }) => name.replace(/^.*transformer_blocks\.\d+\./, "")))]
+          .join(", ")
+      }`,
+    );
   }
-  return layers.filter(({ name }) => targets.some((target) => ends(name, target))).flatMap((
+  return layers.filter(({ name }) => targets.some((target) => isTarget(name, target))).flatMap((
     { name, out, in: width },
   ): LoraShape[] => [
     { name: `${name}.lora_A.weight`, shape: [rank, width] },
     { name: `${name}.lora_B.weight`, shape: [out, rank] },
   ]);
+}
+
+/** The part of a module's name by which targets usually go: "to_q", "to_out.0", "ff.net.2". */
+export function endOf(name: string): string {
+  return name.replace(/^.*\.transformer_blocks\.\d+\.(?:attn\d+\.)?/, "");
+}
+
+/** Whether a target, PEFT's name for a module or the end of one, means the module `name`. */
+export function isTarget(name: string, target: string): boolean {
+  return name === target || name.endsWith(`.${target}`);
 }
 
 /**

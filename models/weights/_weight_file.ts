@@ -5,6 +5,7 @@ import { resolve } from "node:path";
 import { WeightsError } from "./weights_error.ts";
 
 const CHUNK = 4 << 20;
+const MAX_READ = 256 << 20;
 
 /** A stretch of a file, in bytes. */
 export interface ByteRange {
@@ -58,7 +59,9 @@ export class WeightFile {
     const bytes = new Uint8Array(length);
     await using handle = await this.#open();
     for (let done = 0; done < length;) {
-      const { bytesRead } = await handle.read(bytes, done, length - done, position + done);
+      // In pieces, as one read is limited to 2^31 bytes and tensors are not.
+      const piece = bytes.subarray(done, done + MAX_READ);
+      const { bytesRead } = await handle.read(piece, 0, piece.length, position + done);
       if (bytesRead === 0) this.#truncated(position + length);
       done += bytesRead;
     }

@@ -6,7 +6,7 @@ export {
   float32ToFloat16,
   toFloat32,
 } from "./half.ts";
-export { openWeights, type OpenWeightsOptions } from "./open_weights.ts";
+export { chooseWeightFile, openWeights, type OpenWeightsOptions } from "./open_weights.ts";
 export { decodeSafetensors, encodeSafetensors } from "./safetensors_bytes.ts";
 export { openSafetensors, SafetensorsFile } from "./safetensors_file.ts";
 export type { SafetensorsEntry, TensorLayout } from "./_safetensors_header.ts";

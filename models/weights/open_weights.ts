@@ -35,7 +35,7 @@ export async function openWeights(
   path: string,
   options: OpenWeightsOptions = {},
 ): Promise<WeightSource> {
-  const file = isFolder(path) ? choose(path, options) : path;
+  const file = chooseWeightFile(path, options);
   if (file.endsWith(".json")) return openShards(file);
   if (!TORCH_EXTENSIONS.includes(extname(file))) return single(file);
   const { cacheDir, key } = options;
@@ -46,6 +46,11 @@ export async function openWeights(
     );
   }
   return single(await cachedAsSafetensors(file, cacheDir, key === undefined ? {} : { key }));
+}
+
+/** The file that `openWeights` would open: `path` itself, or the one it takes in a folder. */
+export function chooseWeightFile(path: string, options: OpenWeightsOptions = {}): string {
+  return isFolder(path) ? choose(path, options) : path;
 }
 
 function single(path: string): WeightSource {

@@ -13,3 +13,4 @@ export {
 } from "./grpc_service.ts";
 export * from "./log.ts";
 export * from "./race_abort.ts";
+export * from "./read_config.ts";

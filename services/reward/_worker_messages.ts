@@ -3,11 +3,28 @@ import type { RewardInfo } from "../../rewards/mod.ts";
 
 /** What a reward's process is asked. The images travel beside a "score". */
 export const requestSchema = z.discriminatedUnion("op", [
-  z.object({ op: z.literal("load"), config: z.record(z.string(), z.unknown()) }),
-  z.object({ op: z.literal("score"), prompts: z.array(z.string()), gradient: z.boolean() }),
+  z.object({
+    op: z.literal("load"),
+    record: z.record(z.string(), z.unknown()),
+    execution: z.object({ provider: z.string(), threads: z.number().int() }).partial(),
+  }),
+  z.object({
+    op: z.literal("score"),
+    prompts: z.array(z.string()),
+    gradient: z.boolean(),
+    processing: z.enum(["tensor", "reference"]),
+  }),
 ]);
 
 export type WorkerRequest = z.infer<typeof requestSchema>;
+
+/** What a reward runs on. */
+export interface Execution {
+  /** ONNX Runtime execution provider. Default "cpu". */
+  readonly provider?: string | undefined;
+  /** Threads of a run. Default: all cores. */
+  readonly threads?: number | undefined;
+}
 
 const infoSchema = z.object({
   name: z.string(),
@@ -19,6 +36,10 @@ const infoSchema = z.object({
   preprocessing: z.string(),
   digest: z.string(),
   provider: z.string(),
+  selfCheck: z.object({
+    gradientNorm: z.number(),
+    relativeError: z.number().exactOptional(),
+  }).exactOptional(),
 });
 
 /** What it answers: facts after a "load", else nothing beside the tensors [scores, gradient?]; or an error. */

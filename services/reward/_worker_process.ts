@@ -8,6 +8,7 @@ export interface WorkerOptions {
   readonly entry: URL;
   /** Deno's permission flags for it. */
   readonly permissions: readonly string[];
+  readonly cwd: string;
   /** Shown in errors. */
   readonly name: string;
   /** Receives each line it writes to stderr. */
@@ -36,11 +37,12 @@ export class WorkerProcess {
   #why = "";
   #failure: unknown;
 
-  constructor({ entry, permissions, name, onStderr }: WorkerOptions) {
+  constructor({ entry, permissions, cwd, name, onStderr }: WorkerOptions) {
     this.#name = name;
     const config = fileURLToPath(new URL("../../deno.json", import.meta.url));
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", "--quiet", "--no-prompt", `--config=${config}`, ...permissions, entry.href],
+      cwd,
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",

@@ -1,4 +1,4 @@
-import type { Images, Reward, RewardInfo } from "../../rewards/mod.ts";
+import type { Images, Reward, RewardInfo, ScoreOptions } from "../../rewards/mod.ts";
 import { StatusError } from "../common/mod.ts";
 
 /** Images of one size to score. */
@@ -8,7 +8,12 @@ export interface ScoreJob {
   /** One per image. */
   readonly prompts: readonly string[];
   readonly gradient: boolean;
+  /** Default "tensor"; see `ScoreOptions`. */
+  readonly processing?: Processing;
 }
+
+/** How pixels are brought to the size a model takes. */
+export type Processing = NonNullable<ScoreOptions["processing"]>;
 
 /** What came of a job. */
 export interface ScoredJob {
@@ -25,14 +30,21 @@ export interface ScoredJob {
 }
 
 /** How much is run together and how much may wait. */
-export interface BatchOptions {
-  /** Images run together. Default 8. */
-  readonly maxBatch?: number;
-  /** Images that may wait. Default 256. */
-  readonly maxQueuedImages?: number;
-  /** Bytes of pixels that may wait. Default 512 MiB. */
-  readonly maxQueuedBytes?: number;
+export interface Batching {
+  /** Images run together. */
+  readonly maxBatch: number;
+  /** Images that may wait. */
+  readonly maxQueuedImages: number;
+  /** Bytes of pixels that may wait. */
+  readonly maxQueuedBytes: number;
 }
+
+/** 8 images together; 256 images in up to 512 MiB may wait. */
+export const DEFAULT_BATCHING: Batching = {
+  maxBatch: 8,
+  maxQueuedImages: 256,
+  maxQueuedBytes: 2 ** 29,
+};
 
 /**
  * Runs jobs on a reward one batch at a time. Jobs of equal image size that want the same run together, up to
@@ -41,17 +53,14 @@ export interface BatchOptions {
  */
 export class Batcher {
   readonly #reward: Reward;
-  readonly #options: Required<BatchOptions>;
+  readonly #options: Batching;
   readonly #waiting = new Set<Entry>();
   #queued = { images: 0, bytes: 0 };
   #running: Promise<void> | undefined;
 
-  constructor(
-    reward: Reward,
-    { maxBatch = 8, maxQueuedImages = 256, maxQueuedBytes = 2 ** 29 }: BatchOptions = {},
-  ) {
+  constructor(reward: Reward, options: Partial<Batching> = {}) {
     this.#reward = reward;
-    this.#options = { maxBatch, maxQueuedImages, maxQueuedBytes };
+    this.#options = { ...DEFAULT_BATCHING, ...options };
   }
 
   /** Images that wait. */
@@ -154,8 +163,8 @@ export class Batcher {
   async #score(parts: readonly Part[]): Promise<void> {
     const start = performance.now();
     for (const { entry } of parts) entry.started ??= start;
-    const { images, prompts, gradient } = joined(parts);
-    const result = await this.#reward.score(images, prompts, { gradient });
+    const { images, prompts, gradient, processing = "tensor" } = joined(parts);
+    const result = await this.#reward.score(images, prompts, { gradient, processing });
     const seconds = (performance.now() - start) / 1000;
     const width = images.data.length / prompts.length;
     let at = 0;
@@ -206,7 +215,7 @@ class Entry {
     const [size = 0, ...rest] = job.images.shape;
     this.size = size;
     this.bytes = job.images.data.byteLength;
-    this.kind = `${job.gradient} ${rest.join("x")}`;
+    this.kind = `${job.gradient} ${job.processing} ${rest.join("x")}`;
     this.scores = new Float32Array(size);
     this.gradient = job.gradient ? new Float32Array(job.images.data.length) : undefined;
     const { promise, resolve, reject } = Promise.withResolvers<ScoredJob>();
@@ -247,5 +256,5 @@ function joined(parts: readonly Part[]): ScoreJob {
     prompts.push(...entry.job.prompts.slice(from, to));
   }
   const shape = [count, ...job.images.shape.slice(1)];
-  return { images: { dtype: "float32", shape, data }, prompts, gradient: job.gradient };
+  return { ...job, images: { dtype: "float32", shape, data }, prompts };
 }

@@ -79,7 +79,7 @@ export function inferenceHandlers(
     },
 
     async modelInfer(request, { signal }) {
-      const { modelName, modelVersion, id, inputs, outputs, rawInputContents: raw } = request;
+      const { modelName, modelVersion, id, outputs, rawInputContents: raw } = request;
       checkVersion(modelName, modelVersion);
       checkInputs(request);
       const wanted = outputs.length > 0 ? outputs.map(({ name }) => name) : ["SCORE"];

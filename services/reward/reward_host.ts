@@ -1,8 +1,7 @@
 import type { Reward, RewardInfo } from "../../rewards/mod.ts";
 import { type Logger, StatusError } from "../common/mod.ts";
-import { Batcher, type BatchOptions, type ScoredJob, type ScoreJob } from "./batcher.ts";
+import { Batcher, type Batching, type ScoredJob, type ScoreJob } from "./batcher.ts";
 import type { RewardRecord } from "./reward_process.ts";
-import { type SelfCheck, selfCheck } from "./self_check.ts";
 
 /** What a reward is doing: loading for the first time, answering, or being started again after a crash. */
 export type RewardState = "loading" | "ready" | "restarting";
@@ -10,7 +9,6 @@ export type RewardState = "loading" | "ready" | "restarting";
 /** A reward that is served. */
 export interface HostedReward {
   readonly info: RewardInfo;
-  readonly selfCheck: SelfCheck;
   /** Queues images; see `Batcher.submit`. */
   score(job: ScoreJob, signal?: AbortSignal): Promise<ScoredJob>;
 }
@@ -41,7 +39,7 @@ export interface RewardAdminHost extends RewardHost {
   /**
    * Loads a reward and puts it in place of one of the same name, which finishes what it accepted and ends. Without a
    * record the present one is loaded again. Answers the replaced reward's facts. Throws FAILED_PRECONDITION with the
-   * reason when the load or the self-check fails; nothing has changed then.
+   * reason when that fails; nothing has changed then.
    */
   load(name: string, record?: RewardRecord): Promise<RewardInfo | undefined>;
   /** Ends a reward when it has finished what it accepted. */
@@ -49,7 +47,7 @@ export interface RewardAdminHost extends RewardHost {
 }
 
 /** How a `LocalRewardHost` works. */
-export interface RewardHostOptions extends BatchOptions {
+export interface RewardHostOptions extends Partial<Batching> {
   /** Loads a reward; `onReady` is to be called when it goes down and comes back. */
   readonly start: (
     name: string,
@@ -88,8 +86,8 @@ export class LocalRewardHost implements RewardAdminHost {
       );
     }
     if (!slot.loaded) throw new StatusError("UNAVAILABLE", `Reward ${wanted} is loading`);
-    const { info, selfCheck } = slot.loaded;
-    return { info, selfCheck, score: (job, signal) => this.#current(slot).score(job, signal) };
+    const { info } = slot.loaded;
+    return { info, score: (job, signal) => this.#current(slot).score(job, signal) };
   }
 
   list(): RewardStatus[] {
@@ -152,21 +150,13 @@ export class LocalRewardHost implements RewardAdminHost {
     slot.loaded = loaded;
     this.#slots.set(name, slot);
     this.#options.onReady?.(name, true);
-    const { info, selfCheck } = loaded;
     const seconds = (performance.now() - start) / 1000;
     this.#options.log.info("Reward loaded", {
       reward: name,
-      digest: info.digest,
+      digest: loaded.info.digest,
       seconds,
-      selfCheck,
       replaced: old?.info.digest,
     });
-    if (!selfCheck.agrees) {
-      this.#options.log.warn("Gradient disagrees with finite differences", {
-        reward: name,
-        relativeError: selfCheck.relativeError,
-      });
-    }
     const replaced = old?.info;
     await old?.retire();
     return replaced;
@@ -204,32 +194,23 @@ class Loaded implements HostedReward {
   #retired = false;
   ready = true;
 
-  private constructor(
-    reward: Reward & { readonly restarts?: number },
-    readonly selfCheck: SelfCheck,
-    options: BatchOptions,
-  ) {
+  private constructor(reward: Reward & { readonly restarts?: number }, batching: Partial<Batching>) {
     this.#reward = reward;
-    this.#batcher = new Batcher(reward, options);
+    this.#batcher = new Batcher(reward, batching);
   }
 
   static async start(
     name: string,
     record: RewardRecord,
-    options: RewardHostOptions,
+    { start, onReady, ...batching }: RewardHostOptions,
   ): Promise<Loaded> {
     let loaded: Loaded | undefined;
-    const reward = await options.start(name, record, (ready) => {
+    const reward = await start(name, record, (ready) => {
       if (!loaded || loaded.#retired) return;
       loaded.ready = ready;
-      options.onReady?.(name, ready);
+      onReady?.(name, ready);
     });
-    try {
-      return loaded = new Loaded(reward, await selfCheck(reward), options);
-    } catch (error) {
-      await reward.dispose();
-      throw error;
-    }
+    return loaded = new Loaded(reward, batching);
   }
 
   get info(): RewardInfo {

@@ -4,11 +4,13 @@ import {
   type RewardInfo,
   RewardInputError,
   type RewardResult,
+  type ScoreOptions,
 } from "../../rewards/mod.ts";
 import type { Frame } from "../../runtime/mod.ts";
 import type { Logger } from "../common/mod.ts";
 import {
   decodeInfo,
+  type Execution,
   replySchema,
   type WorkerReply,
   type WorkerRequest,
@@ -21,6 +23,9 @@ export type RewardRecord = Readonly<Record<string, unknown>>;
 /** How a reward's process is run. */
 export interface RewardProcessOptions {
   readonly log: Logger;
+  readonly execution?: Execution;
+  /** Folder that relative paths of the record are in. Default: that of this process. */
+  readonly cwd?: string;
   /** The program, which calls `serveReward`. Default: `reward_worker.ts`, which loads the rewards of this project. */
   readonly entry?: URL;
   /** Deno's permission flags for it. Default: read files, load native code; no network, no writing, no programs. */
@@ -52,6 +57,8 @@ export class RewardProcess implements Reward {
     record: RewardRecord,
     {
       log,
+      execution = {},
+      cwd = Deno.cwd(),
       entry = new URL("./reward_worker.ts", import.meta.url),
       permissions = ["--allow-read", "--allow-ffi"],
       loadTimeoutMs = 600_000,
@@ -61,11 +68,12 @@ export class RewardProcess implements Reward {
     const worker = new WorkerProcess({
       entry,
       permissions,
+      cwd,
       name: `reward ${name}`,
       onStderr: (line) => log.info("worker", { reward: name, pid: worker.pid, line }),
     });
     try {
-      const request: WorkerRequest = { op: "load", config: { ...record, name } };
+      const request: WorkerRequest = { op: "load", record: { ...record, name }, execution };
       const frame = await worker.call({ message: request, tensors: [] }, {
         timeoutMs: loadTimeoutMs,
       });
@@ -81,10 +89,9 @@ export class RewardProcess implements Reward {
   async score(
     images: Images,
     prompts: readonly string[],
-    { gradient = false, signal }: { readonly gradient?: boolean; readonly signal?: AbortSignal } =
-      {},
+    { gradient = false, processing = "tensor", signal }: ScoreOptions = {},
   ): Promise<RewardResult> {
-    const request: WorkerRequest = { op: "score", prompts: [...prompts], gradient };
+    const request: WorkerRequest = { op: "score", prompts: [...prompts], gradient, processing };
     const answer = await this.#worker.call({ message: request, tensors: [images] }, {
       timeoutMs: this.#runTimeoutMs,
       ...(signal && { signal }),

@@ -4,6 +4,7 @@ import {
   Direction,
   type EvaluateResponseSchema,
   type Image,
+  Processing,
   type RewardDescriptionSchema,
   RewardService,
   type TensorSchema,
@@ -42,8 +43,14 @@ export function rewardHandlers(host: RewardHost, limits: Limits): Handlers<typeo
       return { rewards: rewards.map((reward) => description(reward, limits)) };
     },
 
-    async score({ reward, images, prompts }, { signal }) {
-      const request = { reward, images: images.map(input), prompts, gradient: false };
+    async score({ reward, images, prompts, processing }, { signal }) {
+      const request = {
+        reward,
+        images: images.map(input),
+        prompts,
+        gradient: false,
+        ...processingOf(processing),
+      };
       const result = await scoreImages(request, { host, limits, signal });
       return {
         scores: [...result.scores],
@@ -71,11 +78,17 @@ export function rewardHandlers(host: RewardHost, limits: Limits): Handlers<typeo
       return mapConcurrently(
         requests,
         STREAM_WINDOW,
-        async ({ index, reward, image, prompt, gradient }): Promise<Evaluated> => {
+        async ({ index, reward, image, prompt, gradient, processing }): Promise<Evaluated> => {
           try {
             if (!image) throw new StatusError("INVALID_ARGUMENT", "Request has no image");
             const one = { ...limits, maxImages: 1 };
-            const request = { reward, images: [input(image)], prompts: [prompt], gradient };
+            const request = {
+              reward,
+              images: [input(image)],
+              prompts: [prompt],
+              gradient,
+              ...processingOf(processing),
+            };
             const { scores: [score = NaN], gradients: [found], info } = await scoreImages(
               request,
               { host, limits: one, signal },
@@ -102,7 +115,7 @@ type Evaluated = MessageInitShape<typeof EvaluateResponseSchema>;
 
 /** A reward's facts as they travel. */
 export function description(
-  { info, selfCheck }: HostedReward,
+  { info }: HostedReward,
   limits: Limits,
 ): MessageInitShape<typeof RewardDescriptionSchema> {
   const { range: [lowest, highest], direction, ...rest } = info;
@@ -111,7 +124,6 @@ export function description(
     lowest,
     highest,
     direction: direction === "maximise" ? Direction.MAXIMISE : Direction.MINIMISE,
-    selfCheck,
     limits,
   };
 }
@@ -138,6 +150,18 @@ const DTYPES: ReadonlyMap<DataType, WireDType> = new Map([
   [DataType.FLOAT32, "float32"],
   [DataType.FLOAT16, "float16"],
 ]);
+
+const PROCESSINGS: ReadonlyMap<Processing, "tensor" | "reference"> = new Map([
+  [Processing.TENSOR, "tensor"],
+  [Processing.REFERENCE, "reference"],
+]);
+
+function processingOf(wire: Processing) {
+  const processing = PROCESSINGS.get(wire);
+  if (processing) return { processing };
+  if (wire === Processing.UNSPECIFIED) return {};
+  throw new StatusError("INVALID_ARGUMENT", `Processing is ${wire}, expected a known one`);
+}
 
 /** A gradient in the dtype and shape of the image it belongs to; float32 [3, H, W] for a file. */
 async function wireGradient(

@@ -1,9 +1,9 @@
 import { type Images, type RewardInfo, RewardInputError } from "../../rewards/mod.ts";
 import { type ErrorMap, StatusError } from "../common/mod.ts";
-import { decodeFile, fileSize } from "./_decode_file.ts";
+import { decodeFile, type FileSize, fileSize } from "./_decode_file.ts";
 import { inChunks } from "./_in_chunks.ts";
 import { checkShape, decodeTensor, type WireImages } from "./_wire_tensor.ts";
-import type { ScoredJob } from "./batcher.ts";
+import type { Processing, ScoredJob } from "./batcher.ts";
 import type { Limits } from "./limits.ts";
 import type { RewardHost } from "./reward_host.ts";
 
@@ -18,6 +18,8 @@ export interface ScoreRequest {
   /** One per image, or one for all. */
   readonly prompts: readonly string[];
   readonly gradient: boolean;
+  /** Default: "reference" for files and "tensor" for pixels; with a gradient always "tensor". */
+  readonly processing?: Processing;
 }
 
 /** What came of a request. */
@@ -43,7 +45,7 @@ export interface ScoreContext {
  * what was found and what was expected.
  */
 export async function scoreImages(
-  { reward: name, images, prompts, gradient }: ScoreRequest,
+  { reward: name, images, prompts, gradient, processing }: ScoreRequest,
   { host, limits, signal }: ScoreContext,
 ): Promise<ScoreResult> {
   const reward = host.get(name);
@@ -54,10 +56,14 @@ export async function scoreImages(
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
   let at = 0;
-  const jobs = sources.map(async ({ count, decode }) => {
+  const jobs = sources.map(async ({ count, decode, natural }) => {
     const prompts = texts.slice(at, at += count);
     const images = await decode();
-    return await reward.score({ images, prompts, gradient }, either);
+    const job = { images, prompts, gradient };
+    return await reward.score(
+      { ...job, processing: gradient ? "tensor" : processing ?? natural },
+      either,
+    );
   });
   let scored: ScoredJob[];
   try {
@@ -96,6 +102,7 @@ export const rewardErrors: ErrorMap = (error) =>
 interface Source {
   readonly count: number;
   readonly decode: () => Promise<Images>;
+  readonly natural: Processing;
 }
 
 /** Checks what the images claim to be against the limits. Decodes nothing. */
@@ -107,25 +114,26 @@ async function measure(images: readonly ImageInput[], limits: Limits): Promise<S
   const sources: Source[] = [];
   for (const [i, image] of images.entries()) {
     const where = images.length === 1 ? "Image" : `Image ${i}`;
-    const { count, height, width, decode } = "tensor" in image
+    const { height, width, ...source } = "tensor" in image
       ? tensorSource(image.tensor, where)
       : await fileSource(image.file, where);
     atMost(limits.maxSide, Math.max(height, width), `${where} has a side of`, "pixels");
-    atMost(limits.maxImages, total += count, "Request has", "images");
-    atMost(limits.maxPixels, pixels += count * height * width, "Request has", "pixels");
-    sources.push({ count, decode });
+    atMost(limits.maxImages, total += source.count, "Request has", "images");
+    atMost(limits.maxPixels, pixels += source.count * height * width, "Request has", "pixels");
+    sources.push(source);
   }
   return sources;
 }
 
-function tensorSource(tensor: WireImages, where: string) {
+function tensorSource(tensor: WireImages, where: string): Source & FileSize {
   const [count, , height, width] = checkShape(tensor, where);
-  return { count, height, width, decode: () => decodeTensor(tensor, where) };
+  return { count, height, width, natural: "tensor", decode: () => decodeTensor(tensor, where) };
 }
 
-async function fileSource(file: Uint8Array, where: string) {
+async function fileSource(file: Uint8Array, where: string): Promise<Source & FileSize> {
   const size = await fileSize(file, where);
-  return { count: 1, ...size, decode: () => decodeFile(file, { size, where }) };
+  const decode = () => decodeFile(file, { size, where });
+  return { count: 1, ...size, natural: "reference", decode };
 }
 
 function checkPrompts(

@@ -1,4 +1,4 @@
-import type { Images, Reward, RewardInfo, RewardResult } from "../../rewards/mod.ts";
+import type { Images, Reward, RewardInfo, RewardResult, ScoreOptions } from "../../rewards/mod.ts";
 import { type Logger, StatusError } from "../common/mod.ts";
 import { WorkerEndedError } from "./_worker_process.ts";
 import type { RewardProcess } from "./reward_process.ts";
@@ -59,7 +59,7 @@ export class SupervisedReward implements Reward {
   async score(
     images: Images,
     prompts: readonly string[],
-    options: { readonly gradient?: boolean; readonly signal?: AbortSignal } = {},
+    options: ScoreOptions = {},
   ): Promise<RewardResult> {
     try {
       const process = await this.#process;

@@ -1,4 +1,4 @@
-import { ConfigError } from "../errors.ts";
+import { FieldError } from "../errors.ts";
 import { alphasCumprod } from "./alphas_cumprod.ts";
 import { linspace, roundHalfEven } from "./_linspace.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
@@ -59,17 +59,17 @@ interface Level {
 }
 
 /**
- * The coefficients of a sampler on a model's noise schedule, as diffusers' schedulers have them. Throws `ConfigError`
+ * The coefficients of a sampler on a model's noise schedule, as diffusers' schedulers have them. Throws `FieldError`
  * when a field is out of range or a combination is not defined.
  */
 export function makeSampler(options: SamplerOptions, config: SchedulerConfig): Sampler {
   const { kind, steps, eta = 0 } = options;
   if (!Number.isInteger(steps) || steps < 1) {
-    throw new ConfigError("sampler.steps", `is ${steps}, expected an integer of 1 or more`);
+    throw new FieldError("sampler.steps", `is ${steps}, expected an integer of 1 or more`);
   }
   if (!(eta >= 0 && eta <= 1) || (eta !== 0 && kind !== "ddim")) {
     const expected = kind === "ddim" ? "0 to 1" : `0 with sampler.kind ${kind}`;
-    throw new ConfigError("sampler.eta", `is ${eta}, expected ${expected}`);
+    throw new FieldError("sampler.eta", `is ${eta}, expected ${expected}`);
   }
   const { levels, updates } = TABLES[kind](options, config);
   return {
@@ -77,8 +77,8 @@ export function makeSampler(options: SamplerOptions, config: SchedulerConfig): S
     steps: levels.map((level, i) => {
       const { clean, eps } = predictions(level, config.prediction_type);
       const u = updates[i] ?? {};
-      const combine = (of: "x" | "output") =>
-        (of === "x" ? u.x ?? 0 : 0) + (u.clean ?? 0) * clean[of] + (u.eps ?? 0) * eps[of];
+      const combine = (key: keyof Linear) =>
+        (key === "x" ? u.x ?? 0 : 0) + (u.clean ?? 0) * clean[key] + (u.eps ?? 0) * eps[key];
       return {
         ...level,
         next: {
@@ -92,6 +92,16 @@ export function makeSampler(options: SamplerOptions, config: SchedulerConfig): S
       };
     }),
   };
+}
+
+/** The sampler that ends at step `index` (0 is the noisiest) with the one-step prediction of the clean sample. */
+export function stopAt(sampler: Sampler, index: number): Sampler {
+  const stop = sampler.steps[index];
+  if (stop === undefined) {
+    throw new RangeError(`Stop ${index} is no step of a sampler of ${sampler.steps.length}`);
+  }
+  const next = { ...stop.clean, previous: 0, noise: 0 };
+  return { ...sampler, steps: [...sampler.steps.slice(0, index), { ...stop, next }] };
 }
 
 type Table = (

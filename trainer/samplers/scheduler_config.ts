@@ -1,13 +1,12 @@
-import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { ConfigError } from "../errors.ts";
+import type { SchedulerFile } from "../../models/diffusers/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 
 const flag = (byDefault: boolean) => z.boolean().default(byDefault);
 /** A feature the samplers here do not have: absent, null or false. */
 const off = z.literal(false).nullish();
 /** Read by a feature that is off. */
-const idle = z.unknown();
+const idle = z.unknown().optional();
 
 /**
  * Fields of diffusers' `scheduler_config.json` under their own names, with the defaults that diffusers gives them.
@@ -92,16 +91,7 @@ export const schedulerConfigSchema = z.strictObject({
 /** A checked scheduler configuration. */
 export type SchedulerConfig = z.output<typeof schedulerConfigSchema>;
 
-/**
- * Reads a `scheduler_config.json`. Throws `ConfigError` naming file, field, what was found and what was expected.
- */
-export function readSchedulerConfig(file: string): SchedulerConfig {
-  let value: unknown;
-  try {
-    // Python writes infinities bare, which JSON does not know.
-    value = JSON.parse(readFileSync(file, "utf8").replace(/:\s*(-?Infinity|NaN)\b/g, ': "$1"'));
-  } catch (cause) {
-    throw new ConfigError("(all)", "cannot be read, expected a JSON file", { file, cause });
-  }
-  return parseConfig(schedulerConfigSchema, value, { file });
+/** Checks what a pipeline's scheduler folder asks for. Throws `FieldError` naming file, field, found and expected. */
+export function parseSchedulerConfig({ path, config }: SchedulerFile): SchedulerConfig {
+  return parseConfig(schedulerConfigSchema, config, { file: path });
 }

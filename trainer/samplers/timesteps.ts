@@ -1,4 +1,4 @@
-import { ConfigError } from "../errors.ts";
+import { FieldError } from "../errors.ts";
 import { linspace, roundHalfEven } from "./_linspace.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 
@@ -9,7 +9,7 @@ export type SamplerKind = typeof SAMPLER_KINDS[number];
 
 /**
  * The training timesteps of `steps` sampling steps, noisiest first, as diffusers' scheduler of that kind has them.
- * Throws `ConfigError` where they would leave 0..num_train_timesteps-1.
+ * Throws `FieldError` where they would leave 0..num_train_timesteps-1.
  */
 export function timesteps(kind: SamplerKind, steps: number, config: SchedulerConfig): number[] {
   const n = config.num_train_timesteps;
@@ -18,7 +18,7 @@ export function timesteps(kind: SamplerKind, steps: number, config: SchedulerCon
   const points = multistep ? steps + 1 : steps;
   if (points > n) {
     const found = `is ${steps}, expected 1 to ${multistep ? n - 1 : n}`;
-    throw new ConfigError("sampler.steps", `${found} (num_train_timesteps of the model)`);
+    throw new FieldError("sampler.steps", `${found} (num_train_timesteps of the model)`);
   }
   const all = spaced(config.timestep_spacing ?? (multistep ? "linspace" : "leading"), {
     n,
@@ -28,7 +28,7 @@ export function timesteps(kind: SamplerKind, steps: number, config: SchedulerCon
   });
   const outside = all.find((t) => t < 0 || t >= n);
   if (outside !== undefined) {
-    throw new ConfigError(
+    throw new FieldError(
       "steps_offset",
       `is ${config.steps_offset}, expected less: ${steps} steps reach timestep ${outside} of 0 to ${
         n - 1

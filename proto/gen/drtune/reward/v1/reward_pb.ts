@@ -11,7 +11,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file drtune/reward/v1/reward.proto.
  */
 export const file_drtune_reward_v1_reward: GenFile = /*@__PURE__*/
-  fileDesc("Ch1kcnR1bmUvcmV3YXJkL3YxL3Jld2FyZC5wcm90bxIQZHJ0dW5lLnJld2FyZC52MSJQCgZUZW5zb3ISKQoFZHR5cGUYASABKA4yGi5kcnR1bmUucmV3YXJkLnYxLkRhdGFUeXBlEg0KBXNoYXBlGAIgAygFEgwKBGRhdGEYAyABKAwiUAoFSW1hZ2USKgoGdGVuc29yGAEgASgLMhguZHJ0dW5lLnJld2FyZC52MS5UZW5zb3JIABIRCgdlbmNvZGVkGAIgASgMSABCCAoGc291cmNlIlkKCVNlbGZDaGVjaxINCgVzY29yZRgBIAEoARIVCg1ncmFkaWVudF9ub3JtGAIgASgBEhYKDnJlbGF0aXZlX2Vycm9yGAMgASgBEg4KBmFncmVlcxgEIAEoCCJ4CgZMaW1pdHMSEgoKbWF4X2ltYWdlcxgBIAEoBRISCgptYXhfcGl4ZWxzGAIgASgFEhAKCG1heF9zaWRlGAMgASgFEhkKEW1heF9wcm9tcHRfbGVuZ3RoGAQgASgFEhkKEW1heF9tZXNzYWdlX2J5dGVzGAUgASgFIqoCChFSZXdhcmREZXNjcmlwdGlvbhIMCgRuYW1lGAEgASgJEgwKBGtpbmQYAiABKAkSLgoJZGlyZWN0aW9uGAMgASgOMhsuZHJ0dW5lLnJld2FyZC52MS5EaXJlY3Rpb24SDgoGbG93ZXN0GAQgASgBEg8KB2hpZ2hlc3QYBSABKAESFAoMcmVhZHNfcHJvbXB0GAYgASgIEhUKDXByZXByb2Nlc3NpbmcYByABKAkSDgoGZGlnZXN0GAggASgJEhAKCHByb3ZpZGVyGAkgASgJEi8KCnNlbGZfY2hlY2sYCiABKAsyGy5kcnR1bmUucmV3YXJkLnYxLlNlbGZDaGVjaxIoCgZsaW1pdHMYCyABKAsyGC5kcnR1bmUucmV3YXJkLnYxLkxpbWl0cyI4CgZUaW1pbmcSFQoNcXVldWVfc2Vjb25kcxgBIAEoARIXCg9jb21wdXRlX3NlY29uZHMYAiABKAEiIQoPRGVzY3JpYmVSZXF1ZXN0Eg4KBnJld2FyZBgBIAEoCSJIChBEZXNjcmliZVJlc3BvbnNlEjQKB3Jld2FyZHMYASADKAsyIy5kcnR1bmUucmV3YXJkLnYxLlJld2FyZERlc2NyaXB0aW9uIlgKDFNjb3JlUmVxdWVzdBIOCgZyZXdhcmQYASABKAkSJwoGaW1hZ2VzGAIgAygLMhcuZHJ0dW5lLnJld2FyZC52MS5JbWFnZRIPCgdwcm9tcHRzGAMgAygJImkKDVNjb3JlUmVzcG9uc2USDgoGc2NvcmVzGAEgAygCEg4KBnJld2FyZBgCIAEoCRIOCgZkaWdlc3QYAyABKAkSKAoGdGltaW5nGAQgASgLMhguZHJ0dW5lLnJld2FyZC52MS5UaW1pbmciYwoXU2NvcmVBbmRHcmFkaWVudFJlcXVlc3QSDgoGcmV3YXJkGAEgASgJEicKBmltYWdlcxgCIAMoCzIXLmRydHVuZS5yZXdhcmQudjEuSW1hZ2USDwoHcHJvbXB0cxgDIAMoCSKhAQoYU2NvcmVBbmRHcmFkaWVudFJlc3BvbnNlEg4KBnNjb3JlcxgBIAMoAhIrCglncmFkaWVudHMYAiADKAsyGC5kcnR1bmUucmV3YXJkLnYxLlRlbnNvchIOCgZyZXdhcmQYAyABKAkSDgoGZGlnZXN0GAQgASgJEigKBnRpbWluZxgFIAEoCzIYLmRydHVuZS5yZXdhcmQudjEuVGltaW5nInoKD0V2YWx1YXRlUmVxdWVzdBINCgVpbmRleBgBIAEoDRIOCgZyZXdhcmQYAiABKAkSJgoFaW1hZ2UYAyABKAsyFy5kcnR1bmUucmV3YXJkLnYxLkltYWdlEg4KBnByb21wdBgEIAEoCRIQCghncmFkaWVudBgFIAEoCCKTAQoQRXZhbHVhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoDRIyCgpldmFsdWF0aW9uGAIgASgLMhwuZHJ0dW5lLnJld2FyZC52MS5FdmFsdWF0aW9uSAASMgoFZXJyb3IYAyABKAsyIS5kcnR1bmUucmV3YXJkLnYxLkV2YWx1YXRpb25FcnJvckgAQggKBnJlc3VsdCJnCgpFdmFsdWF0aW9uEg0KBXNjb3JlGAEgASgCEioKCGdyYWRpZW50GAIgASgLMhguZHJ0dW5lLnJld2FyZC52MS5UZW5zb3ISDgoGcmV3YXJkGAMgASgJEg4KBmRpZ2VzdBgEIAEoCSIwCg9FdmFsdWF0aW9uRXJyb3ISDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJIkoKEUxvYWRSZXdhcmRSZXF1ZXN0EgwKBG5hbWUYASABKAkSJwoGY29uZmlnGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCJiChJMb2FkUmV3YXJkUmVzcG9uc2USMwoGcmV3YXJkGAEgASgLMiMuZHJ0dW5lLnJld2FyZC52MS5SZXdhcmREZXNjcmlwdGlvbhIXCg9yZXBsYWNlZF9kaWdlc3QYAiABKAkiIwoTVW5sb2FkUmV3YXJkUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFFVubG9hZFJld2FyZFJlc3BvbnNlIhQKEkxpc3RSZXdhcmRzUmVxdWVzdCJGChNMaXN0UmV3YXJkc1Jlc3BvbnNlEi8KB3Jld2FyZHMYASADKAsyHi5kcnR1bmUucmV3YXJkLnYxLkhvc3RlZFJld2FyZCKtAQoMSG9zdGVkUmV3YXJkEgwKBG5hbWUYASABKAkSLAoFc3RhdGUYAiABKA4yHS5kcnR1bmUucmV3YXJkLnYxLlJld2FyZFN0YXRlEjgKC2Rlc2NyaXB0aW9uGAMgASgLMiMuZHJ0dW5lLnJld2FyZC52MS5SZXdhcmREZXNjcmlwdGlvbhIVCg1xdWV1ZWRfaW1hZ2VzGAQgASgFEhAKCHJlc3RhcnRzGAUgASgFKlMKCERhdGFUeXBlEhkKFURBVEFfVFlQRV9VTlNQRUNJRklFRBAAEhUKEURBVEFfVFlQRV9GTE9BVDMyEAESFQoRREFUQV9UWVBFX0ZMT0FUMTYQAipWCglEaXJlY3Rpb24SGQoVRElSRUNUSU9OX1VOU1BFQ0lGSUVEEAASFgoSRElSRUNUSU9OX01BWElNSVNFEAESFgoSRElSRUNUSU9OX01JTklNSVNFEAIqegoLUmV3YXJkU3RhdGUSHAoYUkVXQVJEX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUUkVXQVJEX1NUQVRFX0xPQURJTkcQARIWChJSRVdBUkRfU1RBVEVfUkVBRFkQAhIbChdSRVdBUkRfU1RBVEVfUkVTVEFSVElORxADMu4CCg1SZXdhcmRTZXJ2aWNlElEKCERlc2NyaWJlEiEuZHJ0dW5lLnJld2FyZC52MS5EZXNjcmliZVJlcXVlc3QaIi5kcnR1bmUucmV3YXJkLnYxLkRlc2NyaWJlUmVzcG9uc2USSAoFU2NvcmUSHi5kcnR1bmUucmV3YXJkLnYxLlNjb3JlUmVxdWVzdBofLmRydHVuZS5yZXdhcmQudjEuU2NvcmVSZXNwb25zZRJpChBTY29yZUFuZEdyYWRpZW50EikuZHJ0dW5lLnJld2FyZC52MS5TY29yZUFuZEdyYWRpZW50UmVxdWVzdBoqLmRydHVuZS5yZXdhcmQudjEuU2NvcmVBbmRHcmFkaWVudFJlc3BvbnNlElUKCEV2YWx1YXRlEiEuZHJ0dW5lLnJld2FyZC52MS5FdmFsdWF0ZVJlcXVlc3QaIi5kcnR1bmUucmV3YXJkLnYxLkV2YWx1YXRlUmVzcG9uc2UoATABMqECCgtSZXdhcmRBZG1pbhJXCgpMb2FkUmV3YXJkEiMuZHJ0dW5lLnJld2FyZC52MS5Mb2FkUmV3YXJkUmVxdWVzdBokLmRydHVuZS5yZXdhcmQudjEuTG9hZFJld2FyZFJlc3BvbnNlEl0KDFVubG9hZFJld2FyZBIlLmRydHVuZS5yZXdhcmQudjEuVW5sb2FkUmV3YXJkUmVxdWVzdBomLmRydHVuZS5yZXdhcmQudjEuVW5sb2FkUmV3YXJkUmVzcG9uc2USWgoLTGlzdFJld2FyZHMSJC5kcnR1bmUucmV3YXJkLnYxLkxpc3RSZXdhcmRzUmVxdWVzdBolLmRydHVuZS5yZXdhcmQudjEuTGlzdFJld2FyZHNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_struct]);
+  fileDesc("Ch1kcnR1bmUvcmV3YXJkL3YxL3Jld2FyZC5wcm90bxIQZHJ0dW5lLnJld2FyZC52MSJQCgZUZW5zb3ISKQoFZHR5cGUYASABKA4yGi5kcnR1bmUucmV3YXJkLnYxLkRhdGFUeXBlEg0KBXNoYXBlGAIgAygFEgwKBGRhdGEYAyABKAwiUAoFSW1hZ2USKgoGdGVuc29yGAEgASgLMhguZHJ0dW5lLnJld2FyZC52MS5UZW5zb3JIABIRCgdlbmNvZGVkGAIgASgMSABCCAoGc291cmNlIlIKCVNlbGZDaGVjaxIVCg1ncmFkaWVudF9ub3JtGAEgASgBEhsKDnJlbGF0aXZlX2Vycm9yGAIgASgBSACIAQFCEQoPX3JlbGF0aXZlX2Vycm9yIngKBkxpbWl0cxISCgptYXhfaW1hZ2VzGAEgASgFEhIKCm1heF9waXhlbHMYAiABKAUSEAoIbWF4X3NpZGUYAyABKAUSGQoRbWF4X3Byb21wdF9sZW5ndGgYBCABKAUSGQoRbWF4X21lc3NhZ2VfYnl0ZXMYBSABKAUiqgIKEVJld2FyZERlc2NyaXB0aW9uEgwKBG5hbWUYASABKAkSDAoEa2luZBgCIAEoCRIuCglkaXJlY3Rpb24YAyABKA4yGy5kcnR1bmUucmV3YXJkLnYxLkRpcmVjdGlvbhIOCgZsb3dlc3QYBCABKAESDwoHaGlnaGVzdBgFIAEoARIUCgxyZWFkc19wcm9tcHQYBiABKAgSFQoNcHJlcHJvY2Vzc2luZxgHIAEoCRIOCgZkaWdlc3QYCCABKAkSEAoIcHJvdmlkZXIYCSABKAkSLwoKc2VsZl9jaGVjaxgKIAEoCzIbLmRydHVuZS5yZXdhcmQudjEuU2VsZkNoZWNrEigKBmxpbWl0cxgLIAEoCzIYLmRydHVuZS5yZXdhcmQudjEuTGltaXRzIjgKBlRpbWluZxIVCg1xdWV1ZV9zZWNvbmRzGAEgASgBEhcKD2NvbXB1dGVfc2Vjb25kcxgCIAEoASIhCg9EZXNjcmliZVJlcXVlc3QSDgoGcmV3YXJkGAEgASgJIkgKEERlc2NyaWJlUmVzcG9uc2USNAoHcmV3YXJkcxgBIAMoCzIjLmRydHVuZS5yZXdhcmQudjEuUmV3YXJkRGVzY3JpcHRpb24iigEKDFNjb3JlUmVxdWVzdBIOCgZyZXdhcmQYASABKAkSJwoGaW1hZ2VzGAIgAygLMhcuZHJ0dW5lLnJld2FyZC52MS5JbWFnZRIPCgdwcm9tcHRzGAMgAygJEjAKCnByb2Nlc3NpbmcYBCABKA4yHC5kcnR1bmUucmV3YXJkLnYxLlByb2Nlc3NpbmciaQoNU2NvcmVSZXNwb25zZRIOCgZzY29yZXMYASADKAISDgoGcmV3YXJkGAIgASgJEg4KBmRpZ2VzdBgDIAEoCRIoCgZ0aW1pbmcYBCABKAsyGC5kcnR1bmUucmV3YXJkLnYxLlRpbWluZyJjChdTY29yZUFuZEdyYWRpZW50UmVxdWVzdBIOCgZyZXdhcmQYASABKAkSJwoGaW1hZ2VzGAIgAygLMhcuZHJ0dW5lLnJld2FyZC52MS5JbWFnZRIPCgdwcm9tcHRzGAMgAygJIqEBChhTY29yZUFuZEdyYWRpZW50UmVzcG9uc2USDgoGc2NvcmVzGAEgAygCEisKCWdyYWRpZW50cxgCIAMoCzIYLmRydHVuZS5yZXdhcmQudjEuVGVuc29yEg4KBnJld2FyZBgDIAEoCRIOCgZkaWdlc3QYBCABKAkSKAoGdGltaW5nGAUgASgLMhguZHJ0dW5lLnJld2FyZC52MS5UaW1pbmcirAEKD0V2YWx1YXRlUmVxdWVzdBINCgVpbmRleBgBIAEoDRIOCgZyZXdhcmQYAiABKAkSJgoFaW1hZ2UYAyABKAsyFy5kcnR1bmUucmV3YXJkLnYxLkltYWdlEg4KBnByb21wdBgEIAEoCRIQCghncmFkaWVudBgFIAEoCBIwCgpwcm9jZXNzaW5nGAYgASgOMhwuZHJ0dW5lLnJld2FyZC52MS5Qcm9jZXNzaW5nIpMBChBFdmFsdWF0ZVJlc3BvbnNlEg0KBWluZGV4GAEgASgNEjIKCmV2YWx1YXRpb24YAiABKAsyHC5kcnR1bmUucmV3YXJkLnYxLkV2YWx1YXRpb25IABIyCgVlcnJvchgDIAEoCzIhLmRydHVuZS5yZXdhcmQudjEuRXZhbHVhdGlvbkVycm9ySABCCAoGcmVzdWx0ImcKCkV2YWx1YXRpb24SDQoFc2NvcmUYASABKAISKgoIZ3JhZGllbnQYAiABKAsyGC5kcnR1bmUucmV3YXJkLnYxLlRlbnNvchIOCgZyZXdhcmQYAyABKAkSDgoGZGlnZXN0GAQgASgJIjAKD0V2YWx1YXRpb25FcnJvchIMCgRjb2RlGAEgASgFEg8KB21lc3NhZ2UYAiABKAkiSgoRTG9hZFJld2FyZFJlcXVlc3QSDAoEbmFtZRgBIAEoCRInCgZjb25maWcYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0ImIKEkxvYWRSZXdhcmRSZXNwb25zZRIzCgZyZXdhcmQYASABKAsyIy5kcnR1bmUucmV3YXJkLnYxLlJld2FyZERlc2NyaXB0aW9uEhcKD3JlcGxhY2VkX2RpZ2VzdBgCIAEoCSIjChNVbmxvYWRSZXdhcmRSZXF1ZXN0EgwKBG5hbWUYASABKAkiFgoUVW5sb2FkUmV3YXJkUmVzcG9uc2UiFAoSTGlzdFJld2FyZHNSZXF1ZXN0IkYKE0xpc3RSZXdhcmRzUmVzcG9uc2USLwoHcmV3YXJkcxgBIAMoCzIeLmRydHVuZS5yZXdhcmQudjEuSG9zdGVkUmV3YXJkIq0BCgxIb3N0ZWRSZXdhcmQSDAoEbmFtZRgBIAEoCRIsCgVzdGF0ZRgCIAEoDjIdLmRydHVuZS5yZXdhcmQudjEuUmV3YXJkU3RhdGUSOAoLZGVzY3JpcHRpb24YAyABKAsyIy5kcnR1bmUucmV3YXJkLnYxLlJld2FyZERlc2NyaXB0aW9uEhUKDXF1ZXVlZF9pbWFnZXMYBCABKAUSEAoIcmVzdGFydHMYBSABKAUqUwoIRGF0YVR5cGUSGQoVREFUQV9UWVBFX1VOU1BFQ0lGSUVEEAASFQoRREFUQV9UWVBFX0ZMT0FUMzIQARIVChFEQVRBX1RZUEVfRkxPQVQxNhACKlYKCURpcmVjdGlvbhIZChVESVJFQ1RJT05fVU5TUEVDSUZJRUQQABIWChJESVJFQ1RJT05fTUFYSU1JU0UQARIWChJESVJFQ1RJT05fTUlOSU1JU0UQAipZCgpQcm9jZXNzaW5nEhoKFlBST0NFU1NJTkdfVU5TUEVDSUZJRUQQABIVChFQUk9DRVNTSU5HX1RFTlNPUhABEhgKFFBST0NFU1NJTkdfUkVGRVJFTkNFEAIqegoLUmV3YXJkU3RhdGUSHAoYUkVXQVJEX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUUkVXQVJEX1NUQVRFX0xPQURJTkcQARIWChJSRVdBUkRfU1RBVEVfUkVBRFkQAhIbChdSRVdBUkRfU1RBVEVfUkVTVEFSVElORxADMu4CCg1SZXdhcmRTZXJ2aWNlElEKCERlc2NyaWJlEiEuZHJ0dW5lLnJld2FyZC52MS5EZXNjcmliZVJlcXVlc3QaIi5kcnR1bmUucmV3YXJkLnYxLkRlc2NyaWJlUmVzcG9uc2USSAoFU2NvcmUSHi5kcnR1bmUucmV3YXJkLnYxLlNjb3JlUmVxdWVzdBofLmRydHVuZS5yZXdhcmQudjEuU2NvcmVSZXNwb25zZRJpChBTY29yZUFuZEdyYWRpZW50EikuZHJ0dW5lLnJld2FyZC52MS5TY29yZUFuZEdyYWRpZW50UmVxdWVzdBoqLmRydHVuZS5yZXdhcmQudjEuU2NvcmVBbmRHcmFkaWVudFJlc3BvbnNlElUKCEV2YWx1YXRlEiEuZHJ0dW5lLnJld2FyZC52MS5FdmFsdWF0ZVJlcXVlc3QaIi5kcnR1bmUucmV3YXJkLnYxLkV2YWx1YXRlUmVzcG9uc2UoATABMqECCgtSZXdhcmRBZG1pbhJXCgpMb2FkUmV3YXJkEiMuZHJ0dW5lLnJld2FyZC52MS5Mb2FkUmV3YXJkUmVxdWVzdBokLmRydHVuZS5yZXdhcmQudjEuTG9hZFJld2FyZFJlc3BvbnNlEl0KDFVubG9hZFJld2FyZBIlLmRydHVuZS5yZXdhcmQudjEuVW5sb2FkUmV3YXJkUmVxdWVzdBomLmRydHVuZS5yZXdhcmQudjEuVW5sb2FkUmV3YXJkUmVzcG9uc2USWgoLTGlzdFJld2FyZHMSJC5kcnR1bmUucmV3YXJkLnYxLkxpc3RSZXdhcmRzUmVxdWVzdBolLmRydHVuZS5yZXdhcmQudjEuTGlzdFJld2FyZHNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_struct]);
 
 /**
  * A dense row-major array.
@@ -88,39 +88,26 @@ export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
   messageDesc(file_drtune_reward_v1_reward, 1);
 
 /**
- * Result of the check every reward passes before it serves, at a fixed random image and prompt.
+ * What a reward found when it checked its own gradient on load, at a fixed random image. A check that fails ends the
+ * load.
  *
  * @generated from message drtune.reward.v1.SelfCheck
  */
 export type SelfCheck = Message<"drtune.reward.v1.SelfCheck"> & {
   /**
-   * Score of that image; finite, or the load fails.
+   * L2 norm of d score / d image; finite, and above 0 unless the gradient is zero by definition.
    *
-   * @generated from field: double score = 1;
-   */
-  score: number;
-
-  /**
-   * L2 norm of its gradient; finite and not zero, or the load fails.
-   *
-   * @generated from field: double gradient_norm = 2;
+   * @generated from field: double gradient_norm = 1;
    */
   gradientNorm: number;
 
   /**
-   * |finite difference - g.d| / |g.d| for a direction d along the gradient at a random half of the pixels. Near the
-   * float32 noise for an exact gradient; large where a reward's gradient is declared not to be the score's derivative.
+   * How far a finite difference of the score is from the gradient, as a share of the gradient's size. Unset where the
+   * gradient is by definition not the derivative of the score.
    *
-   * @generated from field: double relative_error = 3;
+   * @generated from field: optional double relative_error = 2;
    */
-  relativeError: number;
-
-  /**
-   * relative_error is below 0.02.
-   *
-   * @generated from field: bool agrees = 4;
-   */
-  agrees: boolean;
+  relativeError?: number | undefined;
 };
 
 /**
@@ -249,7 +236,7 @@ export type RewardDescription = Message<"drtune.reward.v1.RewardDescription"> & 
   provider: string;
 
   /**
-   * The check made when it was loaded.
+   * The check made when it was loaded; absent when it was switched off.
    *
    * @generated from field: drtune.reward.v1.SelfCheck self_check = 10;
    */
@@ -366,6 +353,13 @@ export type ScoreRequest = Message<"drtune.reward.v1.ScoreRequest"> & {
    * @generated from field: repeated string prompts = 3;
    */
   prompts: string[];
+
+  /**
+   * How the images are prepared.
+   *
+   * @generated from field: drtune.reward.v1.Processing processing = 4;
+   */
+  processing: Processing;
 };
 
 /**
@@ -418,7 +412,7 @@ export const ScoreResponseSchema: GenMessage<ScoreResponse> = /*@__PURE__*/
   messageDesc(file_drtune_reward_v1_reward, 9);
 
 /**
- * Images to score and to differentiate. The fields are ScoreRequest's.
+ * Images to score and to differentiate, prepared as PROCESSING_TENSOR.
  *
  * @generated from message drtune.reward.v1.ScoreAndGradientRequest
  */
@@ -537,11 +531,18 @@ export type EvaluateRequest = Message<"drtune.reward.v1.EvaluateRequest"> & {
   prompt: string;
 
   /**
-   * Ask for the gradient too.
+   * Ask for the gradient too; the image is then prepared as PROCESSING_TENSOR.
    *
    * @generated from field: bool gradient = 5;
    */
   gradient: boolean;
+
+  /**
+   * How the image is prepared otherwise.
+   *
+   * @generated from field: drtune.reward.v1.Processing processing = 6;
+   */
+  processing: Processing;
 };
 
 /**
@@ -913,6 +914,41 @@ export const DirectionSchema: GenEnum<Direction> = /*@__PURE__*/
   enumDesc(file_drtune_reward_v1_reward, 1);
 
 /**
+ * How pixels are brought to the size a model takes.
+ *
+ * @generated from enum drtune.reward.v1.Processing
+ */
+export enum Processing {
+  /**
+   * PROCESSING_REFERENCE for files, PROCESSING_TENSOR for tensors.
+   *
+   * @generated from enum value: PROCESSING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The exact linear map of the float pixels: what gradients are of.
+   *
+   * @generated from enum value: PROCESSING_TENSOR = 1;
+   */
+  TENSOR = 1,
+
+  /**
+   * What the models' Python processors make of a PNG or JPEG file: pixels rounded to 8 bits, resized in integers. So a
+   * file's score equals the one that Python users know.
+   *
+   * @generated from enum value: PROCESSING_REFERENCE = 2;
+   */
+  REFERENCE = 2,
+}
+
+/**
+ * Describes the enum drtune.reward.v1.Processing.
+ */
+export const ProcessingSchema: GenEnum<Processing> = /*@__PURE__*/
+  enumDesc(file_drtune_reward_v1_reward, 2);
+
+/**
  * What a reward is doing.
  *
  * @generated from enum drtune.reward.v1.RewardState
@@ -951,7 +987,7 @@ export enum RewardState {
  * Describes the enum drtune.reward.v1.RewardState.
  */
 export const RewardStateSchema: GenEnum<RewardState> = /*@__PURE__*/
-  enumDesc(file_drtune_reward_v1_reward, 2);
+  enumDesc(file_drtune_reward_v1_reward, 3);
 
 /**
  * RewardService scores images and gives the exact gradient of a score with respect to the pixels. One server hosts

@@ -1,0 +1,49 @@
+import type { Value } from "../../autodiff/mod.ts";
+import { layerNorm } from "../nn.ts";
+import type { WeightScope } from "../weight_scope.ts";
+import { clipBlocks } from "./blocks.ts";
+import type { ClipVisionConfig } from "./vision_config.ts";
+
+/**
+ * CLIP's vision tower under transformers' names, up to the last block: patches, class token and positions, a layer
+ * normalization, blocks. `s` is where `embeddings` and `encoder` lie; `pixels` are normalised, [B, 3, size, size].
+ * Returns [B, 1 + patches, width], the class token first, the patches row by row.
+ */
+export function clipVision(s: WeightScope, pixels: Value, config: ClipVisionConfig): Value {
+  const { b } = s;
+  const { width, imageSize, patchSize, epsilon } = config;
+  const [batch = 1, channels, height, columns] = pixels.shape;
+  if (
+    pixels.shape.length !== 4 || channels !== 3 || height !== imageSize || columns !== imageSize
+  ) {
+    throw new RangeError(
+      `Pixels have shape [${pixels.shape}], expected [batch, 3, ${imageSize}, ${imageSize}]`,
+    );
+  }
+  const patches = (imageSize / patchSize) ** 2;
+  const at = s.at("embeddings");
+  const kernel = at.get("patch_embedding.weight", [width, 3, patchSize, patchSize]);
+  const grid = b.conv2d(pixels, kernel, { stride: patchSize });
+  const tokens = b.transpose(b.reshape(grid, [batch, width, patches]), [0, 2, 1]);
+  const classToken = b.reshape(at.get("class_embedding", [width]), [1, 1, width]);
+  const positions = at.get("position_embedding.weight", [patches + 1, width]);
+  const embedded = b.add(
+    b.concat([b.expand(classToken, [batch, 1, width]), tokens], 1),
+    positions,
+  );
+  // The first is CLIP's own misspelling; OWL-ViT has the second.
+  const first = s.has("pre_layrnorm.weight") ? "pre_layrnorm" : "pre_layernorm";
+  const states = clipBlocks(s.at("encoder"), layerNorm(s.at(first), embedded, epsilon), { config });
+  return states.at(-1) ?? embedded;
+}
+
+/** The class token after the final layer normalization, [B, width], of what `clipVision` returned. */
+export function clipVisionPooled(s: WeightScope, tokens: Value, config: ClipVisionConfig): Value {
+  const [batch = 1] = tokens.shape;
+  const token = s.b.slice(tokens, { axis: 1, start: 0, end: 1 });
+  return layerNorm(
+    s.at("post_layernorm"),
+    s.b.reshape(token, [batch, config.width]),
+    config.epsilon,
+  );
+}

@@ -1,0 +1,70 @@
+import type { Value } from "../../autodiff/mod.ts";
+import { type LoraInputs, loraLinear } from "../lora/mod.ts";
+import { groupNorm, layerNorm } from "../nn.ts";
+import type { WeightScope } from "../weight_scope.ts";
+
+/** A linear layer that may be stored as a 1x1 convolution. */
+function projection(s: WeightScope, x: Value, stored: "matrix" | "convolution"): Value {
+  const width = x.shape.at(-1) ?? 1;
+  const shape = stored === "matrix" ? [width, width] : [width, width, 1, 1];
+  return s.b.linear(x, s.get("weight", shape, [width, width]), s.get("bias", [width]));
+}
+
+/** The way into diffusers' `Transformer2DModel`: x [B, C, H, W], normalized, as tokens [B, H·W, C]. */
+export function tokensOf(
+  s: WeightScope,
+  x: Value,
+  { groups, stored }: { readonly groups: number; readonly stored: "matrix" | "convolution" },
+): Value {
+  const { b } = s;
+  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const normed = groupNorm(s.at("norm"), x, { groups, epsilon: 1e-6 });
+  const tokens = b.reshape(b.transpose(normed, [0, 2, 3, 1]), [batch, height * width, channels]);
+  return projection(s.at("proj_in"), tokens, stored);
+}
+
+/** The way out of `Transformer2DModel`: tokens [B, H·W, C] added to what went in, [B, C, H, W]. */
+export function addTokens(
+  s: WeightScope,
+  x: Value,
+  { tokens, stored }: { readonly tokens: Value; readonly stored: "matrix" | "convolution" },
+): Value {
+  const { b } = s;
+  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const y = projection(s.at("proj_out"), tokens, stored);
+  return b.add(b.transpose(b.reshape(y, [batch, height, width, channels]), [0, 3, 1, 2]), x);
+}
+
+/**
+ * diffusers' `BasicTransformerBlock` of tokens x [B, N, C]: attention within x, attention to the text states
+ * `context` [B, M, D], and a gated MLP (GEGLU), each normalized first and added.
+ */
+export function transformerBlock(
+  s: WeightScope,
+  x: Value,
+  { context, heads, lora }: {
+    readonly context: Value;
+    readonly heads: number;
+    readonly lora: LoraInputs | undefined;
+  },
+): Value {
+  const { b } = s;
+  const width = x.shape.at(-1) ?? 1;
+  const attention = (name: string, query: Value, other: Value) => {
+    const project = (end: string, v: Value) =>
+      loraLinear(s.at(`${name}.${end}`), v, { out: width, lora });
+    const [q, k, v] = [project("to_q", query), project("to_k", other), project("to_v", other)];
+    return project("to_out.0", b.attention(q, k, v, { heads }));
+  };
+  const own = layerNorm(s.at("norm1"), x);
+  const attended = b.add(attention("attn1", own, own), x);
+  const read = b.add(attention("attn2", layerNorm(s.at("norm2"), attended), context), attended);
+  const inner = loraLinear(s.at("ff.net.0.proj"), layerNorm(s.at("norm3"), read), {
+    out: 8 * width,
+    lora,
+  });
+  const [value, gate] = b.split(inner, [4 * width, 4 * width], -1);
+  if (value === undefined || gate === undefined) throw new RangeError("Split has 2 outputs");
+  const gated = b.mul(value, b.gelu(gate));
+  return b.add(loraLinear(s.at("ff.net.2"), gated, { out: width, lora }), read);
+}

@@ -1,0 +1,197 @@
+import {
+  Builder,
+  gradient,
+  serialize,
+  type Shape,
+  type Value,
+  type ValueType,
+} from "../../autodiff/mod.ts";
+import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
+import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
+import { WeightScope } from "../weight_scope.ts";
+import type { Part, Pipeline } from "./read_pipeline.ts";
+import { unet, unetAdaptableLayers, type UNetInputs } from "./unet.ts";
+import { TIME_IDS, type UNetConfig } from "./unet_config.ts";
+import { vaeDecode } from "./vae.ts";
+import { type VaeConfig, vaeFactor } from "./vae_config.ts";
+
+/** A model ready for an engine: `engine.load(graph)`. */
+export interface ModelGraph {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  /** Folder of the weight files the graph points into. */
+  readonly weightsRoot: string;
+  /** Every input by name, in the order of the graph. */
+  readonly inputs: Readonly<Record<string, ValueType>>;
+  readonly outputs: Readonly<Record<string, ValueType>>;
+}
+
+/** How a graph is written. */
+export interface GraphOptions {
+  /** Bytes of attention probabilities above which a gradient recomputes them: see autodiff's `BuilderOptions`. */
+  readonly attentionMemory?: number;
+}
+
+/** The size of a U-Net's inputs. */
+export interface UNetSize {
+  /** Samples in a batch; both branches of guidance count. */
+  readonly batch: number;
+  /** Of the latents. */
+  readonly height: number;
+  readonly width: number;
+  /** Text tokens attended to. */
+  readonly tokens: number;
+}
+
+/**
+ * A pipeline's text encoders as graphs, one for each: input `input_ids` int64 [batch, tokens]; output `states`
+ * [batch, tokens, width]. Joined along the last axis, the states are what the U-Net reads: the last layer's,
+ * normalized, in Stable Diffusion 1 and 2, and the last but one's, not normalized, in XL. XL's second graph has
+ * another output, `pooled` [batch, projectionDim], the U-Net's `text_embeds`.
+ */
+export function textGraphs(
+  { kind, textEncoders }: Pick<Pipeline, "kind" | "textEncoders">,
+  { batch, tokens }: { readonly batch: number; readonly tokens: number },
+): readonly ModelGraph[] {
+  return textEncoders.map((part: Part<ClipTextConfig>, i) => {
+    const { config } = part;
+    const b = new Builder();
+    const s = new WeightScope(b, part.weights);
+    const ids = b.input("input_ids", { dtype: "int64", shape: [batch, tokens] });
+    const { last, hidden, pooled } = clipText(clipTextScope(s), ids, config);
+    if (kind === "sd") return graphOf(part, b, { name: "text encoder", outputs: { states: last } });
+    const states = hidden.at(-2) ?? last;
+    const outputs = i === 0
+      ? { states }
+      : { states, pooled: clipTextProjection(s, pooled, config) };
+    return graphOf(part, b, { name: `text encoder ${i + 1}`, outputs });
+  });
+}
+
+/**
+ * A U-Net forward: the inputs of `UNetInputs` under those names, and with `lora` its tensors under PEFT's names.
+ * Output `prediction` [batch, channels, height, width]: noise or velocity, as the model was trained. Guidance is the
+ * caller's: both branches go in one batch.
+ */
+export function unetGraph(
+  part: Part<UNetConfig>,
+  { lora, ...options }: UNetSize & GraphOptions & { readonly lora?: LoraConfig },
+): ModelGraph {
+  const { b, prediction } = buildUNet(part, { ...options, lora, differentiable: false });
+  return graphOf(part, b, { name: "U-Net", outputs: { prediction } });
+}
+
+/**
+ * A U-Net's vector-Jacobian product: `unetGraph`'s inputs and `cotangent`, d loss / d prediction. Outputs
+ * `prediction`, `grad.<name>` for every LoRA tensor, and with `sampleGradient` also `grad.sample`. Gradients of LoRA
+ * tensors are summed over the batch, so that several steps go through in one.
+ */
+export function unetVjpGraph(
+  part: Part<UNetConfig>,
+  { lora, sampleGradient = false, ...options }: UNetSize & GraphOptions & {
+    readonly lora: LoraConfig;
+    readonly sampleGradient?: boolean;
+  },
+): ModelGraph {
+  const { b, inputs, adapter, prediction } = buildUNet(part, {
+    ...options,
+    lora,
+    differentiable: true,
+  });
+  const wrt = new Map(adapter?.declared);
+  if (sampleGradient) wrt.set("sample", inputs.sample);
+  const outputs = { prediction, ...vjp(b, prediction, wrt) };
+  return graphOf(part, b, { name: "U-Net gradient", outputs });
+}
+
+/** A VAE decoder forward: input `latents` [batch, channels, height, width], output `image` as `vaeDecode`'s. */
+export function decodeGraph(
+  part: Part<VaeConfig>,
+  size: Omit<UNetSize, "tokens"> & GraphOptions,
+): ModelGraph {
+  const { b, image } = buildDecoder(part, { ...size, differentiable: false });
+  return graphOf(part, b, { name: "VAE decoder", outputs: { image } });
+}
+
+/**
+ * A VAE decoder's vector-Jacobian product: `latents` and `cotangent`, d loss / d image, [batch, 3, F·height, F·width].
+ * Outputs `image` and `grad.latents`.
+ */
+export function decodeVjpGraph(
+  part: Part<VaeConfig>,
+  size: Omit<UNetSize, "tokens"> & GraphOptions,
+): ModelGraph {
+  const { b, latents, image } = buildDecoder(part, { ...size, differentiable: true });
+  const outputs = { image, ...vjp(b, image, new Map([["latents", latents]])) };
+  return graphOf(part, b, { name: "VAE decoder gradient", outputs });
+}
+
+/** Height and width in pixels of the image that latents decode to. */
+export function imageSize(
+  config: VaeConfig,
+  { height, width }: { readonly height: number; readonly width: number },
+): { readonly height: number; readonly width: number } {
+  const factor = vaeFactor(config);
+  return { height: factor * height, width: factor * width };
+}
+
+function buildUNet(
+  { config, weights }: Part<UNetConfig>,
+  { batch, height, width, tokens, lora, ...options }:
+    & UNetSize
+    & GraphOptions
+    & { lora: LoraConfig | undefined; differentiable: boolean },
+) {
+  const b = new Builder(options);
+  const float = (name: string, shape: Shape) => b.input(name, { dtype: "float32", shape });
+  const inputs: UNetInputs = {
+    sample: float("sample", [batch, config.inChannels, height, width]),
+    timestep: float("timestep", [batch]),
+    encoder_hidden_states: float("encoder_hidden_states", [batch, tokens, config.contextWidth]),
+    ...(config.textTime && {
+      text_embeds: float("text_embeds", [batch, config.textTime.textWidth]),
+      time_ids: float("time_ids", [batch, TIME_IDS]),
+    }),
+  };
+  const adapter = lora && new LoraInputs(b, unetAdaptableLayers(config), lora);
+  const prediction = unet(new WeightScope(b, weights), inputs, { config, lora: adapter });
+  return { b, inputs, adapter, prediction };
+}
+
+function buildDecoder(
+  { config, weights }: Part<VaeConfig>,
+  { batch, height, width, ...options }:
+    & Omit<UNetSize, "tokens">
+    & GraphOptions
+    & { differentiable: boolean },
+) {
+  const b = new Builder(options);
+  const shape = [batch, config.latentChannels, height, width];
+  const latents = b.input("latents", { dtype: "float32", shape });
+  return { b, latents, image: vaeDecode(new WeightScope(b, weights), latents, config) };
+}
+
+/** Appends the gradient of `y` against an input "cotangent": `grad.<name>` for each of `wrt`. */
+function vjp(b: Builder, y: Value, wrt: ReadonlyMap<string, Value>): Record<string, Value> {
+  const cotangent = b.input("cotangent", y);
+  const gradients = gradient(b, [{ value: y, cotangent }], [...wrt.values()]);
+  return Object.fromEntries([...wrt.keys()].flatMap((name, i) => {
+    const g = gradients[i];
+    return g === undefined ? [] : [[`grad.${name}`, g]];
+  }));
+}
+
+function graphOf(
+  { weights }: Part<unknown>,
+  b: Builder,
+  { name, outputs }: { name: string; outputs: Readonly<Record<string, Value>> },
+): ModelGraph {
+  const typeOf = ({ dtype, shape }: Value): ValueType => ({ dtype, shape });
+  return {
+    name,
+    bytes: serialize(b, outputs),
+    weightsRoot: weights.root,
+    inputs: Object.fromEntries(b.inputs.map((v) => [v.name, typeOf(v)])),
+    outputs: Object.fromEntries(Object.entries(outputs).map(([n, v]) => [n, typeOf(v)])),
+  };
+}

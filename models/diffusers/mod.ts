@@ -1,0 +1,28 @@
+export {
+  decodeGraph,
+  decodeVjpGraph,
+  type GraphOptions,
+  imageSize,
+  type ModelGraph,
+  textGraphs,
+  unetGraph,
+  type UNetSize,
+  unetVjpGraph,
+} from "./graphs.ts";
+export { type Part, type Pipeline, readPipeline, type SchedulerFile } from "./read_pipeline.ts";
+export {
+  unet,
+  unetAdaptableLayers,
+  type UNetContext,
+  type UNetInputs,
+  unetSegments,
+} from "./unet.ts";
+export {
+  parseUNetConfig,
+  type TextTimeConfig,
+  TIME_IDS,
+  type UNetConfig,
+  type UNetLevel,
+} from "./unet_config.ts";
+export { type VaeContext, vaeDecode, vaeSegments } from "./vae.ts";
+export { parseVaeConfig, type VaeConfig, vaeFactor } from "./vae_config.ts";

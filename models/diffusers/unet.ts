@@ -1,0 +1,257 @@
+import type { Builder, Value } from "../../autodiff/mod.ts";
+import type { AdaptableLayer, LoraInputs } from "../lora/mod.ts";
+import { conv2d, groupNorm } from "../nn.ts";
+import { compose, type Segment } from "../segments.ts";
+import type { WeightScope } from "../weight_scope.ts";
+import { resnet, upsample } from "./_resnet.ts";
+import { embed, sinusoids } from "./_time_embedding.ts";
+import { addTokens, tokensOf, transformerBlock } from "./_transformer.ts";
+import { TIME_IDS, type UNetConfig, type UNetLevel } from "./unet_config.ts";
+
+/** What a U-Net reads. The last two are SDXL's, and required there. */
+export interface UNetInputs {
+  /** Latents, [B, inChannels, H, W], any H and W. */
+  readonly sample: Value;
+  /** float32 [B], on the schedule's training scale; need not be whole. */
+  readonly timestep: Value;
+  /** Text states, [B, N, contextWidth]. */
+  readonly encoder_hidden_states: Value;
+  /** Pooled text embedding, [B, textWidth]. */
+  readonly text_embeds?: Value;
+  /** float32 [B, 6]: original height and width, crop top and left, target height and width, in pixels. */
+  readonly time_ids?: Value;
+}
+
+/** Where the segments of a U-Net are built. */
+export interface UNetContext {
+  readonly b: Builder;
+  readonly s: WeightScope;
+  readonly lora?: LoraInputs | undefined;
+}
+
+type UNetSegment = Segment<UNetContext>;
+
+/**
+ * diffusers' `UNet2DConditionModel`: the predicted noise or velocity, [B, outChannels, H, W]. `s` is the root of its
+ * state dict. Throws `RangeError` where an input does not fit the configuration.
+ */
+export function unet(
+  s: WeightScope,
+  inputs: UNetInputs,
+  { config, lora }: { readonly config: UNetConfig; readonly lora?: LoraInputs | undefined },
+): Value {
+  checkInputs(inputs, config);
+  const [, , height = 1, width = 1] = inputs.sample.shape;
+  return compose(unetSegments(config, { height, width }), {
+    context: { b: s.b, s, lora },
+    inputs: { ...inputs },
+  });
+}
+
+function checkInputs(inputs: UNetInputs, { inChannels, contextWidth, textTime }: UNetConfig): void {
+  const batch = inputs.sample.shape[0] ?? 1;
+  const check = (
+    what: string,
+    value: Value | undefined,
+    expected: readonly (number | string)[],
+  ) => {
+    const shape = value?.shape ?? [];
+    const fits = expected.every((d, i) => typeof d === "string" || d === shape[i]);
+    if (shape.length === expected.length && fits) return;
+    const found = value === undefined ? "are missing" : `have shape [${shape}]`;
+    throw new RangeError(`${what} ${found}, expected [${expected.join(", ")}]`);
+  };
+  check("Latents", inputs.sample, [batch, inChannels, "height", "width"]);
+  check("Timesteps", inputs.timestep, [batch]);
+  check("Text states", inputs.encoder_hidden_states, [batch, "tokens", contextWidth]);
+  if (textTime === undefined) return;
+  check("Pooled text embeddings", inputs.text_embeds, [batch, textTime.textWidth]);
+  check("Time ids", inputs.time_ids, [batch, TIME_IDS]);
+}
+
+/** A U-Net for latents of one size, in segments that read the names of `UNetInputs`. */
+export function unetSegments(
+  config: UNetConfig,
+  size: { readonly height: number; readonly width: number },
+): readonly UNetSegment[] {
+  const { levels, normGroups: groups, normEpsilon: epsilon } = config;
+  const segments: UNetSegment[] = [];
+  const add = (name: string, reads: readonly string[], build: UNetSegment["build"]): string => {
+    segments.push({ name, reads, build });
+    return name;
+  };
+
+  const time = add(
+    "time_embedding",
+    config.textTime ? ["timestep", "text_embeds", "time_ids"] : ["timestep"],
+    (c, read) => timeEmbedding(c.s, read, config),
+  );
+  let h = add(
+    "conv_in",
+    ["sample"],
+    ({ s }, read) =>
+      conv2d(s.at("conv_in"), read("sample"), { out: levels[0]?.channels ?? 1, kernel: 3 }),
+  );
+
+  const residual = (path: string, { channels, skip }: { channels: number; skip?: string }) => {
+    const x = h;
+    h = add(path, skip === undefined ? [x, time] : [x, skip, time], ({ b, s }, read) => {
+      const input = skip === undefined ? read(x) : b.concat([read(x), read(skip)], 1);
+      return resnet(s.at(path), input, { channels, groups, epsilon, time: read(time) });
+    });
+  };
+  const attention = (path: string, { heads, transformerLayers }: UNetLevel) => {
+    const x = h;
+    const stored = config.linearProjection ? "matrix" : "convolution";
+    let tokens = add(
+      `${path}.proj_in`,
+      [x],
+      ({ s }, read) => tokensOf(s.at(path), read(x), { groups, stored }),
+    );
+    for (let i = 0; i < transformerLayers; i++) {
+      const before = tokens;
+      const block = `${path}.transformer_blocks.${i}`;
+      tokens = add(
+        block,
+        [before, "encoder_hidden_states"],
+        ({ s, lora }, read) =>
+          transformerBlock(s.at(block), read(before), {
+            context: read("encoder_hidden_states"),
+            heads,
+            lora,
+          }),
+      );
+    }
+    h = add(
+      `${path}.proj_out`,
+      [x, tokens],
+      ({ s }, read) => addTokens(s.at(path), read(x), { tokens: read(tokens), stored }),
+    );
+  };
+
+  // The size at each level: a convolution of stride 2 rounds up.
+  const sizes = levels.map((_, i) =>
+    [Math.ceil(size.height / 2 ** i), Math.ceil(size.width / 2 ** i)] as const
+  );
+  const skips = [h];
+  for (const [i, level] of levels.entries()) {
+    const path = `down_blocks.${i}`;
+    for (let j = 0; j < level.layers; j++) {
+      residual(`${path}.resnets.${j}`, level);
+      if (level.downAttention) attention(`${path}.attentions.${j}`, level);
+      skips.push(h);
+    }
+    if (i === levels.length - 1) continue;
+    const x = h;
+    const down = `${path}.downsamplers.0.conv`;
+    h = add(
+      down,
+      [x],
+      ({ s }, read) => conv2d(s.at(down), read(x), { out: level.channels, kernel: 3, stride: 2 }),
+    );
+    skips.push(h);
+  }
+  const bottom = levels.at(-1);
+  if (bottom !== undefined && config.middle !== "none") {
+    residual("mid_block.resnets.0", bottom);
+    if (config.middle === "attention") {
+      attention("mid_block.attentions.0", bottom);
+      residual("mid_block.resnets.1", bottom);
+    }
+  }
+  for (const [i, level] of levels.toReversed().entries()) {
+    const path = `up_blocks.${i}`;
+    for (let j = 0; j <= level.layers; j++) {
+      const skip = skips.pop();
+      if (skip === undefined) throw new RangeError("A U-Net has a skip for each layer");
+      residual(`${path}.resnets.${j}`, { channels: level.channels, skip });
+      if (level.upAttention) attention(`${path}.attentions.${j}`, level);
+    }
+    const target = sizes[levels.length - 2 - i];
+    if (target === undefined) continue;
+    const x = h;
+    h = add(
+      `${path}.upsamplers.0`,
+      [x],
+      ({ s }, read) => upsample(s.at(`${path}.upsamplers.0`), read(x), target),
+    );
+  }
+  const x = h;
+  add("conv_out", [x], ({ b, s }, read) => {
+    const normed = groupNorm(s.at("conv_norm_out"), read(x), { groups, epsilon });
+    return conv2d(s.at("conv_out"), b.silu(normed), { out: config.outChannels, kernel: 3 });
+  });
+  return segments;
+}
+
+/** silu of the time embedding, which every residual block takes first; [B, timeWidth]. */
+function timeEmbedding(
+  s: WeightScope,
+  read: (name: string) => Value,
+  { levels, timeWidth, textTime, ...options }: UNetConfig,
+): Value {
+  const { b } = s;
+  const wave = sinusoids(s, read("timestep"), { width: levels[0]?.channels ?? 1, ...options });
+  const embedded = embed(s.at("time_embedding"), wave, timeWidth);
+  if (textTime === undefined) return b.silu(embedded);
+  const [text, ids] = [read("text_embeds"), read("time_ids")];
+  const batch = text.shape[0] ?? 1;
+  const waves = sinusoids(s, b.reshape(ids, [batch * TIME_IDS]), {
+    width: textTime.sizeWidth,
+    ...options,
+  });
+  const added = b.concat([text, b.reshape(waves, [batch, TIME_IDS * textTime.sizeWidth])], 1);
+  return b.silu(b.add(embedded, embed(s.at("add_embedding"), added, timeWidth)));
+}
+
+/** The linear layers of a U-Net's attentions, in the order in which PyTorch lists its modules. */
+export function unetAdaptableLayers(
+  { levels, middle, contextWidth }: UNetConfig,
+): readonly AdaptableLayer[] {
+  const layers: AdaptableLayer[] = [];
+  const attention = (
+    path: string,
+    original: string,
+    { channels, transformerLayers }: UNetLevel,
+  ) => {
+    for (let i = 0; i < transformerLayers; i++) {
+      const layer = (end: string, out: number, width: number) => {
+        const block = `transformer_blocks.${i}.${end}`;
+        const name = `${path}.${block}`;
+        layers.push({ name, out, in: width, originalName: `${original}.${block}` });
+      };
+      for (const [attn, width] of [["attn1", channels], ["attn2", contextWidth]] as const) {
+        layer(`${attn}.to_q`, channels, channels);
+        layer(`${attn}.to_k`, channels, width);
+        layer(`${attn}.to_v`, channels, width);
+        layer(`${attn}.to_out.0`, channels, channels);
+      }
+      layer("ff.net.0.proj", 8 * channels, channels);
+      layer("ff.net.2", channels, 4 * channels);
+    }
+  };
+  let input = 1;
+  for (const [i, level] of levels.entries()) {
+    for (let j = 0; j < level.layers; j++) {
+      if (level.downAttention) {
+        attention(`down_blocks.${i}.attentions.${j}`, `input_blocks.${input}.1`, level);
+      }
+      input++;
+    }
+    input++;
+  }
+  let output = 0;
+  for (const [i, level] of levels.toReversed().entries()) {
+    for (let j = 0; j <= level.layers; j++) {
+      if (level.upAttention) {
+        attention(`up_blocks.${i}.attentions.${j}`, `output_blocks.${output}.1`, level);
+      }
+      output++;
+    }
+  }
+  const bottom = levels.at(-1);
+  if (bottom !== undefined && middle === "attention") {
+    attention("mid_block.attentions.0", "middle_block.1", bottom);
+  }
+  return layers;
+}

@@ -1,0 +1,212 @@
+import { z } from "zod";
+import { ConfigError, count, inert, only, parseConfig, positive } from "../config.ts";
+
+/** One resolution of a U-Net, the same on the way down and up. */
+export interface UNetLevel {
+  readonly channels: number;
+  /** Residual blocks on the way down; there is one more on the way up. */
+  readonly layers: number;
+  /** Attention heads; they divide `channels` where there is attention. */
+  readonly heads: number;
+  /** Transformer blocks in each attention. */
+  readonly transformerLayers: number;
+  /** Whether residual blocks are followed by attention on the way down, and on the way up. */
+  readonly downAttention: boolean;
+  readonly upAttention: boolean;
+}
+
+/** What SDXL adds to the time embedding. */
+export interface TextTimeConfig {
+  /** Width of the pooled text embedding. */
+  readonly textWidth: number;
+  /** Sinusoids for each of the six sizes and offsets. */
+  readonly sizeWidth: number;
+}
+
+/** A conditional U-Net as Stable Diffusion 1, 2 and XL have it. */
+export interface UNetConfig {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  /** Height and width of the latents it was trained on. */
+  readonly sampleSize?: readonly [number, number] | undefined;
+  /** Finest first. */
+  readonly levels: readonly UNetLevel[];
+  readonly middle: "attention" | "residual" | "none";
+  /** Width of the text states that attention reads. */
+  readonly contextWidth: number;
+  /** Width of the time embedding. */
+  readonly timeWidth: number;
+  readonly flipSinToCos: boolean;
+  readonly freqShift: number;
+  readonly normGroups: number;
+  readonly normEpsilon: number;
+  /** Whether attention's outer projections are stored as matrices, not as 1x1 convolutions. */
+  readonly linearProjection: boolean;
+  readonly textTime?: TextTimeConfig | undefined;
+}
+
+/** Sizes and offsets in SDXL's `time_ids`: original size, crop corner and target size, two numbers each. */
+export const TIME_IDS = 6;
+
+const perLevel = () =>
+  z.union([count(), z.array(count())], "a whole number above 0, or one for each level");
+
+/** All fields of diffusers' `UNet2DConditionModel` with its defaults; `only` marks what no builder here does. */
+const SCHEMA = z.strictObject({
+  ...inert("addition_embed_type_num_heads", "dropout", "upcast_attention"),
+  sample_size: z.union([count(), z.tuple([count(), count()]), z.null()], "a size or two")
+    .default(null),
+  in_channels: count().default(4),
+  out_channels: count().default(4),
+  center_input_sample: only(false).default(false),
+  flip_sin_to_cos: z.boolean("true or false").default(true),
+  freq_shift: z.number("a number").default(0),
+  down_block_types: z.array(only("CrossAttnDownBlock2D", "DownBlock2D"), "a list").default([
+    "CrossAttnDownBlock2D",
+    "CrossAttnDownBlock2D",
+    "CrossAttnDownBlock2D",
+    "DownBlock2D",
+  ]),
+  mid_block_type: only("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", null)
+    .default("UNetMidBlock2DCrossAttn"),
+  up_block_types: z.array(only("CrossAttnUpBlock2D", "UpBlock2D"), "a list").default([
+    "UpBlock2D",
+    "CrossAttnUpBlock2D",
+    "CrossAttnUpBlock2D",
+    "CrossAttnUpBlock2D",
+  ]),
+  only_cross_attention: z.union([only(false), z.array(only(false))], "false").default(false),
+  block_out_channels: z.array(count(), "a list").min(1, "at least one level")
+    .default([320, 640, 1280, 1280]),
+  layers_per_block: perLevel().default(2),
+  downsample_padding: only(1).default(1),
+  mid_block_scale_factor: only(1).default(1),
+  act_fn: only("silu", "swish").default("silu"),
+  norm_num_groups: count().default(32),
+  norm_eps: positive().default(1e-5),
+  cross_attention_dim: perLevel().default(1280),
+  transformer_layers_per_block: perLevel().default(1),
+  reverse_transformer_layers_per_block: only(null).default(null),
+  encoder_hid_dim: only(null).default(null),
+  encoder_hid_dim_type: only(null).default(null),
+  // The number of heads, in spite of its name (huggingface/diffusers issue 2011).
+  attention_head_dim: perLevel().default(8),
+  num_attention_heads: only(null).default(null),
+  dual_cross_attention: only(false).default(false),
+  use_linear_projection: z.boolean("true or false").default(false),
+  class_embed_type: only(null).default(null),
+  addition_embed_type: only(null, "text_time").default(null),
+  addition_time_embed_dim: count().nullable().default(null),
+  num_class_embeds: only(null).default(null),
+  resnet_time_scale_shift: only("default").default("default"),
+  resnet_skip_time_act: only(false).default(false),
+  resnet_out_scale_factor: only(1).default(1),
+  time_embedding_type: only("positional").default("positional"),
+  time_embedding_dim: count().nullable().default(null),
+  time_embedding_act_fn: only(null).default(null),
+  timestep_post_act: only(null).default(null),
+  time_cond_proj_dim: only(null).default(null),
+  conv_in_kernel: only(3).default(3),
+  conv_out_kernel: only(3).default(3),
+  projection_class_embeddings_input_dim: count().nullable().default(null),
+  attention_type: only("default").default("default"),
+  class_embeddings_concat: only(false).default(false),
+  mid_block_only_cross_attention: only(null, false).default(null),
+  cross_attention_norm: only(null).default(null),
+});
+
+/**
+ * Checks a U-Net's `config.json`. Fields left out have diffusers' defaults. Throws `ConfigError` naming `path`, the
+ * field, what was found and what was expected, for whatever the U-Net here does not do.
+ */
+export function parseUNetConfig(
+  value: Readonly<Record<string, unknown>>,
+  path: string,
+): UNetConfig {
+  const c = parseConfig(SCHEMA, value, path);
+  const fail = (field: string, found: unknown, expected: string): never => {
+    throw new ConfigError(path, `"${field}" is ${JSON.stringify(found)}, expected ${expected}`);
+  };
+  const n = c.block_out_channels.length;
+  for (const field of ["down_block_types", "up_block_types"] as const) {
+    if (c[field].length !== n) fail(field, c[field], `${n} blocks, one for each level`);
+  }
+  const at = <K extends keyof typeof c>(field: K, i: number): number => {
+    const given = c[field];
+    const one = Array.isArray(given) && given.length === n ? given[i] : given;
+    return typeof one === "number" ? one : fail(field, given, `${n} numbers, one for each level`);
+  };
+  const levels = c.block_out_channels.map((channels, i): UNetLevel => {
+    const level = {
+      channels,
+      layers: at("layers_per_block", i),
+      heads: at("attention_head_dim", i),
+      transformerLayers: at("transformer_layers_per_block", i),
+      downAttention: c.down_block_types[i] === "CrossAttnDownBlock2D",
+      upAttention: c.up_block_types[n - 1 - i] === "CrossAttnUpBlock2D",
+    };
+    if (channels % c.norm_num_groups !== 0) {
+      fail("block_out_channels", channels, `multiples of norm_num_groups, ${c.norm_num_groups}`);
+    }
+    if (attends(level, i === n - 1 && c.mid_block_type) && channels % level.heads !== 0) {
+      fail(
+        "attention_head_dim",
+        level.heads,
+        `a number of heads that divides ${channels} channels`,
+      );
+    }
+    return level;
+  });
+  const widths = new Set(
+    levels.flatMap((level, i) =>
+      attends(level, i === n - 1 && c.mid_block_type) ? [at("cross_attention_dim", i)] : []
+    ),
+  );
+  const [contextWidth, ...otherWidths] = widths;
+  if (contextWidth === undefined) {
+    return fail(
+      "down_block_types",
+      c.down_block_types,
+      "attention somewhere: nothing reads the text",
+    );
+  }
+  if (otherWidths.length > 0) {
+    fail("cross_attention_dim", c.cross_attention_dim, "one width wherever there is attention");
+  }
+  return {
+    inChannels: c.in_channels,
+    outChannels: c.out_channels,
+    sampleSize: typeof c.sample_size === "number"
+      ? [c.sample_size, c.sample_size]
+      : c.sample_size ?? undefined,
+    levels,
+    middle: c.mid_block_type === null
+      ? "none"
+      : c.mid_block_type === "UNetMidBlock2D"
+      ? "residual"
+      : "attention",
+    contextWidth,
+    timeWidth: c.time_embedding_dim ?? 4 * (levels[0]?.channels ?? 0),
+    flipSinToCos: c.flip_sin_to_cos,
+    freqShift: c.freq_shift,
+    normGroups: c.norm_num_groups,
+    normEpsilon: c.norm_eps,
+    linearProjection: c.use_linear_projection,
+    textTime: c.addition_embed_type === null ? undefined : textTime(),
+  };
+
+  function textTime(): TextTimeConfig {
+    const sizeWidth = c.addition_time_embed_dim ??
+      fail("addition_time_embed_dim", null, "a width, as addition_embed_type is text_time");
+    const total = c.projection_class_embeddings_input_dim;
+    const textWidth = (total ?? 0) - TIME_IDS * sizeWidth;
+    if (textWidth < 1) {
+      fail("projection_class_embeddings_input_dim", total, `more than ${TIME_IDS * sizeWidth}`);
+    }
+    return { textWidth, sizeWidth };
+  }
+}
+
+function attends(level: UNetLevel, middle: string | null | false): boolean {
+  return level.downAttention || level.upAttention || middle === "UNetMidBlock2DCrossAttn";
+}

@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import { Builder, float32 } from "../../autodiff/mod.ts";
+import {
+  assertClose,
+  readTensors,
+  repositoryPath,
+  runOnce,
+  withEngine,
+  withPrefix,
+} from "../../tests/models/mod.ts";
+import { loraShapes } from "../lora/mod.ts";
+import { compose, type Segment } from "../segments.ts";
+import { WeightScope } from "../weight_scope.ts";
+import { openWeights } from "../weights/mod.ts";
+import { unetGraph, unetVjpGraph } from "./graphs.ts";
+import type { Part } from "./read_pipeline.ts";
+import { unet, unetAdaptableLayers, unetSegments } from "./unet.ts";
+import { parseUNetConfig, type UNetConfig } from "./unet_config.ts";
+
+// Values are PyTorch's in float64 (tests/models/make_model_goldens.py).
+const VALUES = 1e-5;
+const GRADIENTS = 3e-5;
+
+const CASES = {
+  unet_sd2: "tests/golden/models/unet_sd2",
+  unet_plain_middle: "tests/golden/models/unet_plain_middle",
+  unet_no_middle: "tests/golden/models/unet_no_middle",
+  unet_zoo: "zoo/pipeline/unet",
+};
+
+async function readPart(folder: string): Promise<Part<UNetConfig>> {
+  const path = repositoryPath(folder);
+  const config = JSON.parse(await Deno.readTextFile(`${path}/config.json`));
+  return { config: parseUNetConfig(config, path), weights: await openWeights(path) };
+}
+
+for (const [name, folder] of Object.entries(CASES)) {
+  Deno.test(`${name}: prediction and gradients are PyTorch's`, () =>
+    withEngine(async (engine) => {
+      const part = await readPart(folder);
+      const golden = `tests/golden/models/${name}`;
+      const values = readTensors(`${golden}/values.safetensors`);
+      const lora = JSON.parse(await Deno.readTextFile(repositoryPath(`${golden}/facts.json`)));
+      const expected = withPrefix(values, "expected.");
+      const tensors = withPrefix(values, "lora.");
+      const { sample, timestep, encoder_hidden_states, cotangent } = values;
+      assert.ok(sample && timestep && encoder_hidden_states && cotangent);
+      const [batch = 0, , height = 0, width = 0] = sample.shape;
+      const size = { batch, height, width, tokens: encoder_hidden_states.shape[1] ?? 0 };
+      const inputs = { sample, timestep, encoder_hidden_states };
+
+      const shapes = loraShapes(unetAdaptableLayers(part.config), lora);
+      assert.deepEqual(shapes.map((s) => s.name).sort(), Object.keys(tensors).sort());
+      for (const { name, shape } of shapes) assert.deepEqual(tensors[name]?.shape, shape, name);
+
+      const { plain, ...rest } = expected;
+      assert.ok(plain);
+      const without = await runOnce(engine, unetGraph(part, size), inputs);
+      assertClose(without.prediction, plain, { tolerance: VALUES, what: "prediction, no LoRA" });
+      const forward = await runOnce(engine, unetGraph(part, { ...size, lora }), {
+        ...inputs,
+        ...tensors,
+      });
+      const graph = unetVjpGraph(part, { ...size, lora, sampleGradient: true });
+      const actual = await runOnce(engine, graph, { ...inputs, ...tensors, cotangent });
+      assert.deepEqual(Object.keys(actual).sort(), Object.keys(rest).sort());
+      for (const [what, value] of Object.entries(rest)) {
+        const tolerance = what === "prediction" ? VALUES : GRADIENTS;
+        assertClose(actual[what], value, { tolerance, what });
+        if (what === "prediction") assertClose(forward[what], value, { tolerance, what });
+      }
+    }));
+}
+
+Deno.test("a U-Net is one program however its segments are grouped", async () => {
+  const { config, weights } = await readPart(CASES.unet_sd2);
+  const b = new Builder();
+  const s = new WeightScope(b, weights);
+  const input = (name: string, shape: number[]) => b.input(name, { dtype: "float32", shape });
+  const inputs = {
+    sample: input("sample", [1, 4, 5, 6]),
+    timestep: input("timestep", [1]),
+    encoder_hidden_states: input("encoder_hidden_states", [1, 3, 10]),
+  };
+  const whole = unet(s, inputs, { config });
+  const nodes = b.nodes.length;
+
+  // One segment at a time, each seeing what it says it reads and nothing else.
+  const segments = unetSegments(config, { height: 5, width: 6 });
+  const values = new Map(Object.entries(inputs));
+  for (const segment of segments) {
+    const read = Object.fromEntries(segment.reads.map((name) => {
+      const value = values.get(name);
+      assert.ok(value, `${segment.name} reads ${name} before it is made`);
+      return [name, value];
+    }));
+    values.set(segment.name, compose([segment], { context: { b, s }, inputs: read }));
+  }
+  assert.deepEqual(values.get("conv_out")?.shape, whole.shape);
+  assert.equal(b.nodes.length, 2 * nodes);
+});
+
+Deno.test("a segment cannot read what it does not declare", () => {
+  const b = new Builder();
+  const x = b.input("x", { dtype: "float32", shape: [1] });
+  const greedy: Segment<{ b: Builder }> = { name: "g", reads: [], build: (_, read) => read("x") };
+  assert.throws(
+    () => compose([greedy], { context: { b }, inputs: { x } }),
+    /Segment "g" has no value "x"/,
+  );
+});
+
+Deno.test("inputs that do not fit the configuration are refused when the graph is built", async () => {
+  const part = await readPart(CASES.unet_sd2);
+  const b = new Builder();
+  const s = new WeightScope(b, part.weights);
+  const input = (name: string, shape: number[]) => b.input(name, { dtype: "float32", shape });
+  const inputs = {
+    sample: input("sample", [1, 3, 8, 8]),
+    timestep: input("timestep", [1]),
+    encoder_hidden_states: input("encoder_hidden_states", [1, 3, 10]),
+  };
+  const { config } = part;
+  assert.throws(
+    () => unet(s, inputs, { config }),
+    /Latents have shape \[1,3,8,8\], expected \[1, 4, height, width\]/,
+  );
+  const sample = input("good", [1, 4, 8, 8]);
+  const narrow = input("narrow", [1, 3, 9]);
+  assert.throws(
+    () => unet(s, { ...inputs, sample, encoder_hidden_states: narrow }, { config }),
+    /Text states have shape \[1,3,9\], expected \[1, tokens, 10\]/,
+  );
+  assert.throws(
+    () => unet(s, { ...inputs, sample, timestep: input("two", [2]) }, { config }),
+    /Timesteps have shape \[2\], expected \[1\]/,
+  );
+});
+
+Deno.test("a batch is its rows, one by one", () =>
+  withEngine(async (engine) => {
+    const part = await readPart(CASES.unet_no_middle);
+    const values = readTensors("tests/golden/models/unet_no_middle/values.safetensors");
+    const whole = values["expected.plain"];
+    assert.ok(whole);
+    const row = (name: string, i: number) => {
+      const t = values[name];
+      assert.ok(t?.dtype === "float32");
+      const n = t.data.length / 3;
+      return float32(t.data.slice(i * n, (i + 1) * n), [1, ...t.shape.slice(1)]);
+    };
+    const graph = unetGraph(part, { batch: 1, height: 4, width: 6, tokens: 4 });
+    for (let i = 0; i < 3; i++) {
+      const feeds = ["sample", "timestep", "encoder_hidden_states"].map((n) => [n, row(n, i)]);
+      const { prediction } = await runOnce(engine, graph, Object.fromEntries(feeds));
+      const what = `row ${i}`;
+      assertClose(prediction, row("expected.plain", i), { tolerance: VALUES, what });
+    }
+  }));

@@ -1,0 +1,85 @@
+import type { Builder, Value } from "../../autodiff/mod.ts";
+import { conv2d, groupNorm, linear } from "../nn.ts";
+import { compose, type Segment } from "../segments.ts";
+import type { WeightScope } from "../weight_scope.ts";
+import { resnet, upsample } from "./_resnet.ts";
+import type { VaeConfig } from "./vae_config.ts";
+
+/** Where the segments of a VAE decoder are built. */
+export interface VaeContext {
+  readonly b: Builder;
+  readonly s: WeightScope;
+}
+
+const EPSILON = 1e-6;
+
+/**
+ * The decoder of diffusers' `AutoencoderKL` as its pipelines call it: decode(latents / scalingFactor) / 2 + 1/2, an
+ * RGB image [B, 3, F·H, F·W] of latents [B, latentChannels, H, W], nominally in [0, 1] and not clamped, since a clamp
+ * stops gradients. `s` is the root of the state dict.
+ */
+export function vaeDecode(s: WeightScope, latents: Value, config: VaeConfig): Value {
+  return compose(vaeSegments(config), { context: { b: s.b, s }, inputs: { latents } });
+}
+
+/** The decoder in segments, the first of which reads "latents". */
+export function vaeSegments(config: VaeConfig): readonly Segment<VaeContext>[] {
+  const { channels, layers, normGroups: groups, latentChannels } = config;
+  const segments: Segment<VaeContext>[] = [];
+  let h = "latents";
+  const then = (name: string, build: (c: VaeContext, x: Value) => Value) => {
+    const before = h;
+    segments.push({ name, reads: [before], build: (c, read) => build(c, read(before)) });
+    h = name;
+  };
+  const residual = (path: string, out: number) =>
+    then(path, ({ s }, x) => resnet(s.at(path), x, { channels: out, groups, epsilon: EPSILON }));
+
+  then("decoder.conv_in", ({ b, s }, x) => {
+    if (x.shape.length !== 4 || x.shape[1] !== latentChannels) {
+      throw new RangeError(`Latents have shape [${x.shape}], expected ${latentChannels} channels`);
+    }
+    const z = b.mul(x, 1 / config.scalingFactor);
+    const quantized = config.postQuantConv
+      ? conv2d(s.at("post_quant_conv"), z, { out: latentChannels, kernel: 1 })
+      : z;
+    return conv2d(s.at("decoder.conv_in"), quantized, { out: channels.at(-1) ?? 1, kernel: 3 });
+  });
+  residual("decoder.mid_block.resnets.0", channels.at(-1) ?? 1);
+  if (config.middleAttention) {
+    const path = "decoder.mid_block.attentions.0";
+    then(path, ({ s }, x) => attention(s.at(path), x, groups));
+  }
+  residual("decoder.mid_block.resnets.1", channels.at(-1) ?? 1);
+  for (const [i, out] of channels.toReversed().entries()) {
+    const path = `decoder.up_blocks.${i}`;
+    for (let j = 0; j < layers; j++) residual(`${path}.resnets.${j}`, out);
+    if (i === channels.length - 1) continue;
+    then(`${path}.upsamplers.0`, ({ s }, x) => {
+      const [, , height = 1, width = 1] = x.shape;
+      return upsample(s.at(`${path}.upsamplers.0`), x, [2 * height, 2 * width]);
+    });
+  }
+  then("decoder.conv_out", ({ b, s }, x) => {
+    const normed = groupNorm(s.at("decoder.conv_norm_out"), x, { groups, epsilon: EPSILON });
+    const image = conv2d(s.at("decoder.conv_out"), b.silu(normed), { out: 3, kernel: 3 });
+    return b.add(b.mul(image, 0.5), 0.5);
+  });
+  return segments;
+}
+
+/** Attention of one head among all positions of x [B, C, H, W], added to x. */
+function attention(s: WeightScope, x: Value, groups: number): Value {
+  const { b } = s;
+  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const normed = groupNorm(s.at("group_norm"), x, { groups, epsilon: EPSILON });
+  const tokens = b.transpose(b.reshape(normed, [batch, channels, height * width]), [0, 2, 1]);
+  // Files from before diffusers 0.12 have the second names.
+  const project = (names: readonly [string, string], v: Value) =>
+    linear(s.at(s.has(`${names[0]}.weight`) ? names[0] : names[1]), v, channels);
+  const q = project(["to_q", "query"], tokens);
+  const k = project(["to_k", "key"], tokens);
+  const v = project(["to_v", "value"], tokens);
+  const attended = project(["to_out.0", "proj_attn"], b.attention(q, k, v, { heads: 1 }));
+  return b.add(b.reshape(b.transpose(attended, [0, 2, 1]), x.shape), x);
+}

@@ -1,0 +1,242 @@
+import { readFileSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type AddedToken, ClipTokenizer } from "./clip_tokenizer.ts";
+import { TokenizerError } from "./tokenizer_error.ts";
+
+const MAX_FILE_BYTES = 64 << 20;
+
+/** Lengths beyond are transformers' way to say that none is set. */
+const MAX_MODEL_LENGTH = 1_000_000;
+
+type Json = Record<string, unknown>;
+
+/**
+ * Loads a CLIP tokenizer from a folder: `tokenizer.json`, or `vocab.json` and `merges.txt`; pad token, added tokens and
+ * length from `tokenizer_config.json` and `special_tokens_map.json` where they are. Throws `TokenizerError`, naming file
+ * and field, when a file is missing, damaged, or of another kind of tokenizer.
+ */
+export function loadClipTokenizer(folder: string): ClipTokenizer {
+  const files = new Files(folder);
+  const config = files.optional("tokenizer_config.json") ?? {};
+  const specials = { ...config, ...files.optional("special_tokens_map.json") };
+  const whole = files.optional("tokenizer.json");
+  const { vocab, merges } = whole ? fromTokenizerJson(files, whole) : fromVocabAndMerges(files);
+
+  const idOf = (key: string, content: string): number =>
+    vocab.get(content) ?? files.fail(
+      "tokenizer_config.json",
+      `${key} is ${JSON.stringify(content)}, which the vocabulary lacks`,
+    );
+  const contentOf = (key: string, fallback: string) => contentOfToken(specials[key]) ?? fallback;
+  const bos = contentOf("bos_token", "<|startoftext|>");
+  const eos = contentOf("eos_token", "<|endoftext|>");
+  const pad = contentOf("pad_token", eos);
+  const addedTokens = addedTokensOf(files, { config, whole }) ??
+    ["bos_token", "eos_token", "unk_token", "pad_token"].flatMap((key) => {
+      const content = contentOfToken(specials[key]);
+      if (content === undefined) return [];
+      return [addedToken(files, idOf(key, content), specials[key])];
+    });
+  // Of several descriptions of one token the last holds.
+  const byContent = new Map(addedTokens.map((token) => [token.content, token]));
+  for (const { content, id } of byContent.values()) vocab.set(content, id);
+
+  const modelMaxLength = config["model_max_length"];
+  const isLength = typeof modelMaxLength === "number" && modelMaxLength <= MAX_MODEL_LENGTH;
+  return files.explain(() =>
+    new ClipTokenizer({
+      vocab,
+      merges,
+      addedTokens: [...byContent.values()],
+      bosId: idOf("bos_token", bos),
+      eosId: idOf("eos_token", eos),
+      padId: idOf("pad_token", pad),
+      ...(isLength ? { modelMaxLength } : {}),
+    })
+  );
+}
+
+interface Pairs {
+  readonly vocab: Map<string, number>;
+  readonly merges: [string, string][];
+}
+
+function fromVocabAndMerges(files: Files): Pairs {
+  const vocab = vocabOf(files, "vocab.json", files.json("vocab.json"));
+  const lines = files.text("merges.txt").split(/\r?\n/);
+  const merges = lines.flatMap((line, i) => {
+    if (line === "" || (i === 0 && line.startsWith("#version"))) return [];
+    return [mergeOf(files, { name: "merges.txt", field: `line ${i + 1}` }, line)];
+  });
+  return { vocab, merges };
+}
+
+function fromTokenizerJson(files: Files, { model, normalizer, pre_tokenizer: split }: Json): Pairs {
+  const name = "tokenizer.json";
+  if (!isObject(model)) return files.fail(name, "has no object model");
+  if (model["type"] !== "BPE" || model["end_of_word_suffix"] !== "</w>") {
+    return files.fail(
+      name,
+      `model is ${JSON.stringify(model["type"])} with suffix ${
+        JSON.stringify(model["end_of_word_suffix"])
+      }, expected "BPE" with "</w>" as CLIP has`,
+    );
+  }
+  const steps = [...typesOf(normalizer, "normalizers"), ...typesOf(split, "pretokenizers")].join(
+    ", ",
+  );
+  if (steps !== "NFC, Replace, Lowercase, Split, ByteLevel") {
+    return files.fail(
+      name,
+      `steps are ${
+        steps || "none"
+      }, expected NFC, Replace, Lowercase, Split, ByteLevel as CLIP has`,
+    );
+  }
+  const { merges } = model;
+  if (!Array.isArray(merges)) return files.fail(name, "has no list model.merges");
+  return {
+    vocab: vocabOf(files, name, model["vocab"]),
+    merges: merges.map((merge, i) => mergeOf(files, { name, field: `model.merges[${i}]` }, merge)),
+  };
+}
+
+function typesOf(step: unknown, key: string): unknown[] {
+  if (!isObject(step)) return [];
+  const steps = step[key];
+  return Array.isArray(steps) ? steps.map((s) => isObject(s) ? s["type"] : s) : [step["type"]];
+}
+
+function vocabOf(files: Files, name: string, value: unknown): Map<string, number> {
+  if (!isObject(value)) return files.fail(name, "has no vocabulary, expected an object of ids");
+  return new Map(
+    Object.entries(value).map(([symbol, id]) => [symbol, idFrom(files, name, { symbol, id })]),
+  );
+}
+
+function idFrom(
+  files: Files,
+  name: string,
+  { symbol, id }: { symbol: string; id: unknown },
+): number {
+  if (typeof id === "number" && Number.isInteger(id) && id >= 0 && id < 2 ** 24) return id;
+  return files.fail(
+    name,
+    `id of ${JSON.stringify(symbol)} is ${JSON.stringify(id)}, expected an integer from 0 to 2^24`,
+  );
+}
+
+/** A merge is "left right", or since tokenizers 0.20 also ["left", "right"]. */
+function mergeOf(
+  files: Files,
+  { name, field }: { name: string; field: string },
+  merge: unknown,
+): [string, string] {
+  const parts: unknown[] = typeof merge === "string"
+    ? merge.split(" ")
+    : Array.isArray(merge)
+    ? merge
+    : [];
+  const [left, right] = parts;
+  if (parts.length !== 2 || typeof left !== "string" || typeof right !== "string") {
+    return files.fail(name, `${field} is ${JSON.stringify(merge)}, expected two symbols`);
+  }
+  return [left, right];
+}
+
+/** Added tokens where they are listed with their ids, which not every folder does. */
+function addedTokensOf(
+  files: Files,
+  { config, whole }: { config: Json; whole: Json | undefined },
+): AddedToken[] | undefined {
+  const decoder = config["added_tokens_decoder"];
+  if (isObject(decoder)) {
+    return Object.entries(decoder).map(([id, token]) => addedToken(files, Number(id), token));
+  }
+  const list = whole?.["added_tokens"];
+  if (!Array.isArray(list)) return undefined;
+  return list.map((token) => addedToken(files, isObject(token) ? token["id"] : undefined, token));
+}
+
+function addedToken(files: Files, id: unknown, token: unknown): AddedToken {
+  const name = "tokenizer_config.json";
+  const content = contentOfToken(token);
+  if (!content) {
+    return files.fail(name, `added token is ${JSON.stringify(token)}, expected one with content`);
+  }
+  if (!isObject(token)) {
+    return { id: idFrom(files, name, { symbol: content, id }), content, normalized: false };
+  }
+  for (const flag of ["lstrip", "rstrip", "single_word"]) {
+    if (token[flag] === true) {
+      return files.fail(
+        name,
+        `added token ${JSON.stringify(content)} has ${flag}, which is not supported`,
+      );
+    }
+  }
+  return {
+    id: idFrom(files, name, { symbol: content, id }),
+    content,
+    normalized: token["normalized"] === true,
+  };
+}
+
+/** A special token is its text, or an object that holds it. */
+function contentOfToken(token: unknown): string | undefined {
+  const content = isObject(token) ? token["content"] : token;
+  return typeof content === "string" ? content : undefined;
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The files of one folder; errors name them. */
+class Files {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = resolve(folder);
+  }
+
+  fail(name: string, detail: string): never {
+    throw new TokenizerError(`Tokenizer file ${join(this.#folder, name)}: ${detail}`);
+  }
+
+  /** Adds the folder to errors of what has no files to name. */
+  explain<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (cause) {
+      if (!(cause instanceof TokenizerError)) throw cause;
+      throw new TokenizerError(`Tokenizer folder ${this.#folder}: ${cause.message}`, { cause });
+    }
+  }
+
+  optional(name: string): Json | undefined {
+    const exists = statSync(join(this.#folder, name), { throwIfNoEntry: false }) !== undefined;
+    return exists ? this.json(name) : undefined;
+  }
+
+  json(name: string): Json {
+    let value: unknown;
+    try {
+      value = JSON.parse(this.text(name));
+    } catch (cause) {
+      if (cause instanceof TokenizerError) throw cause;
+      return this.fail(name, "is not valid JSON");
+    }
+    return isObject(value) ? value : this.fail(name, "is not a JSON object");
+  }
+
+  text(name: string): string {
+    const path = join(this.#folder, name);
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (!stat?.isFile()) return this.fail(name, "does not exist");
+    if (stat.size > MAX_FILE_BYTES) {
+      return this.fail(name, `has ${stat.size} bytes, expected at most ${MAX_FILE_BYTES}`);
+    }
+    return readFileSync(path, "utf-8");
+  }
+}

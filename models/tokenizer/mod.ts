@@ -1,0 +1,11 @@
+export {
+  type AddedToken,
+  ClipTokenizer,
+  type ClipVocabulary,
+  type EncodeOptions,
+  type Encoding,
+  MAX_TEXT_LENGTH,
+  type TokenLayout,
+} from "./clip_tokenizer.ts";
+export { loadClipTokenizer } from "./load_clip_tokenizer.ts";
+export { TokenizerError } from "./tokenizer_error.ts";

@@ -1,0 +1,237 @@
+import {
+  Builder,
+  float32,
+  gradient,
+  type Shape,
+  sizeOf,
+  type TensorOf,
+  type Value,
+} from "../autodiff/mod.ts";
+import type { Feed, RunOptions, Session } from "../runtime/mod.ts";
+import { checkImages, checkPrompts } from "./_check_images.ts";
+import type { RewardProgram } from "./_program.ts";
+import type { SessionCache } from "./_session_cache.ts";
+import { TextEmbedder } from "./_text_embedder.ts";
+import { RewardInputError } from "./errors.ts";
+import { fitImages, fitUint8, isIdentityFit, type PlaneFit, planRecipe } from "./preprocess/mod.ts";
+import type { Images, Reward, RewardInfo, RewardResult, ScoreOptions } from "./reward.ts";
+
+/** What a `GraphReward` runs on. */
+export interface GraphRewardOptions {
+  readonly sessions: SessionCache;
+  /** Most images in one run; a batch is run in powers of two up to this. */
+  readonly maxBatch: number;
+  /** Called when the sessions have been freed. */
+  readonly onDispose: () => Promise<void>;
+}
+
+type Float32Tensor = TensorOf<"float32">;
+
+/** What the program's graph gives for some images. */
+interface Scored {
+  readonly score: Float32Tensor;
+  readonly gradient?: Float32Tensor;
+}
+
+/**
+ * Runs a program as a chain of graphs: text to embedding, image to pixels, pixels (and embedding) to score and
+ * d score / d pixels, d / d pixels to d / d image. Only the graph of the model holds weights, and it does not depend on the
+ * size of the image; the two around it are linear.
+ */
+export class GraphReward implements Reward {
+  readonly info: RewardInfo;
+  readonly extras?: NonNullable<Reward["extras"]>;
+  readonly #program: RewardProgram;
+  readonly #sessions: SessionCache;
+  readonly #texts: TextEmbedder | undefined;
+  readonly #maxBatch: number;
+  readonly #onDispose: () => Promise<void>;
+
+  constructor(info: RewardInfo, program: RewardProgram, options: GraphRewardOptions) {
+    this.info = info;
+    this.#program = program;
+    this.#sessions = options.sessions;
+    this.#maxBatch = options.maxBatch;
+    this.#onDispose = options.onDispose;
+    this.#texts = program.text && new TextEmbedder(program.text, options.sessions);
+    const { extras } = program;
+    if (extras) {
+      this.extras = (images) => {
+        checkImages(images);
+        return extras(images);
+      };
+    }
+  }
+
+  async score(
+    images: Images,
+    prompts: readonly string[],
+    { gradient = false, signal, processing = "tensor" }: ScoreOptions = {},
+  ): Promise<RewardResult> {
+    signal?.throwIfAborted();
+    checkImages(images);
+    const [batch = 0, , height = 0, width = 0] = images.shape;
+    if (this.info.readsPrompt) checkPrompts(prompts, batch);
+    if (gradient && processing === "reference") {
+      throw new RewardInputError(
+        "Gradient was asked for with processing reference, which has none",
+      );
+    }
+    const { recipe } = this.#program;
+    const fit = recipe && planRecipe(recipe, { height, width, processing });
+    if (fit && (fit.rows.to < 1 || fit.columns.to < 1)) {
+      throw new RewardInputError(
+        `Images are ${height}x${width}: nothing is left of the shorter side at ${fit.size} pixels`,
+      );
+    }
+    const scores = new Float32Array(batch);
+    const gradients = gradient ? new Float32Array(images.data.length) : undefined;
+    const size = 3 * height * width;
+    for (let at = 0, count = 0; at < batch; at += count) {
+      count = Math.min(this.#maxBatch, largestPowerOfTwo(batch - at));
+      const part = float32(images.data.subarray(at * size, (at + count) * size), [
+        count,
+        ...images.shape.slice(1),
+      ]);
+      const texts = await this.#embed(prompts.slice(at, at + count), { count, signal });
+      const pixels = fit ? await this.#pixels(part, { fit, processing, signal }) : part;
+      const scored = await this.#run(pixels, { texts, gradient, signal });
+      scores.set(scored.score.data, at);
+      if (gradients === undefined || scored.gradient === undefined) continue;
+      const back = fit
+        ? await this.#pullBack(scored.gradient, { fit, shape: part.shape, signal })
+        : scored.gradient;
+      gradients.set(back.data, at * size);
+    }
+    return {
+      scores,
+      ...(gradients === undefined ? {} : { gradient: float32(gradients, images.shape) }),
+    };
+  }
+
+  async dispose(): Promise<void> {
+    await this.#sessions.dispose();
+    await this.#onDispose();
+  }
+
+  async #embed(
+    prompts: readonly string[],
+    { count, signal }: RunOptions & { readonly count: number },
+  ): Promise<Float32Tensor | undefined> {
+    if (this.#texts === undefined) return undefined;
+    const query = this.#program.text?.query;
+    const rows: Float32Array[] = [];
+    for (const text of query === undefined ? prompts : Array<string>(count).fill(query)) {
+      rows.push(await this.#texts.embed(text, signal));
+    }
+    const width = rows[0]?.length ?? 0;
+    const all = new Float32Array(count * width);
+    for (const [i, row] of rows.entries()) all.set(row, i * width);
+    return float32(all, [count, width]);
+  }
+
+  async #pixels(
+    images: Images,
+    { fit, processing, signal }: RunOptions & {
+      readonly fit: PlaneFit;
+      readonly processing: "tensor" | "reference";
+    },
+  ): Promise<Float32Tensor> {
+    if (processing === "reference") return referencePixels(images, fit);
+    if (isIdentityFit(fit)) return images;
+    const { shape } = images;
+    const write = () => {
+      const b = new Builder();
+      const image = b.input("image", { dtype: "float32", shape });
+      return { b, outputs: { pixels: fitImages(b, image, fit) } };
+    };
+    return await this.#sessions.use(
+      `fit ${shape.join("x")}`,
+      write,
+      (session) => runOne(session, { feeds: { image: images }, fetch: "pixels", signal }),
+    );
+  }
+
+  /** d / d image of what d / d pixels is given for. The map is linear: its adjoint needs no image. */
+  async #pullBack(
+    cotangent: Float32Tensor,
+    { fit, shape, signal }: RunOptions & { readonly fit: PlaneFit; readonly shape: Shape },
+  ): Promise<Float32Tensor> {
+    if (isIdentityFit(fit)) return cotangent;
+    const write = () => {
+      const b = new Builder();
+      const image = b.expand(b.scalar(0, "float32"), shape);
+      const pixels = fitImages(b, image, fit);
+      const arriving = b.input("cotangent", pixels);
+      const [result] = gradient(b, [{ value: pixels, cotangent: arriving }], [image]);
+      if (result === undefined) throw new TypeError("The fit has no gradient");
+      return { b, outputs: { gradient: result } };
+    };
+    return await this.#sessions.use(
+      `fit adjoint ${shape.join("x")}`,
+      write,
+      (session) => runOne(session, { feeds: { cotangent }, fetch: "gradient", signal }),
+    );
+  }
+
+  async #run(
+    pixels: Float32Tensor,
+    { texts, gradient: wanted, signal }: RunOptions & {
+      readonly texts: Float32Tensor | undefined;
+      readonly gradient: boolean;
+    },
+  ): Promise<Scored> {
+    const { shape } = pixels;
+    const write = () => {
+      const b = new Builder({ differentiable: wanted });
+      const input = b.input("pixels", { dtype: "float32", shape });
+      const text = texts && b.input("text", { dtype: "float32", shape: texts.shape });
+      const score = this.#program.score(b, input, text);
+      const outputs: Record<string, Value> = { score };
+      if (wanted) {
+        // Scores do not depend on one another's images, so one product with ones gives each its own gradient.
+        const cotangent = b.fill(1, { dtype: "float32", shape: score.shape });
+        const [result] = gradient(b, [{ value: score, cotangent }], [input], { unreached: "zero" });
+        if (result !== undefined) outputs["gradient"] = result;
+      }
+      return { b, outputs };
+    };
+    const name = `${this.info.name} ${wanted ? "gradient" : "score"} ${shape.join("x")}`;
+    const feeds = { pixels, ...(texts === undefined ? {} : { text: texts }) };
+    return await this.#sessions.use(name, write, async (session) => {
+      const { score, gradient } = await session.run(feeds, undefined, { signal });
+      if (score?.dtype !== "float32") throw new TypeError("Reward graph gives no float32 score");
+      return { score, ...(gradient?.dtype === "float32" ? { gradient } : {}) };
+    });
+  }
+}
+
+async function runOne(
+  session: Session,
+  { feeds, fetch, signal }: RunOptions & {
+    readonly feeds: Readonly<Record<string, Feed>>;
+    readonly fetch: string;
+  },
+): Promise<Float32Tensor> {
+  const { [fetch]: result } = await session.run(feeds, [fetch], { signal });
+  if (result?.dtype !== "float32") throw new TypeError(`Graph gives no float32 "${fetch}"`);
+  return result;
+}
+
+/** Pixels in [0, 1] of images rounded to 8 bits and fitted in integers. */
+function referencePixels({ data, shape }: Images, fit: PlaneFit): Float32Tensor {
+  const [batch = 0, , height = 0, width = 0] = shape;
+  const size = 3 * height * width;
+  const pixels = new Float32Array(batch * 3 * fit.size * fit.size);
+  for (let i = 0; i < batch; i++) {
+    const image = Uint8ClampedArray.from(
+      data.subarray(i * size, (i + 1) * size),
+      (value) => 255 * value,
+    );
+    const fitted = fitUint8({ height, width, data: new Uint8Array(image.buffer) }, fit);
+    pixels.set(Float32Array.from(fitted.data, (v) => v / 255), i * fitted.data.length);
+  }
+  return float32(pixels, [batch, 3, fit.size, fit.size]);
+}
+
+const largestPowerOfTwo = (n: number) => 2 ** Math.floor(Math.log2(n));

@@ -1,0 +1,49 @@
+import { Builder, int64 } from "../autodiff/mod.ts";
+import type { TextProgram } from "./_program.ts";
+import type { SessionCache } from "./_session_cache.ts";
+
+/** How many texts' embeddings are kept. */
+const CAPACITY = 4096;
+
+/** Embeddings of texts, each computed once while it is remembered. */
+export class TextEmbedder {
+  readonly #text: TextProgram;
+  readonly #sessions: SessionCache;
+  /** In the order of last use. */
+  readonly #known = new Map<string, Promise<Float32Array>>();
+
+  constructor(text: TextProgram, sessions: SessionCache) {
+    this.#text = text;
+    this.#sessions = sessions;
+  }
+
+  /** The embedding [D] of a text. */
+  embed(text: string, signal?: AbortSignal): Promise<Float32Array> {
+    const embedding = this.#known.get(text) ?? this.#compute(text, signal);
+    this.#known.delete(text);
+    this.#known.set(text, embedding);
+    for (const oldest of this.#known.keys()) {
+      if (this.#known.size <= CAPACITY) break;
+      this.#known.delete(oldest);
+    }
+    return embedding;
+  }
+
+  #compute(text: string, signal: AbortSignal | undefined): Promise<Float32Array> {
+    const ids = this.#text.encode(text);
+    const shape = [1, ids.length];
+    const write = () => {
+      const b = new Builder();
+      const input = b.input("ids", { dtype: "int64", shape });
+      return { b, outputs: { embedding: this.#text.embed(b, input) } };
+    };
+    const embedding = this.#sessions.use(`text ${ids.length}`, write, async (session) => {
+      const feeds = { ids: int64(BigInt64Array.from(ids, BigInt), shape) };
+      const { embedding } = await session.run(feeds, undefined, { signal });
+      if (embedding?.dtype !== "float32") throw new TypeError("Text graph gives no float32");
+      return embedding.data;
+    });
+    embedding.catch(() => this.#known.delete(text));
+    return embedding;
+  }
+}

@@ -1,0 +1,21 @@
+import { z } from "zod";
+import { rewardKind } from "../_reward_kind.ts";
+import { clipScore, clipTextFields, openClipOf } from "./_clip_score.ts";
+
+/**
+ * HPS v2: a CLIP tuned on human preferences, to be maximised. `scale: "cosine"` (default) is what its package returns,
+ * about 0.2 to 0.4; `"percent"` is 100 times that, as papers report it.
+ */
+export const hpsv2 = rewardKind({
+  schema: z.strictObject({
+    kind: z.literal("hpsv2"),
+    ...clipTextFields,
+    scale: z.enum(["cosine", "percent"]).default("cosine"),
+  }),
+  open: async (config, context) =>
+    clipScore(await openClipOf(config, context), {
+      fit: "pad",
+      factor: config.scale === "percent" ? 100 : 1,
+      tokenizer: config.tokenizer && context.resolve(config.tokenizer),
+    }),
+});

@@ -1,0 +1,98 @@
+import { createHash } from "node:crypto";
+import { resolve } from "node:path";
+import { type Engine, openEngine, type Provider, type SessionOptions } from "../runtime/mod.ts";
+import { GraphReward } from "./_graph_reward.ts";
+import type { RewardProgram } from "./_program.ts";
+import { selfCheck } from "./_self_check.ts";
+import { SessionCache } from "./_session_cache.ts";
+import { describeRecipe } from "./preprocess/mod.ts";
+import { parseRewardConfig } from "./parse_reward_config.ts";
+import { REWARD_KINDS, type RewardConfigInput } from "./registry.ts";
+import type { Reward, RewardInfo } from "./reward.ts";
+
+/** How a reward is loaded. */
+export interface LoadRewardOptions {
+  /** Holds the sessions, and stays open. Default: one in this process, closed by `Reward.dispose`. */
+  readonly engine?: Engine;
+  /** Default "cpu". */
+  readonly provider?: Provider;
+  /** Threads of one operator. Default: all cores. */
+  readonly threads?: number;
+  /** Other options of every session. */
+  readonly session?: Omit<SessionOptions, "provider" | "intraOpNumThreads">;
+  /** Folder that relative paths of the configuration are in. Default: the current one. */
+  readonly baseDir?: string;
+  /** Folder in which PyTorch files are kept converted. Default: `.cache/weights` in the current one. */
+  readonly cacheDir?: string;
+  /** Most images in one run. Default 16. */
+  readonly maxBatch?: number;
+  /** Bytes of weights and constants in sessions above which the longest unused are freed. Default 8 GiB. */
+  readonly maxSessionBytes?: number;
+  /** Check the gradient on load; see `SelfCheck`. Default true. */
+  readonly selfCheck?: boolean;
+}
+
+const GIB = 2 ** 30;
+
+/**
+ * Loads a reward: opens its weights and, unless told not to, runs it once to check its gradient.
+ * Throws `WeightsError`, `ConfigError`, `TokenizerError` or `RewardConfigError` naming the file or field at fault,
+ * `SelfCheckError` where the gradient is wrong, and `RuntimeError` where the provider is not available.
+ */
+export async function loadReward(
+  config: RewardConfigInput,
+  options: LoadRewardOptions = {},
+): Promise<Reward> {
+  const { provider = "cpu", threads, baseDir = ".", cacheDir = ".cache/weights" } = options;
+  const { kind, name = kind } = parseRewardConfig(config);
+  const program = await REWARD_KINDS[kind].open(config, {
+    resolve: (path) => resolve(baseDir, path),
+    cacheDir: resolve(cacheDir),
+  });
+  const digest = await digestOf(kind, program);
+  const engine = options.engine ?? await openEngine({ isolation: "in-process" });
+  const sessions = new SessionCache(engine, {
+    ...options.session,
+    provider,
+    intraOpNumThreads: threads,
+    weightsRoot: program.weightsRoot,
+    maxBytes: options.maxSessionBytes ?? 8 * GIB,
+  });
+  const { recipe, text, direction, range, isSurrogate = false } = program;
+  const info: RewardInfo = {
+    name,
+    kind,
+    direction,
+    range,
+    readsPrompt: text !== undefined && text.query === undefined,
+    preprocessing: recipe === undefined ? "none" : describeRecipe(recipe),
+    digest,
+    provider,
+  };
+  const runsOn = {
+    sessions,
+    maxBatch: options.maxBatch ?? 16,
+    onDispose: async () => {
+      if (options.engine === undefined) await engine.close();
+    },
+  };
+  const reward = new GraphReward(info, program, runsOn);
+  if (options.selfCheck === false) return reward;
+  try {
+    const side = recipe?.size;
+    const found = await selfCheck(reward, {
+      isSurrogate,
+      ...(side === undefined ? {} : { side }),
+    });
+    return new GraphReward({ ...info, selfCheck: found }, program, runsOn);
+  } catch (error) {
+    await reward.dispose();
+    throw error;
+  }
+}
+
+/** sha256 over the kind and all that its scores depend on. */
+async function digestOf(kind: string, program: RewardProgram): Promise<string> {
+  const identity = JSON.stringify([kind, await program.identity()]);
+  return createHash("sha256").update(identity).digest("hex");
+}

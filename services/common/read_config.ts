@@ -1,0 +1,67 @@
+import { LineCounter, parseDocument } from "yaml";
+import type { z } from "zod";
+
+/** A configuration file that cannot be used; the message has one line for each fault: file, line, field, what is wrong. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+/**
+ * Reads a YAML or JSON file and checks it. Throws `ConfigError`.
+ *
+ * @param path the file; undefined where everything is in `overrides`
+ * @param overrides top-level values that replace the file's, as from a command line
+ */
+export async function readConfig<T>(
+  path: string | undefined,
+  schema: z.ZodType<T>,
+  overrides: Readonly<Record<string, unknown>> = {},
+): Promise<T> {
+  const text = path === undefined ? "{}" : await read(path);
+  const lineCounter = new LineCounter();
+  const document = parseDocument(text, { lineCounter, prettyErrors: false });
+  const at = (offset: number) =>
+    path === undefined ? "command line" : `${path}:${lineCounter.linePos(offset).line}`;
+  if (document.errors.length > 0) {
+    throw new ConfigError(
+      document.errors.map(({ pos: [offset], message }) => `${at(offset)}: ${message}`).join("\n"),
+    );
+  }
+  const value: unknown = document.toJS({ maxAliasCount: 100 });
+  const result = schema.safeParse(isRecord(value) ? { ...value, ...overrides } : value);
+  if (result.success) return result.data;
+  throw new ConfigError(
+    result.error.issues.map(({ path: keys, message }) =>
+      `${at(offsetOf(document, keys))}: ${keys.join(".") || "file"}: ${message}`
+    ).join("\n"),
+  );
+}
+
+async function read(path: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ConfigError(`${path}: cannot be read: ${reason}`, { cause });
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Where the value under these keys begins, or the nearest one around it that is there. */
+function offsetOf(
+  document: ReturnType<typeof parseDocument>,
+  keys: readonly PropertyKey[],
+): number {
+  for (let depth = keys.length; depth > 0; depth--) {
+    const node: unknown = document.getIn(keys.slice(0, depth), true);
+    if (hasRange(node)) return node.range[0];
+  }
+  return 0;
+}
+
+function hasRange(node: unknown): node is { readonly range: readonly [number, number, number] } {
+  return typeof node === "object" && node !== null && "range" in node && Array.isArray(node.range);
+}

@@ -1,0 +1,88 @@
+/**
+ * A reward server's process:
+ *
+ *     deno run -A services/reward/main.ts --config rewards.yaml
+ *     deno run -A services/reward/main.ts --reward symmetry --port 50051
+ *
+ * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT drain and end it.
+ */
+import { dirname, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { ConfigError, readConfig } from "../common/mod.ts";
+import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
+
+const USAGE = `Usage: deno run -A services/reward/main.ts [options]
+
+  --config FILE    YAML or JSON file; the other options replace its values
+  --reward RECORD  a kind ("symmetry") or a JSON record; may be repeated
+  --host HOST      address to listen on (127.0.0.1)
+  --port PORT      0 takes a free port (50051)
+  --help           this text`;
+
+/** Runs a reward server until it is told to end. Answers the exit code. */
+export async function main(
+  args: readonly string[],
+  { worker }: { readonly worker?: URL } = {},
+): Promise<number> {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        config: { type: "string" },
+        reward: { type: "string", multiple: true },
+        host: { type: "string" },
+        port: { type: "string" },
+        help: { type: "boolean" },
+      },
+    });
+    if (values.help) {
+      console.log(USAGE);
+      return 0;
+    }
+    const config = await readConfig(values.config, rewardServerSchema, overrides(values));
+    const ended = Promise.withResolvers<"ended">();
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      Deno.addSignalListener(signal, () => ended.resolve("ended"));
+    }
+    const starting = startRewardServer(config, {
+      folder: values.config === undefined ? Deno.cwd() : dirname(resolve(values.config)),
+      ...(worker && { worker }),
+    });
+    const server = await Promise.race([starting, ended.promise]);
+    // Told to end while loading: there is nothing to drain, and the workers end with this process.
+    if (server === "ended") return 0;
+    const { address, adminAddress } = server;
+    console.log(JSON.stringify({ event: "ready", address, adminAddress, pid: Deno.pid }));
+    await ended.promise;
+    await server.stop();
+    return 0;
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    return error instanceof ConfigError || error instanceof TypeError ? 2 : 1;
+  }
+}
+
+function overrides(
+  { host, port, reward }: {
+    readonly host?: string | undefined;
+    readonly port?: string | undefined;
+    readonly reward?: readonly string[] | undefined;
+  },
+): Record<string, unknown> {
+  return {
+    ...(host !== undefined && { host }),
+    ...(port !== undefined && { port: Number(port) }),
+    ...(reward && { rewards: reward.map(parseReward) }),
+  };
+}
+
+function parseReward(text: string): unknown {
+  if (!text.startsWith("{")) return { kind: text };
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ConfigError(`--reward ${text}: ${cause instanceof Error ? cause.message : cause}`);
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { createLogger } from "../common/mod.ts";
+import { LocalRewardHost } from "./reward_host.ts";
+import { fakeReward } from "./testing/fake_reward.ts";
+import { flatImages } from "./testing/images.ts";
+import { hasStatus } from "./testing/status.ts";
+
+/** A host of fake rewards, and what happened to them. */
+function fakeHost(options: { readonly defaultName?: string } = {}) {
+  const events: string[] = [];
+  const host = new LocalRewardHost({
+    ...options,
+    log: createLogger({ level: "silent" }),
+    start: (name, record) => {
+      const { fails, ...rest } = record;
+      if (fails) return Promise.reject(new Error(String(fails)));
+      const reward = fakeReward({ ...rest, name });
+      events.push(`start ${reward.info.digest}`);
+      const dispose = () => Promise.resolve(void events.push(`end ${reward.info.digest}`));
+      return Promise.resolve({ ...reward, dispose });
+    },
+    onReady: (name, ready) => events.push(`${name} ${ready ? "up" : "down"}`),
+  });
+  return { host, events };
+}
+
+const job = { images: flatImages([0.5]), prompts: [""], gradient: false };
+
+Deno.test("The only reward is the default; of several the configured one is", async () => {
+  const { host } = fakeHost();
+  assert.throws(
+    () => host.get(""),
+    hasStatus("INVALID_ARGUMENT", /^Reward is not named; there are none$/),
+  );
+  await host.load("a", {});
+  assert.equal(host.get("").info.name, "a");
+  await host.load("b", {});
+  assert.throws(
+    () => host.get(""),
+    hasStatus("INVALID_ARGUMENT", /^Reward is not named; there are a, b$/),
+  );
+
+  const configured = fakeHost({ defaultName: "b" }).host;
+  await configured.load("a", {});
+  await configured.load("b", {});
+  assert.equal(configured.get("").info.name, "b");
+});
+
+Deno.test("A reward is loading until it has loaded, and gone when that fails", async () => {
+  const { host } = fakeHost();
+  const loading = host.load("a", { fails: "No such file" });
+  assert.equal(host.list()[0]?.state, "loading");
+  assert.throws(() => host.get("a"), hasStatus("UNAVAILABLE", /^Reward a is loading$/));
+  await assert.rejects(
+    loading,
+    hasStatus("FAILED_PRECONDITION", /^Reward a cannot be loaded: No such file$/),
+  );
+  assert.deepEqual(host.list(), []);
+  await assert.rejects(
+    host.load("../a", {}),
+    hasStatus("INVALID_ARGUMENT", /^Name of a reward is "\.\.\/a"/),
+  );
+});
+
+Deno.test("A swap ends the old reward after what it accepted; a held reference follows the swap", async () => {
+  const { host, events } = fakeHost();
+  await host.load("a", { scale: 1 });
+  const held = host.get("a");
+  const accepted = held.score(job);
+  const replaced = await host.load("a", { scale: 2 });
+  assert.equal(replaced?.digest, "scale 1");
+  assert.deepEqual([(await accepted).info.digest, ...(await accepted).scores], ["scale 1", 0.5]);
+  const after = await held.score(job);
+  assert.deepEqual([after.info.digest, ...after.scores], ["scale 2", 1]);
+  assert.deepEqual(events, ["start scale 1", "a up", "start scale 2", "a up", "end scale 1"]);
+});
+
+Deno.test("A failed load changes nothing and leaves nothing behind", async () => {
+  const { host, events } = fakeHost();
+  await host.load("a", { scale: 1 });
+  await assert.rejects(
+    host.load("a", { fails: "Truncated" }),
+    hasStatus("FAILED_PRECONDITION", /Truncated/),
+  );
+  assert.equal((await host.get("a").score(job)).info.digest, "scale 1");
+  assert.deepEqual(events, ["start scale 1", "a up"]);
+});
+
+Deno.test("A load without a record repeats the last one that worked", async () => {
+  const { host } = fakeHost();
+  await assert.rejects(host.load("a"), hasStatus("FAILED_PRECONDITION", /has no record/));
+  await host.load("a", { scale: 3 });
+  await assert.rejects(
+    host.load("a", { fails: "Broken" }),
+    hasStatus("FAILED_PRECONDITION", /Broken/),
+  );
+  assert.equal((await host.load("a"))?.digest, "scale 3");
+});
+
+Deno.test("Unloading ends a reward, also while a request is between look-up and queue", async () => {
+  const { host, events } = fakeHost();
+  await host.load("a", {});
+  const held = host.get("a");
+  await host.unload("a");
+  assert.deepEqual(events, ["start scale 1", "a up", "a down", "end scale 1"]);
+  assert.throws(() => host.get("a"), hasStatus("NOT_FOUND", /there are none/));
+  assert.throws(() => held.score(job), hasStatus("UNAVAILABLE", /unloaded/));
+  await assert.rejects(host.unload("a"), hasStatus("NOT_FOUND", /"a" is not here/));
+});

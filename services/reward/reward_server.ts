@@ -1,0 +1,196 @@
+import { resolve } from "node:path";
+import { z } from "zod";
+import { RewardService } from "../../proto/mod.ts";
+import {
+  createLogger,
+  type GrpcServer,
+  type Logger,
+  type ServerTls,
+  startGrpcServer,
+} from "../common/mod.ts";
+import { DEFAULT_BATCHING } from "./batcher.ts";
+import { inferenceService } from "./inference_service.ts";
+import { DEFAULT_LIMITS } from "./limits.ts";
+import { rewardAdmin } from "./reward_admin.ts";
+import { LocalRewardHost } from "./reward_host.ts";
+import { RewardProcess } from "./reward_process.ts";
+import { rewardService } from "./reward_service.ts";
+import { SupervisedReward } from "./supervised_reward.ts";
+
+const count = z.int().positive();
+const port = z.int().min(0).max(65535);
+
+/** A reward server's configuration. Relative paths are in the folder of the file it came from. */
+export const rewardServerSchema = z.strictObject({
+  /** Address to listen on. */
+  host: z.string().default("127.0.0.1"),
+  /** 0 takes a free port. */
+  port: port.default(50051),
+  /** The rewards' records; what they hold beside kind and name is up to the kind. The name defaults to the kind. */
+  rewards: z.array(z.looseObject({ kind: z.string().min(1), name: z.string().min(1).optional() }))
+    .min(1),
+  /** Reward of requests that name none. Default: the only one. */
+  default: z.string().optional(),
+  /** ONNX Runtime execution provider of all rewards. */
+  provider: z.string().optional(),
+  /** Threads of each reward. Default: all cores. */
+  threads: count.optional(),
+  /** What one request may hold. */
+  limits: z.strictObject({
+    maxImages: count.default(DEFAULT_LIMITS.maxImages),
+    maxPixels: count.default(DEFAULT_LIMITS.maxPixels),
+    maxSide: count.default(DEFAULT_LIMITS.maxSide),
+    maxPromptLength: count.default(DEFAULT_LIMITS.maxPromptLength),
+    maxMessageBytes: count.max(2 ** 31 - 1).default(DEFAULT_LIMITS.maxMessageBytes),
+  }).prefault({}),
+  /** What is run together and what may wait, for each reward. */
+  batching: z.strictObject({
+    maxBatch: count.default(DEFAULT_BATCHING.maxBatch),
+    maxQueuedImages: count.default(DEFAULT_BATCHING.maxQueuedImages),
+    maxQueuedBytes: count.default(DEFAULT_BATCHING.maxQueuedBytes),
+  }).prefault({}),
+  /** PEM files. With `clientCa` callers must show a certificate it signed. */
+  tls: z.strictObject({ cert: z.string(), key: z.string(), clientCa: z.string().optional() })
+    .optional(),
+  /** Serves RewardAdmin and the inference protocol's repository methods. The token is the file's first line. */
+  admin: z.strictObject({
+    host: z.string().default("127.0.0.1"),
+    port,
+    tokenFile: z.string(),
+  }).optional(),
+  /** Calls in progress get this long to end when the server stops. */
+  drainSeconds: z.number().nonnegative().default(30),
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
+}).superRefine(({ rewards, default: name, limits, batching }, { addIssue }) => {
+  const names = rewards.map((reward) => reward.name ?? reward.kind);
+  names.forEach((name, i) => {
+    if (names.indexOf(name) < i) {
+      addIssue({ code: "custom", path: ["rewards", i], message: `Name ${name} is taken` });
+    }
+  });
+  if (name !== undefined && !names.includes(name)) {
+    const message = `Found ${name}, expected one of ${names.join(", ")}`;
+    addIssue({ code: "custom", path: ["default"], message });
+  }
+  if (limits.maxImages > batching.maxQueuedImages) {
+    const message = `Found less than limits.maxImages, ${limits.maxImages}`;
+    addIssue({ code: "custom", path: ["batching", "maxQueuedImages"], message });
+  }
+});
+
+/** A reward server's configuration, defaults filled in. */
+export type RewardServerConfig = z.infer<typeof rewardServerSchema>;
+
+/** A reward server that listens and has loaded its rewards. */
+export interface RewardServer {
+  /** "host:port" of RewardService and the inference protocol. */
+  readonly address: string;
+  /** "host:port" of RewardAdmin, when it is served. */
+  readonly adminAddress?: string;
+  /** Drains and ends everything. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Listens, then loads the rewards, one process each: health is answered all the while, and a reward's calls as soon as
+ * it is there. Throws when an address is taken or a reward cannot be loaded; nothing is left running then.
+ */
+export async function startRewardServer(
+  config: RewardServerConfig,
+  { folder = Deno.cwd(), worker, log = createLogger({ level: config.logLevel }) }: {
+    /** Folder that relative paths are in. */
+    readonly folder?: string;
+    /** Program that loads rewards. Default: the project's. */
+    readonly worker?: URL;
+    readonly log?: Logger;
+  } = {},
+): Promise<RewardServer> {
+  const { limits, provider, threads } = config;
+  const servers: GrpcServer[] = [];
+  const host = new LocalRewardHost({
+    ...config.batching,
+    ...(config.default !== undefined && { defaultName: config.default }),
+    log,
+    start: (name, record, onReady) =>
+      SupervisedReward.start(
+        () =>
+          RewardProcess.start(name, record, {
+            log,
+            execution: { provider, threads },
+            cwd: folder,
+            ...(worker && { entry: worker }),
+          }),
+        { log, onReady },
+      ),
+    onReady: (name, ready) => {
+      const all = host.list().every(({ state }) => state === "ready");
+      for (const server of servers) {
+        server.setHealth(RewardService.typeName, all);
+        server.setHealth(`${RewardService.typeName}/${name}`, ready);
+      }
+    },
+  });
+  const stop = async () => {
+    await Promise.all(servers.map(({ stop }) => stop({ drainSeconds: config.drainSeconds })));
+    await host.close();
+  };
+
+  const tls = config.tls && await readTls(config.tls, folder);
+  const common = {
+    maxMessageBytes: limits.maxMessageBytes,
+    log,
+    ...(tls && { tls }),
+  };
+  try {
+    const server = await startGrpcServer({
+      ...common,
+      services: [rewardService(host, limits), inferenceService(host, { limits })],
+      host: config.host,
+      port: config.port,
+    });
+    servers.push(server);
+    server.setHealth(RewardService.typeName, false);
+    if (config.admin) {
+      const token = await readToken(resolve(folder, config.admin.tokenFile));
+      servers.push(
+        await startGrpcServer({
+          ...common,
+          services: [
+            rewardAdmin(host, { limits, token }),
+            inferenceService(host, { limits, admin: { host, token } }),
+          ],
+          host: config.admin.host,
+          port: config.admin.port,
+        }),
+      );
+    }
+    await Promise.all(
+      config.rewards.map(({ name, ...record }) => host.load(name ?? record.kind, record)),
+    );
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const [{ address } = { address: "" }, admin] = servers;
+  return { address, ...(admin && { adminAddress: admin.address }), stop };
+}
+
+async function readTls(
+  { cert, key, clientCa }: NonNullable<RewardServerConfig["tls"]>,
+  folder: string,
+): Promise<ServerTls> {
+  const read = (path: string) => Deno.readFile(resolve(folder, path));
+  return {
+    cert: await read(cert),
+    key: await read(key),
+    ...(clientCa !== undefined && { clientCa: await read(clientCa) }),
+  };
+}
+
+async function readToken(path: string): Promise<string> {
+  const [token = ""] = (await Deno.readTextFile(path)).split("\n");
+  if (token.trim().length < 16) {
+    throw new Error(`Token in ${path} has ${token.trim().length} characters, expected at least 16`);
+  }
+  return token.trim();
+}

@@ -1,0 +1,50 @@
+import { type Reward, RewardInputError } from "../../../rewards/mod.ts";
+
+/** What a fake reward does beside scoring. */
+export interface FakeRecord {
+  readonly name?: string;
+  /** Factor on everything. Default 1. */
+  readonly scale?: number;
+  /** Default false. */
+  readonly readsPrompt?: boolean;
+  /** Called in every run, with its images and prompts. */
+  readonly onRun?: (count: number, prompts: readonly string[]) => Promise<void> | void;
+}
+
+/**
+ * A reward of closed form: score = scale * mean of the pixels + length of the prompt (where it reads it), gradient =
+ * scale / (3 H W) everywhere. The prompt "refuse" is refused, "nan" scores NaN, "fault" throws.
+ */
+export function fakeReward(
+  { name = "fake", scale = 1, readsPrompt = false, onRun }: FakeRecord = {},
+): Reward {
+  return {
+    info: {
+      name,
+      kind: "fake",
+      direction: "minimise",
+      range: [0, Infinity],
+      readsPrompt,
+      preprocessing: "none",
+      digest: `scale ${scale}`,
+      provider: "cpu",
+    },
+    async score(images, prompts, { gradient = false } = {}) {
+      const [count = 0] = images.shape;
+      await onRun?.(count, prompts);
+      if (prompts.includes("refuse")) throw new RewardInputError("Prompt is refused");
+      if (prompts.includes("fault")) throw new Error("Secret of the reward");
+      const width = images.data.length / count;
+      const scores = Float32Array.from({ length: count }, (_, i) => {
+        if (prompts[i] === "nan") return NaN;
+        let sum = 0;
+        for (const value of images.data.subarray(i * width, (i + 1) * width)) sum += value;
+        return scale * sum / width + (readsPrompt ? prompts[i]?.length ?? NaN : 0);
+      });
+      if (!gradient) return { scores };
+      const data = new Float32Array(images.data.length).fill(scale / width);
+      return { scores, gradient: { ...images, data } };
+    },
+    dispose: () => Promise.resolve(),
+  };
+}

@@ -1,0 +1,9 @@
+export {
+  assertClose,
+  float,
+  readTensors,
+  repositoryPath,
+  runOnce,
+  withEngine,
+  withPrefix,
+} from "./support.ts";

@@ -1,0 +1,229 @@
+import { createHash } from "node:crypto";
+import { float32 } from "../../autodiff/mod.ts";
+import {
+  decodeGraph,
+  decodeVjpGraph,
+  type Pipeline,
+  unetAdaptableLayers,
+  unetGraph,
+  type UNetSize,
+  unetVjpGraph,
+} from "../../models/diffusers/mod.ts";
+import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
+import type { Engine, Feed, Session, SessionOptions } from "../../runtime/mod.ts";
+import type { Decoder, DenoiserRows } from "../step/mod.ts";
+import {
+  accumulate,
+  batchOf,
+  concatBatch,
+  type Float32Tensor,
+  mapParameters,
+  type Parameters,
+  sliceBatch,
+} from "../tensors.ts";
+import { chunks } from "./_chunks.ts";
+import { SessionCache } from "./_session_cache.ts";
+import type { AdaptedDenoiser, Model } from "./model.ts";
+import { asFloat32, PipelinePromptEncoder } from "./prompt_encoder.ts";
+
+/** How much runs at once: batch rows times latent positions (height times width). At least one row always does. */
+export interface MemoryLimits {
+  /** The U-Net forward. Default 32,768: 8 rows at 64x64. */
+  readonly forward?: number | undefined;
+  /** The U-Net's products, both branches of guidance counted. Default 8,192: 2 rows at 64x64. */
+  readonly products?: number | undefined;
+  /** The VAE decoder. Default 16,384: 4 images at 64x64. */
+  readonly decode?: number | undefined;
+  /** The VAE decoder's products. Default 4,096: 1 image at 64x64. */
+  readonly decodeProducts?: number | undefined;
+  /** Sessions kept loaded; each batch size of each network takes one. Default 16. */
+  readonly sessions?: number | undefined;
+}
+
+/** How a pipeline is run. */
+export interface PipelineModelOptions {
+  readonly lora: LoraConfig;
+  readonly session?: SessionOptions | undefined;
+  readonly limits?: MemoryLimits | undefined;
+}
+
+const DEFAULT_LIMITS = {
+  forward: 32_768,
+  products: 8_192,
+  decode: 16_384,
+  decodeProducts: 4_096,
+} as const;
+
+let adapters = 0;
+
+/**
+ * A diffusers pipeline in an engine. Graphs are written for the sizes that occur and loaded when first needed; work
+ * beyond the limits runs in parts, which changes nothing but rounding. Makes nothing until it is used, except that
+ * tokenizers are read and the LoRA configuration is checked (`RangeError`).
+ */
+export class PipelineModel implements Model {
+  readonly prompts: PipelinePromptEncoder;
+  readonly decoder: Decoder;
+  readonly latentChannels: number;
+  readonly #pipeline: Pipeline;
+  readonly #engine: Engine;
+  readonly #lora: LoraConfig;
+  readonly #limits: Required<{ [K in keyof typeof DEFAULT_LIMITS]: number }>;
+  readonly #sessions: SessionCache;
+
+  constructor(
+    pipeline: Pipeline,
+    engine: Engine,
+    { lora, session = {}, limits = {} }: PipelineModelOptions,
+  ) {
+    loraShapes(unetAdaptableLayers(pipeline.unet.config), lora);
+    this.#pipeline = pipeline;
+    this.#engine = engine;
+    this.#lora = lora;
+    const limit = (name: keyof typeof DEFAULT_LIMITS) => limits[name] ?? DEFAULT_LIMITS[name];
+    this.#limits = {
+      forward: limit("forward"),
+      products: limit("products"),
+      decode: limit("decode"),
+      decodeProducts: limit("decodeProducts"),
+    };
+    this.#sessions = new SessionCache(engine, { session, limit: limits.sessions ?? 16 });
+    this.prompts = new PipelinePromptEncoder(pipeline, this.#sessions);
+    this.latentChannels = pipeline.unet.config.inChannels;
+    this.decoder = {
+      decode: (latents) => this.#decode(latents),
+      vjp: (latents, cotangent) => this.#decode(latents, cotangent),
+    };
+  }
+
+  async digest(): Promise<string> {
+    const { unet, vae, textEncoders } = this.#pipeline;
+    const hash = createHash("sha256");
+    for (const { weights } of [unet, vae, ...textEncoders]) {
+      hash.update(`${await weights.digest()}\n`);
+    }
+    return hash.digest("hex");
+  }
+
+  initialParameters(seed: number): Parameters {
+    return initialLora(
+      loraShapes(unetAdaptableLayers(this.#pipeline.unet.config), this.#lora),
+      seed,
+    );
+  }
+
+  async adapt(parameters: Parameters, { scale = 1 } = {}): Promise<AdaptedDenoiser> {
+    const prefix = `lora.${adapters++}.`;
+    const names = Object.keys(parameters);
+    const feeds = Object.fromEntries(names.map((name) => [name, { kept: prefix + name }]));
+    const update = async (next: Parameters) => {
+      for (const [name, tensor] of Object.entries(next)) {
+        const kept = scale !== 1 && name.endsWith(".lora_B.weight")
+          ? float32(tensor.data.map((v) => v * scale), tensor.shape)
+          : tensor;
+        await this.#engine.keep(prefix + name, kept);
+      }
+    };
+    await update(parameters);
+    return {
+      predict: (rows) => this.#predict(rows, feeds),
+      vjp: (rows, cotangent, { input }) => this.#product(rows, { cotangent, input, feeds }),
+      update,
+      release: async () => {
+        for (const name of names) await this.#engine.forget(prefix + name);
+      },
+    };
+  }
+
+  async dispose(): Promise<void> {
+    await this.#sessions.dispose();
+  }
+
+  async #predict(rows: DenoiserRows, lora: Record<string, Feed>): Promise<Float32Tensor> {
+    const out: Float32Tensor[] = [];
+    for (const part of parts(rows, this.#limits.forward)) {
+      const size = this.#sizeOf(part);
+      const session = await this.#sessions.get(
+        `U-Net ${Object.values(size)}`,
+        () => unetGraph(this.#pipeline.unet, { ...size, lora: this.#lora }),
+      );
+      const { prediction } = await session.run({ ...lora, ...feedsOf(part) });
+      out.push(asFloat32("prediction", prediction));
+    }
+    return concatBatch(out);
+  }
+
+  async #product(
+    rows: DenoiserRows,
+    { cotangent, input, feeds }: {
+      readonly cotangent: Float32Tensor;
+      readonly input: boolean;
+      readonly feeds: Record<string, Feed>;
+    },
+  ): Promise<{ parameters: Parameters; x?: Float32Tensor }> {
+    const parameters: Record<string, Float32Tensor> = {};
+    const xs: Float32Tensor[] = [];
+    let start = 0;
+    for (const part of parts(rows, this.#limits.products)) {
+      const size = this.#sizeOf(part);
+      const end = start + size.batch;
+      const session: Session = await this.#sessions.get(
+        `U-Net product ${Object.values(size)} ${input}`,
+        () =>
+          unetVjpGraph(this.#pipeline.unet, { ...size, lora: this.#lora, sampleGradient: input }),
+      );
+      const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
+      const out = await session.run(
+        { ...feeds, ...feedsOf(part), cotangent: sliceBatch(cotangent, start, end) },
+        wanted,
+      );
+      if (input) xs.push(asFloat32("grad.sample", out["grad.sample"]));
+      const gradients = wanted.filter((name) => name !== "grad.sample").map((name) =>
+        [name.slice("grad.".length), asFloat32(name, out[name])] as const
+      );
+      accumulate(parameters, Object.fromEntries(gradients));
+      start = end;
+    }
+    return input ? { parameters, x: concatBatch(xs) } : { parameters };
+  }
+
+  async #decode(latents: Float32Tensor, cotangent?: Float32Tensor): Promise<Float32Tensor> {
+    const out: Float32Tensor[] = [];
+    const [, , height = 1, width = 1] = latents.shape;
+    const what = cotangent === undefined ? "decode" : "decodeProducts";
+    const limit = this.#limits[what] / (height * width);
+    for (const [start, end] of chunks(batchOf(latents), limit)) {
+      const size = { batch: end - start, height, width };
+      const session = await this.#sessions.get(`${what} ${Object.values(size)}`, () => {
+        const graph = cotangent === undefined ? decodeGraph : decodeVjpGraph;
+        return graph(this.#pipeline.vae, size);
+      });
+      const output = cotangent === undefined ? "image" : "grad.latents";
+      const feeds = { latents: sliceBatch(latents, start, end) };
+      const all = cotangent === undefined
+        ? feeds
+        : { ...feeds, cotangent: sliceBatch(cotangent, start, end) };
+      out.push(asFloat32(output, (await session.run(all, [output]))[output]));
+    }
+    return concatBatch(out);
+  }
+
+  #sizeOf({ x }: DenoiserRows): UNetSize {
+    const [batch = 1, , height = 1, width = 1] = x.shape;
+    return { batch, height, width, tokens: this.prompts.tokens };
+  }
+}
+
+/** Rows in parts of at most `limit` latent positions. */
+function parts(rows: DenoiserRows, limit: number): DenoiserRows[] {
+  const [batch = 1, , height = 1, width = 1] = rows.x.shape;
+  return chunks(batch, limit / (height * width)).map(([start, end]) => ({
+    x: sliceBatch(rows.x, start, end),
+    timesteps: rows.timesteps.slice(start, end),
+    conditioning: mapParameters(rows.conditioning, (t) => sliceBatch(t, start, end)),
+  }));
+}
+
+function feedsOf({ x, timesteps, conditioning }: DenoiserRows): Record<string, Feed> {
+  return { sample: x, timestep: float32([...timesteps]), ...conditioning };
+}

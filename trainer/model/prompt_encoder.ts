@@ -1,0 +1,113 @@
+import { float32, int64, type Tensor } from "../../autodiff/mod.ts";
+import { imageSize, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
+import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
+import type { Conditioning, PromptEncoder } from "../step/mod.ts";
+import { concatBatch, type Float32Tensor } from "../tensors.ts";
+import type { LatentSize } from "./model.ts";
+import type { SessionCache } from "./_session_cache.ts";
+
+interface Encoded {
+  /** [1, tokens, width]. */
+  readonly states: Float32Tensor;
+  /** [1, width], SDXL's. */
+  readonly pooled?: Float32Tensor;
+}
+
+/**
+ * A pipeline's text encoders. Prompts longer than the tokenizer's length are cut, as diffusers does. Prompts are
+ * encoded one by one, so that one session serves every batch.
+ */
+export class PipelinePromptEncoder implements PromptEncoder {
+  readonly #pipeline: Pipeline;
+  readonly #sessions: SessionCache;
+  readonly #tokenizers: readonly ClipTokenizer[];
+  #empty: Promise<Encoded> | undefined;
+
+  /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
+  constructor(pipeline: Pipeline, sessions: SessionCache) {
+    this.#pipeline = pipeline;
+    this.#sessions = sessions;
+    this.#tokenizers = pipeline.tokenizers.map(loadClipTokenizer);
+  }
+
+  /** Text tokens that the U-Net attends to. */
+  get tokens(): number {
+    const context = this.#pipeline.textEncoders[0]?.config.contextLength ?? Infinity;
+    return Math.min(this.#tokenizers[0]?.modelMaxLength ?? context, context);
+  }
+
+  async encode(
+    prompts: readonly string[],
+    size: LatentSize,
+  ): Promise<{ conditional: Conditioning; unconditional: Conditioning }> {
+    const encoded: Encoded[] = [];
+    for (const prompt of prompts) encoded.push(await this.#encode(prompt));
+    const none = await (this.#empty ??= this.#unconditional());
+    const { height, width } = imageSize(this.#pipeline.vae.config, size);
+    // Original size, crop corner, target size: an uncropped image of the size drawn.
+    const timeIds = [height, width, 0, 0, height, width];
+    const batch = (all: readonly Encoded[]): Conditioning => {
+      const states = concatBatch(all.map((e) => e.states));
+      if (this.#pipeline.kind === "sd") return { encoder_hidden_states: states };
+      return {
+        encoder_hidden_states: states,
+        text_embeds: concatBatch(all.flatMap((e) => e.pooled ?? [])),
+        time_ids: float32(all.flatMap(() => timeIds), [all.length, timeIds.length]),
+      };
+    };
+    return { conditional: batch(encoded), unconditional: batch(prompts.map(() => none)) };
+  }
+
+  async #unconditional(): Promise<Encoded> {
+    const empty = await this.#encode("");
+    if (!this.#pipeline.forceZerosForEmptyPrompt) return empty;
+    const zeros = (t: Float32Tensor) => float32(new Float32Array(t.data.length), t.shape);
+    return {
+      states: zeros(empty.states),
+      ...(empty.pooled && { pooled: zeros(empty.pooled) }),
+    };
+  }
+
+  async #encode(prompt: string): Promise<Encoded> {
+    const { tokens } = this;
+    const states: Float32Tensor[] = [];
+    let pooled: Float32Tensor | undefined;
+    for (const [i, tokenizer] of this.#tokenizers.entries()) {
+      const session = await this.#sessions.get(`text ${i}`, () => {
+        const graph = textGraphs(this.#pipeline, { batch: 1, tokens })[i];
+        if (graph === undefined) throw new RangeError(`Tokenizer ${i} has no text encoder`);
+        return graph;
+      });
+      const { ids } = tokenizer.encode(prompt, { maxLength: tokens });
+      const out = await session.run({ input_ids: int64([...ids], [1, tokens]) });
+      states.push(asFloat32("states", out.states));
+      if (out.pooled !== undefined) pooled = asFloat32("pooled", out.pooled);
+    }
+    return { states: joinLast(states), ...(pooled && { pooled }) };
+  }
+}
+
+/** Joins [1, tokens, width] tensors along the width. */
+function joinLast(parts: readonly Float32Tensor[]): Float32Tensor {
+  const [first] = parts;
+  if (first === undefined || parts.length === 1) return first ?? float32([]);
+  const tokens = first.shape[1] ?? 1;
+  const widths = parts.map((p) => p.data.length / tokens);
+  const width = widths.reduce((a, b) => a + b);
+  const data = new Float32Array(tokens * width);
+  let offset = 0;
+  for (const [i, { data: part }] of parts.entries()) {
+    const w = widths[i] ?? 0;
+    for (let t = 0; t < tokens; t++) {
+      data.set(part.subarray(t * w, (t + 1) * w), t * width + offset);
+    }
+    offset += w;
+  }
+  return float32(data, [1, tokens, width]);
+}
+
+/** An output that must be there in float32. */
+export function asFloat32(name: string, tensor: Tensor | undefined): Float32Tensor {
+  if (tensor?.dtype === "float32") return tensor;
+  throw new TypeError(`Output "${name}" is ${tensor?.dtype ?? "missing"}, expected float32`);
+}

@@ -1,0 +1,3 @@
+export * from "./adamw.ts";
+export * from "./clip.ts";
+export * from "./warmed_up.ts";

@@ -1,0 +1,220 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { z } from "zod";
+import { readPipeline } from "../../models/diffusers/mod.ts";
+import { FieldError } from "../errors.ts";
+import { parseConfig } from "../parse_config.ts";
+import {
+  closedForm,
+  makeSampler,
+  parseSchedulerConfig,
+  SAMPLER_KINDS,
+  type SchedulerConfig,
+  schedulerConfigSchema,
+  stopAt,
+  timesteps,
+} from "./mod.ts";
+
+const read = (path: string) => JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"));
+const config = (fields: object) => parseConfig(schedulerConfigSchema, fields);
+const SD = {
+  beta_start: 0.00085,
+  beta_end: 0.012,
+  beta_schedule: "scaled_linear",
+  timestep_spacing: "leading",
+  steps_offset: 1,
+};
+
+const kinds = z.enum(SAMPLER_KINDS);
+const peer = z.object({
+  trajectories: z.array(z.object({
+    kind: kinds,
+    steps: z.number(),
+    eta: z.number(),
+    config: schedulerConfigSchema,
+    timesteps: z.array(z.number()),
+    x: z.array(z.number()),
+  })),
+  timesteps: z.array(
+    z.tuple([kinds, z.enum(["linspace", "leading", "trailing"]), z.number(), z.array(z.number())]),
+  ),
+}).parse(read("../testdata/samplers.json"));
+
+/** Relative to the largest expected number. */
+function distance(actual: readonly number[], expected: readonly number[]): number {
+  assert.equal(actual.length, expected.length);
+  const largest = Math.max(...expected.map(Math.abs));
+  return Math.max(...actual.map((v, i) => Math.abs(v - (expected[i] ?? NaN)))) / largest;
+}
+
+Deno.test("trajectories are those of diffusers' schedulers run in float64", () => {
+  for (const { kind, steps, eta, config, timesteps, x: expected } of peer.trajectories) {
+    const sampler = makeSampler({ kind, steps, eta }, config);
+    const name = JSON.stringify({ kind, steps, eta, config });
+    assert.deepEqual(sampler.steps.map((s) => s.timestep), timesteps, name);
+    const wave = (a: number, i: number, j: number) => Math.sin(a + 2 * i + 3 * j);
+    const xs = [0, 1].map((j) => {
+      let [x, m] = [wave(0.5, 0, j), 0];
+      return sampler.steps.map(({ next, clean }, i) => {
+        const o = wave(1, i, j);
+        const y = next.x * x + next.output * o + next.previous * m + next.noise * wave(2, i, j);
+        m = clean.x * x + clean.output * o;
+        return x = y;
+      });
+    });
+    const actual = expected.map((_, k) => xs[k % 2]?.[k >> 1] ?? NaN);
+    assert.ok(distance(actual, expected) < 1e-11, `${name}: ${distance(actual, expected)}`);
+  }
+});
+
+Deno.test("timesteps are diffusers' for every spacing and many lengths", () => {
+  for (const [kind, timestep_spacing, steps, expected] of peer.timesteps) {
+    assert.deepEqual(timesteps(kind, steps, config({ timestep_spacing })), expected);
+  }
+});
+
+const goldenCase = z.object({
+  T: z.number(),
+  scheduler: z.object({ kind: z.string(), eta: z.number(), config: schedulerConfigSchema }),
+  early_stop_index: z.number().nullable(),
+  coefficients: z.record(z.string(), z.union([z.array(z.number()), z.number()])),
+  timesteps: z.array(z.number()),
+  checks: z.object({ kappa: z.array(z.number()).optional() }),
+});
+
+Deno.test("coefficients and closed forms are those of the golden cases", () => {
+  const root = new URL("../../tests/golden/cases/", import.meta.url);
+  let closedForms = 0;
+  for (const name of readdirSync(root)) {
+    const golden = goldenCase.parse(read(new URL(`${name}/case.json`, root).href));
+    const { kind: k, eta, config } = golden.scheduler;
+    const kind = kinds.parse(k === "dpmpp2m" ? "dpmsolver++" : k);
+    const sampler = makeSampler({ kind, steps: golden.T, eta }, config);
+    assert.deepEqual(sampler.steps.map((s) => s.timestep), golden.timesteps);
+    const table = (key: string) => z.array(z.number()).parse(golden.coefficients[key]);
+    const same = (actual: readonly number[], expected: readonly number[], what: string) =>
+      assert.ok(
+        distance(actual, expected) < 1e-12,
+        `${name} ${what}: ${distance(actual, expected)}`,
+      );
+    const [al, sg] = [table("al"), table("sg")];
+    same(sampler.steps.map((s) => s.alpha), al, "al");
+    same(sampler.steps.map((s) => s.sigma), sg, "sg");
+    const next = (key: "x" | "output" | "previous" | "noise") =>
+      sampler.steps.map((s) => s.next[key]);
+    if (kind === "dpmsolver++") {
+      const [A, P, Q] = [table("A"), table("P"), table("Q")];
+      const at = (a: number[], i: number) => a[i] ?? NaN;
+      same(next("x"), A.map((a, i) => a + at(P, i) / at(al, i)), "A + P/al");
+      same(next("output"), P.map((p, i) => -p * at(sg, i) / at(al, i)), "-P sg/al");
+      if (Q.some((q) => q !== 0)) same(next("previous"), Q, "Q");
+    } else {
+      same(next("x"), table("a"), "a");
+      same(next("output"), table("b"), "b");
+      const c = table("c");
+      if (c.some((v) => v !== 0)) same(next("noise"), c, "c");
+      else assert.ok(next("noise").every((v) => v === 0));
+    }
+    if (golden.checks.kappa !== undefined) {
+      closedForms++;
+      const stop = golden.early_stop_index;
+      const kappa = closedForm(stop === null ? sampler : stopAt(sampler, stop));
+      assert.ok(golden.checks.kappa.slice(kappa.length).every((v) => v === 0));
+      same(kappa, golden.checks.kappa.slice(0, kappa.length), "kappa");
+    }
+  }
+  assert.ok(closedForms > 10, `${closedForms} cases with a closed form`);
+});
+
+Deno.test("the closed form is the derivative of a run with every output fixed", () => {
+  for (const prediction_type of ["epsilon", "v_prediction", "sample"]) {
+    for (const kind of SAMPLER_KINDS) {
+      const sampler = makeSampler({ kind, steps: 7 }, config({ ...SD, prediction_type }));
+      for (const stop of [undefined, 0, 3, 6]) {
+        const cut = stop === undefined ? sampler : stopAt(sampler, stop);
+        const run = (o: readonly number[]) => {
+          let [x, m] = [0.3, 0];
+          for (const [i, { alpha, sigma, next, clean }] of sampler.steps.entries()) {
+            const prediction = clean.x * x + clean.output * (o[i] ?? 0);
+            if (i === stop) return prediction;
+            assert.ok(Math.abs(alpha ** 2 + sigma ** 2 - 1) < 1e-12);
+            x = next.x * x + next.output * (o[i] ?? 0) + next.previous * m;
+            m = prediction;
+          }
+          return x;
+        };
+        // The run is linear in the outputs, so a unit difference is the derivative.
+        const expected = cut.steps.map((_, i) =>
+          run(sampler.steps.map((_, j) => i === j ? 1 : 0)) - run([])
+        );
+        assert.ok(distance(closedForm(cut), expected) < 1e-12, `${kind} ${stop}`);
+      }
+    }
+  }
+});
+
+Deno.test("DDIM with eta 1 and set_alpha_to_one is DDPM", () => {
+  const all = config({ ...SD, steps_offset: 0 });
+  const ddpm = makeSampler({ kind: "ddpm", steps: 10 }, all);
+  const ddim = makeSampler({ kind: "ddim", steps: 10, eta: 1 }, all);
+  for (const key of ["x", "output"] as const) {
+    const table = (s: typeof ddpm) => s.steps.map((step) => step.next[key]);
+    assert.ok(distance(table(ddim), table(ddpm)) < 1e-10);
+  }
+});
+
+Deno.test("real scheduler folders are read", async () => {
+  for (const name of ["tiny-sd", "tiny-sdxl"]) {
+    const folder = new URL(`../../tests/golden/${name}`, import.meta.url).pathname;
+    const { scheduler } = await readPipeline(folder);
+    assert.equal(parseSchedulerConfig(scheduler).beta_end, 0.012);
+  }
+  // As in the published SD 1.5 and SDXL folders.
+  const pndm: SchedulerConfig = config({
+    _class_name: "PNDMScheduler",
+    _diffusers_version: "0.6.0",
+    ...SD,
+    num_train_timesteps: 1000,
+    set_alpha_to_one: false,
+    skip_prk_steps: true,
+    trained_betas: null,
+    clip_sample: false,
+  });
+  assert.equal(pndm.set_alpha_to_one, false);
+  const euler = config({ ...SD, interpolation_type: "linear", use_karras_sigmas: false });
+  assert.equal(euler.use_karras_sigmas, false);
+});
+
+Deno.test("what is not implemented is refused by name", () => {
+  const refused = (fields: object, message: RegExp) =>
+    assert.throws(() => config(fields), (e) => e instanceof FieldError && message.test(e.message));
+  refused(
+    { beta_schedule: "sigmoid" },
+    /^Field beta_schedule is "sigmoid", expected one of "linear"/,
+  );
+  refused({ thresholding: true }, /^Field thresholding is true, expected false/);
+  refused({ _class_name: "LCMScheduler" }, /^Field _class_name is "LCMScheduler", expected one of/);
+  refused({ new_feature: 1 }, /^Field new_feature is not known here/);
+  refused({ solver_order: 3 }, /^Field solver_order is 3/);
+  refused(
+    { rescale_betas_zero_snr: true },
+    /^Field rescale_betas_zero_snr is true, expected false/,
+  );
+  refused({ trained_betas: [0.1] }, /^Field trained_betas\.length is 1, expected 1000/);
+  const make = (o: Parameters<typeof makeSampler>[0], message: RegExp) =>
+    assert.throws(() => makeSampler(o, config(SD)), message);
+  make({ kind: "ddpm", steps: 0 }, /^FieldError: Field sampler\.steps is 0/);
+  make({ kind: "ddpm", steps: 1001 }, /sampler\.steps is 1001, expected 1 to 1000/);
+  make(
+    { kind: "ddpm", steps: 1000 },
+    /steps_offset is 1, expected less: .* timestep 1000 of 0 to 999/,
+  );
+  make({ kind: "dpmsolver++", steps: 1000 }, /sampler\.steps is 1000, expected 1 to 999/);
+  make({ kind: "ddpm", steps: 5, eta: 0.5 }, /sampler\.eta is 0\.5, expected 0 with sampler\.kind/);
+  make({ kind: "ddim", steps: 5, eta: 2 }, /sampler\.eta is 2, expected 0 to 1/);
+  const file = { path: "/model/scheduler_config.json", className: "", config: { beta_end: 2 } };
+  assert.throws(
+    () => parseSchedulerConfig(file),
+    /^FieldError: Field beta_end of \/model\/scheduler_config\.json is 2, .*expected/,
+  );
+});

@@ -1,0 +1,6 @@
+export * from "./guided_denoiser.ts";
+export * from "./networks.ts";
+export * from "./noise.ts";
+export * from "./reward_source.ts";
+export { type Probe, sample, type Trajectory } from "./sample.ts";
+export * from "./train_step.ts";

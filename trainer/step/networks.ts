@@ -1,0 +1,54 @@
+import type { Float32Tensor, Parameters } from "../tensors.ts";
+
+/**
+ * What a denoiser reads besides latents and timesteps, batch first, by its graph's input names: for Stable Diffusion
+ * "encoder_hidden_states" [N, tokens, width]; SDXL adds "text_embeds" [N, width] and "time_ids" [N, 6].
+ */
+export type Conditioning = Readonly<Record<string, Float32Tensor>>;
+
+/** Independent inputs of a denoiser. */
+export interface DenoiserRows {
+  /** Latents, [N, C, H, W]. */
+  readonly x: Float32Tensor;
+  /** Training timestep of each row. */
+  readonly timesteps: readonly number[];
+  readonly conditioning: Conditioning;
+}
+
+/** A denoiser with trained parameters. */
+export interface Denoiser {
+  /** What it predicts (noise, v or the clean sample), the shape of `x`. */
+  predict(rows: DenoiserRows): Promise<Float32Tensor>;
+  /**
+   * Vector-Jacobian product at each row with its cotangent (the shape of `x`): summed over rows for the parameters,
+   * row by row for `x`, which is there when `input` asks for it.
+   */
+  vjp(
+    rows: DenoiserRows,
+    cotangent: Float32Tensor,
+    options: { readonly input: boolean },
+  ): Promise<{ readonly parameters: Parameters; readonly x?: Float32Tensor }>;
+}
+
+/** A decoder of latents [N, C, H, W] into images [N, 3, F·H, F·W], RGB, nominally in [0, 1], never clamped. */
+export interface Decoder {
+  decode(latents: Float32Tensor): Promise<Float32Tensor>;
+  /** d L / d latents from d L / d image. */
+  vjp(latents: Float32Tensor, cotangent: Float32Tensor): Promise<Float32Tensor>;
+}
+
+/** A text encoder. */
+export interface PromptEncoder {
+  /** Of each prompt, and of none, for images whose latents have the given height and width. */
+  encode(
+    prompts: readonly string[],
+    size: { readonly height: number; readonly width: number },
+  ): Promise<{ readonly conditional: Conditioning; readonly unconditional: Conditioning }>;
+}
+
+/** The networks of a text-to-image model. */
+export interface Networks {
+  readonly prompts: PromptEncoder;
+  readonly denoiser: Denoiser;
+  readonly decoder: Decoder;
+}

@@ -1,0 +1,231 @@
+import assert from "node:assert/strict";
+import { float32 } from "../../autodiff/mod.ts";
+import type { Plan } from "../methods/mod.ts";
+import { parseConfig } from "../parse_config.ts";
+import {
+  makeSampler,
+  type Sampler,
+  SAMPLER_KINDS,
+  schedulerConfigSchema,
+} from "../samplers/mod.ts";
+import type { Float32Tensor } from "../tensors.ts";
+import { CHANNELS, FakeNetworks } from "../testing/fake_networks.ts";
+import {
+  type Guidance,
+  GUIDANCE_GRADIENTS,
+  seededNoise,
+  type StepResult,
+  trainStep,
+} from "./mod.ts";
+
+/** A number and its derivative with respect to one parameter. */
+interface Dual {
+  readonly v: number;
+  readonly d: number;
+}
+const dual = (v: number, d = 0): Dual => ({ v, d });
+const add = (...xs: Dual[]): Dual => xs.reduce((a, b) => ({ v: a.v + b.v, d: a.d + b.d }), dual(0));
+const mul = (a: Dual | number, b: Dual): Dual =>
+  typeof a === "number" ? { v: a * b.v, d: a * b.d } : { v: a.v * b.v, d: a.d * b.v + a.v * b.d };
+const sin = (a: Dual): Dual => ({ v: Math.sin(a.v), d: Math.cos(a.v) * a.d });
+const tanh = (a: Dual): Dual => ({ v: Math.tanh(a.v), d: (1 - Math.tanh(a.v) ** 2) * a.d });
+const detach = (a: Dual): Dual => dual(a.v);
+
+const PROMPTS = ["a fox", "books!!!"];
+const SIZE = { channels: 1, height: 2, width: 2 };
+const images = PROMPTS.map((_, image) => ({ seed: 1, iteration: 3, image }));
+const noise = seededNoise(images, SIZE);
+/** Of the fake reward: loss = sum over the image of (weight p + p^2 / 10). */
+const weight = (i: number) => Math.sin(i);
+
+const reward = {
+  evaluate: (image: Float32Tensor) =>
+    Promise.resolve({
+      loss: image.data.reduce((sum, p, i) => sum + weight(i) * p + p * p / 10, 0),
+      gradient: float32(image.data.map((p, i) => weight(i) + p / 5), image.shape),
+      rewards: {},
+    }),
+};
+
+function run(options: { sampler: Sampler; plan: Plan; guidance: Guidance }): Promise<StepResult> {
+  return trainStep(new FakeNetworks(), { ...options, prompts: PROMPTS, noise, reward });
+}
+
+/** The same step by forward-mode differentiation: the paper's algorithm 1, with `detach` where it says sg. */
+function derivative(
+  { sampler, plan, guidance }: { sampler: Sampler; plan: Plan; guidance: Guidance },
+  parameter: number,
+): number {
+  const { parameters } = new FakeNetworks();
+  const all = [...(parameters.a?.data ?? []), ...(parameters.w?.data ?? [])];
+  const [a, w0, w1] = all.map((v, i) => dual(v, i === parameter ? 1 : 0));
+  assert.ok(a && w0 && w1);
+  const branch = (x: Dual, e: number, t: number) =>
+    add(mul(a, x), sin(add(mul(e, mul(w0, x)), mul(t / 1000, w1))));
+  const output = (x: Dual, prompt: string, t: number) => {
+    const c = branch(x, Math.fround(prompt.length / 10), t);
+    if (guidance.scale === 1) return c;
+    const u = branch(x, 0.5, t);
+    const w = guidance.scale;
+    if (guidance.gradient === "both") return add(u, mul(w, add(c, mul(-1, u))));
+    if (guidance.gradient === "conditional") return add(mul(1 - w, detach(u)), mul(w, c));
+    return add(c, mul(w - 1, detach(add(c, mul(-1, u)))));
+  };
+  const T = sampler.steps.length;
+  let loss = dual(0);
+  const value = (x0: Dual, i: number) => {
+    const image = Math.floor(i / 4);
+    CHANNELS.forEach((k, channel) => {
+      const p = add(dual(0.5), mul(k, tanh(x0)));
+      loss = add(loss, mul(weight((image * 3 + channel) * 4 + i % 4), p), mul(0.1, mul(p, p)));
+    });
+  };
+  noise.initial().data.forEach((initial, i) => {
+    const prompt = PROMPTS[Math.floor(i / 4)] ?? "";
+    let [x, m] = [dual(initial), dual(0)];
+    let x0: Dual | undefined;
+    for (const [s, { timestep, clean, next }] of sampler.steps.entries()) {
+      const t = T - s;
+      const o = output(plan.inputStopGradient ? detach(x) : x, prompt, timestep);
+      const kept = plan.trainSteps.includes(t) ? o : detach(o);
+      const prediction = add(mul(clean.x, x), mul(clean.output, kept));
+      if (t === plan.tMin) {
+        x0 = prediction;
+        break;
+      }
+      const n = dual(next.noise * (noise.step(s)[i] ?? 0));
+      x = add(mul(next.x, x), mul(next.output, kept), mul(next.previous, m), n);
+      m = prediction;
+    }
+    const end = x0 ?? x;
+    value(end, i);
+    const last = sampler.steps.at(-1);
+    for (let j = 0; last && j < plan.redraws; j++) {
+      const x1 = dual(last.alpha * end.v + last.sigma * (noise.redraw(j)[i] ?? 0));
+      value(
+        add(mul(last.clean.x, x1), mul(last.clean.output, output(x1, prompt, last.timestep))),
+        i,
+      );
+    }
+  });
+  return loss.d;
+}
+
+const config = (fields: object = {}) =>
+  parseConfig(schedulerConfigSchema, {
+    beta_start: 0.00085,
+    beta_end: 0.012,
+    beta_schedule: "scaled_linear",
+    timestep_spacing: "leading",
+    steps_offset: 1,
+    ...fields,
+  });
+
+const flat = ({ gradients }: StepResult) =>
+  Object.values(gradients).flatMap(({ data }) => [...data]);
+
+async function assertExact(options: { sampler: Sampler; plan: Plan; guidance: Guidance }) {
+  const actual = flat(await run(options));
+  const expected = [0, 1, 2].map((p) => derivative(options, p));
+  // Nothing reaches a trained step where the clean sample is predicted from a detached input.
+  const largest = Math.max(...expected.map(Math.abs)) || 1;
+  assert.equal(actual.length, 3);
+  actual.forEach((v, i) => {
+    const error = Math.abs(v - (expected[i] ?? NaN)) / largest;
+    assert.ok(error < 3e-6, `${JSON.stringify(options.plan)}: ${actual} against ${expected}`);
+  });
+}
+
+const PLANS: readonly Omit<Plan, "inputStopGradient">[] = [
+  { trainSteps: [1, 3, 5], tMin: 0, redraws: 0 },
+  { trainSteps: [2, 4, 6], tMin: 4, redraws: 0 },
+  { trainSteps: [2, 5], tMin: 3, redraws: 0 },
+  { trainSteps: [3], tMin: 3, redraws: 0 },
+  { trainSteps: [1, 2, 3, 4, 5, 6], tMin: 0, redraws: 0 },
+  { trainSteps: [1], tMin: 0, redraws: 2 },
+];
+
+Deno.test("gradients are exact for every sampler, kind of prediction and plan", async () => {
+  const guidance = { scale: 3, gradient: "both" } as const;
+  for (const kind of SAMPLER_KINDS) {
+    for (const prediction_type of ["epsilon", "v_prediction", "sample"]) {
+      const sampler = makeSampler(
+        { kind, steps: 6, eta: kind === "ddim" ? 0.5 : 0 },
+        config({ prediction_type }),
+      );
+      for (const plan of PLANS) {
+        for (const inputStopGradient of [true, false]) {
+          await assertExact({ sampler, plan: { ...plan, inputStopGradient }, guidance });
+        }
+      }
+    }
+  }
+});
+
+Deno.test("gradients are exact for every way through guidance", async () => {
+  const sampler = makeSampler({ kind: "dpmsolver++", steps: 6 }, config());
+  for (const gradient of GUIDANCE_GRADIENTS) {
+    for (const scale of [1, 5]) {
+      for (const inputStopGradient of [true, false]) {
+        const plan = { trainSteps: [1, 3, 4], tMin: 0, redraws: 0, inputStopGradient };
+        await assertExact({ sampler, plan, guidance: { scale, gradient } });
+      }
+    }
+  }
+});
+
+Deno.test("with one trained step the input stop-gradient makes no difference", async () => {
+  const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
+  const guidance = { scale: 7.5, gradient: "both" } as const;
+  const [a, b] = await Promise.all(
+    [true, false].map((inputStopGradient) =>
+      run({ sampler, guidance, plan: { trainSteps: [3], tMin: 3, redraws: 0, inputStopGradient } })
+    ),
+  );
+  assert.ok(a && b);
+  flat(a).forEach((v, i) => assert.ok(Math.abs(v - (flat(b)[i] ?? NaN)) < 1e-6 * Math.abs(v)));
+});
+
+Deno.test("the K products of the closed form run as one batch, unconditional rows first", async () => {
+  const networks = new FakeNetworks();
+  const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
+  const plan = { trainSteps: [1, 3, 5], tMin: 0, redraws: 0, inputStopGradient: true };
+  const guidance = { scale: 2, gradient: "both" } as const;
+  await trainStep(networks, { sampler, plan, guidance, prompts: PROMPTS, noise, reward });
+  assert.deepEqual(networks.differentiated, [3 * 2 * 2]);
+  assert.deepEqual(networks.predicted, new Array(6).fill(2 * 2));
+  networks.differentiated.length = 0;
+  const conditional = { scale: 2, gradient: "conditional" } as const;
+  await trainStep(networks, {
+    sampler,
+    plan,
+    guidance: conditional,
+    prompts: PROMPTS,
+    noise,
+    reward,
+  });
+  assert.deepEqual(networks.differentiated, [3 * 2]);
+});
+
+Deno.test("an image does not depend on its batch", () => {
+  const alone = seededNoise(images.slice(1), SIZE);
+  assert.deepEqual([...alone.initial().data], [...noise.initial().data.subarray(4)]);
+  assert.deepEqual([...alone.step(2)], [...noise.step(2).subarray(4)]);
+  assert.notDeepEqual([...noise.step(2)], [...noise.step(3)]);
+});
+
+Deno.test("a step ends at the next network when it is cancelled, and where a probe throws", async () => {
+  const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
+  const plan = { trainSteps: [1], tMin: 0, redraws: 0, inputStopGradient: true };
+  const guidance = { scale: 1, gradient: "both" } as const;
+  const networks = new FakeNetworks();
+  const options = { sampler, plan, guidance, prompts: PROMPTS, noise, reward };
+  const signal = AbortSignal.abort(new Error("Stopped"));
+  await assert.rejects(trainStep(networks, { ...options, signal }), /Stopped/);
+  assert.deepEqual(networks.predicted, []);
+  const probe = (name: string) => {
+    if (name === "eps.2") throw new Error("Seen eps.2");
+  };
+  await assert.rejects(trainStep(networks, { ...options, probe }), /Seen eps\.2/);
+  assert.equal(networks.predicted.length, 3);
+});

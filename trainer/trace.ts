@@ -1,0 +1,161 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { float32 } from "../autodiff/mod.ts";
+import { readPipeline } from "../models/diffusers/mod.ts";
+import { openSafetensors } from "../models/weights/mod.ts";
+import type { Engine, SessionOptions } from "../runtime/mod.ts";
+import { FieldError } from "./errors.ts";
+import { METHOD_NAMES } from "./methods/mod.ts";
+import { type MemoryLimits, PipelineModel } from "./model/mod.ts";
+import { parseConfig } from "./parse_config.ts";
+import { makeSampler, type SamplerKind, schedulerConfigSchema } from "./samplers/mod.ts";
+import { type RewardSource, trainStep } from "./step/mod.ts";
+import { type Float32Tensor, type Parameters, sliceBatch } from "./tensors.ts";
+
+const step = z.int().min(0);
+const caseSchema = z.looseObject({
+  pipeline: z.string(),
+  method: z.enum(METHOD_NAMES),
+  T: z.int().min(1),
+  train_steps: z.array(step),
+  t_min: step,
+  input_stopgrad: z.boolean(),
+  redraws: step.default(0),
+  guidance_scale: z.number(),
+  prompts: z.array(z.string()).min(1),
+  uncond: z.enum(["empty", "zeros"]),
+  upstream: z.union([z.literal("image_grad"), z.templateLiteral(["reward:", z.string()])]),
+  lora: z.strictObject({ r: z.int().min(1), alpha: z.number(), targets: z.array(z.string()) }),
+  scheduler: z.strictObject({
+    kind: z.enum(["ddpm", "ddim", "dpmpp2m"]),
+    eta: z.number(),
+    config: schedulerConfigSchema,
+  }),
+});
+
+/** A training step with everything random given, as the golden cases have it. */
+export interface TraceCase {
+  /** Folder of the diffusers pipeline. */
+  readonly pipeline: string;
+  readonly spec: z.output<typeof caseSchema>;
+  readonly inputs: Parameters;
+}
+
+/** Reads `case.json` and `inputs.safetensors` of a case's folder. Throws `FieldError` or `WeightsError`. */
+export async function readTraceCase(folder: string): Promise<TraceCase> {
+  const file = join(folder, "case.json");
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(file, "utf8"));
+  } catch (cause) {
+    throw new FieldError("(all)", "cannot be read, expected a JSON file", { file, cause });
+  }
+  const spec = parseConfig(caseSchema, value, { file });
+  const inputs: Record<string, Float32Tensor> = {};
+  const source = openSafetensors(join(folder, "inputs.safetensors"));
+  for (const name of source.tensors.keys()) inputs[name] = await source.readFloat32(name);
+  return { pipeline: join(folder, "..", "..", spec.pipeline), spec, inputs };
+}
+
+/** The model of a case. */
+export async function openTraceModel(
+  { pipeline: folder, spec }: TraceCase,
+  engine: Engine,
+  options: { readonly session?: SessionOptions; readonly limits?: MemoryLimits } = {},
+): Promise<PipelineModel> {
+  const pipeline = await readPipeline(folder);
+  const { r: rank, alpha, targets } = spec.lora;
+  return new PipelineModel(
+    { ...pipeline, forceZerosForEmptyPrompt: spec.uncond === "zeros" },
+    engine,
+    { ...options, lora: { rank, alpha, targets } },
+  );
+}
+
+/**
+ * Replays a case and returns every tensor of its `expected.safetensors` by name: prompt embeddings, "x.i" and "eps.i",
+ * "x0", "latents_last", "image", "grad.<parameter>", and for redraws their parts. `upstream` gives d loss / d images
+ * where the case names a reward ("reward:symmetry": the gradient of the summed scores).
+ */
+export async function trace(
+  { spec, inputs }: TraceCase,
+  model: PipelineModel,
+  { upstream }: {
+    readonly upstream?: (images: Float32Tensor, reward: string) => Promise<Float32Tensor>;
+  } = {},
+): Promise<Parameters> {
+  const input = (name: string) => {
+    const tensor = inputs[name];
+    if (tensor === undefined) throw new FieldError(name, "is missing in inputs.safetensors");
+    return tensor;
+  };
+  const { T, prompts, scheduler: { kind, eta, config }, t_min: tMin } = spec;
+  const kinds = { ddpm: "ddpm", ddim: "ddim", dpmpp2m: "dpmsolver++" } as const satisfies Record<
+    string,
+    SamplerKind
+  >;
+  const sampler = makeSampler({ kind: kinds[kind], steps: T, eta }, config);
+  const row = (name: string, i: number) => sliceBatch(input(name), i, i + 1).data;
+  const reward: RewardSource = {
+    async evaluate(images) {
+      const gradient = spec.upstream === "image_grad"
+        ? input("image_grad")
+        : await upstream?.(images, spec.upstream.slice("reward:".length));
+      if (gradient !== undefined) return { loss: 0, gradient, rewards: {} };
+      throw new FieldError("upstream", `is "${spec.upstream}", expected a reward to be given`);
+    },
+  };
+
+  const lora = Object.fromEntries(
+    Object.entries(inputs).flatMap(([name, tensor]) =>
+      name.startsWith("lora.") ? [[name.slice("lora.".length), tensor]] : []
+    ),
+  );
+  const [, , height = 1, width = 1] = input("x_T").shape;
+  const { conditional, unconditional } = await model.prompts.encode(prompts, { height, width });
+  const seen: Record<string, Float32Tensor> = {};
+  const denoiser = await model.adapt(lora);
+  const { gradients } = await trainStep({ ...model, prompts: model.prompts, denoiser }, {
+    sampler,
+    plan: {
+      trainSteps: spec.train_steps,
+      tMin,
+      inputStopGradient: spec.input_stopgrad || spec.method === "drtune",
+      redraws: spec.redraws,
+    },
+    guidance: { scale: spec.guidance_scale, gradient: "both" },
+    prompts,
+    noise: {
+      initial: () => input("x_T"),
+      step: (i) => row("noise", i),
+      redraw: (j) => row("redraw_noise", j),
+    },
+    reward,
+    probe: (name, tensor) => seen[name] = tensor,
+  }).finally(() => denoiser.release());
+
+  const steps = tMin === 0 ? T : T - tMin + 1;
+  // Long cases keep the states of four steps.
+  const kept = T <= 12 ? undefined : new Set([0, 1, steps >> 1, steps - 1].map(String));
+  const wanted = (name: string) => {
+    const [kind = "", index = ""] = name.split(".");
+    if (kind === "x" || kind === "eps") return kept?.has(index) ?? true;
+    return !name.endsWith("_grad") && (kind !== "grad_main" || spec.redraws > 0);
+  };
+  const out = Object.fromEntries(Object.entries(seen).filter(([name]) => wanted(name)));
+  const last = seen[tMin === 0 ? "x0" : `x.${steps - 1}`];
+  if (last !== undefined) out.latents_last = last;
+  const names = {
+    prompt_embeds: conditional.encoder_hidden_states,
+    uncond_embeds: unconditional.encoder_hidden_states,
+    pooled: conditional.text_embeds,
+    uncond_pooled: unconditional.text_embeds,
+    time_ids: conditional.time_ids,
+  };
+  for (const [name, tensor] of Object.entries(names)) if (tensor !== undefined) out[name] = tensor;
+  for (const [name, { data, shape }] of Object.entries(lora)) {
+    out[`grad.${name}`] = gradients[name] ?? float32(new Float32Array(data.length), shape);
+  }
+  return out;
+}
