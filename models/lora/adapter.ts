@@ -13,9 +13,11 @@ export interface AdaptableLayer {
 /** The modules adapted by default: a transformer block's attention projections. */
 export const ATTENTION_TARGETS: readonly string[] = ["to_q", "to_k", "to_v", "to_out.0"];
 
+const MAX_RANK = 4096;
+
 /** Which layers get an adapter, and of what size. */
 export interface LoraConfig {
-  /** Rows of A and columns of B. */
+  /** Rows of A and columns of B, from 1 to 4096. */
   readonly rank: number;
   /** The adapter's product is multiplied by alpha / rank. */
   readonly alpha: number;
@@ -40,8 +42,8 @@ export function loraShapes(
   layers: readonly AdaptableLayer[],
   { rank, alpha, targets = ATTENTION_TARGETS }: LoraConfig,
 ): readonly LoraShape[] {
-  if (!Number.isSafeInteger(rank) || rank < 1) {
-    throw new RangeError(`LoRA rank is ${rank}, expected a whole number above 0`);
+  if (!Number.isInteger(rank) || rank < 1 || rank > MAX_RANK) {
+    throw new RangeError(`LoRA rank is ${rank}, expected a whole number from 1 to ${MAX_RANK}`);
   }
   if (!Number.isFinite(alpha) || alpha <= 0) {
     throw new RangeError(`LoRA alpha is ${alpha}, expected a number above 0`);
@@ -49,12 +51,8 @@ export function loraShapes(
   if (targets.length === 0) throw new RangeError("LoRA targets are empty, expected at least one");
   for (const target of targets) {
     if (layers.some(({ name }) => isTarget(name, target))) continue;
-    throw new RangeError(
-      `LoRA target "${target}" names no layer; the adaptable ones are ${
-        [...new Set(layers.map(({ name }) => name.replace(/^.*transformer_blocks\.\d+\./, "")))]
-          .join(", ")
-      }`,
-    );
+    const known = [...new Set(layers.map(({ name }) => endOf(name)))].join(", ");
+    throw new RangeError(`LoRA target "${target}" names no layer; the adaptable ones are ${known}`);
   }
   return layers.filter(({ name }) => targets.some((target) => isTarget(name, target))).flatMap((
     { name, out, in: width },

@@ -33,7 +33,8 @@ Deno.test("a target is a module's name or whole words at its end", () => {
 Deno.test("ranks, alphas and targets that make no adapter are refused", () => {
   const refused = (change: Partial<typeof CONFIG>, message: RegExp) =>
     assert.throws(() => loraShapes(LAYERS, { ...CONFIG, ...change }), message);
-  refused({ rank: 0 }, /LoRA rank is 0, expected a whole number above 0/);
+  refused({ rank: 0 }, /LoRA rank is 0, expected a whole number from 1 to 4096/);
+  refused({ rank: 1e9 }, /LoRA rank is 1000000000/);
   refused({ rank: 1.5 }, /LoRA rank is 1.5/);
   refused({ alpha: NaN }, /LoRA alpha is NaN, expected a number above 0/);
   refused({ targets: ["proj_in"] }, /target "proj_in" names no layer.* to_q, to_out.0, ff.net.2/);

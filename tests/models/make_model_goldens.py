@@ -157,13 +157,14 @@ def lora_files():
             p.data = 0.5 * torch.randn(p.shape)
     tensors = get_peft_model_state_dict(u)
     config = u.peft_config["default"].to_dict()
+    config["target_modules"] = sorted(config["target_modules"])
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=tensors, weight_name="diffusers.safetensors",
                                               unet_lora_adapter_metadata=config)
     kohya = convert_state_dict_to_kohya({"unet." + k: v for k, v in tensors.items()})
     for k in kohya:
         if k.endswith(".alpha"):
             kohya[k] = torch.tensor(2.0)
-    save_file({k: v.half().contiguous() for k, v in kohya.items()}, os.path.join(folder, "kohya.safetensors"))
+    save_file({k: v.contiguous() for k, v in kohya.items()}, os.path.join(folder, "kohya.safetensors"))
     v = load_file(os.path.join(OUT, "unet_no_middle", "values.safetensors"))
     u = u.double()
     write("lora_files", {"expected.prediction": u(v["sample"].double(), v["timestep"], v["encoder_hidden_states"].double(),

@@ -1,0 +1,98 @@
+import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parse } from "yaml";
+import { loadReward, parseRewardConfig, type Reward } from "../../../rewards/mod.ts";
+import { RemoteReward } from "../../common/mod.ts";
+import { type Arguments, UsageError } from "../command.ts";
+
+/** The embedded tiny models: what a reward is loaded from when no weights are named. */
+const ZOO = new URL("../../../zoo/rewards/", import.meta.url);
+const EMBEDDED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  clip: { weights: "clip" },
+  pickscore: { weights: "pickscore" },
+  owlvit: { weights: "owlvit" },
+  hpsv2: { weights: "hpsv2/HPS_tiny.pt", config: "hpsv2/open_clip_config.json", tokenizer: "hpsv2" },
+  aesthetic: { weights: "clip", head: "aesthetic/aesthetic_tiny.pth" },
+};
+
+/**
+ * The rewards a command line asks for: on a server with --endpoint, from a YAML file with --rewards, and by --reward,
+ * a kind ("symmetry"), a kind with options as a JSON record, or a name in the YAML file.
+ */
+export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
+  const names = args.list("reward");
+  const endpoint = args.text("endpoint");
+  if (endpoint !== undefined) {
+    if (args.text("rewards") !== undefined) {
+      throw new UsageError("Options --endpoint and --rewards exclude one another");
+    }
+    const wanted = names.length === 0 ? [""] : names;
+    return await Promise.all(
+      wanted.map((reward) => RemoteReward.connect(endpoint, { reward, timeoutMs: 120_000 })),
+    );
+  }
+  const file = args.text("rewards");
+  const records = file === undefined ? [] : await readRecords(file);
+  const baseDir = file === undefined ? "." : dirname(file);
+  const chosen = names.length === 0 ? records : names.map((name) => record(name, records));
+  if (chosen.length === 0) throw new UsageError("Name a reward: --reward KIND or --rewards FILE");
+  const threads = args.number("threads", { min: 1, integer: true });
+  const rewards: Reward[] = [];
+  try {
+    for (const value of chosen) {
+      const config = parseRewardConfig(withDefaults(value, args));
+      rewards.push(await loadReward(config, { baseDir, ...(threads !== undefined && { threads }) }));
+    }
+  } catch (error) {
+    await Promise.all(rewards.map((r) => r.dispose()));
+    throw error;
+  }
+  return rewards;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+async function readRecords(file: string): Promise<readonly Fields[]> {
+  let value: unknown;
+  try {
+    value = parse(await readFile(file, "utf8"));
+  } catch (error) {
+    throw new UsageError(`Cannot read ${file}: ${error instanceof Error ? error.message : error}`);
+  }
+  const list = isFields(value) && Array.isArray(value["rewards"]) ? value["rewards"] : value;
+  if (!Array.isArray(list) || !list.every(isFields)) {
+    throw new UsageError(`${file}: expected a list of reward records, each with a kind`);
+  }
+  return list;
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function record(name: string, records: readonly Fields[]): Fields {
+  if (name.startsWith("{")) {
+    try {
+      const value: unknown = JSON.parse(name);
+      if (isFields(value)) return value;
+    } catch (error) {
+      throw new UsageError(`--reward ${name}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  return records.find((r) => (r["name"] ?? r["kind"]) === name) ?? { kind: name };
+}
+
+/** Options given as flags, and the embedded weights where none are named. */
+function withDefaults(value: Fields, args: Arguments): Fields {
+  const flags = ["weights", "head", "tokenizer", "query"].flatMap((name) => {
+    const text = args.text(name);
+    return text === undefined ? [] : [[name, text]];
+  });
+  const merged = { ...value, ...Object.fromEntries(flags) };
+  const embedded = EMBEDDED[String(merged["kind"])];
+  if (embedded === undefined || merged["weights"] !== undefined) return merged;
+  console.error(`Reward ${merged["kind"]}: no weights named, taking the embedded tiny model`);
+  const paths = Object.entries(embedded).map(([k, path]) => [k, fileURLToPath(new URL(path, ZOO))]);
+  return { ...Object.fromEntries(paths), ...merged };
+}
