@@ -3,7 +3,6 @@ import {
   float32,
   gradient,
   type Shape,
-  sizeOf,
   type TensorOf,
   type Value,
 } from "../autodiff/mod.ts";

@@ -1,6 +1,7 @@
 export { assertFinite } from "./assert_finite.ts";
 export { availableProviders, type ProviderStatus } from "./available_providers.ts";
 export type { ChildEngineOptions } from "./child_engine.ts";
+export { encodeFrame, type Frame, readFrame } from "./_frames.ts";
 export { type EngineOptions, type Isolation, openEngine } from "./engine.ts";
 export {
   EngineCrashedError,

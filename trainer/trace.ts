@@ -116,7 +116,11 @@ export async function trace(
   const { conditional, unconditional } = await model.prompts.encode(prompts, { height, width });
   const seen: Record<string, Float32Tensor> = {};
   const denoiser = await model.adapt(lora);
-  const { gradients } = await trainStep({ ...model, prompts: model.prompts, denoiser }, {
+  const { gradients } = await trainStep({
+    prompts: model.prompts,
+    decoder: model.decoder,
+    denoiser,
+  }, {
     sampler,
     plan: {
       trainSteps: spec.train_steps,

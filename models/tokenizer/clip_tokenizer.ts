@@ -61,9 +61,9 @@ const HF_WORDS = new RegExp(
   SPECIAL + String.raw`|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+`,
   "gu",
 );
-// open_clip ignores case here, and the long s is an s then.
+// open_clip ignores case here: the long s is an s then, and U+0345, whose capital is a letter, matches nothing.
 const OPEN_CLIP_WORDS =
-  /<start_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu;
+  /<start_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}\u0345]+/gu;
 
 /** The byte-pair tokenizer of CLIP's text encoders, lower-casing, with begin and end tokens. */
 export class ClipTokenizer {

@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { type AddedToken, ClipTokenizer } from "./clip_tokenizer.ts";
 import { TokenizerError } from "./tokenizer_error.ts";
 
+const CONFIG = "tokenizer_config.json";
 const MAX_FILE_BYTES = 64 << 20;
 
 /** Lengths beyond are transformers' way to say that none is set. */
@@ -17,29 +18,26 @@ type Json = Record<string, unknown>;
  */
 export function loadClipTokenizer(folder: string): ClipTokenizer {
   const files = new Files(folder);
-  const config = files.optional("tokenizer_config.json") ?? {};
-  const specials = { ...config, ...files.optional("special_tokens_map.json") };
+  const config = files.optional(CONFIG) ?? {};
   const whole = files.optional("tokenizer.json");
   const { vocab, merges } = whole ? fromTokenizerJson(files, whole) : fromVocabAndMerges(files);
-
-  const idOf = (key: string, content: string): number =>
-    vocab.get(content) ?? files.fail(
-      "tokenizer_config.json",
-      `${key} is ${JSON.stringify(content)}, which the vocabulary lacks`,
-    );
-  const contentOf = (key: string, fallback: string) => contentOfToken(specials[key]) ?? fallback;
-  const bos = contentOf("bos_token", "<|startoftext|>");
-  const eos = contentOf("eos_token", "<|endoftext|>");
-  const pad = contentOf("pad_token", eos);
-  const addedTokens = addedTokensOf(files, { config, whole }) ??
-    ["bos_token", "eos_token", "unk_token", "pad_token"].flatMap((key) => {
-      const content = contentOfToken(specials[key]);
-      if (content === undefined) return [];
-      return [addedToken(files, idOf(key, content), specials[key])];
-    });
-  // Of several descriptions of one token the last holds.
-  const byContent = new Map(addedTokens.map((token) => [token.content, token]));
-  for (const { content, id } of byContent.values()) vocab.set(content, id);
+  const listed = listedTokens(files, { config, whole });
+  for (const { content, id } of listed) {
+    const known = vocab.get(content) ?? id;
+    if (known !== id) {
+      files.fail(CONFIG, `added token ${JSON.stringify(content)} is ${id}, expected ${known}`);
+    }
+    vocab.set(content, id);
+  }
+  const named = { ...config, ...files.optional("special_tokens_map.json") };
+  const [bos, eos, unk, pad] = [
+    specialToken(files, { vocab, named, key: "bos_token", fallback: "<|startoftext|>" }),
+    specialToken(files, { vocab, named, key: "eos_token", fallback: "<|endoftext|>" }),
+    specialToken(files, { vocab, named, key: "unk_token", fallback: "<|endoftext|>" }),
+    specialToken(files, { vocab, named, key: "pad_token", fallback: "<|endoftext|>" }),
+  ];
+  // Of several descriptions of one token the last holds, and a list with ids more than a name.
+  const added = new Map([bos, eos, unk, pad, ...listed].map((token) => [token.content, token]));
 
   const modelMaxLength = config["model_max_length"];
   const isLength = typeof modelMaxLength === "number" && modelMaxLength <= MAX_MODEL_LENGTH;
@@ -47,10 +45,10 @@ export function loadClipTokenizer(folder: string): ClipTokenizer {
     new ClipTokenizer({
       vocab,
       merges,
-      addedTokens: [...byContent.values()],
-      bosId: idOf("bos_token", bos),
-      eosId: idOf("eos_token", eos),
-      padId: idOf("pad_token", pad),
+      addedTokens: [...added.values()],
+      bosId: bos.id,
+      eosId: eos.id,
+      padId: pad.id,
       ...(isLength ? { modelMaxLength } : {}),
     })
   );
@@ -144,41 +142,53 @@ function mergeOf(
   return [left, right];
 }
 
-/** Added tokens where they are listed with their ids, which not every folder does. */
-function addedTokensOf(
+/** The added tokens that are listed with their ids, which not every folder does. */
+function listedTokens(
   files: Files,
   { config, whole }: { config: Json; whole: Json | undefined },
-): AddedToken[] | undefined {
+): AddedToken[] {
   const decoder = config["added_tokens_decoder"];
   if (isObject(decoder)) {
     return Object.entries(decoder).map(([id, token]) => addedToken(files, Number(id), token));
   }
   const list = whole?.["added_tokens"];
-  if (!Array.isArray(list)) return undefined;
+  if (!Array.isArray(list)) return [];
   return list.map((token) => addedToken(files, isObject(token) ? token["id"] : undefined, token));
 }
 
+/** A token named by its role, whose id is that of its text. */
+function specialToken(
+  files: Files,
+  { vocab, named, key, fallback }: {
+    vocab: ReadonlyMap<string, number>;
+    named: Json;
+    key: string;
+    fallback: string;
+  },
+): AddedToken {
+  const token = named[key] ?? fallback;
+  const id = vocab.get(contentOfToken(token) ?? "");
+  if (id === undefined) {
+    return files.fail(CONFIG, `${key} is ${JSON.stringify(token)}, which the vocabulary lacks`);
+  }
+  return addedToken(files, id, token);
+}
+
 function addedToken(files: Files, id: unknown, token: unknown): AddedToken {
-  const name = "tokenizer_config.json";
   const content = contentOfToken(token);
   if (!content) {
-    return files.fail(name, `added token is ${JSON.stringify(token)}, expected one with content`);
+    return files.fail(CONFIG, `added token is ${JSON.stringify(token)}, expected one with content`);
   }
-  if (!isObject(token)) {
-    return { id: idFrom(files, name, { symbol: content, id }), content, normalized: false };
-  }
+  const flags = isObject(token) ? token : {};
   for (const flag of ["lstrip", "rstrip", "single_word"]) {
-    if (token[flag] === true) {
-      return files.fail(
-        name,
-        `added token ${JSON.stringify(content)} has ${flag}, which is not supported`,
-      );
+    if (flags[flag] === true) {
+      files.fail(CONFIG, `added token ${JSON.stringify(content)} has ${flag}, which is not known`);
     }
   }
   return {
-    id: idFrom(files, name, { symbol: content, id }),
+    id: idFrom(files, CONFIG, { symbol: content, id }),
     content,
-    normalized: token["normalized"] === true,
+    normalized: flags["normalized"] === true,
   };
 }
 

@@ -1,11 +1,22 @@
 import { type Command, helpOf, parseCommand, UsageError } from "./command.ts";
+import { demo } from "./commands/demo.ts";
 import { exportLora } from "./commands/export.ts";
 import { resume, runs, stop, watch } from "./commands/runs.ts";
 import { score } from "./commands/score.ts";
 import { trace } from "./commands/trace.ts";
 import { train } from "./commands/train.ts";
 
-const COMMANDS: readonly Command[] = [score, train, watch, runs, stop, resume, exportLora, trace];
+const COMMANDS: readonly Command[] = [
+  demo,
+  score,
+  train,
+  watch,
+  runs,
+  stop,
+  resume,
+  exportLora,
+  trace,
+];
 
 /** Help over all commands. */
 function overview(): string {

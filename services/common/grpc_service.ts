@@ -276,7 +276,9 @@ export function methodDefinition(method: DescMethod): MethodDefinition<Message, 
     const { buffer, byteOffset, byteLength } = toBinary(schema, message);
     return Buffer.from(buffer, byteOffset, byteLength);
   };
-  const deserialize = (schema: DescMessage) => (bytes: Uint8Array) => fromBinary(schema, bytes);
+  // Bytes fields are views of what comes in, and must not be `Buffer`s, whose `slice` does not copy.
+  const deserialize = (schema: DescMessage) => ({ buffer, byteOffset, byteLength }: Uint8Array) =>
+    fromBinary(schema, new Uint8Array(buffer, byteOffset, byteLength));
   return {
     path: `/${method.parent.typeName}/${method.name}`,
     requestStream: method.methodKind === "client_streaming" ||

@@ -6,7 +6,7 @@ import { grpcClient, type GrpcClientOptions } from "./grpc_client.ts";
 import { type GrpcServer, type GrpcServerOptions, startGrpcServer } from "./grpc_server.ts";
 import { grpcService, type Handlers } from "./grpc_service.ts";
 import { createLogger } from "./log.ts";
-import { healthStatus, listServices } from "./testing/standard_services.ts";
+import { healthStatus, listServices } from "./testing/mod.ts";
 
 type RewardHandlers = Handlers<typeof RewardService>;
 const unused = () => Promise.reject(new StatusError("UNIMPLEMENTED", "Not part of this test"));
@@ -88,6 +88,18 @@ Deno.test("A unary call carries messages, metadata, peer and deadline", () =>
     const line = log.at(-1);
     assert.equal(line?.method, "drtune.reward.v1.RewardService/Describe");
     assert.equal(line?.status, "OK");
+  }));
+
+Deno.test("Bytes arrive as plain Uint8Arrays, not as Buffers", () =>
+  withServer({
+    score: ({ images }) => {
+      const value = images[0]?.source.value;
+      assert(value instanceof Uint8Array);
+      return Promise.resolve({ reward: value.constructor.name });
+    },
+  }, async ({ client }) => {
+    const source = { case: "encoded" as const, value: Uint8Array.of(1, 2) };
+    assert.equal((await client.score({ images: [{ source }] })).reward, "Uint8Array");
   }));
 
 Deno.test("Errors become statuses, and unexpected ones keep their text for the log", async () => {

@@ -13,4 +13,6 @@ export {
 } from "./grpc_service.ts";
 export * from "./log.ts";
 export * from "./race_abort.ts";
+export * from "./remote_reward.ts";
 export * from "./read_config.ts";
+export * from "./statistics.ts";

@@ -30,7 +30,10 @@ export async function fileSize(file: Uint8Array, where: string): Promise<FileSiz
   }
 }
 
-/** Decodes a PNG or JPEG file to [1, 3, H, W] in [0, 1], exactly as its 8-bit RGB values / 255. */
+/**
+ * Decodes a PNG or JPEG file to [1, 3, H, W] in [0, 1], its 8-bit RGB values / 255. The same as the rewards'
+ * `decodeImage`, but in steps that leave the thread free for other calls.
+ */
 export async function decodeFile(
   file: Uint8Array,
   { size, where }: { readonly size: FileSize; readonly where: string },

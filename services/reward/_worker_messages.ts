@@ -1,12 +1,18 @@
 import { z } from "zod";
 import type { RewardInfo } from "../../rewards/mod.ts";
+import { type Provider, PROVIDERS } from "../../runtime/mod.ts";
 
 /** What a reward's process is asked. The images travel beside a "score". */
 export const requestSchema = z.discriminatedUnion("op", [
   z.object({
     op: z.literal("load"),
     record: z.record(z.string(), z.unknown()),
-    execution: z.object({ provider: z.string(), threads: z.number().int() }).partial(),
+    settings: z.object({
+      baseDir: z.string(),
+      cacheDir: z.string(),
+      provider: z.enum(PROVIDERS).exactOptional(),
+      threads: z.number().int().exactOptional(),
+    }),
   }),
   z.object({
     op: z.literal("score"),
@@ -18,12 +24,16 @@ export const requestSchema = z.discriminatedUnion("op", [
 
 export type WorkerRequest = z.infer<typeof requestSchema>;
 
-/** What a reward runs on. */
-export interface Execution {
+/** What a server gives to all its rewards. */
+export interface WorkerSettings {
+  /** Folder that relative paths of a record are in. */
+  readonly baseDir: string;
+  /** Folder in which PyTorch files are kept converted. */
+  readonly cacheDir: string;
   /** ONNX Runtime execution provider. Default "cpu". */
-  readonly provider?: string | undefined;
+  readonly provider?: Provider;
   /** Threads of a run. Default: all cores. */
-  readonly threads?: number | undefined;
+  readonly threads?: number;
 }
 
 const infoSchema = z.object({
@@ -37,6 +47,7 @@ const infoSchema = z.object({
   digest: z.string(),
   provider: z.string(),
   selfCheck: z.object({
+    score: z.number(),
     gradientNorm: z.number(),
     relativeError: z.number().exactOptional(),
   }).exactOptional(),

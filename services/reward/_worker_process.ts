@@ -8,7 +8,6 @@ export interface WorkerOptions {
   readonly entry: URL;
   /** Deno's permission flags for it. */
   readonly permissions: readonly string[];
-  readonly cwd: string;
   /** Shown in errors. */
   readonly name: string;
   /** Receives each line it writes to stderr. */
@@ -37,12 +36,12 @@ export class WorkerProcess {
   #why = "";
   #failure: unknown;
 
-  constructor({ entry, permissions, cwd, name, onStderr }: WorkerOptions) {
+  constructor({ entry, permissions, name, onStderr }: WorkerOptions) {
     this.#name = name;
     const config = fileURLToPath(new URL("../../deno.json", import.meta.url));
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", "--quiet", "--no-prompt", `--config=${config}`, ...permissions, entry.href],
-      cwd,
+      env: { NO_COLOR: "1" },
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",

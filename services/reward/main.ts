@@ -8,6 +8,7 @@
  */
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { parseRewardConfig, RewardConfigError } from "../../rewards/mod.ts";
 import { ConfigError, readConfig } from "../common/mod.ts";
 import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
 
@@ -18,6 +19,18 @@ const USAGE = `Usage: deno run -A services/reward/main.ts [options]
   --host HOST      address to listen on (127.0.0.1)
   --port PORT      0 takes a free port (50051)
   --help           this text`;
+
+/** A configuration whose records are those of the project's own rewards, so that they can be checked right away. */
+const ownRewardsSchema = rewardServerSchema.superRefine(({ rewards }, { addIssue }) => {
+  for (const [i, record] of rewards.entries()) {
+    try {
+      parseRewardConfig(record);
+    } catch (error) {
+      if (!(error instanceof RewardConfigError)) throw error;
+      addIssue({ code: "custom", path: ["rewards", i], message: error.message });
+    }
+  }
+});
 
 /** Runs a reward server until it is told to end. Answers the exit code. */
 export async function main(
@@ -39,7 +52,8 @@ export async function main(
       console.log(USAGE);
       return 0;
     }
-    const config = await readConfig(values.config, rewardServerSchema, overrides(values));
+    const schema = worker ? rewardServerSchema : ownRewardsSchema;
+    const config = await readConfig(values.config, schema, overrides(values));
     const ended = Promise.withResolvers<"ended">();
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       Deno.addSignalListener(signal, () => ended.resolve("ended"));

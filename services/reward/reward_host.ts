@@ -194,7 +194,10 @@ class Loaded implements HostedReward {
   #retired = false;
   ready = true;
 
-  private constructor(reward: Reward & { readonly restarts?: number }, batching: Partial<Batching>) {
+  private constructor(
+    reward: Reward & { readonly restarts?: number },
+    batching: Partial<Batching>,
+  ) {
     this.#reward = reward;
     this.#batcher = new Batcher(reward, batching);
   }

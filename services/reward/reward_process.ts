@@ -10,10 +10,10 @@ import type { Frame } from "../../runtime/mod.ts";
 import type { Logger } from "../common/mod.ts";
 import {
   decodeInfo,
-  type Execution,
   replySchema,
   type WorkerReply,
   type WorkerRequest,
+  type WorkerSettings,
 } from "./_worker_messages.ts";
 import { type WorkerEndedError, WorkerProcess } from "./_worker_process.ts";
 
@@ -23,12 +23,10 @@ export type RewardRecord = Readonly<Record<string, unknown>>;
 /** How a reward's process is run. */
 export interface RewardProcessOptions {
   readonly log: Logger;
-  readonly execution?: Execution;
-  /** Folder that relative paths of the record are in. Default: that of this process. */
-  readonly cwd?: string;
+  readonly settings: WorkerSettings;
   /** The program, which calls `serveReward`. Default: `reward_worker.ts`, which loads the rewards of this project. */
   readonly entry?: URL;
-  /** Deno's permission flags for it. Default: read files, load native code; no network, no writing, no programs. */
+  /** Deno's permission flags for it. Default: read files, write the cache, load native code; no network, no programs. */
   readonly permissions?: readonly string[];
   /** A load that takes longer is ended. Default 600,000 ms. */
   readonly loadTimeoutMs?: number;
@@ -57,10 +55,15 @@ export class RewardProcess implements Reward {
     record: RewardRecord,
     {
       log,
-      execution = {},
-      cwd = Deno.cwd(),
+      settings,
       entry = new URL("./reward_worker.ts", import.meta.url),
-      permissions = ["--allow-read", "--allow-ffi"],
+      permissions = [
+        "--allow-read",
+        `--allow-write=${settings.cacheDir}`,
+        "--allow-ffi",
+        "--allow-env",
+        "--allow-sys",
+      ],
       loadTimeoutMs = 600_000,
       runTimeoutMs = 600_000,
     }: RewardProcessOptions,
@@ -68,12 +71,11 @@ export class RewardProcess implements Reward {
     const worker = new WorkerProcess({
       entry,
       permissions,
-      cwd,
       name: `reward ${name}`,
       onStderr: (line) => log.info("worker", { reward: name, pid: worker.pid, line }),
     });
     try {
-      const request: WorkerRequest = { op: "load", record: { ...record, name }, execution };
+      const request: WorkerRequest = { op: "load", record: { ...record, name }, settings };
       const frame = await worker.call({ message: request, tensors: [] }, {
         timeoutMs: loadTimeoutMs,
       });

@@ -8,10 +8,11 @@ import { flatImages } from "./testing/images.ts";
 import { hasStatus } from "./testing/status.ts";
 
 const log = createLogger({ level: "silent" });
+const settings = { baseDir: ".", cacheDir: ".cache" };
 const entry = new URL("./testing/fake_worker.ts", import.meta.url);
 
 function start(record: RewardRecord = {}, options: Partial<RewardProcessOptions> = {}) {
-  return RewardProcess.start("fake", record, { log, entry, ...options });
+  return RewardProcess.start("fake", record, { log, entry, settings, ...options });
 }
 
 Deno.test("A reward in a process answers as it would in this one", async () => {
@@ -26,6 +27,7 @@ Deno.test("A reward in a process answers as it would in this one", async () => {
       preprocessing: "none",
       digest: "scale 2",
       provider: "cpu",
+      selfCheck: { score: 1, gradientNorm: 0.5 },
     });
     // Larger than a pipe holds, either way.
     const images = flatImages([0.5, 1], 100, 200);
@@ -38,6 +40,8 @@ Deno.test("A reward in a process answers as it would in this one", async () => {
     assert.deepEqual([...both.scores], [1, 5]);
     assert.deepEqual(both.gradient?.shape, [2, 3, 100, 200]);
     assert.deepEqual(both.gradient?.data, new Float32Array(120_000).fill(2 / 60_000));
+    const reference = await reward.score(flatImages([1]), [""], { processing: "reference" });
+    assert.deepEqual([...reference.scores], [102]);
     await assert.rejects(
       reward.score(images, ["refuse", ""]),
       new RewardInputError("Prompt is refused"),

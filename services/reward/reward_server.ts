@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { z } from "zod";
 import { RewardService } from "../../proto/mod.ts";
+import { PROVIDERS } from "../../runtime/mod.ts";
 import {
   createLogger,
   type GrpcServer,
@@ -32,9 +33,11 @@ export const rewardServerSchema = z.strictObject({
   /** Reward of requests that name none. Default: the only one. */
   default: z.string().optional(),
   /** ONNX Runtime execution provider of all rewards. */
-  provider: z.string().optional(),
+  provider: z.enum(PROVIDERS).optional(),
   /** Threads of each reward. Default: all cores. */
   threads: count.optional(),
+  /** Folder in which PyTorch files are kept converted. */
+  cacheDir: z.string().default(".cache/weights"),
   /** What one request may hold. */
   limits: z.strictObject({
     maxImages: count.default(DEFAULT_LIMITS.maxImages),
@@ -106,6 +109,12 @@ export async function startRewardServer(
   } = {},
 ): Promise<RewardServer> {
   const { limits, provider, threads } = config;
+  const settings = {
+    baseDir: folder,
+    cacheDir: resolve(folder, config.cacheDir),
+    ...(provider !== undefined && { provider }),
+    ...(threads !== undefined && { threads }),
+  };
   const servers: GrpcServer[] = [];
   const host = new LocalRewardHost({
     ...config.batching,
@@ -116,8 +125,7 @@ export async function startRewardServer(
         () =>
           RewardProcess.start(name, record, {
             log,
-            execution: { provider, threads },
-            cwd: folder,
+            settings,
             ...(worker && { entry: worker }),
           }),
         { log, onReady },

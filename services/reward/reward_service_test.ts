@@ -1,9 +1,17 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
 import { crc32 } from "node:zlib";
 import sharp from "sharp";
-import { DataType, EvaluateRequestSchema, ScoreAndGradientRequestSchema } from "../../proto/mod.ts";
+import {
+  DataType,
+  EvaluateRequestSchema,
+  Processing,
+  ScoreAndGradientRequestSchema,
+  ScoreRequestSchema,
+} from "../../proto/mod.ts";
+import { decodeImage } from "../../rewards/mod.ts";
 import { createLogger, type StatusName, toStatusError } from "../common/mod.ts";
+import { decodeFile, fileSize } from "./_decode_file.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { LocalRewardHost } from "./reward_host.ts";
 import { rewardHandlers } from "./reward_service.ts";
@@ -121,6 +129,37 @@ Deno.test("PNG and JPEG files are scored as their 8-bit RGB values over 255", as
   // The JPEG's colour comes back within one level.
   assert(Math.abs((scores[2] ?? 0) - mean(Uint8Array.of(0x3c, 0x78, 0xf0))) < 2 / 255);
   assert.deepEqual(gradients?.map(({ shape }) => shape), [[3, 5, 7], [3, 5, 7], [3, 16, 8]]);
+});
+
+Deno.test("A file's pixels are those of the rewards' own decoder", async () => {
+  const raw = Uint8Array.from({ length: 21 * 13 * 4 }, (_, i) => (i * i * 37) % 256);
+  for (const format of ["png", "jpeg"] as const) {
+    const bytes = await sharp(raw, { raw: { width: 21, height: 13, channels: 4 } })[format]()
+      .toBuffer();
+    const size = await fileSize(bytes, "Image");
+    assert.deepEqual(await decodeFile(bytes, { size, where: "Image" }), await decodeImage(bytes));
+  }
+});
+
+Deno.test("Scores of files are the reference's and scores of tensors exact, unless asked otherwise", async () => {
+  const png = await sharp({ create: { width: 2, height: 2, channels: 3, background: "#fff" } })
+    .png().toBuffer();
+  const scored = async (request: MessageInitShape<typeof ScoreRequestSchema>) => {
+    const { scores } = await handlers.score(create(ScoreRequestSchema, request), context);
+    return scores;
+  };
+  const request = { reward: "mean", images: [file(png), flat([1])] };
+  assert.deepEqual(await scored(request), [102, 2]);
+  assert.deepEqual(await scored({ ...request, processing: Processing.TENSOR }), [2, 2]);
+  assert.deepEqual(await scored({ ...request, processing: Processing.REFERENCE }), [102, 102]);
+  assert.deepEqual((await score(request)).scores, [2, 2]);
+  await assert.rejects(
+    scored({
+      ...request,
+      processing: fromBinary(ScoreRequestSchema, Uint8Array.of(0x20, 9)).processing,
+    }),
+    hasStatus("INVALID_ARGUMENT", /^Processing is 9/),
+  );
 });
 
 Deno.test("Each image gets its own prompt, or all the only one", async () => {

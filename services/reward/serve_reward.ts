@@ -1,13 +1,18 @@
 import { type Reward, RewardInputError } from "../../rewards/mod.ts";
 import { encodeFrame, type Frame, readFrame } from "../../runtime/mod.ts";
-import { encodeInfo, type Execution, requestSchema, type WorkerReply } from "./_worker_messages.ts";
+import {
+  encodeInfo,
+  requestSchema,
+  type WorkerReply,
+  type WorkerSettings,
+} from "./_worker_messages.ts";
 
 /**
  * The whole of a reward's process: loads the reward that the first frame on stdin asks for, then scores, one frame
  * after another. Ends with stdin, so also when the parent dies.
  */
 export async function serveReward(
-  load: (record: Record<string, unknown>, execution: Execution) => Promise<Reward>,
+  load: (record: Record<string, unknown>, settings: WorkerSettings) => Promise<Reward>,
 ): Promise<void> {
   // Frames go to stdout; what anyone prints must not.
   console.log = console.error;
@@ -18,7 +23,7 @@ export async function serveReward(
   const handle = async ({ message, tensors: [images] }: Frame): Promise<Frame> => {
     const request = requestSchema.parse(message);
     if (request.op === "load") {
-      reward = await load(request.record, request.execution);
+      reward = await load(request.record, request.settings);
       return reply({ info: encodeInfo(reward.info) });
     }
     if (!reward) throw new TypeError("Asked to score before a load");

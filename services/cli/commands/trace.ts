@@ -53,7 +53,9 @@ async function rewardGradient(
   name: string,
 ) {
   const options = name === "symmetry" ? { std: "global" } : {};
-  const reward = await loadReward(parseRewardConfig({ kind: name, ...options }), { selfCheck: false });
+  const reward = await loadReward(parseRewardConfig({ kind: name, ...options }), {
+    selfCheck: false,
+  });
   try {
     const { gradient } = await reward.score(images, [], { gradient: true });
     if (gradient === undefined) throw new Error(`Reward ${name} answered no gradient`);

@@ -57,7 +57,7 @@ export async function contactSheet(
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}">${svg}</svg>`;
   const sheet = sharp({ create: { width, height: y, channels: 3, background: "#ffffff" } });
   return await sheet.composite([...layers, {
-    input: new TextEncoder().encode(text),
+    input: Buffer.from(text),
     left: 0,
     top: 0,
   }])

@@ -12,7 +12,11 @@ const EMBEDDED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   clip: { weights: "clip" },
   pickscore: { weights: "pickscore" },
   owlvit: { weights: "owlvit" },
-  hpsv2: { weights: "hpsv2/HPS_tiny.pt", config: "hpsv2/open_clip_config.json", tokenizer: "hpsv2" },
+  hpsv2: {
+    weights: "hpsv2/HPS_tiny.pt",
+    config: "hpsv2/open_clip_config.json",
+    tokenizer: "hpsv2",
+  },
   aesthetic: { weights: "clip", head: "aesthetic/aesthetic_tiny.pth" },
 };
 
@@ -42,7 +46,9 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
   try {
     for (const value of chosen) {
       const config = parseRewardConfig(withDefaults(value, args));
-      rewards.push(await loadReward(config, { baseDir, ...(threads !== undefined && { threads }) }));
+      rewards.push(
+        await loadReward(config, { baseDir, ...(threads !== undefined && { threads }) }),
+      );
     }
   } catch (error) {
     await Promise.all(rewards.map((r) => r.dispose()));

@@ -1,6 +1,3 @@
-import { createInterface } from "node:readline";
-import { Readable } from "node:stream";
-
 /** How one service is started as a local process. */
 export interface ServiceSpec {
   /** Shown in messages. */
@@ -118,7 +115,14 @@ function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
 }
 
 async function readLines(stream: ReadableStream<Uint8Array>, onLine: (line: string) => void) {
-  for await (const line of createInterface({ input: Readable.fromWeb(stream) })) onLine(line);
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const bytes of stream) {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    lines.forEach(onLine);
+  }
+  if (rest !== "") onLine(rest);
 }
 
 function readyAddress(line: string): string | undefined {

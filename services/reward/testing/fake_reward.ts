@@ -13,7 +13,7 @@ export interface FakeRecord {
 
 /**
  * A reward of closed form: score = scale * mean of the pixels + length of the prompt (where it reads it), gradient =
- * scale / (3 H W) everywhere. The prompt "refuse" is refused, "nan" scores NaN, "fault" throws.
+ * scale / (3 H W) everywhere. Reference processing adds 100. The prompt "refuse" is refused, "nan" scores NaN, "fault" throws.
  */
 export function fakeReward(
   { name = "fake", scale = 1, readsPrompt = false, onRun }: FakeRecord = {},
@@ -28,8 +28,9 @@ export function fakeReward(
       preprocessing: "none",
       digest: `scale ${scale}`,
       provider: "cpu",
+      selfCheck: { score: 1, gradientNorm: 0.5 },
     },
-    async score(images, prompts, { gradient = false } = {}) {
+    async score(images, prompts, { gradient = false, processing } = {}) {
       const [count = 0] = images.shape;
       await onRun?.(count, prompts);
       if (prompts.includes("refuse")) throw new RewardInputError("Prompt is refused");
@@ -39,7 +40,8 @@ export function fakeReward(
         if (prompts[i] === "nan") return NaN;
         let sum = 0;
         for (const value of images.data.subarray(i * width, (i + 1) * width)) sum += value;
-        return scale * sum / width + (readsPrompt ? prompts[i]?.length ?? NaN : 0);
+        const mark = processing === "reference" ? 100 : 0;
+        return scale * sum / width + (readsPrompt ? prompts[i]?.length ?? NaN : 0) + mark;
       });
       if (!gradient) return { scores };
       const data = new Float32Array(images.data.length).fill(scale / width);

@@ -1,0 +1,238 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import sharp from "sharp";
+import { Buffer } from "node:buffer";
+import {
+  type EvaluationSummary,
+  LoraFormat,
+  type RunConfig,
+  RunState,
+  type StepEvent,
+  TrainerService,
+} from "../../../proto/mod.ts";
+import { type GrpcClient, grpcClient } from "../../common/mod.ts";
+import { type Command, UsageError } from "../command.ts";
+import { type Scenario, SCENARIOS } from "../demo/scenarios.ts";
+import { improved, summaryText } from "../demo/summary.ts";
+import { contactSheet, type Tile } from "../picture/contact_sheet.ts";
+import { linePlot, smooth } from "../picture/line_plot.ts";
+import { duration, Progress } from "../progress.ts";
+import { ServiceProcess } from "../stack/service_process.ts";
+import { readRunConfig } from "../trainer/run_config_file.ts";
+import { watchRun } from "../trainer/watch.ts";
+import { downloadLora } from "./export.ts";
+
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
+const SEEDS = 3;
+const PICTURE_SEED = 0;
+
+/** The main job on the embedded model, from start to pictures. */
+export const demo: Command = {
+  name: "demo",
+  summary: "Train the embedded model through real services and show what changed",
+  usage: "[--reward objectness|symmetry] [--out DIR]",
+  options: {
+    reward: { type: "string", value: "NAME", help: "objectness (default) or symmetry" },
+    out: {
+      type: "string",
+      value: "DIR",
+      help: "folder for the results (default: demo-out/REWARD)",
+    },
+    seed: { type: "string", value: "N", help: "seed of the run (default 0)" },
+    iterations: { type: "string", value: "N", help: "optimizer steps (default: the preset's)" },
+  },
+  examples: ["drtune demo", "drtune demo --reward symmetry --seed 1"],
+  async run(args, signal) {
+    if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
+    const name = args.text("reward") ?? "objectness";
+    const scenario = SCENARIOS[name];
+    if (scenario === undefined) {
+      throw new UsageError(
+        `Option --reward is "${name}", expected ${Object.keys(SCENARIOS).join(" or ")}`,
+      );
+    }
+    const seed = args.number("seed", { min: 0, max: 2 ** 32 - 1, integer: true }) ?? 0;
+    const iterations = args.number("iterations", { min: 1, max: 100_000, integer: true });
+    const out = resolve(args.text("out") ?? join("demo-out", name));
+    await mkdir(out, { recursive: true });
+    const started = performance.now();
+    const config = await readRunConfig(join(ROOT, "configs", scenario.config));
+    config.seed = seed;
+    if (iterations !== undefined) config.iterations = iterations;
+    console.error(`${scenario.title}: ${scenario.promise}`);
+    const services: ServiceProcess[] = [];
+    try {
+      const trainer = await startServices(scenario, { config, out, services, signal });
+      const client = grpcClient(TrainerService, trainer);
+      const crashed = Promise.withResolvers<never>();
+      for (const s of services) {
+        s.ended.then((how) => {
+          if (!s.stopping) crashed.reject(new Error(`Service "${s.name}" ended with ${how}`));
+        });
+      }
+      crashed.promise.catch(() => {});
+      try {
+        const work = trainAndShow(client, { scenario, config, out, signal });
+        const better = await Promise.race([work, crashed.promise]);
+        console.error(
+          `Done in ${duration((performance.now() - started) / 1000)}. Results are in ${out}`,
+        );
+        return better ? 0 : 1;
+      } finally {
+        client.close();
+      }
+    } finally {
+      await Promise.all(services.map((s) => s.stop()));
+    }
+  },
+};
+
+/** Starts a service for each reward and the trainer; fills in the endpoints. Returns the trainer's address. */
+async function startServices(
+  { rewards }: Scenario,
+  { config, out, services, signal }: {
+    readonly config: RunConfig;
+    readonly out: string;
+    readonly services: ServiceProcess[];
+    readonly signal: AbortSignal;
+  },
+): Promise<string> {
+  const entry = (service: string) => join(ROOT, "services", service, "main.ts");
+  const start = async (name: string, service: string, argv: readonly string[]) => {
+    const process = await ServiceProcess.start({ name, entry: entry(service), args: argv }, signal);
+    services.push(process);
+    return process.address;
+  };
+  console.error(`Starting ${Object.keys(rewards).length} reward services and the trainer`);
+  const weights = join(ROOT, "zoo", "rewards");
+  const starting = Object.entries(rewards).map(async ([name, record]) => {
+    const paths = Object.fromEntries(
+      Object.entries(record).map(([k, v]) => [k, k === "weights" ? join(weights, v) : v]),
+    );
+    const full = JSON.stringify({ name, ...paths });
+    return [name, await start(name, "reward", ["--reward", full, "--port", "0"])] as const;
+  });
+  const [trainer, ...endpoints] = await Promise.all([
+    start("trainer", "trainer", [
+      "--models",
+      join(ROOT, "zoo"),
+      "--runs",
+      join(out, "runs"),
+      "--port",
+      "0",
+    ]),
+    ...starting,
+  ]);
+  const addresses = new Map(endpoints);
+  for (const term of config.rewards) term.endpoint = addresses.get(term.name) ?? term.endpoint;
+  return trainer;
+}
+
+async function trainAndShow(
+  client: GrpcClient<typeof TrainerService>,
+  { scenario, config, out, signal }: {
+    readonly scenario: Scenario;
+    readonly config: RunConfig;
+    readonly out: string;
+    readonly signal: AbortSignal;
+  },
+): Promise<boolean> {
+  const runId = `demo-${new Date().toISOString().replaceAll(/[^0-9]/g, "").slice(0, 14)}`;
+  const { run } = await client.startRun({ runId, config }, { timeoutMs: 60_000, signal });
+  const iterations = run?.iterations ?? 0;
+  const begun = performance.now();
+  console.error(`Run ${runId}: ${iterations} iterations`);
+  const watched = await watchRun(client, { runId, iterations, signal });
+  if (watched.state !== RunState.FINISHED) {
+    throw new Error(`The run ended as ${RunState[watched.state]}: ${watched.reason}`);
+  }
+  const trainingSeconds = (performance.now() - begun) / 1000;
+  const summary = await evaluate(client, { runId, config, signal });
+  const lora = await downloadLora(client, {
+    runId,
+    format: LoraFormat.DIFFUSERS,
+    out: join(out, "pytorch_lora_weights.safetensors"),
+    signal,
+  });
+  await writeFile(join(out, "before_after.png"), await grid(client, { runId, signal }));
+  await writePlot(out, scenario, watched.steps.filter((s) => s.step > 0));
+  const prompts = summary.pairs / SEEDS;
+  const files = {
+    "LoRA, diffusers names": lora.path,
+    "before and after": join(out, "before_after.png"),
+    "rewards over training": join(out, "rewards.png"),
+    "the run": join(out, "runs", runId),
+  };
+  const facts = { scenario, summary, prompts, seeds: SEEDS, iterations, trainingSeconds, files };
+  const text = summaryText(facts);
+  await writeFile(join(out, "summary.md"), text);
+  console.log(text);
+  return improved(facts);
+}
+
+async function evaluate(
+  client: GrpcClient<typeof TrainerService>,
+  { runId, config, signal }: {
+    readonly runId: string;
+    readonly config: RunConfig;
+    readonly signal: AbortSignal;
+  },
+): Promise<EvaluationSummary> {
+  const progress = new Progress();
+  progress.say("Measuring held-out prompts before and after");
+  let done = 0;
+  const total =
+    (config.heldOutPrompts?.source.case === "list"
+      ? config.heldOutPrompts.source.value.prompts.length
+      : 8) * SEEDS;
+  // Seeds far from those of the samples drawn while training.
+  const request = { runId, imagesPerPrompt: SEEDS, seed: 1000 };
+  for await (const { event } of client.evaluateRun(request, { signal })) {
+    if (event.case === "pair") progress.update({ done: ++done, total: Math.max(total, done) });
+    else if (event.case === "summary") {
+      progress.end();
+      return event.value;
+    }
+  }
+  throw new Error("The trainer answered no summary");
+}
+
+/** Held-out prompts at one seed: the model as it was above, with the LoRA below. */
+async function grid(
+  client: GrpcClient<typeof TrainerService>,
+  { runId, signal }: { readonly runId: string; readonly signal: AbortSignal },
+): Promise<Buffer> {
+  const drawn = async (step?: number) => {
+    const tiles: Tile[] = [];
+    const request = { runId, seed: PICTURE_SEED, ...(step !== undefined && { step }) };
+    for await (const { prompt, png } of client.sample(request, { signal })) {
+      tiles.push({ image: png, lines: [prompt] });
+    }
+    return tiles;
+  };
+  const sections = [
+    { heading: "Before", tiles: await drawn(0) },
+    { heading: "After", tiles: await drawn() },
+  ];
+  return Buffer.from(await contactSheet(sections, { columns: 8, tile: 128 }));
+}
+
+async function writePlot(out: string, { target }: Scenario, steps: readonly StepEvent[]) {
+  const names = [...new Set(steps.flatMap((s) => Object.keys(s.rewards)))];
+  const panels = names.map((name) => {
+    const means = steps.map((s) => s.rewards[name]?.mean ?? NaN);
+    const at = (values: readonly number[]) =>
+      values.map((v, i) => [steps[i]?.step ?? 0, v] as const);
+    return {
+      title: name === target.name ? `${name} (to go ${target.direction})` : name,
+      series: [
+        { name: "each step", color: "#b9c6e8", points: at(means) },
+        { name: "smoothed", color: "#2b59c3", points: at(smooth(means, 0.8)) },
+      ],
+    };
+  });
+  const svg = linePlot(panels, "iteration");
+  await writeFile(join(out, "rewards.svg"), svg);
+  await sharp(Buffer.from(svg), { density: 144 }).png().toFile(join(out, "rewards.png"));
+}

@@ -1,0 +1,32 @@
+/** What a demo trains, and with which reward services. */
+export interface Scenario {
+  readonly title: string;
+  /** One sentence on what a person should see. */
+  readonly promise: string;
+  /** File in `configs/`; its endpoints are replaced by those of the services started here. */
+  readonly config: string;
+  /** A reward service each: its name in the mixture and its record; weight paths are below `zoo/rewards`. */
+  readonly rewards: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** The reward whose change decides whether the demo worked, and which way is better. */
+  readonly target: { readonly name: string; readonly direction: "up" | "down" };
+}
+
+const CLIP = { kind: "clip", weights: "clip" } as const;
+
+/** The demos by name; the first is the default. */
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  objectness: {
+    title: "Object removal",
+    promise: 'Books vanish from "a fox, and books"; the fox stays.',
+    config: "books.yaml",
+    rewards: { objectness: { kind: "owlvit", weights: "owlvit", query: "book" }, clip: CLIP },
+    target: { name: "objectness", direction: "down" },
+  },
+  symmetry: {
+    title: "Mirror symmetry",
+    promise: "Pictures become mirror-symmetric; concepts stay.",
+    config: "symmetry.yaml",
+    rewards: { symmetry: { kind: "symmetry" }, clip: CLIP },
+    target: { name: "symmetry", direction: "down" },
+  },
+};

@@ -1,0 +1,1 @@
+export { healthStatus, listServices } from "./standard_services.ts";

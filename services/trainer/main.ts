@@ -1,0 +1,100 @@
+/**
+ * The trainer service's process:
+ *
+ *     deno run -A services/trainer/main.ts --models zoo --runs runs --port 50060
+ *
+ * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT let the present step finish,
+ * write a checkpoint and end it; the next start goes on from there.
+ */
+import { mkdir, readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { PROVIDERS } from "../../runtime/mod.ts";
+import { openRunModel, type RunDependencies, RunStore } from "../../trainer/mod.ts";
+import { createLogger, startGrpcServer } from "../common/mod.ts";
+import { connectReward } from "./reward_client.ts";
+import { trainerService } from "./trainer_service.ts";
+
+const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
+
+  --models DIR       folder of models and prompt files; requests name paths inside it (.)
+  --runs DIR         folder of runs (runs)
+  --host HOST        address to listen on (127.0.0.1)
+  --port PORT        0 takes a free port (50060)
+  --threads N        threads of one operator (all cores)
+  --provider NAME    cpu, cuda or webgpu (cpu)
+  --token-file FILE  callers must send "authorization: Bearer" and the file's first line
+  --help             this text`;
+
+/** Runs the trainer service until it is told to end. Answers the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        models: { type: "string", default: "." },
+        runs: { type: "string", default: "runs" },
+        host: { type: "string", default: "127.0.0.1" },
+        port: { type: "string", default: "50060" },
+        threads: { type: "string" },
+        provider: { type: "string", default: "cpu" },
+        "token-file": { type: "string" },
+        help: { type: "boolean" },
+      },
+    });
+    if (values.help) {
+      console.log(USAGE);
+      return 0;
+    }
+    const port = wholeNumber("port", values.port, 0, 65_535);
+    const threads = values.threads === undefined
+      ? undefined
+      : wholeNumber("threads", values.threads, 1, 1024);
+    const provider = PROVIDERS.find((p) => p === values.provider);
+    if (provider === undefined) {
+      throw new TypeError(
+        `Option --provider is "${values.provider}", expected ${PROVIDERS.join(", ")}`,
+      );
+    }
+    const token = values["token-file"] === undefined
+      ? undefined
+      : (await readFile(values["token-file"], "utf8")).split("\n")[0]?.trim();
+    const log = createLogger();
+    const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
+    await mkdir(runs, { recursive: true });
+    const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
+    const dependencies: RunDependencies = {
+      openModel: (config) => openRunModel(config, { root: modelRoot, session }),
+      connect: (term) => connectReward(term),
+    };
+    const store = await RunStore.open(runs, dependencies);
+    const ended = Promise.withResolvers<void>();
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      Deno.addSignalListener(signal, () => ended.resolve());
+    }
+    const server = await startGrpcServer({
+      services: [trainerService({ store, dependencies, modelRoot, ...(token && { token }) })],
+      host: values.host,
+      port,
+      log,
+    });
+    console.log(JSON.stringify({ event: "ready", address: server.address, pid: Deno.pid }));
+    await ended.promise;
+    await store.close();
+    await server.stop({ drainSeconds: 2 });
+    return 0;
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    return error instanceof TypeError ? 2 : 1;
+  }
+}
+
+function wholeNumber(name: string, text: string, low: number, high: number): number {
+  const n = Number(text);
+  if (Number.isInteger(n) && n >= low && n <= high && text.trim() !== "") return n;
+  throw new TypeError(
+    `Option --${name} is "${text}", expected a whole number from ${low} to ${high}`,
+  );
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

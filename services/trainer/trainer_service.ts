@@ -1,0 +1,365 @@
+import { createHash } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type EvaluateRunResponseSchema,
+  LoraFormat,
+  LoraPrecision,
+  type RewardTerm as WireTerm,
+  type SampleRequest,
+  type SampleResponseSchema,
+  TrainerService,
+} from "../../proto/mod.ts";
+import type { Tensor } from "../../autodiff/mod.ts";
+import { toDiffusersLora, toKohyaLora } from "../../models/lora/mod.ts";
+import { encodeSafetensors, float32ToFloat16, toFloat32 } from "../../models/weights/mod.ts";
+import {
+  draw,
+  encodePng,
+  FieldError,
+  newestCheckpoint,
+  type OpenedModel,
+  type Parameters,
+  readCheckpoint,
+  RewardMixture,
+  rewardMixtureSchema,
+  type RewardTerm,
+  RewardUnavailableError,
+  type RunConfig,
+  RunConflictError,
+  type RunDependencies,
+  RunStateError,
+  type RunStore,
+  type TrainingRun,
+  UnknownRunError,
+} from "../../trainer/mod.ts";
+import { type GrpcService, grpcService, type Handlers, StatusError } from "../common/mod.ts";
+import { pairedSummary } from "./paired_summary.ts";
+import { fromWireConfig, fromWireTerm, promptsOf, toWireTerm } from "./wire_config.ts";
+import { toWireEvent, toWireRun } from "./wire_events.ts";
+
+/** What the handlers work with. */
+export interface TrainerOptions {
+  readonly store: RunStore;
+  readonly dependencies: RunDependencies;
+  /** Folder of models and prompt files. */
+  readonly modelRoot: string;
+  /** Callers must send it as "authorization: Bearer <token>". Default: none. */
+  readonly token?: string;
+}
+
+const PIECE = 2 ** 20;
+const MAX_IMAGES = 4096;
+
+/** The trainer service over a folder of runs. */
+export function trainerService(options: TrainerOptions): GrpcService {
+  return grpcService(TrainerService, trainerHandlers(options), {
+    mapError: trainerErrors,
+    ...(options.token !== undefined && { token: options.token }),
+  });
+}
+
+/** The handlers, plain functions of requests. */
+export function trainerHandlers(
+  { store, dependencies, modelRoot }: TrainerOptions,
+): Handlers<typeof TrainerService> {
+  return {
+    async startRun({ runId, config }) {
+      const { run, created } = await store.start(runId, await fromWireConfig(config, modelRoot));
+      return { run: toWireRun(run), created };
+    },
+    async *watchRun({ runId, fromStep }, { signal }) {
+      for await (const event of store.get(runId).watch(fromStep, signal)) yield toWireEvent(event);
+    },
+    getRun: ({ runId }) => Promise.resolve({ run: toWireRun(store.get(runId)) }),
+    listRuns: () =>
+      Promise.resolve({ runs: store.list().map((run) => toWireRun(run, { brief: true })) }),
+    async stopRun({ runId }) {
+      const run = store.get(runId);
+      await run.stop();
+      return { run: toWireRun(run) };
+    },
+    async resumeRun({ runId, iterations }) {
+      return { run: toWireRun(await store.resume(runId, iterations)) };
+    },
+    async deleteRun({ runId }) {
+      await store.delete(runId);
+      return {};
+    },
+    async swapReward({ runId, change }) {
+      const run = store.get(runId);
+      if (run.ended) throw new RunStateError(`Run "${runId}" is ${run.state}: its rewards stay`);
+      const rewards = changed(run.rewards, change);
+      return { step: await run.swap(rewards), rewards: rewards.map(toWireTerm) };
+    },
+    async *sample(request, { signal }) {
+      const { runId, prompts, step, seed = 0, imagesPerPrompt = 1, loraScale = 1 } = request;
+      const run = store.get(runId);
+      const config = sampling(run.config, request);
+      const requests = requestsOf(prompts.length > 0 ? prompts : heldOut(config), {
+        seed,
+        imagesPerPrompt,
+      });
+      const parameters = step === 0 ? undefined : await weights(run, step);
+      yield* withModel(dependencies, config, async function* (opened) {
+        for await (
+          const batch of drawWith(opened, requests, { config, parameters, loraScale, signal })
+        ) {
+          for (const [i, { prompt, seed }] of batch.requests.entries()) {
+            yield {
+              prompt,
+              seed,
+              png: await encodePng(batch.images, i),
+            } satisfies MessageInitShape<
+              typeof SampleResponseSchema
+            >;
+          }
+        }
+      });
+    },
+    async *evaluateRun(request, { signal }) {
+      const run = store.get(request.runId);
+      const { config } = run;
+      const prompts = await promptsOf(request.prompts, modelRoot, "prompts") ?? heldOut(config);
+      const requests = requestsOf(prompts, {
+        seed: request.seed ?? 0,
+        imagesPerPrompt: request.imagesPerPrompt ?? 1,
+      });
+      const terms = request.rewards.length > 0 ? mixtureOf(request.rewards) : run.rewards;
+      const checkpoint = await checkpointOf(run, request.step);
+      const clients = await Promise.all(
+        terms.map(async (term) => ({ term, client: await dependencies.connect(term, signal) })),
+      );
+      try {
+        const mixture = new RewardMixture(clients);
+        yield* withModel(dependencies, config, async function* (opened) {
+          type Scores = Record<string, number>;
+          const pairs: { before: Scores; after: Scores }[] = [];
+          const scored = async function* (parameters: Parameters | undefined) {
+            const options = { config, parameters, loraScale: 1, signal };
+            for await (const { requests: part, images } of drawWith(opened, requests, options)) {
+              const { rewards } = await mixture.evaluate(images, part.map((r) => r.prompt), {
+                signal,
+              });
+              for (const i of part.keys()) {
+                yield Object.fromEntries(
+                  Object.entries(rewards).map(([n, { perImage }]) => [n, perImage[i] ?? NaN]),
+                );
+              }
+            }
+          };
+          const before: Scores[] = [];
+          for await (const scores of scored(undefined)) before.push(scores);
+          for await (const after of scored(checkpoint.parameters)) {
+            const [at, first] = [pairs.length, before[pairs.length] ?? {}];
+            pairs.push({ before: first, after });
+            const { prompt = "", seed = 0 } = requests[at] ?? {};
+            yield {
+              event: { case: "pair", value: { prompt, seed, before: first, after } },
+            } satisfies MessageInitShape<typeof EvaluateRunResponseSchema>;
+          }
+          const rewards = Object.fromEntries(terms.map(({ name }) => [
+            name,
+            pairedSummary(pairs.map((p) => [p.before[name] ?? NaN, p.after[name] ?? NaN])),
+          ]));
+          const value = { rewards, pairs: pairs.length, step: checkpoint.step };
+          yield { event: { case: "summary", value } } satisfies MessageInitShape<
+            typeof EvaluateRunResponseSchema
+          >;
+        });
+      } finally {
+        await Promise.all(clients.map(({ client }) => client.close()));
+      }
+    },
+    async *exportLora({ runId, step, format, precision }) {
+      const run = store.get(runId);
+      const checkpoint = await checkpointOf(run, step);
+      const { rank, alpha = rank, targets = ["to_q", "to_k", "to_v", "to_out.0"] } =
+        run.config.lora;
+      const lora = { rank, alpha, targets, tensors: loraTensors(checkpoint.parameters) };
+      const write = format === LoraFormat.KOHYA ? toKohyaLora : toDiffusersLora;
+      const { tensors, metadata } = write(lora, await run.savedProvenance(checkpoint.step));
+      const stored = precision === LoraPrecision.FLOAT16
+        ? Object.fromEntries(Object.entries(tensors).map(([n, t]) => [n, toHalf(t)]))
+        : tensors;
+      const bytes = encodeSafetensors({ ...stored }, { ...metadata });
+      const name = format === LoraFormat.KOHYA
+        ? `${runId}.safetensors`
+        : "pytorch_lora_weights.safetensors";
+      const sha256 = createHash("sha256").update(bytes).digest("hex");
+      const file = { name, size: BigInt(bytes.length), sha256, step: checkpoint.step };
+      yield { part: { case: "file", value: file } };
+      for (let at = 0; at < bytes.length; at += PIECE) {
+        yield { part: { case: "data", value: bytes.subarray(at, at + PIECE) } };
+      }
+    },
+  };
+}
+
+function toHalf(tensor: Tensor): Tensor {
+  return { dtype: "float16", shape: tensor.shape, data: float32ToFloat16(toFloat32(tensor).data) };
+}
+
+function loraTensors(parameters: Parameters) {
+  return Object.fromEntries(Object.entries(parameters).map(([name, t]) => [name, t]));
+}
+
+const heldOut = (config: RunConfig) => config.heldOutPrompts ?? config.prompts.slice(0, 8);
+
+function requestsOf(
+  prompts: readonly string[],
+  { seed, imagesPerPrompt }: { readonly seed: number; readonly imagesPerPrompt: number },
+) {
+  if (imagesPerPrompt < 1) {
+    throw new FieldError("imagesPerPrompt", `is ${imagesPerPrompt}, expected 1 or more`);
+  }
+  if (prompts.length * imagesPerPrompt > MAX_IMAGES) {
+    throw new FieldError(
+      "imagesPerPrompt",
+      `asks for ${prompts.length * imagesPerPrompt} images, expected at most ${MAX_IMAGES}`,
+    );
+  }
+  return prompts.flatMap((prompt) =>
+    Array.from({ length: imagesPerPrompt }, (_, i) => ({ prompt, seed: seed + i }))
+  );
+}
+
+/** A run's configuration with a request's own size, sampler and guidance. */
+function sampling(config: RunConfig, request: SampleRequest): RunConfig {
+  const { sampler, guidanceScale, latentHeight, latentWidth } = request;
+  const kind = sampler?.kind || config.sampler.kind;
+  if (kind !== "ddpm" && kind !== "ddim" && kind !== "dpmsolver++") {
+    throw new FieldError("sampler.kind", `is "${kind}", expected ddpm, ddim or dpmsolver++`);
+  }
+  const eta = sampler?.eta ?? (kind === config.sampler.kind ? config.sampler.eta : 0);
+  return {
+    ...config,
+    sampler: { kind, steps: sampler?.steps ?? config.sampler.steps, eta },
+    guidance: { ...config.guidance, scale: guidanceScale ?? config.guidance.scale },
+    ...(latentHeight !== undefined && { latentHeight }),
+    ...(latentWidth !== undefined && { latentWidth }),
+  };
+}
+
+async function checkpointOf(run: TrainingRun, step: number | undefined) {
+  const { checkpoints } = run.folder;
+  if (step === undefined) {
+    const found = await newestCheckpoint(checkpoints);
+    if (found !== undefined) return found;
+    throw new StatusError("FAILED_PRECONDITION", `Run "${run.id}" has no checkpoint yet`);
+  }
+  if (run.checkpoints.includes(step)) return await readCheckpoint(checkpoints, step);
+  throw new StatusError(
+    "NOT_FOUND",
+    `Run "${run.id}" has no checkpoint of step ${step}, only ${
+      run.checkpoints.join(", ") || "none"
+    }`,
+  );
+}
+
+async function weights(run: TrainingRun, step: number | undefined): Promise<Parameters> {
+  return (await checkpointOf(run, step)).parameters;
+}
+
+async function* withModel<T>(
+  dependencies: RunDependencies,
+  config: RunConfig,
+  use: (opened: OpenedModel) => AsyncIterable<T>,
+): AsyncGenerator<T> {
+  const opened = await dependencies.openModel(config);
+  try {
+    yield* use(opened);
+  } finally {
+    await opened.release();
+  }
+}
+
+async function* drawWith(
+  { model, scheduler, latents }: OpenedModel,
+  requests: DrawRequests,
+  { config, parameters, loraScale, signal }: {
+    readonly config: RunConfig;
+    /** `undefined`: the model without LoRA. */
+    readonly parameters: Parameters | undefined;
+    readonly loraScale: number;
+    readonly signal: AbortSignal;
+  },
+) {
+  const denoiser = await model.adapt(
+    parameters ?? model.initialParameters(0),
+    { scale: parameters === undefined ? 0 : loraScale },
+  );
+  try {
+    yield* draw({ prompts: model.prompts, decoder: model.decoder, denoiser }, requests, {
+      sampler: config.sampler,
+      scheduler,
+      guidance: config.guidance.scale,
+      latents,
+      signal,
+    });
+  } finally {
+    await denoiser.release();
+  }
+}
+
+type DrawRequests = readonly { readonly prompt: string; readonly seed: number }[];
+
+type Change =
+  | { readonly case: "set"; readonly value: WireTerm }
+  | { readonly case: "remove"; readonly value: string }
+  | { readonly case: "mixture"; readonly value: { readonly rewards: readonly WireTerm[] } }
+  | { readonly case: undefined };
+
+function changed(present: readonly RewardTerm[], change: Change): readonly RewardTerm[] {
+  switch (change.case) {
+    case "set": {
+      const [term] = mixtureOf([change.value]);
+      if (term === undefined) throw new FieldError("set", "is empty");
+      const known = present.some((t) => t.name === term.name);
+      return known ? present.map((t) => t.name === term.name ? term : t) : [...present, term];
+    }
+    case "remove": {
+      const left = present.filter((t) => t.name !== change.value);
+      if (left.length === present.length) {
+        throw new FieldError(
+          "remove",
+          `is "${change.value}", expected one of ${present.map((t) => t.name).join(", ")}`,
+        );
+      }
+      if (left.length === 0) throw new FieldError("remove", "would leave no reward");
+      return left;
+    }
+    case "mixture":
+      return mixtureOf(change.value.rewards);
+    case undefined:
+      throw new FieldError("change", "is missing, expected set, remove or mixture");
+  }
+}
+
+function mixtureOf(terms: readonly WireTerm[]): readonly RewardTerm[] {
+  const parsed = rewardMixtureSchema.safeParse(terms.map(fromWireTerm));
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new FieldError(`rewards.${issue?.path.join(".") ?? ""}`, issue?.message ?? "is not valid");
+}
+
+/** What callers are told. */
+export function trainerErrors(error: unknown): StatusError | undefined {
+  if (error instanceof StatusError) return error;
+  const as = (status: ConstructorParameters<typeof StatusError>[0]) =>
+    new StatusError(status, error instanceof Error ? error.message : String(error), {
+      cause: error,
+    });
+  if (error instanceof UnknownRunError) return as("NOT_FOUND");
+  if (error instanceof RunConflictError) return as("ALREADY_EXISTS");
+  if (error instanceof RunStateError) return as("FAILED_PRECONDITION");
+  if (error instanceof RewardUnavailableError) return as("UNAVAILABLE");
+  if (error instanceof FieldError || error instanceof RangeError) return as("INVALID_ARGUMENT");
+  if (
+    error instanceof Error &&
+    ["ConfigError", "WeightsError", "LoraError", "TokenizerError"].includes(error.name)
+  ) {
+    return as("INVALID_ARGUMENT");
+  }
+  if (error instanceof Deno.errors.NotFound) return as("NOT_FOUND");
+  return undefined;
+}

@@ -1,0 +1,124 @@
+import { readFile, stat } from "node:fs/promises";
+import {
+  GuidanceGradient,
+  type PromptSource,
+  type RewardTerm as WireTerm,
+  type RunConfig as WireConfig,
+} from "../../proto/mod.ts";
+import { FieldError, insideRoot, type RewardTerm, type RunConfig } from "../../trainer/mod.ts";
+
+const GRADIENTS = {
+  [GuidanceGradient.UNSPECIFIED]: undefined,
+  [GuidanceGradient.BOTH]: "both",
+  [GuidanceGradient.CONDITIONAL]: "conditional",
+} as const;
+
+const MAX_PROMPT_BYTES = 64 * 2 ** 20;
+
+/** What `parseRunConfig` checks, from a request: absent fields are left to its defaults, prompt files are read. */
+export async function fromWireConfig(
+  config: WireConfig | undefined,
+  modelRoot: string,
+): Promise<Record<string, unknown>> {
+  if (config === undefined) throw new FieldError("config", "is missing");
+  const { method, sampler, guidance, lora, optimizer, batch } = config;
+  const heldOut = await promptsOf(config.heldOutPrompts, modelRoot, "heldOutPrompts");
+  return compact({
+    model: config.model,
+    method: method && compact({ ...plain(method), name: method.name || undefined }),
+    sampler: sampler && compact({ ...plain(sampler), kind: sampler.kind || undefined }),
+    guidance: guidance &&
+      compact({ scale: guidance.scale, gradient: GRADIENTS[guidance.gradient] }),
+    lora: lora && compact({
+      rank: lora.rank,
+      alpha: lora.alpha,
+      targets: lora.targets.length > 0 ? lora.targets : undefined,
+    }),
+    optimizer: optimizer && plain(optimizer),
+    batch: batch && plain(batch),
+    prompts: await promptsOf(config.prompts, modelRoot, "prompts") ?? [],
+    heldOutPrompts: heldOut,
+    rewards: config.rewards.map(fromWireTerm),
+    seed: config.seed,
+    iterations: config.iterations,
+    checkpointEvery: config.checkpointEvery,
+    sampleEvery: config.sampleEvery,
+    latentHeight: config.latentHeight,
+    latentWidth: config.latentWidth,
+  });
+}
+
+/** One term of a mixture; checked by `rewardMixtureSchema`. */
+export function fromWireTerm(term: WireTerm): Record<string, unknown> {
+  return compact({
+    name: term.name || term.reward || undefined,
+    endpoint: term.endpoint,
+    reward: term.reward,
+    weight: term.weight,
+    expectedDigest: term.expectedDigest,
+  });
+}
+
+/** A term on the wire. */
+export function toWireTerm({ name, endpoint, reward, weight, expectedDigest }: RewardTerm) {
+  return { name, endpoint, reward, weight, expectedDigest };
+}
+
+/** A configuration on the wire, every default filled in. */
+export function toWireConfig(config: RunConfig) {
+  const { guidance, lora, heldOutPrompts, prompts } = config;
+  return {
+    ...config,
+    method: compact(config.method),
+    guidance: {
+      scale: guidance.scale,
+      gradient: guidance.gradient === "conditional"
+        ? GuidanceGradient.CONDITIONAL
+        : GuidanceGradient.BOTH,
+    },
+    lora: { rank: lora.rank, alpha: lora.alpha ?? lora.rank, targets: lora.targets ?? [] },
+    prompts: listOf(prompts),
+    heldOutPrompts: listOf(heldOutPrompts ?? prompts),
+    rewards: config.rewards.map(toWireTerm),
+  };
+}
+
+const listOf = (prompts: readonly string[]) => ({
+  source: { case: "list" as const, value: { prompts: [...prompts] } },
+});
+
+/** Prompts given in a request or in a file below the model root; `undefined` where there are none. */
+export async function promptsOf(
+  source: PromptSource | undefined,
+  modelRoot: string,
+  field: string,
+): Promise<readonly string[] | undefined> {
+  const given = source?.source;
+  if (given === undefined || given.case === undefined) return undefined;
+  if (given.case === "list") return given.value.prompts;
+  const path = await insideRoot(modelRoot, given.value, `${field}.file`);
+  const { size } = await stat(path);
+  if (size > MAX_PROMPT_BYTES) {
+    throw new FieldError(
+      `${field}.file`,
+      `has ${size} bytes, expected at most ${MAX_PROMPT_BYTES}`,
+    );
+  }
+  const prompts = (await readFile(path, "utf8")).split("\n").map((l) => l.trim()).filter(Boolean);
+  if (prompts.length === 0) {
+    throw new FieldError(`${field}.file`, `is ${given.value}, which holds no prompt`);
+  }
+  return prompts;
+}
+
+/** Without the fields that are undefined: absent is what the schema's defaults need. */
+function compact<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  const out: Record<string, unknown> = {};
+  for (const [k, v] of Object.entries(fields)) if (v !== undefined) out[k] = v;
+  return Object.assign(Object.create(null), out);
+}
+
+/** A message's fields without protobuf's own. */
+function plain(message: object): Record<string, unknown> {
+  return compact(Object.fromEntries(Object.entries(message).filter(([k]) => !k.startsWith("$"))));
+}

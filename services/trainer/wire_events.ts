@@ -1,0 +1,84 @@
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { RunState as Wire } from "../../proto/mod.ts";
+import type { RunEvent, RunState, StepEvent, TrainingRun } from "../../trainer/mod.ts";
+import { toWireConfig, toWireTerm } from "./wire_config.ts";
+
+const STATES = {
+  queued: Wire.QUEUED,
+  running: Wire.RUNNING,
+  paused: Wire.PAUSED,
+  stopping: Wire.STOPPING,
+  stopped: Wire.STOPPED,
+  finished: Wire.FINISHED,
+  failed: Wire.FAILED,
+} as const satisfies Record<RunState, Wire>;
+
+const at = (time: string) => timestampFromDate(new Date(time));
+
+/** A step on the wire. */
+export function toWireStep(step: StepEvent) {
+  return {
+    step: step.step,
+    loss: step.loss,
+    gradNorm: step.gradNorm,
+    rewards: Object.fromEntries(
+      Object.entries(step.rewards).map(([n, { mean, perImage, digest }]) => [
+        n,
+        { mean, perImage: [...perImage], digest },
+      ]),
+    ),
+    seconds: { ...step.seconds },
+    secondsLeft: step.secondsLeft,
+    samples: step.samples.map((s) => ({ ...s, rewards: { ...s.rewards } })),
+    at: at(step.at),
+    prompts: [...step.prompts],
+  };
+}
+
+/** An event on the wire. */
+export function toWireEvent(event: RunEvent) {
+  switch (event.type) {
+    case "step":
+      return { event: { case: "step" as const, value: toWireStep(event) } };
+    case "state": {
+      const { state, reason, step } = event;
+      return {
+        event: {
+          case: "state" as const,
+          value: { state: STATES[state], reason, step, at: at(event.at) },
+        },
+      };
+    }
+    case "swap":
+      return {
+        event: {
+          case: "swap" as const,
+          value: { step: event.step, rewards: event.rewards.map(toWireTerm), at: at(event.at) },
+        },
+      };
+    case "checkpoint":
+      return {
+        event: { case: "checkpoint" as const, value: { step: event.step, at: at(event.at) } },
+      };
+  }
+}
+
+/** A run on the wire; `brief` leaves out the latest step's prompts. */
+export function toWireRun(run: TrainingRun, { brief = false } = {}) {
+  const { latest, lastState } = run;
+  const updated = run.events.at(-1)?.at ?? run.createdAt;
+  return {
+    id: run.id,
+    state: STATES[run.state],
+    step: run.step,
+    iterations: run.iterations,
+    reason: lastState?.reason ?? "",
+    createdAt: at(run.createdAt),
+    updatedAt: at(updated),
+    ...(run.ended && lastState && { endedAt: at(lastState.at) }),
+    config: toWireConfig(run.config),
+    rewards: run.rewards.map(toWireTerm),
+    ...(latest && { latest: { ...toWireStep(latest), ...(brief && { prompts: [] }) } }),
+    checkpoints: [...run.checkpoints],
+  };
+}

@@ -1,0 +1,9 @@
+export * from "./checkpoint.ts";
+export { insideRoot, type OpenModelOptions, openRunModel } from "./open_model.ts";
+export * from "./pictures.ts";
+export * from "./reward_mixture.ts";
+export * from "./run_config.ts";
+export * from "./run_events.ts";
+export { RunFolder } from "./run_folder.ts";
+export * from "./run_store.ts";
+export { type OpenedModel, type RunDependencies, TrainingRun } from "./training_run.ts";

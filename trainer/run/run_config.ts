@@ -1,0 +1,107 @@
+import { z } from "zod";
+import { FieldError } from "../errors.ts";
+import { METHOD_NAMES, resolveMethod } from "../methods/mod.ts";
+import { parseConfig } from "../parse_config.ts";
+import { SAMPLER_KINDS } from "../samplers/mod.ts";
+import { GUIDANCE_GRADIENTS } from "../step/mod.ts";
+
+const count = z.int().min(1);
+const prompt = z.string().trim().min(1).max(10_000);
+
+/** One reward of a mixture. */
+export const rewardTermSchema = z.strictObject({
+  /** Name in this run: the key of its metrics. */
+  name: z.string().min(1).max(64),
+  /** "host:port" of its service. */
+  endpoint: z.string().min(1),
+  /** Its name on that server; empty for the server's default. */
+  reward: z.string().default(""),
+  /** A positive weight improves the reward whichever its direction, 0 measures without training. */
+  weight: z.number().default(1),
+  /** sha256 (hex) its weights must have; empty: any. */
+  expectedDigest: z.string().default(""),
+});
+
+/** A mixture of rewards with distinct names. */
+export const rewardMixtureSchema = z.array(rewardTermSchema).min(1).refine(
+  (terms) => new Set(terms.map((t) => t.name)).size === terms.length,
+  "expected distinct names",
+);
+
+/** How a run trains. Frozen when it starts, defaults filled in, prompts written out. */
+export const runConfigSchema = z.strictObject({
+  /** Diffusers folder, relative to the model root. */
+  model: z.string().min(1),
+  method: z.strictObject({
+    name: z.enum(METHOD_NAMES).default("drtune"),
+    k: count.optional(),
+    m: count.optional(),
+    inputStopGradient: z.boolean().optional(),
+    earlyStop: z.boolean().optional(),
+  }).prefault({}),
+  sampler: z.strictObject({
+    kind: z.enum(SAMPLER_KINDS).default("ddpm"),
+    steps: count.max(1000).default(50),
+    eta: z.number().min(0).max(1).default(0),
+  }).prefault({}),
+  guidance: z.strictObject({
+    scale: z.number().min(0).max(100).default(7.5),
+    gradient: z.enum(GUIDANCE_GRADIENTS).default("both"),
+  }).prefault({}),
+  lora: z.strictObject({
+    rank: count.default(16),
+    alpha: z.number().positive().optional(),
+    targets: z.array(z.string()).min(1).optional(),
+  }).prefault({}),
+  optimizer: z.strictObject({
+    learningRate: z.number().positive().default(2e-5),
+    beta1: z.number().min(0).lt(1).default(0.9),
+    beta2: z.number().min(0).lt(1).default(0.999),
+    epsilon: z.number().positive().default(1e-8),
+    weightDecay: z.number().min(0).default(0),
+    maxGradNorm: z.number().min(0).default(0.1),
+  }).prefault({}),
+  batch: z.strictObject({
+    size: count.max(1024).default(1),
+    accumulation: count.max(4096).default(1),
+  }).prefault({}),
+  prompts: z.array(prompt).min(1),
+  /** Default: the first eight prompts. */
+  heldOutPrompts: z.array(prompt).optional(),
+  rewards: rewardMixtureSchema,
+  seed: z.int().min(0).max(2 ** 32 - 1).default(0),
+  iterations: count.max(2 ** 21 - 1).default(100),
+  /** 0: only when the run ends. */
+  checkpointEvery: z.int().min(0).default(25),
+  /** 0: none. */
+  sampleEvery: z.int().min(0).default(25),
+  latentHeight: count.optional(),
+  latentWidth: count.optional(),
+});
+
+export type RewardTerm = z.output<typeof rewardTermSchema>;
+export type RunConfig = z.output<typeof runConfigSchema>;
+
+/**
+ * Checks a run's configuration and fills in defaults. Throws `FieldError` naming the field, what was found and what
+ * was expected; a method's parameters are checked against the number of sampling steps.
+ */
+export function parseRunConfig(value: unknown): RunConfig {
+  const config = parseConfig(runConfigSchema, value);
+  resolveMethod(config.method, config.sampler.steps);
+  if (config.heldOutPrompts?.length === 0) {
+    throw new FieldError("heldOutPrompts", "is empty, expected one prompt or more");
+  }
+  return config;
+}
+
+/** A run id: the name of its folder. */
+export function checkRunId(id: string): string {
+  if (/^[a-z0-9][a-z0-9._-]{0,63}$/.test(id)) return id;
+  throw new FieldError(
+    "runId",
+    `is ${
+      JSON.stringify(id.slice(0, 80))
+    }, expected 1 to 64 of a-z, 0-9, ".", "_", "-", beginning with a letter or digit`,
+  );
+}

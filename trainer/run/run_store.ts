@@ -1,0 +1,152 @@
+import { readdir, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { checkRunId, parseRunConfig } from "./run_config.ts";
+import { RunFolder } from "./run_folder.ts";
+import { type RunDependencies, TrainingRun } from "./training_run.ts";
+
+/** A request that the state of a run does not allow. */
+export class RunStateError extends Error {
+  override readonly name = "RunStateError";
+}
+
+/** No run has this id. */
+export class UnknownRunError extends Error {
+  override readonly name = "UnknownRunError";
+}
+
+/** The same id with another configuration. */
+export class RunConflictError extends Error {
+  override readonly name = "RunConflictError";
+}
+
+/** The runs of a folder. They train one at a time, in the order in which they were started. */
+export class RunStore {
+  readonly #root: string;
+  readonly #dependencies: RunDependencies;
+  readonly #runs = new Map<string, TrainingRun>();
+  #working: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  private constructor(root: string, dependencies: RunDependencies) {
+    this.#root = root;
+    this.#dependencies = dependencies;
+  }
+
+  /** Opens a folder of runs: those that had not ended go on from their newest checkpoint. */
+  static async open(root: string, dependencies: RunDependencies): Promise<RunStore> {
+    const store = new RunStore(root, dependencies);
+    for (const id of (await readdir(root).catch(() => [])).sort()) {
+      const folder = new RunFolder(join(root, id));
+      if (!existsSync(join(folder.path, "config.json"))) continue;
+      const { config, createdAt } = await folder.config();
+      const run = new TrainingRun(
+        { id, folder, config, createdAt, events: await folder.events() },
+        dependencies,
+      );
+      await run.refresh();
+      store.#runs.set(id, run);
+    }
+    for (const run of store.list().toReversed()) {
+      if (run.ended) continue;
+      if (run.state === "stopping") {
+        await run.setState("stopped", "The server ended while it stopped");
+      } else {
+        await run.requeue();
+        store.#schedule(run);
+      }
+    }
+    return store;
+  }
+
+  /** Newest first. */
+  list(): TrainingRun[] {
+    return [...this.#runs.values()].sort((a, b) =>
+      b.createdAt.localeCompare(a.createdAt) || b.id.localeCompare(a.id)
+    );
+  }
+
+  /** Throws `UnknownRunError`. */
+  get(id: string): TrainingRun {
+    const run = this.#runs.get(id);
+    if (run === undefined) throw new UnknownRunError(`No run "${id.slice(0, 80)}"`);
+    return run;
+  }
+
+  /**
+   * Starts a run; with the id of one that is there and the same configuration, answers that one. Throws `FieldError`,
+   * or `RunConflictError` where the configuration differs.
+   */
+  async start(
+    id: string,
+    value: unknown,
+  ): Promise<{ readonly run: TrainingRun; readonly created: boolean }> {
+    checkRunId(id);
+    const config = parseRunConfig(value);
+    const known = this.#runs.get(id);
+    if (known !== undefined) {
+      if (JSON.stringify(known.config) === JSON.stringify(config)) {
+        return { run: known, created: false };
+      }
+      throw new RunConflictError(`Run "${id}" is there already with another configuration`);
+    }
+    const folder = new RunFolder(join(this.#root, id));
+    const createdAt = (this.#dependencies.now?.() ?? new Date()).toISOString();
+    const run = new TrainingRun({ id, folder, config, createdAt, events: [] }, this.#dependencies);
+    // Taken before anything is awaited: a second call with this id must not make a second run.
+    this.#runs.set(id, run);
+    try {
+      await folder.create(config, createdAt);
+      await run.setState("queued");
+    } catch (error) {
+      this.#runs.delete(id);
+      throw error;
+    }
+    this.#schedule(run);
+    return { run, created: true };
+  }
+
+  /** Continues a run that has ended. Throws `RunStateError` where it has not, or has nothing left to do. */
+  async resume(id: string, iterations?: number): Promise<TrainingRun> {
+    const run = this.get(id);
+    if (!run.ended) {
+      throw new RunStateError(`Run "${id}" is ${run.state}, expected it to have ended`);
+    }
+    const wanted = iterations ?? run.iterations;
+    if (wanted < run.step || (run.state === "finished" && wanted <= run.step)) {
+      throw new RunStateError(
+        `Run "${id}" has done ${run.step} iterations, ${wanted} were asked for`,
+      );
+    }
+    await run.requeue(wanted);
+    this.#schedule(run);
+    return run;
+  }
+
+  /** Removes a run and its folder. Throws `RunStateError` while it goes on. */
+  async delete(id: string): Promise<void> {
+    const run = this.get(id);
+    if (!run.ended) throw new RunStateError(`Run "${id}" is ${run.state}: stop it first`);
+    this.#runs.delete(id);
+    await rm(run.folder.path, { recursive: true, force: true });
+  }
+
+  /** Ends after the present step, with a checkpoint; runs go on when the folder is opened again. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const going = this.list().filter((r) => !r.ended);
+    const active = going.filter((r) => r.state !== "queued");
+    await Promise.all(active.map((run) => run.stop()));
+    await this.#working;
+    // Not stopped by a person: it is to go on.
+    for (const run of active) {
+      if (run.state === "stopped") await run.setState("queued", "The server was stopped");
+    }
+  }
+
+  #schedule(run: TrainingRun): void {
+    this.#working = this.#working.then(async () => {
+      if (!this.#closed && run.state === "queued") await run.execute();
+    });
+  }
+}
