@@ -69,7 +69,7 @@ export function groupNormalize(
   if (y === undefined || invStd === undefined) {
     throw new RangeError("LayerNormalization has 3 outputs");
   }
-  return [b.reshape(y, x.shape), invStd];
+  return [b.reshape(y, x.shape), b.cast(invStd, x.dtype)];
 }
 
 function lowerAttention(b: Builder, inputs: readonly Value[], a: Attributes): Value | undefined {

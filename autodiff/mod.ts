@@ -19,5 +19,6 @@ export {
   type WeightLocation,
 } from "./graph.ts";
 export { isOpName, type OpName } from "./infer/mod.ts";
+export { DIFFERENTIABLE_OPS, type DifferentiableOp } from "./rules/mod.ts";
 export { serialize } from "./serialize.ts";
 export * from "./tensor.ts";

@@ -223,9 +223,10 @@ function referencePixels({ data, shape }: Images, fit: PlaneFit): Float32Tensor 
   const size = 3 * height * width;
   const pixels = new Float32Array(batch * 3 * fit.size * fit.size);
   for (let i = 0; i < batch; i++) {
+    // Rounded as (255 x) in float32, so that halves fall as they do in Python.
     const image = Uint8ClampedArray.from(
       data.subarray(i * size, (i + 1) * size),
-      (value) => 255 * value,
+      (value) => Math.fround(255 * value),
     );
     const fitted = fitUint8({ height, width, data: new Uint8Array(image.buffer) }, fit);
     pixels.set(Float32Array.from(fitted.data, (v) => v / 255), i * fitted.data.length);

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { Builder, float32, serialize } from "../autodiff/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
+import { close, largestOf } from "./_test_close.ts";
 import { loadImageTensor } from "./images/load_image_tensor.ts";
 import { loadReward } from "./load_reward.ts";
 import { clipNormalise, fitImages, type PixelRecipe, planRecipe } from "./preprocess/mod.ts";
@@ -154,18 +155,3 @@ Deno.test("The JPEG reward's libjpeg error agrees with Pillow's", async () => {
   await engine.close();
   await Deno.remove(cacheDir, { recursive: true });
 });
-
-function close(found: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
-  assert.equal(found.length, expected.length);
-  for (let i = 0; i < expected.length; i++) {
-    const [a = NaN, b = NaN] = [found[i], expected[i]];
-    // Written so that NaN fails.
-    if (!(Math.abs(a - b) <= tolerance)) {
-      assert.fail(`Value ${i} is ${a}, expected ${b} within ${tolerance}`);
-    }
-  }
-}
-
-function largestOf(values: Float32Array): number {
-  return values.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
-}

@@ -52,6 +52,8 @@ export async function loadReward(
   const digest = await digestOf(kind, program);
   const engine = options.engine ?? await openEngine({ isolation: "in-process" });
   const sessions = new SessionCache(engine, {
+    // Mapped weights are shared by all sessions; with the rows of an image's tokens packing gains nothing.
+    prepackWeights: false,
     ...options.session,
     provider,
     intraOpNumThreads: threads,

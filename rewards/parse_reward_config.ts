@@ -1,42 +1,42 @@
-import { z } from "zod";
+import type { z } from "zod";
 import { RewardConfigError } from "./errors.ts";
-import { REWARD_KINDS, type RewardConfig } from "./registry.ts";
-
-const SCHEMA = z.discriminatedUnion("kind", [
-  REWARD_KINDS.aesthetic.schema,
-  REWARD_KINDS.clip.schema,
-  REWARD_KINDS.hpsv2.schema,
-  REWARD_KINDS.jpeg.schema,
-  REWARD_KINDS.owlvit.schema,
-  REWARD_KINDS.pickscore.schema,
-  REWARD_KINDS.symmetry.schema,
-]);
+import { REWARD_KINDS, type RewardConfig, type RewardKindName } from "./registry.ts";
 
 /**
  * Checks a reward's configuration, as read from YAML or JSON, and fills in defaults. Throws `RewardConfigError` naming
  * the field, what was found and what was expected.
  */
 export function parseRewardConfig(value: unknown): RewardConfig {
-  const parsed = SCHEMA.safeParse(value);
+  const kind = at(value, ["kind"]);
+  if (!isKind(kind)) {
+    const [what, found] = typeof value === "object" && value !== null
+      ? [`field "kind" is ${show(kind)}`, "one of"]
+      : [`is ${show(value)}`, "an object with a kind, one of"];
+    throw new RewardConfigError(
+      `Reward ${what}, expected ${found} ${Object.keys(REWARD_KINDS).join(", ")}`,
+    );
+  }
+  const parsed = REWARD_KINDS[kind].schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new RewardConfigError(issue === undefined ? "Reward is not valid" : describe(issue, value));
 }
 
+function isKind(kind: unknown): kind is RewardKindName {
+  return typeof kind === "string" && Object.hasOwn(REWARD_KINDS, kind);
+}
+
 function describe(issue: z.core.$ZodIssue, value: unknown): string {
-  const kinds = Object.keys(REWARD_KINDS).join(", ");
   if (issue.code === "unrecognized_keys") {
-    const kind = at(value, ["kind"]);
-    return `Reward has an unknown field "${issue.keys[0]}", which kind ${
-      JSON.stringify(kind)
-    } lacks`;
+    const kind = show(at(value, ["kind"]));
+    return `Reward has an unknown field "${issue.keys[0]}", which kind ${kind} lacks`;
   }
-  const field = issue.path.join(".");
-  const found = at(value, issue.path);
-  const shown = found === undefined ? "missing" : JSON.stringify(found)?.slice(0, 100);
-  if (field === "kind") return `Reward field "kind" is ${shown}, expected one of ${kinds}`;
-  if (field === "") return `Reward is ${shown}, expected an object with a kind, one of ${kinds}`;
-  return `Reward field "${field}" is ${shown}, expected ${expectation(issue)}`;
+  const found = show(at(value, issue.path));
+  return `Reward field "${issue.path.join(".")}" is ${found}, expected ${expectation(issue)}`;
+}
+
+function show(value: unknown): string {
+  return value === undefined ? "missing" : JSON.stringify(value)?.slice(0, 100) ?? typeof value;
 }
 
 function expectation(issue: z.core.$ZodIssue): string {
@@ -46,7 +46,9 @@ function expectation(issue: z.core.$ZodIssue): string {
     case "invalid_type":
       return issue.expected === "int" ? "a whole number" : `a ${issue.expected}`;
     case "too_small":
-      return `at least ${issue.minimum}`;
+      return issue.origin === "string"
+        ? "text that is not empty"
+        : `${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
     case "too_big":
       return `at most ${issue.maximum}`;
     default:

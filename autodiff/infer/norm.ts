@@ -23,7 +23,7 @@ const perChannel: Infer = (c) => {
 
 /** Normalisations. */
 export const NORM = {
-  /** Optional outputs 1 and 2: mean and inverse standard deviation, with the normalised axes kept as 1. */
+  /** Optional outputs 1 and 2: mean and inverse standard deviation in float32, the normalised axes kept as 1. */
   LayerNormalization: (c) => {
     const x = requiredFloat(c, 0);
     const axis = normalizeAxis(intOf(c.attributes, "axis", -1), x.shape.length);
@@ -37,7 +37,7 @@ export const NORM = {
       }
     }
     const stat = x.shape.map((d, i) => i < axis ? d : 1);
-    return [type(x.dtype, x.shape), type(x.dtype, stat), type(x.dtype, stat)];
+    return [type(x.dtype, x.shape), type("float32", stat), type("float32", stat)];
   },
   InstanceNormalization: perChannel,
   BatchNormalization: perChannel,

@@ -19,3 +19,6 @@ export type DifferentiableOp = keyof typeof TABLE;
 
 /** The gradient rule of every differentiable operator. */
 export const RULES: Readonly<Partial<Record<OpName, Rule>>> = TABLE;
+
+/** Names of all operators with a rule. */
+export const DIFFERENTIABLE_OPS: readonly string[] = Object.keys(TABLE);

@@ -32,7 +32,8 @@ const layerNorm: Rule = (c) => {
     [, mean, invStd] = b.op("LayerNormalization", c.inputs, c.attributes, 3);
   }
   if (mean === undefined || invStd === undefined) throw new RangeError("No statistics");
-  const normalized = b.mul(b.sub(x, mean), invStd);
+  invStd = b.cast(invStd, x.dtype);
+  const normalized = b.mul(b.sub(x, b.cast(mean, x.dtype)), invStd);
   return [
     c.wants[0]
       ? normalizeGradient(b, { g: b.mul(dy, scale), normalized, invStd, axes })

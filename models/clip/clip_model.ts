@@ -16,7 +16,7 @@ import { type ClipConfig, parseClipConfig } from "./clip_config.ts";
 import { inferOpenClipConfig, parseOpenClipConfig } from "./open_clip_config.ts";
 import { openClipWeights } from "./open_clip_weights.ts";
 import { clipText, clipTextProjection } from "./text.ts";
-import { clipVision, clipVisionPooled } from "./vision.ts";
+import { clipVisionPooled } from "./vision.ts";
 
 /** A CLIP on disk, its towers and projections under transformers' names whatever it is stored as. */
 export interface ClipModel {
@@ -113,8 +113,7 @@ async function openClipConfig(
 /** The image embedding [B, projectionDim] of normalised pixels [B, 3, size, size], not normalised. */
 export function clipImageEmbedding(s: WeightScope, pixels: Value, config: ClipConfig): Value {
   const { vision, projectionDim } = config;
-  const tower = s.at("vision_model");
-  const pooled = clipVisionPooled(tower, clipVision(tower, pixels, vision), vision);
+  const pooled = clipVisionPooled(s.at("vision_model"), pixels, vision);
   return s.b.linear(pooled, s.get("visual_projection.weight", [projectionDim, vision.width]));
 }
 

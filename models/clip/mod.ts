@@ -1,4 +1,9 @@
-export { type ClipActivation, clipBlocks, type ClipBlocksConfig } from "./blocks.ts";
+export {
+  type ClipActivation,
+  clipBlocks,
+  type ClipBlocksConfig,
+  type ClipBlocksOptions,
+} from "./blocks.ts";
 export { type ClipConfig, parseClipConfig } from "./clip_config.ts";
 export {
   clipImageEmbedding,

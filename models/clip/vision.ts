@@ -10,6 +10,25 @@ import type { ClipVisionConfig } from "./vision_config.ts";
  * Returns [B, 1 + patches, width], the class token first, the patches row by row.
  */
 export function clipVision(s: WeightScope, pixels: Value, config: ClipVisionConfig): Value {
+  return tower(s, pixels, { config, firstTokenOnly: false });
+}
+
+/** The class token after `clipVision` and the final layer normalization, [B, width]. */
+export function clipVisionPooled(s: WeightScope, pixels: Value, config: ClipVisionConfig): Value {
+  const token = tower(s, pixels, { config, firstTokenOnly: true });
+  const [batch = 1] = token.shape;
+  return layerNorm(
+    s.at("post_layernorm"),
+    s.b.reshape(token, [batch, config.width]),
+    config.epsilon,
+  );
+}
+
+function tower(
+  s: WeightScope,
+  pixels: Value,
+  { config, firstTokenOnly }: { config: ClipVisionConfig; firstTokenOnly: boolean },
+): Value {
   const { b } = s;
   const { width, imageSize, patchSize, epsilon } = config;
   const [batch = 1, channels, height, columns] = pixels.shape;
@@ -27,23 +46,9 @@ export function clipVision(s: WeightScope, pixels: Value, config: ClipVisionConf
   const tokens = b.transpose(b.reshape(grid, [batch, width, patches]), [0, 2, 1]);
   const classToken = b.reshape(at.get("class_embedding", [width]), [1, 1, width]);
   const positions = at.get("position_embedding.weight", [patches + 1, width]);
-  const embedded = b.add(
-    b.concat([b.expand(classToken, [batch, 1, width]), tokens], 1),
-    positions,
-  );
+  const embedded = b.add(b.concat([b.expand(classToken, [batch, 1, width]), tokens], 1), positions);
   // The first is CLIP's own misspelling; OWL-ViT has the second.
   const first = s.has("pre_layrnorm.weight") ? "pre_layrnorm" : "pre_layernorm";
-  const states = clipBlocks(s.at("encoder"), layerNorm(s.at(first), embedded, epsilon), { config });
-  return states.at(-1) ?? embedded;
-}
-
-/** The class token after the final layer normalization, [B, width], of what `clipVision` returned. */
-export function clipVisionPooled(s: WeightScope, tokens: Value, config: ClipVisionConfig): Value {
-  const [batch = 1] = tokens.shape;
-  const token = s.b.slice(tokens, { axis: 1, start: 0, end: 1 });
-  return layerNorm(
-    s.at("post_layernorm"),
-    s.b.reshape(token, [batch, config.width]),
-    config.epsilon,
-  );
+  const normed = layerNorm(s.at(first), embedded, epsilon);
+  return clipBlocks(s.at("encoder"), normed, { config, firstTokenOnly }).at(-1) ?? normed;
 }

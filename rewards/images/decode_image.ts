@@ -31,25 +31,33 @@ export async function decodeImage(
   const fail = (detail: string, cause?: unknown): never => {
     throw new RewardInputError(`${name} ${detail}`, { cause });
   };
-  const reason = (cause: unknown) => cause instanceof Error ? cause.message : String(cause);
+  const attempt = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      return fail(`${what}: ${reason.trim().replaceAll(/\s+/g, " ")}`, cause);
+    }
+  };
   const bytes = typeof source === "string"
-    ? await readAtMost(source, maxBytes).catch((cause) =>
-      fail(`cannot be read: ${reason(cause)}`, cause)
-    )
+    ? await attempt("cannot be read", () => readAtMost(source, maxBytes))
     : source;
   if (bytes.length > maxBytes) fail(`has more than the ${maxBytes} bytes allowed`);
+  // The library reads many more formats, some of them programs: it only sees these.
+  if (!isPicture(bytes)) fail("is not a PNG, JPEG or WebP file");
   const input = { ignoreIcc: true, failOn: "truncated" } as const;
-  const header = await sharp(bytes, { ...input, limitInputPixels: false }).metadata()
-    .catch((cause) => fail(`is not an image: ${reason(cause)}`, cause));
-  const { format, width, height } = header;
-  if (!["png", "jpeg", "webp"].includes(format)) {
-    fail(`is of format ${format}, expected PNG, JPEG or WebP`);
-  }
+  const { width, height } = await attempt(
+    "has a broken header",
+    () => sharp(bytes, { ...input, limitInputPixels: false }).metadata(),
+  );
   const pixels = width * height;
   if (pixels > maxPixels) fail(`is ${height}x${width}, expected at most ${maxPixels} pixels`);
-  const decoded = await sharp(bytes, { ...input, limitInputPixels: maxPixels })
-    .removeAlpha().toColourspace("srgb").raw({ depth: "uchar" }).toBuffer()
-    .catch((cause) => fail(`cannot be decoded: ${reason(cause)}`, cause));
+  const decoded = await attempt(
+    "cannot be decoded",
+    () =>
+      sharp(bytes, { ...input, limitInputPixels: maxPixels })
+        .removeAlpha().toColourspace("srgb").raw({ depth: "uchar" }).toBuffer(),
+  );
   if (decoded.length !== 3 * pixels) {
     fail(`decodes to ${decoded.length} bytes, expected ${3 * pixels}`);
   }
@@ -60,6 +68,17 @@ export async function decodeImage(
     }
   }
   return float32(data, [1, 3, height, width]);
+}
+
+const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+const JPEG = [0xff, 0xd8, 0xff];
+const RIFF = [0x52, 0x49, 0x46, 0x46];
+const WEBP = [0x57, 0x45, 0x42, 0x50];
+
+function isPicture(bytes: Uint8Array): boolean {
+  const has = (signature: readonly number[], at = 0) =>
+    signature.every((byte, i) => bytes[at + i] === byte);
+  return has(PNG) || has(JPEG) || (has(RIFF) && has(WEBP, 8));
 }
 
 async function readAtMost(path: string, maxBytes: number): Promise<Uint8Array> {

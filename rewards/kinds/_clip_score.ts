@@ -6,7 +6,7 @@ import {
   clipTextEmbedding,
   openClip,
 } from "../../models/clip/mod.ts";
-import { WeightScope } from "../../models/weight_scope.ts";
+import { WeightScope } from "../../models/mod.ts";
 import { openTextCodec } from "../_open_text.ts";
 import type { RewardProgram, TextProgram } from "../_program.ts";
 import { nameField, type OpenContext } from "../_reward_kind.ts";

@@ -17,7 +17,7 @@ export async function libjpegError(
     const pixels = new Uint8ClampedArray(3 * plane);
     for (let at = 0; at < plane; at++) {
       for (let channel = 0; channel < 3; channel++) {
-        pixels[3 * at + channel] = 255 * (data[(3 * i + channel) * plane + at] ?? 0);
+        pixels[3 * at + channel] = Math.fround(255 * (data[(3 * i + channel) * plane + at] ?? 0));
       }
     }
     const encoded = await sharp(pixels, { raw: { width, height, channels: 3 } })

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Builder, Value } from "../../autodiff/mod.ts";
 import { openOwlVit, owlVitLogits, owlVitQuery } from "../../models/owlvit/mod.ts";
-import { WeightScope } from "../../models/weight_scope.ts";
+import { WeightScope } from "../../models/mod.ts";
 import { openTextCodec } from "../_open_text.ts";
 import { nameField, rewardKind } from "../_reward_kind.ts";
 import { clipNormalise } from "../preprocess/mod.ts";

@@ -1,11 +1,10 @@
 import { type DescFile, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { ReflectionService } from "@grpc/reflection";
-import { service as healthService } from "grpc-health-check";
 import { Buffer } from "node:buffer";
 import type { GrpcService } from "./grpc_service.ts";
 
-/** Server reflection (v1 and v1alpha) for these services and grpc.health.v1. */
+/** Server reflection (v1 and v1alpha) for these services. */
 export function reflection(services: readonly GrpcService[]): ReflectionService {
   const files = new Set<DescFile>();
   const add = (file: DescFile) => {
@@ -17,11 +16,9 @@ export function reflection(services: readonly GrpcService[]): ReflectionService 
   const fileDescriptorProtos = [...files].map((file) =>
     Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto))
   );
-  return new ReflectionService({
-    // The library takes the file descriptors of any definition, and reads nothing else of it.
-    ours: { format: "Protocol Buffer 3 EnumDescriptorProto", type: {}, fileDescriptorProtos },
-    ...Object.fromEntries(
-      Object.values(healthService).map(({ path, requestType }) => [path, requestType]),
-    ),
+  // The library takes the file descriptors of any definition, and reads nothing else of it.
+  const format = "Protocol Buffer 3 EnumDescriptorProto";
+  return new ReflectionService({ files: { format, type: {}, fileDescriptorProtos } }, {
+    services: services.map(({ descriptor }) => descriptor.typeName),
   });
 }

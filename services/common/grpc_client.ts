@@ -19,6 +19,7 @@ import {
   Metadata,
 } from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
+import "./_goaway_guard.ts";
 import { StatusError, type StatusName, statusName } from "./errors.ts";
 import { methodDefinition } from "./grpc_service.ts";
 import { DEFAULT_MAX_MESSAGE_BYTES } from "./grpc_server.ts";
@@ -52,6 +53,8 @@ export interface ClientTls {
   readonly ca?: Uint8Array;
   readonly cert?: Uint8Array;
   readonly key?: Uint8Array;
+  /** Name to expect in the server's certificate. Needed where the address is an IP address. Default: the address's. */
+  readonly serverName?: string;
 }
 
 /** How a client reaches its server. */
@@ -107,6 +110,9 @@ export function grpcClient<S extends DescService>(
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": 2000,
       "grpc.enable_retries": 0,
+      ...(tls?.serverName !== undefined && { "grpc.ssl_target_name_override": tls.serverName }),
+      // Images are answered by gradients of their size: the default of 64 KiB waits once for each piece of them.
+      "grpc-node.flow_control_window": 2 ** 23,
     },
   );
   const call: Call = { channel, ...(token !== undefined && { token }), ...(retry && { retry }) };

@@ -1,6 +1,7 @@
 import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
-import { HealthImplementation } from "grpc-health-check";
 import { Buffer } from "node:buffer";
+import "./_goaway_guard.ts";
+import { HealthStatuses } from "./_health.ts";
 import { reflection } from "./_reflection.ts";
 import type { CallObserver, GrpcService } from "./grpc_service.ts";
 import { StatusError } from "./errors.ts";
@@ -80,30 +81,24 @@ export async function startGrpcServer({
     };
   };
 
-  let stopping: Promise<void> | undefined;
-  const healthNames = new Set<string>([""]);
-  for (const service of services) {
+  const health = new HealthStatuses();
+  const all = [...services, health.service];
+  for (const service of all) {
     const { definition, implementation } = service.bind({
       log,
       begin,
       ...(observe && { observe }),
     });
     server.addService(definition, implementation);
-    healthNames.add(service.descriptor.typeName);
+    health.set(service.descriptor.typeName, true);
   }
-  const health = new HealthImplementation();
-  const setHealth = (name: string, serving: boolean) => {
-    healthNames.add(name);
-    health.setStatus(name, serving && !stopping ? "SERVING" : "NOT_SERVING");
-  };
-  health.addToServer(server);
-  reflection(services).addToServer(server);
+  health.set("", true);
+  reflection(all).addToServer(server);
 
   const bound = await listen(server, { host, port, ...(tls && { tls }) });
-  for (const name of healthNames) setHealth(name, true);
 
   const drain = async (drainSeconds: number) => {
-    for (const name of healthNames) health.setStatus(name, "NOT_SERVING");
+    health.close();
     const idle = Promise.withResolvers<void>();
     onIdle = idle.resolve;
     if (calls.size === 0) idle.resolve();
@@ -114,14 +109,15 @@ export async function startGrpcServer({
     for (const call of calls) {
       call.abort(new StatusError("UNAVAILABLE", "The server is stopping"));
     }
-    // Health watches and connections may stay open for ever; the last responses have a moment to leave.
+    // Connections may stay open for ever; the last responses have a moment to leave.
     await Promise.race([closed.promise, sleep(LEAVE_SECONDS)]);
     server.forceShutdown();
   };
+  let stopping: Promise<void> | undefined;
   return {
     address: `${host.includes(":") ? `[${host}]` : host}:${bound}`,
     port: bound,
-    setHealth,
+    setHealth: (name, serving) => health.set(name, serving),
     stop: ({ drainSeconds = 30 } = {}) => stopping ??= drain(drainSeconds),
   };
 }
@@ -142,7 +138,8 @@ async function listen(
   const target = `${host.includes(":") ? `[${host}]` : host}:${port}`;
   const credentials = tls
     ? ServerCredentials.createSsl(
-      tls.clientCa ? Buffer.from(tls.clientCa) : null,
+      // Without any, Deno sends the names of all the system's authorities, more than some clients read.
+      Buffer.from(tls.clientCa ?? tls.cert),
       [{ cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) }],
       tls.clientCa !== undefined,
     )

@@ -1,6 +1,12 @@
 import { status } from "@grpc/grpc-js";
 import assert from "node:assert/strict";
-import { RewardService, RunState, TrainerService } from "../../proto/mod.ts";
+import {
+  Health,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+  RewardService,
+  RunState,
+  TrainerService,
+} from "../../proto/mod.ts";
 import { StatusError } from "./errors.ts";
 import { grpcClient, type GrpcClientOptions } from "./grpc_client.ts";
 import { type GrpcServer, type GrpcServerOptions, startGrpcServer } from "./grpc_server.ts";
@@ -292,9 +298,22 @@ Deno.test("Health and reflection answer standard clients", () =>
     for (const version of ["v1", "v1alpha"]) {
       assert.deepEqual(
         await listServices(server.address, version),
-        ["drtune.reward.v1.RewardAdmin", name, "grpc.health.v1.Health"],
+        [name, "grpc.health.v1.Health"],
       );
     }
+  }));
+
+Deno.test("A health watch follows changes and ends when the server stops", () =>
+  withServer({}, async ({ server }) => {
+    const client = grpcClient(Health, server.address);
+    const seen: string[] = [];
+    for await (const { status } of client.watch({ service: "part" })) {
+      seen.push(ServingStatus[status]);
+      if (seen.length === 1) server.setHealth("part", true);
+      if (seen.length === 2) void server.stop({ drainSeconds: 10 });
+    }
+    assert.deepEqual(seen, ["SERVICE_UNKNOWN", "SERVING", "NOT_SERVING"]);
+    client.close();
   }));
 
 Deno.test("Stopping says NOT_SERVING, refuses new calls and lets those in progress end", async () => {

@@ -101,7 +101,6 @@ Deno.test("A reward server from end to end", async (t) => {
         assert.equal(await healthStatus(address, name), "SERVING", name);
       }
       assert.deepEqual(await listServices(address, "v1"), [
-        RewardAdmin.typeName,
         NAME,
         "grpc.health.v1.Health",
         GRPCInferenceService.typeName,

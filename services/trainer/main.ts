@@ -10,7 +10,12 @@ import { mkdir, readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { PROVIDERS } from "../../runtime/mod.ts";
-import { openRunModel, type RunDependencies, RunStore } from "../../trainer/mod.ts";
+import {
+  openRunModel,
+  prepareRunConfig,
+  type RunDependencies,
+  RunStore,
+} from "../../trainer/mod.ts";
 import { createLogger, startGrpcServer } from "../common/mod.ts";
 import { connectReward } from "./reward_client.ts";
 import { trainerService } from "./trainer_service.ts";
@@ -64,10 +69,12 @@ export async function main(args: readonly string[]): Promise<number> {
     await mkdir(runs, { recursive: true });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
     const dependencies: RunDependencies = {
+      prepare: (config) => prepareRunConfig(config, { root: modelRoot }),
       openModel: (config) => openRunModel(config, { root: modelRoot, session }),
       connect: (term) => connectReward(term),
     };
     const store = await RunStore.open(runs, dependencies);
+    for (const [run, reason] of store.unreadable) log.warn("Run is unreadable", { run, reason });
     const ended = Promise.withResolvers<void>();
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       Deno.addSignalListener(signal, () => ended.resolve());

@@ -137,9 +137,7 @@ export function trainerHandlers(
           const scored = async function* (parameters: Parameters | undefined) {
             const options = { config, parameters, loraScale: 1, signal };
             for await (const { requests: part, images } of drawWith(opened, requests, options)) {
-              const { rewards } = await mixture.evaluate(images, part.map((r) => r.prompt), {
-                signal,
-              });
+              const rewards = await mixture.score(images, part.map((r) => r.prompt), { signal });
               for (const i of part.keys()) {
                 yield Object.fromEntries(
                   Object.entries(rewards).map(([n, { perImage }]) => [n, perImage[i] ?? NaN]),

@@ -60,7 +60,8 @@ export function assertClose(
   assert.deepEqual([...actual.shape], [...expected.shape], `shape of ${what}`);
   let [difference, scale] = [0, 0];
   for (let i = 0; i < expected.data.length; i++) {
-    const [a, e] = [Number(actual.data[i]), Number(expected.data[i])];
+    const a: number = Number(actual.data[i]);
+    const e: number = Number(expected.data[i]);
     assert.ok(Number.isFinite(a), `${what}[${i}] is ${a}`);
     difference = Math.max(difference, Math.abs(a - e));
     scale = Math.max(scale, Math.abs(e));

@@ -66,6 +66,21 @@ Deno.test("any method takes input stop-gradient and early stop, and always train
   assert.deepEqual(METHOD_NAMES.toSorted(), Object.keys(METHODS).toSorted());
 });
 
+Deno.test("methods are special cases of one another", () => {
+  // DRaFT-K with K = T is DRaFT-T.
+  assert.deepEqual(draws({ name: "draft-k", k: 6 }, 6, 1), draws({ name: "draft-t" }, 6, 1));
+  // DRaFT-LV without redraws is DRaFT-1.
+  const [lv] = draws({ name: "draft-lv" }, 6, 1);
+  assert.deepEqual(draws({ name: "draft-k", k: 1 }, 6, 1), [{ ...lv, redraws: 0 }]);
+  // ReFL with the input stop-gradient, which changes nothing for one step, is DRTune that trains its stop alone.
+  for (const refl of draws({ name: "refl", m: 5, inputStopGradient: true }, 6, 50)) {
+    const found = draws({ name: "drtune", k: 1, m: 5 }, 6).find(({ trainSteps: [t], tMin }) =>
+      tMin === refl.tMin && t === tMin
+    );
+    assert.deepEqual(found, refl);
+  }
+});
+
 Deno.test("defaults are the paper's", () => {
   assert.deepEqual(resolveMethod({ name: "drtune" }, 50), {
     name: "drtune",

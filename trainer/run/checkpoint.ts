@@ -1,12 +1,13 @@
-import { createHash, randomUUID } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import type { AdamWState } from "../optim/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
+import { syncFolder, writeWhole } from "./_write_whole.ts";
 
-/** All that a run needs to go on bit for bit. Random numbers are functions of seed and step: nothing of them is kept. */
+/** All that a run needs to go on bit for bit. Random numbers and prompts are functions of seed and step. */
 export interface Checkpoint {
   /** Iterations done. */
   readonly step: number;
@@ -17,16 +18,19 @@ export interface Checkpoint {
 const manifestSchema = z.strictObject({
   step: z.int().min(0),
   updates: z.int().min(0),
-  files: z.record(z.string(), z.string()),
+  /** sha256 (hex) of each file. */
+  files: z.strictObject({ "lora.safetensors": z.string(), "optimizer.safetensors": z.string() }),
   metadata: z.record(z.string(), z.string()),
 });
 
-const FILES = ["lora.safetensors", "optimizer.safetensors"] as const;
+const LORA = "lora.safetensors";
+const OPTIMIZER = "optimizer.safetensors";
+const MANIFEST = "manifest.json";
 const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
 
 /**
  * Writes a checkpoint under `folder`: into an attempt folder of its own, flushed, with a manifest of digests last,
- * then renamed. At every instant the checkpoints that are there are whole.
+ * then renamed. At every instant the checkpoints that are there are whole; a failed attempt leaves nothing.
  */
 export async function writeCheckpoint(
   folder: string,
@@ -34,21 +38,21 @@ export async function writeCheckpoint(
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const attempt = join(folder, `.attempt-${randomUUID()}`);
-  await mkdir(attempt, { recursive: true });
   try {
-    await writeSafetensors(join(attempt, FILES[0]), { ...parameters }, { ...metadata });
-    await writeSafetensors(join(attempt, FILES[1]), {
+    await mkdir(attempt, { recursive: true });
+    await writeSafetensors(join(attempt, LORA), parameters, metadata);
+    await writeSafetensors(join(attempt, OPTIMIZER), {
       ...prefixed("mean.", optimizer.mean),
       ...prefixed("square.", optimizer.square),
     });
-    const files: Record<string, string> = {};
-    for (const name of FILES) files[name] = await digestOf(join(attempt, name));
+    const files = {
+      [LORA]: await openSafetensors(join(attempt, LORA)).sha256(),
+      [OPTIMIZER]: await openSafetensors(join(attempt, OPTIMIZER)).sha256(),
+    };
     const manifest = { step, updates: optimizer.updates, files, metadata };
-    await writeWhole(join(attempt, "manifest.json"), `${JSON.stringify(manifest, null, 2)}\n`);
-    const target = join(folder, nameOf(step));
-    // A resumed run writes the same bytes again: the older one goes.
-    await rm(target, { recursive: true, force: true });
-    await rename(attempt, target);
+    await writeWhole(join(attempt, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`);
+    await syncFolder(attempt);
+    await rename(attempt, join(folder, nameOf(step)));
     await syncFolder(folder);
   } catch (error) {
     await rm(attempt, { recursive: true, force: true }).catch(() => {});
@@ -56,7 +60,7 @@ export async function writeCheckpoint(
   }
 }
 
-/** Steps that have a whole checkpoint, ascending: a manifest is the last file to be written. */
+/** Steps that have a checkpoint, ascending. */
 export async function listCheckpoints(folder: string): Promise<readonly number[]> {
   const names = await readdir(folder).catch(() => []);
   return names.flatMap((n) => /^step-(\d+)$/.exec(n)?.[1] ?? []).map(Number).sort((a, b) => a - b);
@@ -65,27 +69,32 @@ export async function listCheckpoints(folder: string): Promise<readonly number[]
 /** The checkpoint of a step. Throws when a file is missing or its digest is not the manifest's. */
 export async function readCheckpoint(folder: string, step: number): Promise<Checkpoint> {
   const path = join(folder, nameOf(step));
-  const manifest = manifestSchema.parse(
-    JSON.parse(await readFile(join(path, "manifest.json"), "utf8")),
-  );
-  for (const name of FILES) {
-    const found = await digestOf(join(path, name));
-    if (found !== manifest.files[name]) {
-      throw new Error(
-        `Checkpoint ${path}: ${name} has sha256 ${found}, expected ${manifest.files[name]}`,
-      );
+  const { updates, files } = await readManifest(path);
+  const read = async (name: keyof typeof files) => {
+    const file = openSafetensors(join(path, name));
+    const found = await file.sha256();
+    if (found !== files[name]) {
+      throw new Error(`Checkpoint ${path}: ${name} has sha256 ${found}, expected ${files[name]}`);
     }
-  }
-  const parameters = await readAll(join(path, FILES[0]));
-  const moments = await readAll(join(path, FILES[1]));
+    const out: Record<string, Float32Tensor> = {};
+    for (const tensor of file.tensors.keys()) out[tensor] = await file.readFloat32(tensor);
+    return out;
+  };
+  const parameters = await read(LORA);
+  const moments = await read(OPTIMIZER);
+  const moment = (prefix: string) =>
+    // In the order of the parameters, so that sums over them do not depend on a file's order.
+    Object.fromEntries(
+      Object.keys(parameters).map((name) => {
+        const tensor = moments[prefix + name];
+        if (tensor === undefined) throw new Error(`Checkpoint ${path} lacks ${prefix}${name}`);
+        return [name, tensor];
+      }),
+    );
   return {
-    step: manifest.step,
+    step,
     parameters,
-    optimizer: {
-      updates: manifest.updates,
-      mean: stripped("mean.", moments, Object.keys(parameters)),
-      square: stripped("square.", moments, Object.keys(parameters)),
-    },
+    optimizer: { updates, mean: moment("mean."), square: moment("square.") },
   };
 }
 
@@ -95,10 +104,6 @@ export async function readProvenance(
   step: number,
 ): Promise<Readonly<Record<string, string>>> {
   return (await readManifest(join(folder, nameOf(step)))).metadata;
-}
-
-async function readManifest(path: string) {
-  return manifestSchema.parse(JSON.parse(await readFile(join(path, "manifest.json"), "utf8")));
 }
 
 /** The newest checkpoint that is whole and unharmed; `undefined` where there is none. */
@@ -113,55 +118,20 @@ export async function newestCheckpoint(folder: string): Promise<Checkpoint | und
   return undefined;
 }
 
-/** Removes what interrupted attempts left behind. */
-export async function removeAttempts(folder: string): Promise<void> {
+/** Removes what interrupted attempts left behind, and checkpoints of later steps, which can only be harmed ones. */
+export async function removeBeyond(folder: string, step: number): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
-    if (name.startsWith(".attempt-")) {
+    const found = /^step-(\d+)$/.exec(name)?.[1];
+    if (found === undefined ? name.startsWith(".attempt-") : Number(found) > step) {
       await rm(join(folder, name), { recursive: true, force: true });
     }
   }
 }
 
-/** Writes a file so that it is either whole or not there, and flushed. */
-export async function writeWhole(path: string, text: string): Promise<void> {
-  const partial = `${path}.${randomUUID()}.partial`;
-  const file = await open(partial, "w");
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(partial, path);
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  // Windows cannot open a folder; there a rename is durable without this.
-  const handle = await open(folder, "r").catch(() => undefined);
-  await handle?.sync().catch(() => {});
-  await handle?.close();
-}
-
-async function readAll(path: string): Promise<Parameters> {
-  const file = openSafetensors(path);
-  const out: Record<string, Float32Tensor> = {};
-  for (const name of file.tensors.keys()) out[name] = await file.readFloat32(name);
-  return out;
-}
-
-async function digestOf(path: string): Promise<string> {
-  return createHash("sha256").update(await readFile(path)).digest("hex");
+async function readManifest(path: string) {
+  return manifestSchema.parse(JSON.parse(await readFile(join(path, MANIFEST), "utf8")));
 }
 
 function prefixed(prefix: string, parameters: Parameters): Parameters {
   return Object.fromEntries(Object.entries(parameters).map(([n, t]) => [prefix + n, t]));
-}
-
-/** In the order of `names`, so that sums over parameters do not depend on a file's order. */
-function stripped(prefix: string, tensors: Parameters, names: readonly string[]): Parameters {
-  return Object.fromEntries(names.map((name) => {
-    const tensor = tensors[prefix + name];
-    if (tensor === undefined) throw new Error(`Optimizer state lacks ${prefix}${name}`);
-    return [name, tensor];
-  }));
 }

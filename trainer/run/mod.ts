@@ -1,5 +1,10 @@
-export * from "./checkpoint.ts";
-export { insideRoot, type OpenModelOptions, openRunModel } from "./open_model.ts";
+export {
+  type Checkpoint,
+  listCheckpoints,
+  newestCheckpoint,
+  readCheckpoint,
+} from "./checkpoint.ts";
+export { insideRoot, type OpenModelOptions, openRunModel, prepareRunConfig } from "./open_model.ts";
 export * from "./pictures.ts";
 export * from "./reward_mixture.ts";
 export * from "./run_config.ts";

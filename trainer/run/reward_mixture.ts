@@ -1,19 +1,28 @@
 import { float32 } from "../../autodiff/mod.ts";
+import { assertFinite } from "../../runtime/mod.ts";
 import type { Evaluation, RewardScores, RewardSource } from "../step/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
 import type { RewardTerm } from "./run_config.ts";
+
+/** What a reward answers for a batch. */
+export interface RewardAnswer {
+  /** One per image, in the reward's own units. */
+  readonly scores: Float32Array;
+  /** d score / d image of each image, the images' shape; there when asked for. */
+  readonly gradient?: Float32Tensor;
+}
 
 /** A reward as the trainer knows it. Images are [B, 3, H, W]. */
 export interface RewardClient {
   readonly direction: "maximise" | "minimise";
   /** sha256 of its weights. */
   readonly digest: string;
-  /** Scores, and d score / d image of each image where asked for. Throws `RewardUnavailableError` for a passing fault. */
+  /** Throws `RewardUnavailableError` for a passing fault. */
   score(
     images: Float32Tensor,
     prompts: readonly string[],
     options: { readonly gradient: boolean; readonly signal?: AbortSignal | undefined },
-  ): Promise<{ readonly scores: Float32Array; readonly gradient?: Float32Tensor }>;
+  ): Promise<RewardAnswer>;
   close(): Promise<void>;
 }
 
@@ -22,7 +31,7 @@ export class RewardUnavailableError extends Error {
   override readonly name = "RewardUnavailableError";
 }
 
-/** Connected rewards with their weights. */
+/** A connected reward with its weight. */
 export interface ConnectedTerm {
   readonly term: RewardTerm;
   readonly client: RewardClient;
@@ -31,6 +40,7 @@ export interface ConnectedTerm {
 /**
  * The loss of a mixture: the mean over images of Σ -wᵢ sᵢ, where sᵢ is negated for rewards to be minimised, so that a
  * positive weight always improves its reward. Services are asked concurrently; sums are in the mixture's order.
+ * Answers of the wrong shape are `TypeError`s, NaN and infinity `NumericalError`s naming the reward.
  */
 export class RewardMixture implements RewardSource {
   readonly #terms: readonly ConnectedTerm[];
@@ -39,37 +49,65 @@ export class RewardMixture implements RewardSource {
     this.#terms = terms;
   }
 
+  /** Scores without gradient, by the terms' names. */
+  async score(
+    images: Float32Tensor,
+    prompts: readonly string[],
+    { signal }: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Readonly<Record<string, RewardScores>>> {
+    const answers = await this.#ask(images, prompts, { gradient: false, signal });
+    return Object.fromEntries(
+      answers.map(({ term, client, answer }) => [
+        term.name,
+        { perImage: [...answer.scores], digest: client.digest },
+      ]),
+    );
+  }
+
   async evaluate(
     images: Float32Tensor,
     prompts: readonly string[],
     { signal }: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<Evaluation> {
-    const answers = await Promise.all(
-      this.#terms.map(({ term, client }) =>
-        client.score(images, prompts, { gradient: term.weight !== 0, signal })
-      ),
-    );
-    const batch = images.shape[0] ?? 1;
-    const gradient = new Float32Array(images.data.length);
+    const answers = await this.#ask(images, prompts, { gradient: true, signal });
+    const sum = new Float64Array(images.data.length);
     const rewards: Record<string, RewardScores> = {};
     let loss = 0;
-    for (const [i, { term, client }] of this.#terms.entries()) {
-      const answer = answers[i];
-      if (answer === undefined) continue;
-      rewards[term.name] = { perImage: [...answer.scores], digest: client.digest };
-      if (term.weight === 0) continue;
-      const factor = lossFactor(term, client) / batch;
-      for (const s of answer.scores) loss += factor * s;
-      const { data } = answer.gradient ?? {};
-      if (data === undefined) throw new TypeError(`Reward ${term.name} answered no gradient`);
-      for (let k = 0; k < gradient.length; k++) {
-        gradient[k] = (gradient[k] ?? 0) + factor * (data[k] ?? 0);
+    for (const { term, client, answer: { scores, gradient } } of answers) {
+      rewards[term.name] = { perImage: [...scores], digest: client.digest };
+      const sign = client.direction === "minimise" ? 1 : -1;
+      const factor = sign * term.weight / prompts.length;
+      if (factor === 0) continue;
+      for (const s of scores) loss += factor * s;
+      if (gradient?.shape.join() !== images.shape.join()) {
+        throw new TypeError(
+          `Reward ${term.name} answered a gradient of shape [${gradient?.shape ?? "none"}], ` +
+            `expected [${images.shape}]`,
+        );
       }
+      assertFinite(`gradient of reward ${term.name}`, gradient);
+      gradient.data.forEach((g, i) => sum[i] = (sum[i] ?? 0) + factor * g);
     }
-    return { loss, gradient: float32(gradient, images.shape), rewards };
+    return { loss, gradient: float32(Float32Array.from(sum), images.shape), rewards };
   }
-}
 
-function lossFactor({ weight }: RewardTerm, { direction }: RewardClient): number {
-  return direction === "minimise" ? weight : -weight;
+  async #ask(
+    images: Float32Tensor,
+    prompts: readonly string[],
+    { gradient, signal }: { readonly gradient: boolean; readonly signal: AbortSignal | undefined },
+  ): Promise<readonly (ConnectedTerm & { readonly answer: RewardAnswer })[]> {
+    return await Promise.all(this.#terms.map(async ({ term, client }) => {
+      const answer = await client.score(images, prompts, {
+        gradient: gradient && term.weight !== 0,
+        signal,
+      });
+      if (answer.scores.length !== prompts.length) {
+        throw new TypeError(
+          `Reward ${term.name} answered ${answer.scores.length} scores for ${prompts.length} images`,
+        );
+      }
+      assertFinite(`scores of reward ${term.name}`, float32(answer.scores));
+      return { term, client, answer };
+    }));
+  }
 }

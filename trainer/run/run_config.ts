@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { FieldError } from "../errors.ts";
-import { METHOD_NAMES, resolveMethod } from "../methods/mod.ts";
+import { ATTENTION_TARGETS } from "../../models/lora/mod.ts";
+import { METHOD_NAMES, type MethodConfig, resolveMethod } from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import { SAMPLER_KINDS } from "../samplers/mod.ts";
 import { GUIDANCE_GRADIENTS } from "../step/mod.ts";
@@ -43,13 +44,15 @@ export const runConfigSchema = z.strictObject({
     kind: z.enum(SAMPLER_KINDS).default("ddpm"),
     steps: count.max(1000).default(50),
     eta: z.number().min(0).max(1).default(0),
+    /** Default: as the model's scheduler says. */
+    karrasSigmas: z.boolean().optional(),
   }).prefault({}),
   guidance: z.strictObject({
     scale: z.number().min(0).max(100).default(7.5),
     gradient: z.enum(GUIDANCE_GRADIENTS).default("both"),
   }).prefault({}),
   lora: z.strictObject({
-    rank: count.default(16),
+    rank: count.max(4096).default(16),
     alpha: z.number().positive().optional(),
     targets: z.array(z.string()).min(1).optional(),
   }).prefault({}),
@@ -59,7 +62,10 @@ export const runConfigSchema = z.strictObject({
     beta2: z.number().min(0).lt(1).default(0.999),
     epsilon: z.number().positive().default(1e-8),
     weightDecay: z.number().min(0).default(0),
+    /** 0: no clipping. */
     maxGradNorm: z.number().min(0).default(0.1),
+    /** Updates over which the learning rate rises to its value. */
+    warmup: z.int().min(0).default(0),
   }).prefault({}),
   batch: z.strictObject({
     size: count.max(1024).default(1),
@@ -67,32 +73,49 @@ export const runConfigSchema = z.strictObject({
   }).prefault({}),
   prompts: z.array(prompt).min(1),
   /** Default: the first eight prompts. */
-  heldOutPrompts: z.array(prompt).optional(),
-  rewards: rewardMixtureSchema,
+  heldOutPrompts: z.array(prompt).min(1).optional(),
+  rewards: rewardMixtureSchema.refine(
+    (terms) => terms.some((t) => t.weight !== 0),
+    "expected a weight other than 0",
+  ),
   seed: z.int().min(0).max(2 ** 32 - 1).default(0),
   iterations: count.max(2 ** 21 - 1).default(100),
   /** 0: only when the run ends. */
   checkpointEvery: z.int().min(0).default(25),
   /** 0: none. */
   sampleEvery: z.int().min(0).default(25),
-  latentHeight: count.optional(),
-  latentWidth: count.optional(),
+  latentHeight: count.max(1024).optional(),
+  latentWidth: count.max(1024).optional(),
 });
 
 export type RewardTerm = z.output<typeof rewardTermSchema>;
-export type RunConfig = z.output<typeof runConfigSchema>;
+
+/** A checked configuration with every default filled in, those that follow from other fields too. */
+export type RunConfig = Omit<z.output<typeof runConfigSchema>, "method" | "lora"> & {
+  readonly method: MethodConfig;
+  readonly lora: { readonly rank: number; readonly alpha: number; readonly targets: string[] };
+  readonly heldOutPrompts: readonly string[];
+};
+
+/** Prompts sampled and evaluated where a configuration names none: the first of those trained on. */
+const HELD_OUT = 8;
 
 /**
  * Checks a run's configuration and fills in defaults. Throws `FieldError` naming the field, what was found and what
- * was expected; a method's parameters are checked against the number of sampling steps.
+ * was expected, and `file` if given; a method's parameters are checked against the number of sampling steps.
  */
-export function parseRunConfig(value: unknown): RunConfig {
-  const config = parseConfig(runConfigSchema, value);
-  resolveMethod(config.method, config.sampler.steps);
-  if (config.heldOutPrompts?.length === 0) {
-    throw new FieldError("heldOutPrompts", "is empty, expected one prompt or more");
-  }
-  return config;
+export function parseRunConfig(
+  value: unknown,
+  options: { readonly file?: string } = {},
+): RunConfig {
+  const config = parseConfig(runConfigSchema, value, options);
+  const { rank, alpha = rank, targets = ATTENTION_TARGETS } = config.lora;
+  return {
+    ...config,
+    method: resolveMethod(config.method, config.sampler.steps),
+    lora: { rank, alpha, targets: [...targets] },
+    heldOutPrompts: config.heldOutPrompts ?? config.prompts.slice(0, HELD_OUT),
+  };
 }
 
 /** A run id: the name of its folder. */

@@ -1,67 +1,101 @@
-import type { RewardTerm } from "./run_config.ts";
+import { z } from "zod";
+import { rewardTermSchema } from "./run_config.ts";
 
-/** What a run is doing. */
-export type RunState =
-  | "queued"
-  | "running"
-  | "paused"
-  | "stopping"
-  | "stopped"
-  | "finished"
-  | "failed";
+const step = z.int().min(0);
+const at = z.string();
 
-/** One reward at one step, in its own units. */
-export interface RewardMetrics {
-  readonly mean: number;
-  readonly perImage: readonly number[];
-  readonly digest: string;
-}
+const stateSchema = z.enum([
+  "queued",
+  "running",
+  "paused",
+  "stopping",
+  "stopped",
+  "finished",
+  "failed",
+]);
 
-/** A sample picture in the run's folder. */
-export interface SampleReference {
-  readonly prompt: string;
-  readonly seed: number;
+const metricsSchema = z.strictObject({
+  mean: z.number(),
+  perImage: z.array(z.number()),
+  digest: z.string(),
+});
+
+const sampleSchema = z.strictObject({
+  prompt: z.string(),
+  seed: z.number(),
   /** PNG, relative to the run's folder. */
-  readonly path: string;
-  readonly rewards: Readonly<Record<string, number>>;
-}
+  path: z.string(),
+  /** Empty where a reward was away. */
+  rewards: z.record(z.string(), z.number()),
+});
+
+const planSchema = z.strictObject({
+  trainSteps: z.array(step).readonly(),
+  tMin: step,
+  inputStopGradient: z.boolean(),
+  redraws: step,
+});
 
 /** One iteration. Step 0 is the untrained model: it has samples only. */
-export interface StepEvent {
-  readonly type: "step";
-  readonly step: number;
-  readonly loss: number;
-  readonly gradNorm: number;
-  readonly rewards: Readonly<Record<string, RewardMetrics>>;
-  readonly seconds: Readonly<Record<string, number>>;
-  readonly secondsLeft: number;
-  readonly samples: readonly SampleReference[];
-  readonly prompts: readonly string[];
-  readonly at: string;
-}
+const stepEventSchema = z.strictObject({
+  type: z.literal("step"),
+  /** Iterations done. */
+  step,
+  /** The mean over the images of what training minimises. */
+  loss: z.number(),
+  /** L2 norm of the whole gradient before clipping. */
+  gradNorm: z.number(),
+  /** By the reward's name in the mixture. */
+  rewards: z.record(z.string(), metricsSchema),
+  /** By phase, and "total". */
+  seconds: z.record(z.string(), z.number()),
+  secondsLeft: z.number(),
+  samples: z.array(sampleSchema),
+  /** Of its images, in the order of `perImage`. */
+  prompts: z.array(z.string()),
+  /** What was trained, a plan for each accumulated batch. */
+  plans: z.array(planSchema),
+  at,
+});
 
 /** A change of state. */
-export interface StateEvent {
-  readonly type: "state";
-  readonly state: RunState;
-  readonly reason: string;
-  readonly step: number;
-  readonly at: string;
-}
+const stateEventSchema = z.strictObject({
+  type: z.literal("state"),
+  state: stateSchema,
+  reason: z.string(),
+  step,
+  /** Iterations to do, as of now. */
+  iterations: step,
+  at,
+});
 
 /** A change of the mixture, in effect from the iteration after `step`. */
-export interface SwapEvent {
-  readonly type: "swap";
-  readonly step: number;
-  readonly rewards: readonly RewardTerm[];
-  readonly at: string;
-}
+const swapEventSchema = z.strictObject({
+  type: z.literal("swap"),
+  step,
+  rewards: z.array(rewardTermSchema).readonly(),
+  at,
+});
 
 /** A checkpoint that is whole on disk. */
-export interface CheckpointEvent {
-  readonly type: "checkpoint";
-  readonly step: number;
-  readonly at: string;
-}
+const checkpointEventSchema = z.strictObject({ type: z.literal("checkpoint"), step, at });
 
-export type RunEvent = StepEvent | StateEvent | SwapEvent | CheckpointEvent;
+/** A line of `events.jsonl`. */
+export const runEventSchema = z.discriminatedUnion("type", [
+  stepEventSchema,
+  stateEventSchema,
+  swapEventSchema,
+  checkpointEventSchema,
+]);
+
+/** What a run is doing. */
+export type RunState = z.output<typeof stateSchema>;
+/** One reward at one step, in its own units. */
+export type RewardMetrics = z.output<typeof metricsSchema>;
+/** A sample picture in the run's folder. */
+export type SampleReference = z.output<typeof sampleSchema>;
+export type StepEvent = z.output<typeof stepEventSchema>;
+export type StateEvent = z.output<typeof stateEventSchema>;
+export type SwapEvent = z.output<typeof swapEventSchema>;
+export type CheckpointEvent = z.output<typeof checkpointEventSchema>;
+export type RunEvent = z.output<typeof runEventSchema>;

@@ -1,8 +1,12 @@
-import { appendFile, mkdir, readFile } from "node:fs/promises";
+import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeWhole } from "./checkpoint.ts";
+import { z } from "zod";
+import { parseConfig } from "../parse_config.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
-import type { RunEvent } from "./run_events.ts";
+import { type RunEvent, runEventSchema } from "./run_events.ts";
+import { writeWhole } from "./_write_whole.ts";
+
+const frozenSchema = z.strictObject({ createdAt: z.string(), config: z.unknown() });
 
 /**
  * A run's folder: `config.json` as frozen at the start, `events.jsonl`, `checkpoints/` and `samples/`. What it says
@@ -10,6 +14,7 @@ import type { RunEvent } from "./run_events.ts";
  */
 export class RunFolder {
   readonly path: string;
+  #writing: Promise<unknown> = Promise.resolve();
 
   constructor(path: string) {
     this.path = path;
@@ -19,45 +24,73 @@ export class RunFolder {
     return join(this.path, "checkpoints");
   }
 
+  get #log(): string {
+    return join(this.path, "events.jsonl");
+  }
+
   /** Makes the folder; the configuration appears last and whole, so a folder with one is a run. */
   async create(config: RunConfig, createdAt: string): Promise<void> {
     await mkdir(this.checkpoints, { recursive: true });
     await mkdir(join(this.path, "samples"), { recursive: true });
-    await writeWhole(
-      join(this.path, "config.json"),
-      `${JSON.stringify({ createdAt, config }, null, 2)}\n`,
-    );
+    const text = JSON.stringify({ createdAt, config }, null, 2);
+    await writeWhole(join(this.path, "config.json"), `${text}\n`);
   }
 
-  /** The frozen configuration. Throws `FieldError` where the file was changed into something else. */
+  /** The frozen configuration. Throws `FieldError` naming the file where it was changed into something else. */
   async config(): Promise<{ readonly createdAt: string; readonly config: RunConfig }> {
-    const text = await readFile(join(this.path, "config.json"), "utf8");
-    const { createdAt, config }: { createdAt: unknown; config: unknown } = JSON.parse(text);
-    return { createdAt: String(createdAt), config: parseRunConfig(config) };
+    const file = join(this.path, "config.json");
+    const frozen = parseConfig(frozenSchema, JSON.parse(await readFile(file, "utf8")), { file });
+    return { createdAt: frozen.createdAt, config: parseRunConfig(frozen.config, { file }) };
   }
 
-  /** The event log. A last line cut short by a crash is dropped. */
+  /** The event log. What follows the first line that is no event, a write cut short by a crash, is taken out of it. */
   async events(): Promise<RunEvent[]> {
-    const text = await readFile(join(this.path, "events.jsonl"), "utf8").catch(() => "");
-    return text.split("\n").flatMap((line): RunEvent[] => {
-      if (line === "") return [];
+    const text = await readFile(this.#log, "utf8").catch(() => "");
+    const events: RunEvent[] = [];
+    for (const line of text.split("\n")) {
+      const event = parseLine(line);
+      if (event === undefined) break;
+      events.push(event);
+    }
+    const whole = linesOf(events);
+    if (whole.length !== text.length) await this.rewrite(events);
+    return events;
+  }
+
+  /** Adds a line, flushed when the promise settles. Lines come out in the order of the calls. */
+  async append(event: RunEvent): Promise<void> {
+    const line = linesOf([event]);
+    await this.#inOrder(async () => {
+      const file = await open(this.#log, "a");
       try {
-        return [JSON.parse(line)];
-      } catch {
-        return [];
+        await file.appendFile(line);
+        await file.datasync();
+      } finally {
+        await file.close();
       }
     });
   }
 
-  async append(event: RunEvent): Promise<void> {
-    await appendFile(join(this.path, "events.jsonl"), `${JSON.stringify(event)}\n`);
-  }
-
   /** Replaces the log: what a resumed run will do again is taken out of it. */
   async rewrite(events: readonly RunEvent[]): Promise<void> {
-    await writeWhole(
-      join(this.path, "events.jsonl"),
-      events.map((e) => `${JSON.stringify(e)}\n`).join(""),
-    );
+    await this.#inOrder(() => writeWhole(this.#log, linesOf(events)));
+  }
+
+  async #inOrder(work: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(work);
+    this.#writing = done.catch(() => {});
+    await done;
+  }
+}
+
+function linesOf(events: readonly RunEvent[]): string {
+  return events.map((e) => `${JSON.stringify(e)}\n`).join("");
+}
+
+function parseLine(line: string): RunEvent | undefined {
+  try {
+    return runEventSchema.safeParse(JSON.parse(line)).data;
+  } catch {
+    return undefined;
   }
 }

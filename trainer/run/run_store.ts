@@ -1,9 +1,14 @@
-import { readdir, rm } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
+import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { checkRunId, parseRunConfig } from "./run_config.ts";
 import { RunFolder } from "./run_folder.ts";
 import { type RunDependencies, TrainingRun } from "./training_run.ts";
+
+/** Name of a folder that is being removed. */
+const DELETED = ".deleted-";
 
 /** A request that the state of a run does not allow. */
 export class RunStateError extends Error {
@@ -22,31 +27,58 @@ export class RunConflictError extends Error {
 
 /** The runs of a folder. They train one at a time, in the order in which they were started. */
 export class RunStore {
+  /** Folders that look like runs and cannot be read, and why. */
+  readonly unreadable: ReadonlyMap<string, string>;
   readonly #root: string;
+  readonly #lock: Deno.FsFile;
   readonly #dependencies: RunDependencies;
-  readonly #runs = new Map<string, TrainingRun>();
+  readonly #runs: Map<string, TrainingRun>;
   #working: Promise<void> = Promise.resolve();
   #closed = false;
 
-  private constructor(root: string, dependencies: RunDependencies) {
+  private constructor(
+    root: string,
+    { lock, dependencies, runs, unreadable }: {
+      readonly lock: Deno.FsFile;
+      readonly dependencies: RunDependencies;
+      readonly runs: Map<string, TrainingRun>;
+      readonly unreadable: ReadonlyMap<string, string>;
+    },
+  ) {
     this.#root = root;
+    this.#lock = lock;
     this.#dependencies = dependencies;
+    this.#runs = runs;
+    this.unreadable = unreadable;
   }
 
-  /** Opens a folder of runs: those that had not ended go on from their newest checkpoint. */
+  /**
+   * Opens a folder of runs: those that had not ended go on from their newest checkpoint. Throws `RunStateError` while
+   * another process has it open.
+   */
   static async open(root: string, dependencies: RunDependencies): Promise<RunStore> {
-    const store = new RunStore(root, dependencies);
-    for (const id of (await readdir(root).catch(() => [])).sort()) {
+    const lock = await Deno.open(join(root, ".lock"), { create: true, write: true });
+    if (!await lock.tryLock(true)) {
+      lock.close();
+      throw new RunStateError(`Folder ${root} is in use by another trainer`);
+    }
+    const runs = new Map<string, TrainingRun>();
+    const unreadable = new Map<string, string>();
+    for (const id of (await readdir(root)).sort()) {
+      if (id.startsWith(DELETED)) await rm(join(root, id), { recursive: true, force: true });
       const folder = new RunFolder(join(root, id));
       if (!existsSync(join(folder.path, "config.json"))) continue;
-      const { config, createdAt } = await folder.config();
-      const run = new TrainingRun(
-        { id, folder, config, createdAt, events: await folder.events() },
-        dependencies,
-      );
-      await run.refresh();
-      store.#runs.set(id, run);
+      try {
+        const { config, createdAt } = await folder.config();
+        const events = await folder.events();
+        const run = new TrainingRun({ id, folder, config, createdAt, events }, dependencies);
+        await run.refresh();
+        runs.set(id, run);
+      } catch (error) {
+        unreadable.set(id, error instanceof Error ? error.message : String(error));
+      }
     }
+    const store = new RunStore(root, { lock, dependencies, runs, unreadable });
     for (const run of store.list().toReversed()) {
       if (run.ended) continue;
       if (run.state === "stopping") {
@@ -82,13 +114,15 @@ export class RunStore {
     value: unknown,
   ): Promise<{ readonly run: TrainingRun; readonly created: boolean }> {
     checkRunId(id);
-    const config = parseRunConfig(value);
+    const parsed = parseRunConfig(value);
+    const config = await this.#dependencies.prepare?.(parsed) ?? parsed;
     const known = this.#runs.get(id);
     if (known !== undefined) {
-      if (JSON.stringify(known.config) === JSON.stringify(config)) {
-        return { run: known, created: false };
-      }
+      if (isDeepStrictEqual(known.config, config)) return { run: known, created: false };
       throw new RunConflictError(`Run "${id}" is there already with another configuration`);
+    }
+    if (this.unreadable.has(id)) {
+      throw new RunConflictError(`Run "${id}" is there already: ${this.unreadable.get(id)}`);
     }
     const folder = new RunFolder(join(this.#root, id));
     const createdAt = (this.#dependencies.now?.() ?? new Date()).toISOString();
@@ -128,20 +162,18 @@ export class RunStore {
     const run = this.get(id);
     if (!run.ended) throw new RunStateError(`Run "${id}" is ${run.state}: stop it first`);
     this.#runs.delete(id);
-    await rm(run.folder.path, { recursive: true, force: true });
+    // Gone at once: what a crash leaves of it is removed when the folder is opened again.
+    const grave = join(this.#root, `${DELETED}${randomUUID()}`);
+    await rename(run.folder.path, grave);
+    await rm(grave, { recursive: true, force: true });
   }
 
   /** Ends after the present step, with a checkpoint; runs go on when the folder is opened again. */
   async close(): Promise<void> {
     this.#closed = true;
-    const going = this.list().filter((r) => !r.ended);
-    const active = going.filter((r) => r.state !== "queued");
-    await Promise.all(active.map((run) => run.stop()));
+    for (const run of this.#runs.values()) if (!run.ended) run.suspend();
     await this.#working;
-    // Not stopped by a person: it is to go on.
-    for (const run of active) {
-      if (run.state === "stopped") await run.setState("queued", "The server was stopped");
-    }
+    this.#lock.close();
   }
 
   #schedule(run: TrainingRun): void {

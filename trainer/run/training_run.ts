@@ -1,38 +1,24 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { float32 } from "../../autodiff/mod.ts";
-import { assertFinite } from "../../runtime/mod.ts";
-import { plan, resolveMethod } from "../methods/mod.ts";
-import type { AdaptedDenoiser, Model } from "../model/mod.ts";
-import { clipFactor, globalNorm, initAdamW, scaled, updateAdamW } from "../optim/mod.ts";
-import { permutation, randomStream } from "../random.ts";
-import { makeSampler, type SchedulerConfig } from "../samplers/mod.ts";
-import { seededNoise, type StepPhase, trainStep } from "../step/mod.ts";
-import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
+import { initAdamW } from "../optim/mod.ts";
+import type { AdaptedDenoiser, LatentSize, Model } from "../model/mod.ts";
+import type { SchedulerConfig } from "../samplers/mod.ts";
+import type { Evaluation } from "../step/mod.ts";
+import type { Float32Tensor } from "../tensors.ts";
 import {
   type Checkpoint,
   listCheckpoints,
   newestCheckpoint,
   readProvenance,
-  removeAttempts,
+  removeBeyond,
   writeCheckpoint,
 } from "./checkpoint.ts";
+import { iterate } from "./_iterate.ts";
+import { InterruptedError, Patience } from "./_patience.ts";
 import { draw, encodePng } from "./pictures.ts";
-import {
-  type ConnectedTerm,
-  type RewardClient,
-  RewardMixture,
-  RewardUnavailableError,
-} from "./reward_mixture.ts";
+import { type RewardClient, RewardMixture, RewardUnavailableError } from "./reward_mixture.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
-import type {
-  RewardMetrics,
-  RunEvent,
-  RunState,
-  SampleReference,
-  StateEvent,
-  StepEvent,
-} from "./run_events.ts";
+import type { RunEvent, RunState, SampleReference, StateEvent, StepEvent } from "./run_events.ts";
 import type { RunFolder } from "./run_folder.ts";
 
 /** A model opened for a run. */
@@ -40,7 +26,7 @@ export interface OpenedModel {
   readonly model: Model;
   readonly scheduler: SchedulerConfig;
   /** Of the latents: the configuration's, or the U-Net's own size. */
-  readonly latents: { readonly channels: number; readonly height: number; readonly width: number };
+  readonly latents: LatentSize & { readonly channels: number };
   release(): Promise<void>;
 }
 
@@ -49,13 +35,19 @@ export interface RunDependencies {
   openModel(config: RunConfig): Promise<OpenedModel>;
   /** Throws `RewardUnavailableError` where the service does not answer. */
   connect(term: RewardTerm, signal: AbortSignal): Promise<RewardClient>;
+  /** Checks a configuration against its model's files before a run is made of it; may fill in defaults. */
+  readonly prepare?: (config: RunConfig) => Promise<RunConfig>;
   /** Present time. */
   readonly now?: () => Date;
   /** Longest wait between two tries of a reward that is away, in milliseconds. Default 10,000. */
   readonly maxRetryMs?: number;
 }
 
+/** Sample pictures drawn each time. */
 const SAMPLE_LIMIT = 8;
+/** Iterations whose mean time says how long the rest takes. */
+const PACE_WINDOW = 20;
+const CONNECT_MS = 30_000;
 const ENDED: ReadonlySet<RunState> = new Set(["stopped", "finished", "failed"]);
 
 /** One run: trains in the background, answers questions about itself, and goes on from its folder. */
@@ -65,13 +57,18 @@ export class TrainingRun {
   readonly config: RunConfig;
   readonly createdAt: string;
   readonly #dependencies: RunDependencies;
-  readonly #events: RunEvent[];
-  readonly #watchers = new Set<() => void>();
+  readonly #patience: Patience;
   readonly #clients = new Map<string, Promise<RewardClient>>();
+  readonly #watchers = new Set<() => void>();
+  /** Replaced, not cut, when a resumed run takes events back, so that watchers can tell. */
+  #events: RunEvent[];
   #iterations: number;
-  #step = 0;
+  #step: number;
   #checkpoints: readonly number[] = [];
-  #stopping = new AbortController();
+  /** The iteration in progress. */
+  #iterating: number | undefined;
+  /** How the run is to end before its time. */
+  #ending: "stopped" | "queued" | undefined;
 
   constructor(
     { id, folder, config, createdAt, events }: {
@@ -89,8 +86,18 @@ export class TrainingRun {
     this.createdAt = createdAt;
     this.#events = [...events];
     this.#dependencies = dependencies;
-    this.#iterations = config.iterations;
+    this.#iterations = this.lastState?.iterations ?? config.iterations;
     this.#step = this.latest?.step ?? 0;
+    this.#patience = new Patience({
+      longest: dependencies.maxRetryMs ?? 10_000,
+      away: async (reason) => {
+        // A stop that was asked for goes first.
+        if (this.#ending === undefined) await this.setState("paused", reason);
+      },
+      back: async () => {
+        if (this.state === "paused") await this.setState("running");
+      },
+    });
   }
 
   get events(): readonly RunEvent[] {
@@ -100,9 +107,11 @@ export class TrainingRun {
   get step(): number {
     return this.#step;
   }
+  /** Iterations to do. */
   get iterations(): number {
     return this.#iterations;
   }
+  /** Steps that have a checkpoint, ascending. */
   get checkpoints(): readonly number[] {
     return this.#checkpoints;
   }
@@ -116,12 +125,13 @@ export class TrainingRun {
   get state(): RunState {
     return this.lastState?.state ?? "queued";
   }
+  /** Whether nothing more will happen unless the run is taken back. */
   get ended(): boolean {
     return ENDED.has(this.state);
   }
-  /** The mixture of the iteration after the ones done. */
+  /** The mixture of the next iteration to begin. */
   get rewards(): readonly RewardTerm[] {
-    return this.#mixtureOf(this.#step + 1);
+    return this.#mixtureOf((this.#iterating ?? this.#step) + 1);
   }
 
   /** Reads which checkpoints there are. */
@@ -129,55 +139,71 @@ export class TrainingRun {
     this.#checkpoints = await listCheckpoints(this.folder.checkpoints);
   }
 
-  /** Events from step `from` on, then new ones as they happen, until the run has ended. */
+  /** The present state, then events from step `from` on, then new ones as they happen, until the run has ended. */
   async *watch(from: number, signal?: AbortSignal): AsyncGenerator<RunEvent> {
+    let events = this.#events;
     const present = this.lastState;
     if (present !== undefined) yield present;
     for (let at = 0;;) {
-      while (at < this.#events.length) {
-        const event = this.#events[at++];
-        if (event === undefined || event === present) continue;
-        if (event.step >= from || (event.type !== "step" && from <= 1)) yield event;
+      for (let event = events[at]; event !== undefined; event = events[++at]) {
+        if (event !== present && (event.step >= from || from <= 1)) yield event;
+      }
+      if (events !== this.#events) {
+        const last = events.slice(0, at).findLast((e) => this.#events.includes(e));
+        events = this.#events;
+        at = last === undefined ? 0 : events.indexOf(last) + 1;
+        continue;
       }
       if (this.ended) return;
       signal?.throwIfAborted();
       const { promise, resolve } = Promise.withResolvers<void>();
-      this.#watchers.add(resolve);
-      signal?.addEventListener("abort", () => resolve(), { once: true });
+      const wake = () => resolve();
+      this.#watchers.add(wake);
+      signal?.addEventListener("abort", wake, { once: true });
       await promise;
-      this.#watchers.delete(resolve);
+      signal?.removeEventListener("abort", wake);
+      this.#watchers.delete(wake);
     }
   }
 
   /** Puts the run into a state, in the log too. */
   async setState(state: RunState, reason = ""): Promise<void> {
-    await this.#emit({ type: "state", state, reason, step: this.#step, at: this.#now() });
+    const [step, iterations] = [this.#step, this.#iterations];
+    await this.#emit({ type: "state", state, reason, step, iterations, at: this.#now() });
   }
 
   /** Asks the run to finish its step, write a checkpoint and stop. */
   async stop(): Promise<void> {
-    if (this.ended || this.state === "stopping") return;
+    if (this.ended || this.#ending === "stopped") return;
     const waiting = this.state === "queued";
-    this.#stopping.abort();
+    this.#ending = "stopped";
     await this.setState(waiting ? "stopped" : "stopping");
+    this.#patience.wake();
   }
 
-  /** Takes a run that has ended back, with more iterations if asked. */
+  /** Like `stop`, but the run is to go on later: it ends as queued. */
+  suspend(): void {
+    this.#ending ??= "queued";
+    this.#patience.wake();
+  }
+
+  /** Takes a run back that has ended or was interrupted, with another number of iterations if asked. */
   async requeue(iterations = this.#iterations): Promise<void> {
     this.#iterations = Math.max(iterations, this.#step);
-    this.#stopping = new AbortController();
+    this.#ending = undefined;
     await this.setState("queued");
   }
 
   /**
-   * Changes the mixture from the next iteration on, once the new rewards have answered. Returns how many iterations
-   * are done under the old one.
+   * Changes the mixture from the next iteration on, once the new rewards have answered; an iteration that waits for a
+   * reward begins again with the new mixture. Returns how many iterations are done under the old one.
    */
   async swap(rewards: readonly RewardTerm[]): Promise<number> {
-    await Promise.all(rewards.map((term) => this.#client(term, AbortSignal.timeout(30_000))));
-    // The iteration in progress keeps its mixture: the change counts from the one after it.
-    const step = this.#step + (this.state === "running" ? 1 : 0);
+    await Promise.all(rewards.map((term) => this.#client(term, AbortSignal.timeout(CONNECT_MS))));
+    const inVain = this.state === "paused";
+    const step = inVain ? this.#step : this.#iterating ?? this.#step;
     await this.#emit({ type: "swap", step, rewards, at: this.#now() });
+    this.#patience.wake();
     return step;
   }
 
@@ -186,12 +212,10 @@ export class TrainingRun {
     let opened: OpenedModel | undefined;
     try {
       await this.setState("running");
-      await removeAttempts(this.folder.checkpoints);
       opened = await this.#dependencies.openModel(this.config);
       await this.#train(opened);
     } catch (error) {
-      await this.setState("failed", error instanceof Error ? error.message : String(error))
-        .catch(() => {});
+      await this.setState("failed", error instanceof Error ? error.message : String(error));
     } finally {
       await opened?.release().catch(() => {});
       await this.#disconnect();
@@ -203,170 +227,108 @@ export class TrainingRun {
     let at = await this.#restore(model);
     const denoiser = await model.adapt(at.parameters);
     try {
-      if (at.step === 0 && this.config.sampleEvery > 0) await this.#sampleBefore(opened, denoiser);
-      const started = performance.now();
-      const first = at.step;
-      while (at.step < this.#iterations && !this.#stopping.signal.aborted) {
-        const next = await this.#withPatience(() =>
-          this.#iterate(opened, { at, denoiser, started, first })
-        );
-        if (next === undefined) break;
-        at = next;
-        if (this.#isDue(this.config.checkpointEvery, at.step)) await this.#save(at, model);
+      if (at.step === 0) await this.#showBefore(opened, denoiser);
+      for (;;) {
+        if (this.#isSaveDue(at.step)) await this.#save(at, model);
+        if (at.step >= this.#iterations || this.#ending !== undefined) break;
+        at = await this.#advance(opened, { at, denoiser });
       }
-      if (!this.#checkpoints.includes(at.step)) await this.#save(at, model);
-      await this.setState(at.step >= this.#iterations ? "finished" : "stopped");
+      await this.#save(at, model);
+    } catch (error) {
+      // What is done is kept, if the disk allows.
+      await this.#save(at, model).catch(() => {});
+      throw error;
     } finally {
-      await denoiser.release();
+      await denoiser.release().catch(() => {});
     }
+    if (at.step >= this.#iterations) await this.setState("finished");
+    else if (this.#ending === "queued") await this.setState("queued", "The server was stopped");
+    else await this.setState("stopped");
   }
 
   /** The newest checkpoint, or the beginning; the log loses what will be done again. */
   async #restore(model: Model): Promise<Checkpoint> {
-    const found = await newestCheckpoint(this.folder.checkpoints);
-    await this.refresh();
+    const { checkpoints } = this.folder;
+    const found = await newestCheckpoint(checkpoints);
     const step = found?.step ?? 0;
+    await removeBeyond(checkpoints, step);
+    await this.refresh();
     const kept = this.#events.filter((e) =>
       e.type === "swap" || e.type === "state" || e.step <= step
     );
     if (kept.length < this.#events.length) {
-      this.#events.splice(0, this.#events.length, ...kept);
       await this.folder.rewrite(kept);
+      this.#events = kept;
+      this.#wakeWatchers();
     }
     this.#step = step;
-    if (found !== undefined) return found;
-    const parameters = model.initialParameters(this.config.seed);
-    return { step: 0, parameters, optimizer: initAdamW(parameters) };
+    if (found === undefined) {
+      const parameters = model.initialParameters(this.config.seed);
+      return { step, parameters, optimizer: initAdamW(parameters) };
+    }
+    const before = (await readProvenance(checkpoints, step))[MODEL_DIGEST];
+    if (before === await model.digest()) return found;
+    throw new Error(
+      `The weights of model ${this.config.model} are not those of checkpoint ${step}`,
+    );
   }
 
-  async #iterate(
-    { model, scheduler, latents }: OpenedModel,
-    { at, denoiser, started, first }: {
-      readonly at: Checkpoint;
-      readonly denoiser: AdaptedDenoiser;
-      readonly started: number;
-      readonly first: number;
-    },
+  /** One iteration and its event; where it was interrupted, the state it began with. */
+  async #advance(
+    opened: OpenedModel,
+    { at, denoiser }: { readonly at: Checkpoint; readonly denoiser: AdaptedDenoiser },
   ): Promise<Checkpoint> {
     const { config } = this;
-    const iteration = at.step + 1;
-    const begun = performance.now();
-    const { size, accumulation } = config.batch;
-    const mixture = await this.#mixture(iteration);
-    const sampler = makeSampler(config.sampler, scheduler);
-    const method = resolveMethod(config.method, config.sampler.steps);
-    const gradients: Record<string, Float32Tensor> = {};
-    const metrics: Record<string, { values: number[]; digest: string }> = {};
-    const seconds: Record<StepPhase | "update" | "total", number> = {
-      sample: 0,
-      decode: 0,
-      reward: 0,
-      gradient: 0,
-      update: 0,
-      total: 0,
-    };
-    const prompts = this.#prompts(iteration);
-    let loss = 0;
-    for (let a = 0; a < accumulation; a++) {
-      const part = prompts.slice(a * size, (a + 1) * size);
-      const images = part.map((_, i) => ({ seed: config.seed, iteration, image: a * size + i }));
-      const result = await trainStep({ prompts: model.prompts, decoder: model.decoder, denoiser }, {
-        sampler,
-        plan: plan(method, {
-          T: config.sampler.steps,
-          random: randomStream(config.seed, "plan", { iteration, image: a }),
-        }),
-        guidance: config.guidance,
-        prompts: part,
-        noise: seededNoise(images, latents),
-        reward: mixture,
-        probe: assertFinite,
-      });
-      accumulate(gradients, result.gradients);
-      loss += result.evaluation.loss / accumulation;
-      for (const [name, { perImage, digest }] of Object.entries(result.evaluation.rewards)) {
-        const entry = metrics[name] ??= { values: [], digest };
-        entry.values.push(...perImage);
-      }
-      for (const [phase, s] of Object.entries(result.seconds)) {
-        if (phase in seconds) seconds[toPhase(phase)] += s;
-      }
-    }
-    const updating = performance.now();
-    const { next, gradNorm } = this.#update(at, gradients);
-    await denoiser.update(next.parameters);
-    seconds.update = (performance.now() - updating) / 1000;
-    seconds.total = (performance.now() - begun) / 1000;
-    this.#step = iteration;
-    const samples = this.#isDue(config.sampleEvery, iteration)
-      ? await this.#sample({ model, scheduler, latents, release: () => Promise.resolve() }, {
+    const step = this.#iterating = at.step + 1;
+    const terms = this.#mixtureOf(step);
+    const isWanted = () => this.#ending !== undefined || this.#mixtureOf(step + 1) !== terms;
+    try {
+      const { next, facts } = await iterate(opened, {
+        at,
+        config,
         denoiser,
-        step: iteration,
-        mixture,
-      })
-      : [];
-    const pace = (performance.now() - started) / 1000 / (iteration - first);
-    await this.#emit({
-      type: "step",
-      step: iteration,
-      loss,
-      gradNorm,
-      rewards: Object.fromEntries(
-        Object.entries(metrics).map(([n, { values, digest }]): [string, RewardMetrics] => [
-          n,
-          { mean: values.reduce((x, y) => x + y, 0) / values.length, perImage: values, digest },
-        ]),
-      ),
-      seconds,
-      secondsLeft: pace * (this.#iterations - iteration),
-      samples,
-      prompts,
-      at: this.#now(),
-    });
-    return next;
+        reward: {
+          evaluate: (images, prompts) =>
+            this.#patience.until(() => this.#evaluate(terms, { images, prompts }), { isWanted }),
+        },
+      });
+      await denoiser.update(next.parameters);
+      const samples = step % (config.sampleEvery || Infinity) === 0
+        ? await this.#show(opened, { denoiser, step })
+        : [];
+      const secondsLeft = this.#pace(facts) * (this.#iterations - step);
+      await this.#emit({ type: "step", step, ...facts, secondsLeft, samples, at: this.#now() });
+      this.#step = step;
+      return next;
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+      if (this.#ending === undefined) {
+        // A swap that was to come after this iteration comes before it.
+        const rewards = this.#mixtureOf(step + 1);
+        if (rewards !== this.#mixtureOf(step)) {
+          await this.#emit({ type: "swap", step: at.step, rewards, at: this.#now() });
+        }
+        await this.setState("running");
+      }
+      return at;
+    } finally {
+      this.#iterating = undefined;
+    }
   }
 
-  #update(at: Checkpoint, sums: Parameters): { next: Checkpoint; gradNorm: number } {
-    const { maxGradNorm, ...options } = this.config.optimizer;
-    // A batch may have reached no trained step of some draw: what is missing is zero.
-    const whole = Object.fromEntries(
-      Object.entries(at.parameters).map(([name, p]) => [
-        name,
-        sums[name] ?? float32(new Float32Array(p.data.length), p.shape),
-      ]),
-    );
-    const mean = scaled(whole, 1 / this.config.batch.accumulation);
-    const gradNorm = globalNorm(mean);
-    assertFinite("gradient norm", float32([gradNorm]));
-    const { parameters, state } = updateAdamW({
-      parameters: at.parameters,
-      gradients: scaled(mean, clipFactor(gradNorm, maxGradNorm)),
-      state: at.optimizer,
-    }, options);
-    return { next: { step: at.step + 1, parameters, optimizer: state }, gradNorm };
+  /** Seconds per iteration lately. */
+  #pace({ seconds }: Pick<StepEvent, "seconds">): number {
+    const recent = this.#events.slice(-2 * PACE_WINDOW).flatMap((e) =>
+      e.type === "step" ? e.seconds.total ?? [] : []
+    ).concat(seconds.total ?? 0).slice(-PACE_WINDOW);
+    return recent.reduce((a, b) => a + b, 0) / recent.length;
   }
 
-  /** Prompts of an iteration: each pass over the list is a new seeded permutation. */
-  #prompts(iteration: number): readonly string[] {
-    const { prompts, batch: { size, accumulation }, seed } = this.config;
-    const count = size * accumulation;
-    const orders = new Map<number, Uint32Array>();
-    return Array.from({ length: count }, (_, i) => {
-      const n = (iteration - 1) * count + i;
-      const pass = Math.floor(n / prompts.length);
-      const order = orders.get(pass) ??
-        permutation(prompts.length, randomStream(seed, "prompts", { iteration: pass }));
-      orders.set(pass, order);
-      return prompts[order[n % prompts.length] ?? 0] ?? "";
-    });
-  }
-
-  async #sampleBefore(opened: OpenedModel, denoiser: AdaptedDenoiser): Promise<void> {
+  /** A step 0 in the log, with pictures of the model as it is before training. */
+  async #showBefore(opened: OpenedModel, denoiser: AdaptedDenoiser): Promise<void> {
+    if (this.config.sampleEvery === 0) return;
     if (this.#events.some((e) => e.type === "step" && e.step === 0)) return;
-    const samples = await this.#withPatience(async () =>
-      await this.#sample(opened, { denoiser, step: 0, mixture: await this.#mixture(1) })
-    );
-    if (samples === undefined) return;
+    const samples = await this.#show(opened, { denoiser, step: 0 });
     await this.#emit({
       type: "step",
       step: 0,
@@ -377,44 +339,53 @@ export class TrainingRun {
       secondsLeft: 0,
       samples,
       prompts: [],
+      plans: [],
       at: this.#now(),
     });
   }
 
-  async #sample(
+  /** Draws the held-out prompts at fixed seeds. Training does not wait for a reward that is away. */
+  async #show(
     { model, scheduler, latents }: OpenedModel,
-    { denoiser, step, mixture }: {
-      readonly denoiser: AdaptedDenoiser;
-      readonly step: number;
-      readonly mixture: RewardMixture;
-    },
-  ): Promise<readonly SampleReference[]> {
-    const { config } = this;
-    const prompts = (config.heldOutPrompts ?? config.prompts).slice(0, SAMPLE_LIMIT);
-    const path = join("samples", `step-${String(step).padStart(6, "0")}`);
+    { denoiser, step }: { readonly denoiser: AdaptedDenoiser; readonly step: number },
+  ): Promise<SampleReference[]> {
+    const { heldOutPrompts, sampler, guidance } = this.config;
+    const path = `samples/step-${String(step).padStart(6, "0")}`;
     await mkdir(join(this.folder.path, path), { recursive: true });
-    const out: SampleReference[] = [];
     const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
-    const requests = prompts.map((prompt, seed) => ({ prompt, seed }));
-    const options = {
-      sampler: config.sampler,
-      scheduler,
-      guidance: config.guidance.scale,
-      latents,
-    };
-    for await (const batch of draw(networks, requests, options)) {
-      const { rewards } = await mixture.evaluate(batch.images, batch.requests.map((r) => r.prompt));
-      for (const [i, request] of batch.requests.entries()) {
+    const requests = heldOutPrompts.slice(0, SAMPLE_LIMIT).map((prompt, seed) => ({
+      prompt,
+      seed,
+    }));
+    const options = { sampler, scheduler, guidance: guidance.scale, latents };
+    const out: SampleReference[] = [];
+    for await (const { requests: part, images } of draw(networks, requests, options)) {
+      const prompts = part.map((r) => r.prompt);
+      const scores = await this.#mixture(this.#mixtureOf(Math.max(1, step)))
+        .then((mixture) => mixture.score(images, prompts))
+        .catch((error) => {
+          if (error instanceof RewardUnavailableError) return {};
+          throw error;
+        });
+      for (const [i, request] of part.entries()) {
         const file = `${path}/${out.length}.png`;
-        await writeFile(join(this.folder.path, file), await encodePng(batch.images, i));
-        const scores = Object.entries(rewards).map(([n, { perImage }]) => [n, perImage[i] ?? NaN]);
-        out.push({ ...request, path: file, rewards: Object.fromEntries(scores) });
+        await writeFile(join(this.folder.path, file), await encodePng(images, i));
+        const rewards = Object.entries(scores).map(([n, { perImage }]) => [n, perImage[i] ?? NaN]);
+        out.push({ ...request, path: file, rewards: Object.fromEntries(rewards) });
       }
     }
     return out;
   }
 
+  /** At its interval, and where the mixture changes: what came before then needs no reward that has gone. */
+  #isSaveDue(step: number): boolean {
+    const { checkpointEvery } = this.config;
+    return step % (checkpointEvery || Infinity) === 0 ||
+      this.#events.some((e) => e.type === "swap" && e.step === step);
+  }
+
   async #save(at: Checkpoint, model: Model): Promise<void> {
+    if (at.step === 0 || this.#checkpoints.includes(at.step)) return;
     await writeCheckpoint(this.folder.checkpoints, at, await this.#provenance(model, at.step));
     await this.refresh();
     await this.#emit({ type: "checkpoint", step: at.step, at: this.#now() });
@@ -426,19 +397,18 @@ export class TrainingRun {
   }
 
   async #provenance(model: Model, step: number): Promise<Readonly<Record<string, string>>> {
-    const terms = this.#mixtureOf(step);
-    const digests = this.#events.findLast((e): e is StepEvent =>
+    const event = this.#events.findLast((e): e is StepEvent =>
       e.type === "step" && e.step === step
     );
     return {
       "drtune.base_model": this.config.model,
-      "drtune.base_model_sha256": await model.digest(),
+      [MODEL_DIGEST]: await model.digest(),
       "drtune.method": JSON.stringify(this.config.method),
       "drtune.rewards": JSON.stringify(
-        terms.map(({ name, weight }) => ({
+        this.#mixtureOf(step).map(({ name, weight }) => ({
           name,
           weight,
-          sha256: digests?.rewards[name]?.digest ?? "",
+          sha256: event?.rewards[name]?.digest ?? "",
         })),
       ),
       "drtune.steps": String(step),
@@ -452,15 +422,26 @@ export class TrainingRun {
     return rewards;
   }
 
-  async #mixture(iteration: number): Promise<RewardMixture> {
-    const terms = this.#mixtureOf(iteration);
-    const connected = await Promise.all(
-      terms.map(async (term): Promise<ConnectedTerm> => ({
-        term,
-        client: await this.#client(term, this.#stopping.signal),
-      })),
+  async #mixture(terms: readonly RewardTerm[]): Promise<RewardMixture> {
+    const signal = AbortSignal.timeout(CONNECT_MS);
+    return new RewardMixture(
+      await Promise.all(
+        terms.map(async (term) => ({ term, client: await this.#client(term, signal) })),
+      ),
     );
-    return new RewardMixture(connected);
+  }
+
+  async #evaluate(
+    terms: readonly RewardTerm[],
+    { images, prompts }: { readonly images: Float32Tensor; readonly prompts: readonly string[] },
+  ): Promise<Evaluation> {
+    try {
+      return await (await this.#mixture(terms)).evaluate(images, prompts);
+    } catch (error) {
+      // What comes back may be another: it is asked for its facts again.
+      await this.#disconnect();
+      throw error;
+    }
   }
 
   #client(term: RewardTerm, signal: AbortSignal): Promise<RewardClient> {
@@ -474,65 +455,34 @@ export class TrainingRun {
     return made;
   }
 
-  /**
-   * Runs `work`, and while a reward is away pauses and tries again with growing waits. `undefined` when the run was
-   * asked to stop meanwhile.
-   */
-  async #withPatience<T>(work: () => Promise<T>): Promise<T | undefined> {
-    const longest = this.#dependencies.maxRetryMs ?? 10_000;
-    for (let wait = 250;; wait = Math.min(2 * wait, longest)) {
-      try {
-        return await work();
-      } catch (error) {
-        if (this.#stopping.signal.aborted && error instanceof RewardUnavailableError) {
-          return undefined;
-        }
-        if (!(error instanceof RewardUnavailableError)) throw error;
-        if (this.state !== "paused") await this.setState("paused", error.message);
-        await this.#disconnect();
-        if (!await delay(wait, this.#stopping.signal)) return undefined;
-      }
-    }
-  }
-
   async #disconnect(): Promise<void> {
     const clients = [...this.#clients.values()];
     this.#clients.clear();
     for (const client of clients) await client.then((c) => c.close()).catch(() => {});
   }
 
-  #isDue(every: number, step: number): boolean {
-    return every > 0 && step % every === 0;
-  }
-
   #now(): string {
     return (this.#dependencies.now?.() ?? new Date()).toISOString();
   }
 
+  /** An event is seen at once and then written; one that cannot be written is taken back, unless it is an end. */
   async #emit(event: RunEvent): Promise<void> {
-    // A step that went through ends a pause.
-    if (event.type === "step" && this.state === "paused") await this.setState("running");
-    await this.folder.append(event);
-    this.#events.push(event);
+    const events = this.#events;
+    events.push(event);
+    try {
+      await this.folder.append(event);
+    } catch (error) {
+      if (event.type === "state" && ENDED.has(event.state)) return;
+      events.splice(events.indexOf(event), 1);
+      throw error;
+    } finally {
+      this.#wakeWatchers();
+    }
+  }
+
+  #wakeWatchers(): void {
     for (const wake of this.#watchers) wake();
   }
 }
 
-function toPhase(name: string): StepPhase {
-  return name === "sample" || name === "decode" || name === "reward" ? name : "gradient";
-}
-
-/** True after `ms`, false as soon as `signal` is aborted. */
-function delay(ms: number, signal: AbortSignal): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(() => resolve(true), ms);
-  signal.addEventListener("abort", () => {
-    clearTimeout(timer);
-    resolve(false);
-  }, { once: true });
-  if (signal.aborted) {
-    clearTimeout(timer);
-    resolve(false);
-  }
-  return promise;
-}
+const MODEL_DIGEST = "drtune.base_model_sha256";

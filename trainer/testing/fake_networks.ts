@@ -1,4 +1,8 @@
 import { float32 } from "../../autodiff/mod.ts";
+import type { Model } from "../model/mod.ts";
+import { parseConfig } from "../parse_config.ts";
+import type { OpenedModel } from "../run/mod.ts";
+import { schedulerConfigSchema } from "../samplers/mod.ts";
 import type { Conditioning, Denoiser, DenoiserRows, Networks } from "../step/mod.ts";
 import { batchOf, type Float32Tensor, type Parameters } from "../tensors.ts";
 
@@ -94,4 +98,35 @@ export class FakeNetworks implements Networks {
       visit({ i, a, x, e, t, w0, phase: w0 * e * x + w1 * t });
     });
   }
+}
+
+/** A model around `FakeNetworks` with latents [1, 2, 2]. Its digest is "fake". */
+export function fakeModel(): OpenedModel {
+  const { prompts, decoder } = new FakeNetworks();
+  const model: Model = {
+    prompts,
+    decoder,
+    latentChannels: 1,
+    digest: () => Promise.resolve("fake"),
+    initialParameters: () => new FakeNetworks().parameters,
+    adapt(parameters) {
+      const networks = new FakeNetworks();
+      networks.parameters = parameters;
+      return Promise.resolve({
+        ...networks.denoiser,
+        update: (next: Parameters) => {
+          networks.parameters = next;
+          return Promise.resolve();
+        },
+        release: () => Promise.resolve(),
+      });
+    },
+    dispose: () => Promise.resolve(),
+  };
+  return {
+    model,
+    scheduler: parseConfig(schedulerConfigSchema, { beta_schedule: "scaled_linear" }),
+    latents: { channels: 1, height: 2, width: 2 },
+    release: () => Promise.resolve(),
+  };
 }

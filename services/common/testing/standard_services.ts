@@ -1,20 +1,13 @@
-import { Client, credentials, type requestCallback, type ServiceDefinition } from "@grpc/grpc-js";
-import { service as health } from "grpc-health-check";
+import { Client, credentials } from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../../proto/mod.ts";
+import { grpcClient } from "../grpc_client.ts";
 
-/** What grpc.health.v1.Health/Check answers: "SERVING", "NOT_SERVING", or the error's details. */
-export async function healthStatus(address: string, service: string): Promise<string> {
-  const client = new Client(address, credentials.createInsecure());
-  const { promise, resolve } = Promise.withResolvers<string>();
-  const definition: ServiceDefinition = health;
-  const { path, requestSerialize, responseDeserialize } = definition["Check"] ?? {};
-  const done: requestCallback<{ status: string }> = (error, response) =>
-    resolve(error ? error.details : response?.status ?? "");
-  if (path && requestSerialize && responseDeserialize) {
-    client.makeUnaryRequest(path, requestSerialize, responseDeserialize, { service }, done);
-  }
+/** What grpc.health.v1.Health/Check answers, e.g. "SERVING". */
+export async function healthStatus(address: string, service: string): Promise<string | undefined> {
+  const client = grpcClient(Health, address);
   try {
-    return await promise;
+    return ServingStatus[(await client.check({ service })).status];
   } finally {
     client.close();
   }

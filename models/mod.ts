@@ -1,0 +1,1 @@
+export { WeightScope, type WeightTable } from "./weight_scope.ts";

@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { Builder, float32, gradient, serialize } from "../../autodiff/mod.ts";
+import { openSafetensors } from "../../models/weights/mod.ts";
+import { openEngine } from "../../runtime/mod.ts";
+import { close } from "../_test_close.ts";
+import { bicubicTaps, type Fit, fitImages, fitPlane, fitUint8 } from "./mod.ts";
+
+// Made by testdata/make_fits.py with Pillow and torchvision.
+const FITS = openSafetensors(
+  fileURLToPath(new URL("../testdata/fits.safetensors", import.meta.url)),
+);
+const FIT_NAMES: readonly Fit[] = ["crop", "pad", "stretch"];
+
+function* cases() {
+  for (const name of FITS.tensors.keys()) {
+    const [fit, height, width, size, part] = name.split(".");
+    const known = FIT_NAMES.find((f) => f === fit);
+    if (part !== "image" || known === undefined) continue;
+    const [h, w, n] = [Number(height), Number(width), Number(size)];
+    const plane = fitPlane({ height: h, width: w }, { fit: known, size: n });
+    yield { name: name.slice(0, -".image".length), h, w, n, plane };
+  }
+}
+
+async function bytesOf(name: string): Promise<Uint8Array> {
+  const tensor = await FITS.read(name);
+  assert.equal(tensor.dtype, "uint8");
+  return tensor.data;
+}
+
+Deno.test("fitUint8() is Pillow's resize bit for bit", async () => {
+  let count = 0;
+  for (const { name, h, w, n, plane } of cases()) {
+    const data = await bytesOf(`${name}.image`);
+    const fitted = fitUint8({ height: h, width: w, data }, plane);
+    assert.deepEqual(fitted, { height: n, width: n, data: await bytesOf(`${name}.pillow`) }, name);
+    count++;
+  }
+  assert.equal(count, 36);
+});
+
+Deno.test("fitImages() is torchvision's antialiased resize, and its gradient the adjoint", async () => {
+  const engine = await openEngine({ isolation: "in-process" });
+  for (const { name, h, w, n, plane } of cases()) {
+    const b = new Builder();
+    const x = b.input("x", { dtype: "float32", shape: [1, 3, h, w] });
+    const dy = b.input("dy", { dtype: "float32", shape: [1, 3, n, n] });
+    const y = fitImages(b, x, plane);
+    const [dx] = gradient(b, [{ value: y, cotangent: dy }], [x]);
+    assert.ok(dx);
+    const session = await engine.load({ bytes: serialize(b, { y, dx }) });
+    const image = Float32Array.from(await bytesOf(`${name}.image`), (v) => v / 255);
+    const exact = await FITS.readFloat32(`${name}.exact`);
+    const out = await session.run({
+      x: float32(image, [1, 3, h, w]),
+      dy: float32(exact.data, [1, 3, n, n]),
+    });
+    assert.equal(out["y"]?.dtype, "float32");
+    assert.equal(out["dx"]?.dtype, "float32");
+    close(out["y"].data, exact.data, 1e-6);
+    // <dx, x> = <dy, A x> for a linear map A.
+    const [left, right] = [dot(out["dx"].data, image), dot(exact.data, exact.data)];
+    close([left], [right], 1e-5 * right);
+    await session.dispose();
+  }
+  await engine.close();
+});
+
+Deno.test("bicubicTaps() sums to one and is the identity where nothing is resized", () => {
+  for (const [from, to] of [[7, 7], [7, 3], [3, 7], [1, 5], [1000, 1]] as const) {
+    for (let i = 0; i < to; i++) {
+      const { first, weights } = bicubicTaps(i, { from, to });
+      assert.ok(first >= 0 && first + weights.length <= from);
+      close([weights.reduce((a, w) => a + w, 0)], [1], 1e-12);
+      if (from === to) assert.equal(weights[i - first], 1);
+    }
+  }
+});
+
+Deno.test("fitPlane() places a centre crop as torchvision or transformers do", () => {
+  const at = (width: number, cropOffset: "torchvision" | "transformers") =>
+    fitPlane({ height: 16, width }, { fit: "crop", size: 16, cropOffset }).columns.offset;
+  assert.deepEqual([17, 18, 19, 20, 21].map((w) => at(w, "torchvision")), [0, 1, 2, 2, 2]);
+  assert.deepEqual([17, 18, 19, 20, 21].map((w) => at(w, "transformers")), [0, 1, 1, 2, 2]);
+});
+
+function dot(a: Float32Array, b: Float32Array): number {
+  return a.reduce((sum, v, i) => sum + v * (b[i] ?? 0), 0);
+}

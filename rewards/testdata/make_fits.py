@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Images fitted by Pillow 13.0.0 (8 bits) and torchvision 0.26.0 (float64) -> fits.safetensors, for preprocess/fit_test.ts.
+Each FIT.H.W.N: .image uint8 [3,H,W]; .pillow uint8 [3,N,N]; .exact float32 [3,N,N], the fit of image / 255."""
+import os
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+BICUBIC = InterpolationMode.BICUBIC
+SIZES = [(24, 24, 24), (40, 40, 16), (29, 17, 16), (17, 29, 16), (5, 3, 16), (16, 40, 16), (16, 41, 16), (60, 13, 9),
+         (33, 31, 32), (1, 1, 4), (16, 23, 16), (64, 37, 16)]
+
+
+def sides(h, w, n, fit):
+    if fit == "stretch":
+        return n, n
+    if fit == "crop":
+        return (n, int(n * w / h)) if h <= w else (int(n * h / w), n)
+    scale = n / float(max(h, w))
+    return round(h * scale), round(w * scale)
+
+
+def place(resized, n, fit):
+    """The centre crop of torchvision, or zero padding as hpsv2's ResizeMaxSize, of [3, h, w]."""
+    h, w = resized.shape[-2:]
+    if fit == "pad":
+        top, left = (n - h) // 2, (n - w) // 2
+        return F.pad(resized, [left, n - w - left, top, n - h - top])
+    return TF.center_crop(resized, [n, n])
+
+
+def main():
+    rng = np.random.default_rng(5)
+    out = {}
+    for h, w, n in SIZES:
+        image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        planes = torch.from_numpy(image).permute(2, 0, 1)
+        for fit in ("crop", "pad", "stretch"):
+            nh, nw = sides(h, w, n, fit)
+            if min(nh, nw) == 0:
+                continue
+            pillow = np.array(Image.fromarray(image).resize((nw, nh), Image.BICUBIC))
+            exact = TF.resize(planes[None].double() / 255, [nh, nw], BICUBIC, antialias=True)[0]
+            key = f"{fit}.{h}.{w}.{n}"
+            out[key + ".image"] = planes.clone().contiguous()
+            out[key + ".pillow"] = place(torch.from_numpy(pillow).permute(2, 0, 1), n, fit).contiguous()
+            out[key + ".exact"] = place(exact, n, fit).float().contiguous()
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fits.safetensors")
+    save_file(out, path)
+    os.chmod(path, 0o644)
+
+
+main()

@@ -1,0 +1,126 @@
+import { float32 } from "../../autodiff/mod.ts";
+import { assertFinite } from "../../runtime/mod.ts";
+import { plan } from "../methods/mod.ts";
+import type { AdaptedDenoiser } from "../model/mod.ts";
+import { clipFactor, globalNorm, scaled, updateAdamW, warmedUp } from "../optim/mod.ts";
+import { permutation, randomStream } from "../random.ts";
+import { makeSampler } from "../samplers/mod.ts";
+import { type RewardSource, seededNoise, trainStep } from "../step/mod.ts";
+import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import type { RunConfig } from "./run_config.ts";
+import type { RewardMetrics, StepEvent } from "./run_events.ts";
+import type { OpenedModel } from "./training_run.ts";
+
+/** An iteration's result: the new state, and what its event says about it. */
+export interface Iteration {
+  readonly next: Checkpoint;
+  readonly facts: Pick<
+    StepEvent,
+    "loss" | "gradNorm" | "rewards" | "seconds" | "prompts" | "plans"
+  >;
+}
+
+/**
+ * The iteration after `at`: batches whose gradients are averaged, one update. A pure function of the configuration,
+ * `at` and what the rewards answer; `denoiser` must hold `at`'s parameters and is left so.
+ */
+export async function iterate(
+  { model, scheduler, latents }: OpenedModel,
+  { at, config, denoiser, reward }: {
+    readonly at: Checkpoint;
+    readonly config: RunConfig;
+    readonly denoiser: AdaptedDenoiser;
+    readonly reward: RewardSource;
+  },
+): Promise<Iteration> {
+  const begun = performance.now();
+  const iteration = at.step + 1;
+  const { seed, sampler: { steps: T }, batch: { size, accumulation } } = config;
+  const sampler = makeSampler(config.sampler, scheduler);
+  const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
+  const prompts = promptsOf(config, iteration);
+  const plans = Array.from(
+    { length: accumulation },
+    (_, image) =>
+      plan(config.method, { T, random: randomStream(seed, "plan", { iteration, image }) }),
+  );
+  const sum: Record<string, Float32Tensor> = {};
+  const scores: Record<string, { values: number[]; digest: string }> = {};
+  const seconds: Record<string, number> = {};
+  let loss = 0;
+  for (const [a, plan] of plans.entries()) {
+    const part = prompts.slice(a * size, (a + 1) * size);
+    const images = part.map((_, i) => ({ seed, iteration, image: a * size + i }));
+    const result = await trainStep(networks, {
+      sampler,
+      plan,
+      guidance: config.guidance,
+      prompts: part,
+      noise: seededNoise(images, latents),
+      reward,
+      probe: assertFinite,
+    });
+    accumulate(sum, result.gradients);
+    loss += result.evaluation.loss / accumulation;
+    for (const [name, { perImage, digest }] of Object.entries(result.evaluation.rewards)) {
+      (scores[name] ??= { values: [], digest }).values.push(...perImage);
+    }
+    for (const [phase, s] of Object.entries(result.seconds)) {
+      seconds[phase] = (seconds[phase] ?? 0) + s;
+    }
+  }
+  const updating = performance.now();
+  const { next, gradNorm } = updated(at, { sum, config });
+  const ended = performance.now();
+  seconds.update = (ended - updating) / 1000;
+  seconds.total = (ended - begun) / 1000;
+  const rewards = Object.fromEntries(
+    Object.entries(scores).map(([name, { values, digest }]): [string, RewardMetrics] => [
+      name,
+      { mean: values.reduce((x, y) => x + y, 0) / values.length, perImage: values, digest },
+    ]),
+  );
+  return { next, facts: { loss, gradNorm, rewards, seconds, prompts: [...prompts], plans } };
+}
+
+function updated(
+  at: Checkpoint,
+  { sum, config }: { readonly sum: Parameters; readonly config: RunConfig },
+): { next: Checkpoint; gradNorm: number } {
+  const { maxGradNorm, warmup, ...options } = config.optimizer;
+  // A draw may reach no trained step of its batch: what is missing is zero.
+  const whole = Object.fromEntries(
+    Object.entries(at.parameters).map(([name, p]) => [
+      name,
+      sum[name] ?? float32(new Float32Array(p.data.length), p.shape),
+    ]),
+  );
+  const mean = scaled(whole, 1 / config.batch.accumulation);
+  const gradNorm = globalNorm(mean);
+  assertFinite("gradient norm", float32([gradNorm]));
+  const update = at.optimizer.updates + 1;
+  const { parameters, state } = updateAdamW({
+    parameters: at.parameters,
+    gradients: scaled(mean, clipFactor(gradNorm, maxGradNorm)),
+    state: at.optimizer,
+  }, { ...options, learningRate: warmedUp(options.learningRate, { update, warmup }) });
+  return { next: { step: at.step + 1, parameters, optimizer: state }, gradNorm };
+}
+
+/** Prompts of an iteration: each pass over the list is a new seeded permutation. */
+function promptsOf(
+  { prompts, batch: { size, accumulation }, seed }: RunConfig,
+  iteration: number,
+): readonly string[] {
+  const count = size * accumulation;
+  const orders = new Map<number, Uint32Array>();
+  return Array.from({ length: count }, (_, i) => {
+    const n = (iteration - 1) * count + i;
+    const pass = Math.floor(n / prompts.length);
+    const order = orders.get(pass) ??
+      permutation(prompts.length, randomStream(seed, "prompts", { iteration: pass }));
+    orders.set(pass, order);
+    return prompts[order[n % prompts.length] ?? 0] ?? "";
+  });
+}

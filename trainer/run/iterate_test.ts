@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { initAdamW } from "../optim/mod.ts";
+import { fakeModel } from "../testing/fake_networks.ts";
+import { FakeReward } from "../testing/fake_reward.ts";
+import { iterate } from "./_iterate.ts";
+import { parseRunConfig, RewardMixture } from "./mod.ts";
+
+const CONFIG = {
+  model: "fake",
+  method: { name: "draft-t" },
+  sampler: { steps: 4 },
+  guidance: { scale: 2 },
+  prompts: ["a fox", "books", "a cat", "an owl"],
+  rewards: [{ name: "dark", endpoint: "dark" }],
+};
+
+async function run(fields: object) {
+  const config = parseRunConfig({ ...CONFIG, ...fields });
+  const opened = fakeModel();
+  const parameters = opened.model.initialParameters(0);
+  const [term] = config.rewards;
+  assert.ok(term);
+  return await iterate(opened, {
+    at: { step: 0, parameters, optimizer: initAdamW(parameters) },
+    config,
+    denoiser: await opened.model.adapt(parameters),
+    reward: new RewardMixture([{ term, client: new FakeReward(0.2) }]),
+  });
+}
+
+Deno.test("accumulated batches are one batch, to float32 rounding", async () => {
+  const whole = await run({ batch: { size: 4 } });
+  const parts = await run({ batch: { size: 1, accumulation: 4 } });
+  assert.deepEqual(parts.facts.prompts, whole.facts.prompts);
+  assert.deepEqual(parts.facts.rewards, whole.facts.rewards);
+  assert.ok(Math.abs(parts.facts.loss - whole.facts.loss) < 1e-9);
+  assert.ok(Math.abs(parts.facts.gradNorm / whole.facts.gradNorm - 1) < 1e-6);
+  assert.equal(parts.facts.plans.length, 4);
+  for (const [name, { data }] of Object.entries(whole.next.optimizer.mean)) {
+    data.forEach((v, i) => {
+      const other = parts.next.optimizer.mean[name]?.data[i] ?? NaN;
+      assert.ok(Math.abs(v - other) < 1e-6 * Math.abs(v), `${name} ${v} ${other}`);
+    });
+  }
+});
+
+Deno.test("the gradient is clipped and the learning rate warms up", async () => {
+  const moved = async (optimizer: object) => {
+    const { next, facts } = await run({ optimizer });
+    const before = fakeModel().model.initialParameters(0);
+    const square = Object.values(next.optimizer.mean).flatMap(({ data }) => [...data])
+      .reduce((sum, m) => sum + m * m, 0);
+    const step = (next.parameters.a?.data[0] ?? NaN) - (before.a?.data[0] ?? NaN);
+    return { norm: Math.sqrt(square) / 0.1, gradNorm: facts.gradNorm, step };
+  };
+  const free = await moved({ learningRate: 0.1, maxGradNorm: 0 });
+  assert.ok(Math.abs(free.norm / free.gradNorm - 1) < 1e-6);
+  const clipped = await moved({ learningRate: 0.1, maxGradNorm: free.gradNorm / 2 });
+  assert.ok(Math.abs(clipped.norm / (free.gradNorm / 2) - 1) < 1e-4);
+  assert.equal(clipped.gradNorm, free.gradNorm);
+  const warming = await moved({ learningRate: 0.1, maxGradNorm: 0, warmup: 10 });
+  assert.ok(Math.abs(warming.step / free.step - 0.1) < 1e-5);
+});

@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { FieldError } from "../errors.ts";
+import { parseRunConfig } from "./mod.ts";
+
+const MINIMAL = {
+  model: "pipeline",
+  prompts: Array.from({ length: 10 }, (_, i) => `prompt ${i}`),
+  rewards: [{ name: "clip", endpoint: "localhost:1" }],
+};
+
+Deno.test("defaults are the paper's, filled in, and stay when read again", () => {
+  const config = parseRunConfig(MINIMAL);
+  assert.deepEqual(config.method, {
+    name: "drtune",
+    k: 5,
+    m: 20,
+    inputStopGradient: true,
+    earlyStop: true,
+  });
+  assert.deepEqual(config.sampler, { kind: "ddpm", steps: 50, eta: 0 });
+  assert.deepEqual(config.guidance, { scale: 7.5, gradient: "both" });
+  assert.deepEqual(config.lora, {
+    rank: 16,
+    alpha: 16,
+    targets: ["to_q", "to_k", "to_v", "to_out.0"],
+  });
+  assert.equal(config.optimizer.maxGradNorm, 0.1);
+  assert.equal(config.heldOutPrompts.length, 8);
+  assert.deepEqual(parseRunConfig(JSON.parse(JSON.stringify(config))), config);
+  const draft = parseRunConfig({ ...MINIMAL, method: { name: "draft-t", m: 3 } });
+  assert.deepEqual(parseRunConfig(draft).method, {
+    name: "draft-t",
+    inputStopGradient: false,
+    earlyStop: false,
+  });
+});
+
+Deno.test("a wrong field is named, with what was found and expected", () => {
+  const refused = (fields: object, message: RegExp) =>
+    assert.throws(
+      () => parseRunConfig({ ...MINIMAL, ...fields }),
+      (e) => e instanceof FieldError && message.test(e.message),
+    );
+  const { rewards: [reward] } = MINIMAL;
+  refused({ model: undefined }, /^Field model is missing, .*expected string/);
+  refused({ seed: -1 }, /^Field seed is -1/);
+  refused({ method: { k: 60 } }, /^Field method\.k is 60, expected an integer of 1 to 50/);
+  refused({ method: { m: 50 } }, /^Field method\.m is 50, expected an integer of 1 to 49/);
+  refused({ method: { name: "ppo" } }, /^Field method\.name is "ppo", expected one of/);
+  refused({ prompts: [] }, /^Field prompts is \[\]/);
+  refused({ prompts: ["fox", "  "] }, /^Field prompts\.1 is "", expected/);
+  refused({ rewards: [reward, reward] }, /^Field rewards is .*expected distinct names/);
+  refused({ rewards: [{ ...reward, weight: 0 }] }, /^Field rewards is .*a weight other than 0/);
+  refused({ sampler: { steps: 0 } }, /^Field sampler\.steps is 0/);
+  refused({ learning_rate: 1 }, /^Field learning_rate is not known here/);
+  assert.throws(() => parseRunConfig(3, { file: "c.json" }), /Field \(all\) of c\.json is 3/);
+});

@@ -1,0 +1,426 @@
+import assert from "node:assert/strict";
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import sharp from "sharp";
+import { fakeModel } from "../testing/fake_networks.ts";
+import { FakeReward } from "../testing/fake_reward.ts";
+import {
+  newestCheckpoint,
+  readCheckpoint,
+  RunConflictError,
+  type RunDependencies,
+  type RunEvent,
+  RunStateError,
+  RunStore,
+  type StepEvent,
+  type TrainingRun,
+  UnknownRunError,
+} from "./mod.ts";
+
+const CONFIG = {
+  model: "fake",
+  sampler: { steps: 6 },
+  method: { k: 2, m: 3 },
+  guidance: { scale: 2 },
+  optimizer: { learningRate: 0.05 },
+  batch: { size: 2 },
+  prompts: ["a fox", "books", "a cat, and books"],
+  heldOutPrompts: ["a dog", "an owl"],
+  rewards: [{ name: "dark", endpoint: "dark" }],
+  seed: 7,
+  iterations: 9,
+  checkpointEvery: 4,
+  sampleEvery: 4,
+};
+
+/** Rewards by endpoint, for one test. */
+function world(rewards: Record<string, FakeReward>): RunDependencies {
+  return {
+    openModel: () => Promise.resolve(fakeModel()),
+    connect: ({ endpoint }) => {
+      const reward = rewards[endpoint];
+      return reward ? Promise.resolve(reward) : Promise.reject(new Error(`No reward ${endpoint}`));
+    },
+    maxRetryMs: 5,
+  };
+}
+
+async function inFolder(work: (root: string) => Promise<void>): Promise<void> {
+  const root = await mkdtemp(join(tmpdir(), "drtune-runs-"));
+  try {
+    await work(root);
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+}
+
+/** Waits for an event of a run; all events until then. */
+async function until(
+  run: TrainingRun,
+  wanted: (event: RunEvent) => boolean = () => false,
+): Promise<RunEvent[]> {
+  const seen: RunEvent[] = [];
+  for await (const event of run.watch(0)) {
+    seen.push(event);
+    if (wanted(event)) break;
+  }
+  return seen;
+}
+const isState = (state: string) => (e: RunEvent) => e.type === "state" && e.state === state;
+const isStep = (step: number) => (e: RunEvent) => e.type === "step" && e.step === step;
+
+/** What a run has come to, bit by bit. */
+async function result(root: string, { step = 9 } = {}): Promise<string> {
+  const { parameters, optimizer } = await readCheckpoint(join(root, "run", "checkpoints"), step);
+  const bits = ({ data }: { data: Float32Array }) => [...new Uint32Array(data.slice().buffer)];
+  return JSON.stringify(
+    [parameters, optimizer.mean, optimizer.square].map((tensors) =>
+      Object.entries(tensors).map(([name, t]) => [name, bits(t)])
+    ),
+  );
+}
+
+/** Trains from the folder's state to the end, undisturbed. */
+async function finish(root: string, rewards: Record<string, FakeReward>): Promise<TrainingRun> {
+  const store = await RunStore.open(root, world(rewards));
+  const run = store.get("run");
+  await until(run);
+  await store.close();
+  assert.equal(run.state, "finished", String(run.lastState?.reason));
+  return run;
+}
+
+async function undisturbed(iterations = 9): Promise<string> {
+  let bytes = "";
+  await inFolder(async (root) => {
+    const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
+    await until((await store.start("run", { ...CONFIG, iterations })).run);
+    await store.close();
+    bytes = await result(root, { step: iterations });
+  });
+  return bytes;
+}
+
+Deno.test("a run trains, and its folder says all there is to say", async () => {
+  await inFolder(async (root) => {
+    const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
+    const { run, created } = await store.start("run", CONFIG);
+    assert.ok(created);
+    await until(run);
+    assert.equal(run.state, "finished");
+    assert.deepEqual(run.checkpoints, [4, 8, 9]);
+    const steps = run.events.filter((e): e is StepEvent => e.type === "step");
+    assert.deepEqual(steps.map((e) => e.step), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    for (const { step, loss, rewards, prompts, plans, gradNorm, seconds } of steps.slice(1)) {
+      // A reward to be minimised is the loss itself.
+      assert.ok(Math.abs(loss - (rewards.dark?.mean ?? NaN)) < 1e-12, `step ${step}`);
+      assert.equal(rewards.dark?.perImage.length, 2);
+      assert.equal(rewards.dark.digest, "0.2");
+      assert.equal(prompts.length, 2);
+      assert.ok(plans[0] && plans[0].tMin >= 1 && plans[0].tMin <= 3);
+      assert.ok(gradNorm > 0);
+      assert.ok(
+        ["sample", "decode", "reward", "gradient", "update", "total"].every((p) => p in seconds),
+      );
+    }
+    // Every prompt is seen twice in six images.
+    const seen = steps.slice(1, 4).flatMap((e) => e.prompts).sort();
+    assert.deepEqual(seen, CONFIG.prompts.flatMap((p) => [p, p]).sort());
+    const shown = steps.filter((e) => e.samples.length > 0);
+    assert.deepEqual(shown.map((e) => e.step), [0, 4, 8]);
+    for (const { path, rewards } of shown.flatMap((e) => e.samples)) {
+      const { width, height } = await sharp(join(run.folder.path, path)).metadata();
+      assert.deepEqual([width, height], [2, 2]);
+      assert.ok((rewards.dark ?? NaN) > 0);
+    }
+    const meanOf = (e?: StepEvent) =>
+      e?.samples.reduce((sum, s) => sum + (s.rewards.dark ?? NaN), 0);
+    assert.ok(
+      (meanOf(shown.at(-1)) ?? NaN) < 0.9 * (meanOf(shown[0]) ?? NaN),
+      "nothing was learnt",
+    );
+    await store.close();
+
+    const again = await RunStore.open(root, world({}));
+    assert.deepEqual(again.get("run").events, run.events);
+    assert.deepEqual(again.get("run").config, run.config);
+    assert.deepEqual(again.get("run").checkpoints, run.checkpoints);
+    const replayed = await until(again.get("run"));
+    assert.equal(replayed.length, run.events.length);
+    const part: RunEvent[] = [];
+    for await (const event of again.get("run").watch(8)) part.push(event);
+    assert.ok(part.slice(1).every((e) => e.step >= 8) && part.length < 8);
+    await again.close();
+  });
+});
+
+Deno.test("killed at any instant, a run ends with the same bytes", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const snapshots: string[] = [];
+    const reward = new FakeReward(0.2);
+    // What the disk holds while a reward is asked is what a kill at that instant leaves.
+    reward.onCall = async () => {
+      const copy = join(root, `killed-${snapshots.length}`);
+      snapshots.push(copy);
+      await cp(join(root, "live"), copy, { recursive: true });
+    };
+    await mkdir(join(root, "live"));
+    const store = await RunStore.open(join(root, "live"), world({ dark: reward }));
+    await until((await store.start("run", CONFIG)).run);
+    await store.close();
+    assert.equal(await result(join(root, "live")), expected);
+    assert.ok(snapshots.length >= 12);
+    for (const [i, snapshot] of snapshots.entries()) {
+      if (i % 3 === 1) {
+        // Killed in the middle of a line.
+        const log = join(snapshot, "run", "events.jsonl");
+        await truncate(log, (await readFile(log)).length - 5);
+      }
+      const run = await finish(snapshot, { dark: new FakeReward(0.2) });
+      assert.equal(await result(snapshot), expected, `killed at call ${i}`);
+      const steps = run.events.flatMap((e) => e.type === "step" ? e.step : []);
+      assert.deepEqual(steps, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+  });
+});
+
+Deno.test("a harmed checkpoint is passed over, and what interrupted attempts left is removed", async () => {
+  const expected = await undisturbed(10);
+  await inFolder(async (root) => {
+    const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
+    await until((await store.start("run", CONFIG)).run);
+    await store.close();
+    const checkpoints = join(root, "run", "checkpoints");
+    for (const step of ["000009", "000008"]) {
+      const file = join(checkpoints, `step-${step}`, "lora.safetensors");
+      const bytes = await readFile(file);
+      bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+      await writeFile(file, bytes);
+    }
+    await assert.rejects(
+      readCheckpoint(checkpoints, 9),
+      /lora\.safetensors has sha256 .*, expected/,
+    );
+    assert.equal((await newestCheckpoint(checkpoints))?.step, 4);
+    await cp(join(checkpoints, "step-000004"), join(checkpoints, ".attempt-x"), {
+      recursive: true,
+    });
+    const again = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
+    await again.resume("run", 10);
+    await until(again.get("run"));
+    await again.close();
+    assert.deepEqual((await readdir(checkpoints)).sort(), [
+      "step-000004",
+      "step-000008",
+      "step-000010",
+    ]);
+    assert.equal(await result(root, { step: 10 }), expected);
+  });
+});
+
+Deno.test("stopped and resumed, a run ends with the same bytes", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const dependencies = world({ dark: new FakeReward(0.2) });
+    const store = await RunStore.open(root, dependencies);
+    const { run } = await store.start("run", CONFIG);
+    await until(run, isStep(2));
+    await run.stop();
+    await until(run);
+    assert.equal(run.state, "stopped");
+    assert.equal(run.checkpoints.at(-1), run.step);
+    await store.resume("run");
+    await until(run, isStep(6));
+    // The server ends; the run is to go on.
+    await store.close();
+    assert.equal(run.state, "queued");
+    await finish(root, { dark: new FakeReward(0.2) });
+    assert.equal(await result(root), expected);
+  });
+});
+
+Deno.test("more iterations are remembered", async () => {
+  await inFolder(async (root) => {
+    const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
+    const { run } = await store.start("run", { ...CONFIG, iterations: 2 });
+    await until(run);
+    await assert.rejects(store.resume("run"), RunStateError);
+    await store.resume("run", 4);
+    await until(run, isStep(3));
+    await store.close();
+    assert.equal((await finish(root, { dark: new FakeReward(0.2) })).step, 4);
+  });
+});
+
+Deno.test("a run waits for a reward that is away, and ends with the same bytes", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const reward = new FakeReward(0.2);
+    const store = await RunStore.open(root, world({ dark: reward }));
+    const { run } = await store.start("run", CONFIG);
+    await until(run, isStep(5));
+    reward.isAway = true;
+    await until(run, isState("paused"));
+    assert.equal(run.lastState?.reason, "The fake reward is away");
+    reward.isAway = false;
+    await until(run);
+    await store.close();
+    assert.equal(await result(root), expected);
+    const states = run.events.flatMap((e) => e.type === "state" ? e.state : []);
+    assert.deepEqual(states, ["queued", "running", "paused", "running", "finished"]);
+  });
+});
+
+Deno.test("a run that waits can be stopped, and given another reward", async () => {
+  await inFolder(async (root) => {
+    const [gone, other] = [new FakeReward(0.2), new FakeReward(0.8)];
+    const store = await RunStore.open(root, world({ dark: gone, bright: other }));
+    const { run } = await store.start("run", CONFIG);
+    await until(run, isStep(5));
+    gone.isAway = true;
+    await until(run, isState("paused"));
+    await run.stop();
+    await until(run);
+    assert.equal(run.state, "stopped");
+    const step = run.step;
+    assert.equal(run.checkpoints.at(-1), step);
+
+    await store.resume("run");
+    await until(run, (e) => isState("paused")(e) && run.state === "paused");
+    const bright = {
+      name: "bright",
+      endpoint: "bright",
+      reward: "",
+      weight: 1,
+      expectedDigest: "",
+    };
+    await assert.rejects(run.swap([{ ...bright, endpoint: "nowhere" }]), /No reward nowhere/);
+    assert.equal(await run.swap([bright]), step);
+    await until(run);
+    assert.equal(run.state, "finished");
+    assert.deepEqual(Object.keys(run.latest?.rewards ?? {}), ["bright"]);
+    assert.deepEqual(run.rewards, [bright]);
+    const last = await result(root);
+    // The old reward is not needed again.
+    for (const s of run.checkpoints.filter((c) => c > step)) {
+      await rm(join(root, "run", "checkpoints", `step-${String(s).padStart(6, "0")}`), {
+        recursive: true,
+      });
+    }
+    await store.close();
+    const log = join(root, "run", "events.jsonl");
+    const lines = (await readFile(log, "utf8")).split("\n");
+    await writeFile(log, lines.filter((l) => !l.includes('"finished"')).join("\n"));
+    await finish(root, { bright: new FakeReward(0.8) });
+    assert.equal(await result(root), last);
+  });
+});
+
+Deno.test("a swap takes effect between iterations, with a checkpoint there", async () => {
+  await inFolder(async (root) => {
+    const [dark, bright] = [new FakeReward(0.2), new FakeReward(0.8)];
+    const store = await RunStore.open(root, world({ dark, bright }));
+    const { run } = await store.start("run", { ...CONFIG, sampleEvery: 0 });
+    let swapped: Promise<number> | undefined;
+    dark.onCall = () => {
+      if (run.step === 5) {
+        swapped ??= run.swap([
+          { name: "bright", endpoint: "bright", reward: "", weight: 2, expectedDigest: "" },
+        ]);
+      }
+    };
+    await until(run);
+    await store.close();
+    assert.equal(await swapped, 6);
+    const used = run.events.flatMap((e) => e.type === "step" ? Object.keys(e.rewards) : []);
+    assert.deepEqual(used, [...new Array(6).fill("dark"), ...new Array(3).fill("bright")]);
+    assert.deepEqual(run.checkpoints, [4, 6, 8, 9]);
+    const provenance = await run.savedProvenance(9);
+    assert.match(provenance["drtune.rewards"] ?? "", /"name":"bright","weight":2,"sha256":"0\.8"/);
+    assert.equal(provenance["drtune.base_model_sha256"], "fake");
+  });
+});
+
+Deno.test("NaN and a full disk end a run with the reason, and what was done is kept", async () => {
+  await inFolder(async (root) => {
+    const reward = new FakeReward(0.2);
+    const store = await RunStore.open(root, world({ dark: reward }));
+    const { run } = await store.start("run", CONFIG);
+    await until(run, isStep(2));
+    const honest = reward.score.bind(reward);
+    reward.score = async (...args) => {
+      const answer = await honest(...args);
+      answer.gradient.data[5] = NaN;
+      return answer;
+    };
+    await until(run);
+    assert.equal(run.state, "failed");
+    assert.match(
+      run.lastState?.reason ?? "",
+      /'gradient of reward dark' holds NaN at \[0, 1, 0, 1\]/,
+    );
+    assert.equal(run.checkpoints.at(-1), run.step);
+    reward.score = honest;
+    await store.resume("run");
+    await until(run);
+    assert.equal(run.state, "finished");
+    await store.close();
+  });
+  await inFolder(async (root) => {
+    const reward = new FakeReward(0.2);
+    const store = await RunStore.open(root, world({ dark: reward }));
+    const { run } = await store.start("run", CONFIG);
+    await until(run, (e) => e.type === "checkpoint");
+    const log = join(root, "run", "events.jsonl");
+    const good = await readFile(log, "utf8");
+    await rm(log);
+    await symlink("/dev/full", log);
+    await until(run);
+    assert.equal(run.state, "failed");
+    assert.match(run.lastState?.reason ?? "", /ENOSPC|No space left/i);
+    await store.close();
+    await rm(log);
+    await writeFile(log, good);
+    await finish(root, { dark: new FakeReward(0.2) });
+    assert.equal(await result(root), await undisturbed());
+  });
+});
+
+Deno.test("a store starts a run once, and refuses what its state does not allow", async () => {
+  await inFolder(async (root) => {
+    const dependencies = world({ dark: new FakeReward(0.2) });
+    const store = await RunStore.open(root, dependencies);
+    await assert.rejects(RunStore.open(root, dependencies), /is in use by another trainer/);
+    const [first, second] = await Promise.all([store.start("a", CONFIG), store.start("a", CONFIG)]);
+    assert.equal(first.run, second.run);
+    assert.deepEqual([first.created, second.created], [true, false]);
+    await assert.rejects(store.start("a", { ...CONFIG, seed: 8 }), RunConflictError);
+    await assert.rejects(store.start("../a", CONFIG), /Field runId is "\.\.\/a", expected 1 to 64/);
+    assert.throws(() => store.get("b"), UnknownRunError);
+    await assert.rejects(store.delete("a"), RunStateError);
+    await store.start("c", CONFIG);
+    await store.get("c").stop();
+    assert.equal(store.get("c").state, "stopped");
+    await until(first.run);
+    await store.delete("a");
+    await store.close();
+    await writeFile(join(root, "c", "config.json"), '{"createdAt": "", "config": {"seed": -1}}');
+    const again = await RunStore.open(root, dependencies);
+    assert.deepEqual(again.list(), []);
+    assert.match(again.unreadable.get("c") ?? "", /Field .* of .*config\.json/);
+    await assert.rejects(again.start("c", CONFIG), RunConflictError);
+    await again.close();
+  });
+});
