@@ -1,119 +1,96 @@
 #!/usr/bin/env python3
-"""The PyTorch side of a benchmark case. Usage: peer.py CASE_JSON FOLDER THREADS
+"""The PyTorch side of the benchmarks: plain autograd with SDPA, frozen weights, LoRA by PEFT.
 
-Answers each line on standard input with one line of JSON: `forward` and `gradient` run once and give the seconds,
-`save FILE` writes the outputs of the last gradient, `peak` gives this process's peak of resident memory in bytes."""
-import json
-import sys
-import time
-from pathlib import Path
+  python peer.py prepare FOLDER      writes random weights in real formats, and inputs (seeded)
+  python peer.py serve FOLDER CASE THREADS
+      reads lines from stdin: "run" answers {"seconds": s}; "save FILE" writes the gradients of the last run;
+      "memory" answers {"peakMb": m}; an empty line ends it.
+"""
+import json, os, resource, sys, time
 
 import torch
 from safetensors.torch import load_file, save_file
 
-# Prints of libraries must not end up among the answers.
-ANSWERS, sys.stdout = sys.stdout, sys.stderr
+RANK = 32
+UNET = dict(
+    sample_size=32, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(160, 320, 640, 640),
+    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=768, attention_head_dim=8)
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
-class Clip:
-    def __init__(self, case, folder, inputs):
-        from transformers import CLIPVisionModelWithProjection
-
-        self.model = CLIPVisionModelWithProjection.from_pretrained(folder / "model", attn_implementation="sdpa")
-        self.model.eval().requires_grad_(False)
-        self.pixels, self.cotangent = inputs["pixels"], inputs["cotangent"]
-
-    def forward(self):
-        with torch.no_grad():
-            self.model(pixel_values=self.pixels)
-
-    def gradient(self):
-        x = self.pixels.clone().requires_grad_(True)
-        y = self.model(pixel_values=x).image_embeds
-        return {"value": y.detach(), "grad.pixels": torch.autograd.grad(y, x, self.cotangent)[0]}
+def prepare(folder):
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPConfig, CLIPModel
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig()).save_pretrained(f"{folder}/clip")  # ViT-B/32, transformers' default
+    unet = UNet2DConditionModel(**UNET)
+    unet.save_pretrained(f"{folder}/unet")
+    inputs = {"pixels": torch.randn(4, 3, 224, 224), "direction": torch.randn(4, 512),
+              "sample": torch.randn(1, 4, 32, 32), "states": torch.randn(1, 77, 768), "cotangent": torch.randn(1, 4, 32, 32)}
+    for name, p in lora(unet).items():
+        inputs[f"lora.{name}"] = torch.randn_like(p) * 0.02
+    save_file(inputs, f"{folder}/inputs.safetensors")
+    print(json.dumps({"unetParameters": sum(p.numel() for n, p in unet.named_parameters() if "lora" not in n)}))
 
 
-class UNet:
-    def __init__(self, case, folder, inputs):
-        from diffusers import UNet2DConditionModel
-        from peft import LoraConfig
-
-        self.model = UNet2DConditionModel.from_pretrained(folder / "model").requires_grad_(False)
-        rank = case["rank"]
-        targets = ["to_q", "to_k", "to_v", "to_out.0"]
-        self.model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets))
-        if case.get("checkpointing"):
-            self.model.enable_gradient_checkpointing()
-            self.model.train()  # no dropout in it
-        self.lora = {}
-        for name, p in self.model.named_parameters():
-            if "lora_" in name:
-                p.data.copy_(inputs[name.replace(".default", "")])
-                self.lora[name.replace(".default", "")] = p.requires_grad_(True)
-        self.inputs = inputs
-
-    def predict(self):
-        i = self.inputs
-        return self.model(i["sample"], i["timestep"], i["encoder_hidden_states"], return_dict=False)[0]
-
-    def forward(self):
-        with torch.no_grad():
-            self.predict()
-
-    def gradient(self):
-        y = self.predict()
-        grads = torch.autograd.grad(y, list(self.lora.values()), self.inputs["cotangent"])
-        return {"value": y.detach(), **{f"grad.{n}": g for n, g in zip(self.lora, grads)}}
+def lora(unet):
+    from peft import LoraConfig
+    unet.requires_grad_(False)
+    unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS, init_lora_weights=False))
+    return {n.replace(".default", ""): p for n, p in unet.named_parameters() if "lora_" in n}
 
 
-class Vae:
-    def __init__(self, case, folder, inputs):
-        from diffusers import AutoencoderKL
+def clip_case(folder, inputs):
+    from transformers import CLIPModel
+    model = CLIPModel.from_pretrained(f"{folder}/clip", attn_implementation="sdpa").eval().requires_grad_(False)
 
-        self.model = AutoencoderKL.from_pretrained(folder / "model").requires_grad_(False)
-        if case.get("checkpointing"):
-            self.model.enable_gradient_checkpointing()
-            self.model.train()
-        self.latents, self.cotangent = inputs["latents"], inputs["cotangent"]
-
-    def decode(self, x):
-        return self.model.decode(x / self.model.config.scaling_factor).sample / 2 + 0.5
-
-    def forward(self):
-        with torch.no_grad():
-            self.decode(self.latents)
-
-    def gradient(self):
-        x = self.latents.clone().requires_grad_(True)
-        y = self.decode(x)
-        return {"value": y.detach(), "grad.latents": torch.autograd.grad(y, x, self.cotangent)[0]}
+    def run():
+        x = inputs["pixels"].clone().requires_grad_(True)
+        y = model.visual_projection(model.vision_model(pixel_values=x).pooler_output)
+        return {"pixels": torch.autograd.grad((y * inputs["direction"]).sum(), x)[0]}
+    return run
 
 
-def peak_bytes():
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("No VmHWM in /proc/self/status")
+def unet_case(folder, inputs):
+    from diffusers import UNet2DConditionModel
+    unet = UNet2DConditionModel.from_pretrained(f"{folder}/unet").eval()
+    params = lora(unet)
+    with torch.no_grad():
+        for name, p in params.items():
+            p.copy_(inputs[f"lora.{name}"])
+
+    def run():
+        y = unet(inputs["sample"], torch.tensor([500.0]), encoder_hidden_states=inputs["states"]).sample
+        grads = torch.autograd.grad((y * inputs["cotangent"]).sum(), list(params.values()))
+        return dict(zip(params, grads))
+    return run
 
 
-def main(case, folder, threads):
+def serve(folder, case, threads):
     torch.set_num_threads(threads)
-    inputs = load_file(folder / "inputs.safetensors")
-    side = {"clip": Clip, "unet": UNet, "vae": Vae}[case["kind"]](case, folder, inputs)
-    outputs = {}
+    inputs = load_file(f"{folder}/inputs.safetensors")
+    run = {"clip": clip_case, "unet": unet_case}[case](folder, inputs)
+    last = {}
+    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
-        word, *rest = line.split()
-        if word == "save":
-            save_file({n: t.contiguous() for n, t in outputs.items()}, rest[0])
-            answer = {}
-        elif word == "peak":
-            answer = {"bytes": peak_bytes()}
-        else:
+        words = line.split()
+        if not words:
+            break
+        if words[0] == "run":
             start = time.perf_counter()
-            result = getattr(side, word)()
-            answer = {"seconds": time.perf_counter() - start}
-            outputs = result or outputs
-        print(json.dumps(answer), file=ANSWERS, flush=True)
+            last = run()
+            print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+        elif words[0] == "save":
+            save_file({k: v.contiguous() for k, v in last.items()}, words[1])
+            print(json.dumps({"saved": len(last)}), flush=True)
+        elif words[0] == "memory":
+            print(json.dumps({"peakMb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
 
 
-main(json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if sys.argv[1] == "prepare":
+        prepare(sys.argv[2])
+    else:
+        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]))

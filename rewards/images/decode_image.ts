@@ -1,6 +1,6 @@
 import { open } from "node:fs/promises";
-import sharp from "sharp";
 import { float32 } from "../../autodiff/mod.ts";
+import { loadSharp } from "../_load_sharp.ts";
 import { RewardInputError } from "../errors.ts";
 import type { Images } from "../reward.ts";
 
@@ -13,9 +13,6 @@ export interface DecodeImageOptions {
   /** What errors call the image. Default: its path, or "Image". */
   readonly name?: string;
 }
-
-// Each file is decoded once: a cache would only hold memory.
-sharp.cache(false);
 
 /**
  * Decodes a PNG, JPEG or WebP file, given by path or bytes, to [1, 3, H, W] in [0, 1]: its 8-bit RGB values / 255, as
@@ -45,6 +42,7 @@ export async function decodeImage(
   if (bytes.length > maxBytes) fail(`has more than the ${maxBytes} bytes allowed`);
   // The library reads many more formats, some of them programs: it only sees these.
   if (!isPicture(bytes)) fail("is not a PNG, JPEG or WebP file");
+  const sharp = await loadSharp();
   const input = { ignoreIcc: true, failOn: "truncated" } as const;
   const { width, height } = await attempt(
     "has a broken header",

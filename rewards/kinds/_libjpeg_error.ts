@@ -1,4 +1,4 @@
-import sharp from "sharp";
+import { loadSharp } from "../_load_sharp.ts";
 import type { Images } from "../reward.ts";
 import type { JpegOptions } from "./_jpeg_codec.ts";
 
@@ -10,6 +10,7 @@ export async function libjpegError(
   { data, shape }: Images,
   { quality, subsampling }: Pick<JpegOptions, "quality" | "subsampling">,
 ): Promise<Float32Array> {
+  const sharp = await loadSharp();
   const [batch = 0, , height = 0, width = 0] = shape;
   const plane = height * width;
   const errors = new Float32Array(batch);

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { float32 } from "../../autodiff/mod.ts";
+import { Random } from "../../models/random/mod.ts";
+import { encodeSafetensors, readTorchFile, toFloat32 } from "../../models/weights/mod.ts";
+import { close } from "../_test_close.ts";
+import { openAffineHead } from "./_affine_head.ts";
+
+const path = (relative: string) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
+const LAION = path("../shared/data/sac+logos+ava1-l14-linearMSE.pth");
+const hasLaion = await Deno.stat(LAION).then(() => true, () => false);
+
+async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await body(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** The head as its authors run it, layer by layer, in float64. */
+async function layerByLayer(file: string, x: Float64Array): Promise<number> {
+  const { tensors } = await readTorchFile(file);
+  const read = (name: string) => {
+    const tensor = tensors.get(name);
+    assert.ok(tensor, name);
+    return toFloat32(tensor);
+  };
+  let h = x;
+  for (const layer of [0, 2, 4, 6, 7]) {
+    const [w, b] = [read(`layers.${layer}.weight`), read(`layers.${layer}.bias`)];
+    const [out = 0, width = 0] = w.shape;
+    assert.equal(h.length, width);
+    h = Float64Array.from({ length: out }, (_, o) => {
+      const row = w.data.subarray(o * width, (o + 1) * width);
+      return h.reduce((sum, v, i) => sum + v * (row[i] ?? NaN), b.data[o] ?? NaN);
+    });
+  }
+  return h[0] ?? NaN;
+}
+
+async function checkFold(file: string): Promise<number> {
+  let width = 0;
+  await withFolder(async (cacheDir) => {
+    const { weight, bias } = await openAffineHead(file, cacheDir);
+    width = weight.length;
+    const random = new Random(7);
+    for (let trial = 0; trial < 3; trial++) {
+      const raw = Float64Array.from(weight, () => random.normal());
+      const norm = Math.hypot(...raw);
+      const x = raw.map((v) => v / norm);
+      const folded = x.reduce((sum, v, i) => sum + v * (weight[i] ?? NaN), bias);
+      close([folded], [await layerByLayer(file, x)], 1e-9);
+    }
+  });
+  return width;
+}
+
+Deno.test("A head folds into the affine map that its layers are", async () => {
+  assert.equal(await checkFold(path("tests/golden/rewards/aesthetic_tiny.pth")), 24);
+  assert.equal(await checkFold(path("zoo/rewards/aesthetic/aesthetic_tiny.pth")), 96);
+});
+
+Deno.test({
+  name: "LAION's own head folds into the affine map that its layers are",
+  ignore: !hasLaion,
+  fn: async () => assert.equal(await checkFold(LAION), 768),
+});
+
+Deno.test("A head whose layers do not follow one another is refused", async () => {
+  await withFolder(async (folder) => {
+    const file = join(folder, "head.safetensors");
+    const tensor = (...shape: number[]) =>
+      float32(new Float32Array(shape.reduce((a, d) => a * d)), shape);
+    const fails = async (tensors: Record<string, ReturnType<typeof tensor>>, message: RegExp) => {
+      await Deno.writeFile(file, encodeSafetensors(tensors));
+      await assert.rejects(openAffineHead(file, folder), message);
+    };
+    await fails(
+      { "layers.0.weight": tensor(3, 4), "layers.0.bias": tensor(3) },
+      /weight "layers.0.weight" has shape \[3,4\], expected 1 rows/,
+    );
+    await fails({
+      "layers.0.weight": tensor(3, 4),
+      "layers.0.bias": tensor(3),
+      "layers.1.weight": tensor(1, 5),
+      "layers.1.bias": tensor(1),
+    }, /weight "layers.0.weight" has shape \[3,4\], expected 5 rows/);
+    await fails({ "layers.0.weight": tensor(1, 4) }, /has no weight "layers.0.bias"/);
+    await fails({ "mean": tensor(1) }, /has no linear layer named as layers.0.weight/);
+  });
+});
