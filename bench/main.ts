@@ -16,6 +16,7 @@ import { LineProcess } from "./line_process.ts";
 const TITLES = {
   clip: "CLIP ViT-B/32, batch 4: d embedding / d pixels",
   unet: "SD-shaped U-Net, 32x32 latents, LoRA rank 32: all LoRA gradients",
+  iteration: "One DRTune iteration of the embedded pipeline, batch 8, T 10, K 2: LoRA gradients",
 } as const;
 type CaseName = keyof typeof TITLES;
 

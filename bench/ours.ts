@@ -6,24 +6,33 @@
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
 import { stdin } from "node:process";
+import { fileURLToPath } from "node:url";
 import { Builder, float32, gradient, serialize, type Tensor } from "../autodiff/mod.ts";
 import { clipImageEmbedding, openClip } from "../models/clip/mod.ts";
-import { parseUNetConfig, unetVjpGraph } from "../models/diffusers/mod.ts";
+import { parseUNetConfig, readPipeline, unetVjpGraph } from "../models/diffusers/mod.ts";
 import { WeightScope } from "../models/mod.ts";
 import { openSafetensors, openWeights, writeSafetensors } from "../models/weights/mod.ts";
 import { type ModelSource, openEngine } from "../runtime/mod.ts";
+import {
+  type Float32Tensor,
+  makeSampler,
+  parseSchedulerConfig,
+  PipelineModel,
+  trainStep,
+} from "../trainer/mod.ts";
 
-interface Case {
-  readonly model: ModelSource;
-  readonly feeds: Readonly<Record<string, Tensor>>;
-}
+/** Gradients by name. */
+type Run = () => Promise<Readonly<Record<string, Tensor>>>;
+
+const engine = await openEngine({ isolation: "in-process" });
 
 const [folder = "", name = "", threads = "1"] = Deno.args;
+const options = { intraOpNumThreads: Number(threads), allowSpinning: true };
 const inputs = openSafetensors(`${folder}/inputs.safetensors`);
 const read = (tensor: string) => inputs.readFloat32(tensor);
 
 /** d ⟨direction, embedding⟩ / d pixels of CLIP's image tower. */
-async function clipCase(): Promise<Case> {
+async function clipCase(): Promise<Run> {
   const model = await openClip(`${folder}/clip`);
   const [pixels, direction] = [await read("pixels"), await read("direction")];
   const b = new Builder({ differentiable: true });
@@ -33,11 +42,11 @@ async function clipCase(): Promise<Case> {
   const [dx] = gradient(b, [{ value: y, cotangent }], [x]);
   if (dx === undefined) throw new TypeError("No gradient");
   const bytes = serialize(b, { "grad.pixels": dx, value: y });
-  return { model: { bytes, weightsRoot: model.source.root }, feeds: { pixels, direction } };
+  return await runOf({ bytes, weightsRoot: model.source.root }, { pixels, direction });
 }
 
 /** Gradients of every LoRA tensor of a U-Net. */
-async function unetCase(): Promise<Case> {
+async function unetCase(): Promise<Run> {
   const file = `${folder}/unet/config.json`;
   const config = parseUNetConfig(JSON.parse(readFileSync(file, "utf8")), file);
   const weights = await openWeights(`${folder}/unet`);
@@ -53,18 +62,64 @@ async function unetCase(): Promise<Case> {
   for (const n of inputs.tensors.keys()) {
     if (n.startsWith("lora.")) feeds[n.slice("lora.".length)] = await read(n);
   }
-  return { model, feeds };
+  return await runOf(model, feeds);
 }
 
-const cases: Readonly<Record<string, () => Promise<Case>>> = { clip: clipCase, unet: unetCase };
+async function runOf(model: ModelSource, feeds: Readonly<Record<string, Tensor>>): Promise<Run> {
+  const session = await engine.load(model, options);
+  return async () => {
+    const out = Object.entries(await session.run({ ...feeds }));
+    return Object.fromEntries(
+      out.flatMap(([n, t]) => n.startsWith("grad.") ? [[n.slice("grad.".length), t]] : []),
+    );
+  };
+}
+
+/** One DRTune iteration of the embedded pipeline, up to the LoRA gradients; the image's gradient is given. */
+async function iterationCase(): Promise<Run> {
+  const pipeline = await readPipeline(fileURLToPath(new URL("../zoo/pipeline", import.meta.url)));
+  const lora: Record<string, Float32Tensor> = {};
+  for (const n of inputs.tensors.keys()) {
+    if (n.startsWith("zoo.")) lora[n.slice("zoo.".length)] = await read(n);
+  }
+  const model = new PipelineModel(pipeline, engine, {
+    lora: { rank: 16, alpha: 16 },
+    session: options,
+  });
+  const denoiser = await model.adapt(lora);
+  const [x, noise] = [await read("zoo_x"), await read("zoo_noise")];
+  const gradient = await read("zoo_image_grad");
+  const size = x.data.length;
+  const sampler = makeSampler(
+    { kind: "ddpm", steps: 10 },
+    parseSchedulerConfig(pipeline.scheduler),
+  );
+  return async () => {
+    const { prompts, decoder } = model;
+    const { gradients } = await trainStep({ prompts, decoder, denoiser }, {
+      sampler,
+      plan: { trainSteps: [3, 8], tMin: 2, inputStopGradient: true, redraws: 0 },
+      guidance: { scale: 5, gradient: "both" },
+      prompts: Array.from({ length: 8 }, () => "a fox, and books"),
+      noise: {
+        initial: () => x,
+        step: (i) => noise.data.subarray(i * size, (i + 1) * size),
+        redraw: () => new Float32Array(size),
+      },
+      reward: { evaluate: () => Promise.resolve({ loss: 0, gradient, rewards: {} }) },
+    });
+    return gradients;
+  };
+}
+
+const cases: Readonly<Record<string, () => Promise<Run>>> = {
+  clip: clipCase,
+  unet: unetCase,
+  iteration: iterationCase,
+};
 const make = cases[name];
 if (make === undefined) throw new RangeError(`No case "${name}"`);
-const { model, feeds } = await make();
-const engine = await openEngine({ isolation: "in-process" });
-const session = await engine.load(model, {
-  intraOpNumThreads: Number(threads),
-  allowSpinning: true,
-});
+const run = await make();
 let last: Readonly<Record<string, Tensor>> = {};
 const answer = (value: unknown) => console.log(JSON.stringify(value));
 answer({ ready: true });
@@ -72,15 +127,11 @@ for await (const line of createInterface({ input: stdin })) {
   const [word, file] = line.split(" ");
   if (word === "run") {
     const start = performance.now();
-    last = await session.run(feeds);
+    last = await run();
     answer({ seconds: (performance.now() - start) / 1000 });
   } else if (word === "save" && file !== undefined) {
-    const gradients = Object.entries(last).filter(([n]) => n.startsWith("grad."));
-    await writeSafetensors(
-      file,
-      Object.fromEntries(gradients.map(([n, t]) => [n.slice("grad.".length), t])),
-    );
-    answer({ saved: gradients.length });
+    await writeSafetensors(file, { ...last });
+    answer({ saved: Object.keys(last).length });
   } else if (word === "memory") {
     const status = readFileSync("/proc/self/status", "utf8");
     answer({ peakMb: Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? NaN) / 1024 });

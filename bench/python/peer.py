@@ -30,14 +30,20 @@ def prepare(folder):
               "sample": torch.randn(1, 4, 32, 32), "states": torch.randn(1, 77, 768), "cotangent": torch.randn(1, 4, 32, 32)}
     for name, p in lora(unet).items():
         inputs[f"lora.{name}"] = torch.randn_like(p) * 0.02
+    b = ITERATION["batch"]
+    inputs.update(zoo_x=torch.randn(b, 4, 16, 16), zoo_noise=torch.randn(ITERATION["T"], b, 4, 16, 16),
+                  zoo_image_grad=torch.randn(b, 3, 64, 64) / 1000)
+    zoo = UNet2DConditionModel.from_pretrained(f"{os.path.dirname(os.path.abspath(__file__))}/../../zoo/pipeline/unet")
+    for name, p in lora(zoo, ITERATION["rank"]).items():
+        inputs[f"zoo.{name}"] = torch.randn_like(p) * 0.02
     save_file(inputs, f"{folder}/inputs.safetensors")
     print(json.dumps({"unetParameters": sum(p.numel() for n, p in unet.named_parameters() if "lora" not in n)}))
 
 
-def lora(unet):
+def lora(unet, rank=RANK):
     from peft import LoraConfig
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS, init_lora_weights=False))
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights=False))
     return {n.replace(".default", ""): p for n, p in unet.named_parameters() if "lora_" in n}
 
 
@@ -67,10 +73,46 @@ def unet_case(folder, inputs):
     return run
 
 
+ITERATION = dict(T=10, train=[3, 8], t_min=2, guidance=5.0, batch=8, rank=16)
+
+
+def iteration_case(folder, inputs):
+    """One DRTune iteration of the embedded pipeline up to the LoRA gradients: sampling without gradients, the decoder's
+    product, then one forward and backward for each trained step (the strongest form in PyTorch: closed form, no stored
+    trajectory)."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, f"{here}/../../tests/golden/reference")
+    import drtune_ref as R
+    c = ITERATION
+    zoo = f"{here}/../../zoo/pipeline"
+    m = R.Model(zoo, torch.float32, c["rank"], c["rank"])
+    R.set_lora(m.lora, {n: inputs[f"zoo.{n}"] for n in m.lora})
+    config = json.load(open(f"{zoo}/scheduler/scheduler_config.json"))
+    s = R.build_schedule("ddpm", config, c["T"])
+    names, params = list(m.lora), list(m.lora.values())
+
+    def run():
+        with torch.no_grad():
+            e = m.encode(["a fox, and books"] * c["batch"])
+            o = R.sample(m, s, inputs["zoo_x"], inputs["zoo_noise"], e, c["guidance"], [], c["t_min"], True)
+        x0 = o["x0"].detach().requires_grad_(True)
+        g0, = torch.autograd.grad((m.decode(x0) * inputs["zoo_image_grad"]).sum(), x0)
+        kappa = R.closed_form(s, o["stop"])
+        total = [torch.zeros_like(p) for p in params]
+        for t in c["train"]:
+            i = c["T"] - t
+            if i <= o["stop"]:
+                eps = m.eps(o["xs"][i], s["timesteps"][i], e, c["guidance"])
+                for a, g in zip(total, torch.autograd.grad(eps, params, kappa[i] * g0)):
+                    a += g
+        return dict(zip(names, total))
+    return run
+
+
 def serve(folder, case, threads):
     torch.set_num_threads(threads)
     inputs = load_file(f"{folder}/inputs.safetensors")
-    run = {"clip": clip_case, "unet": unet_case}[case](folder, inputs)
+    run = {"clip": clip_case, "unet": unet_case, "iteration": iteration_case}[case](folder, inputs)
     last = {}
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

@@ -17,7 +17,8 @@ const CLIP = { kind: "clip", weights: "clip" } as const;
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   objectness: {
     title: "Object removal",
-    promise: 'Books vanish from "a fox, and books"; the fox stays.',
+    promise:
+      'Books vanish from "a fox, and books"; the fox stays. CLIP reads the whole prompt, so it falls as the books go.',
     config: "books.yaml",
     rewards: { objectness: { kind: "owlvit", weights: "owlvit", query: "book" }, clip: CLIP },
     target: { name: "objectness", direction: "down" },

@@ -21,7 +21,7 @@ const HEADING = CELL.height * 2 + 8;
 
 /**
  * A PNG of pictures with text under them. Pictures are scaled to `tile` pixels on their longer side (small ones by
- * whole pixels, so that they stay sharp). Texts wider than their picture are cut with "..".
+ * whole pixels, so that they stay sharp). Texts take at most two lines; what does not fit is cut with "..".
  */
 export async function contactSheet(
   sections: readonly SheetSection[],
@@ -36,13 +36,14 @@ export async function contactSheet(
       svg += textPath(cut(heading, width - 2 * GAP, 2), { x: GAP, y, size: 2, fill: "#1f2430" });
       y += HEADING;
     }
+    const wrapped = tiles.map((t) => ({ ...t, lines: t.lines.flatMap((l) => wrap(l, tile, DOT)) }));
     for (let start = 0; start < tiles.length; start += columns) {
-      const row = tiles.slice(start, start + columns);
+      const row = wrapped.slice(start, start + columns);
       for (const [i, { image, lines }] of row.entries()) {
         const x = GAP + i * (tile + GAP);
         layers.push({ input: await fit(image, tile), left: x, top: y });
         for (const [n, line] of lines.entries()) {
-          svg += textPath(cut(line, tile, DOT), {
+          svg += textPath(line, {
             x,
             y: y + tile + 6 + n * LINE,
             size: DOT,
@@ -73,6 +74,14 @@ async function fit(image: Uint8Array, tile: number): Promise<Buffer> {
       ? { width: width * whole, height: height * whole, kernel: "nearest" }
       : { width: tile, height: tile, fit: "contain", background: "#ffffff" }),
   }).png().toBuffer();
+}
+
+/** At most two lines of whole words; what does not fit is cut. */
+function wrap(text: string, width: number, size: number): string[] {
+  const room = Math.floor(width / (CELL.width * size));
+  const space = text.lastIndexOf(" ", room);
+  if (text.length <= room || space <= 0) return [cut(text, width, size)];
+  return [text.slice(0, space), cut(text.slice(space + 1), width, size)];
 }
 
 function cut(text: string, width: number, size: number): string {
