@@ -89,12 +89,13 @@ function updated(
   { sum, config }: { readonly sum: Parameters; readonly config: RunConfig },
 ): { next: Checkpoint; gradNorm: number } {
   const { maxGradNorm, warmup, ...options } = config.optimizer;
-  // A draw may reach no trained step of its batch: what is missing is zero.
+  // A draw may reach no trained step of its batch: what is missing is zero. Sorted, because the norm must not depend
+  // on the order, which a checkpoint does not keep.
   const whole = Object.fromEntries(
-    Object.entries(at.parameters).map(([name, p]) => [
-      name,
-      sum[name] ?? float32(new Float32Array(p.data.length), p.shape),
-    ]),
+    Object.keys(at.parameters).sort().map((name) => {
+      const { data, shape } = at.parameters[name] ?? float32([]);
+      return [name, sum[name] ?? float32(new Float32Array(data.length), shape)];
+    }),
   );
   const mean = scaled(whole, 1 / config.batch.accumulation);
   const gradNorm = globalNorm(mean);

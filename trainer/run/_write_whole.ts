@@ -1,9 +1,8 @@
-import { randomUUID } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 
-/** Writes a file so that it is either whole or not there, and flushed. */
+/** Writes a file so that it is either whole or not there, and flushed. One call at a time for a path. */
 export async function writeWhole(path: string, text: string): Promise<void> {
-  const partial = `${path}.${randomUUID()}.partial`;
+  const partial = `${path}.partial`;
   try {
     const file = await open(partial, "w");
     try {

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import type { AdamWState } from "../optim/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
+import { ifAbsent } from "./_if_absent.ts";
 import { syncFolder, writeWhole } from "./_write_whole.ts";
 
 /** All that a run needs to go on bit for bit. Random numbers and prompts are functions of seed and step. */
@@ -62,7 +63,7 @@ export async function writeCheckpoint(
 
 /** Steps that have a checkpoint, ascending. */
 export async function listCheckpoints(folder: string): Promise<readonly number[]> {
-  const names = await readdir(folder).catch(() => []);
+  const names = await readdir(folder).catch(ifAbsent([]));
   return names.flatMap((n) => /^step-(\d+)$/.exec(n)?.[1] ?? []).map(Number).sort((a, b) => a - b);
 }
 
@@ -120,7 +121,7 @@ export async function newestCheckpoint(folder: string): Promise<Checkpoint | und
 
 /** Removes what interrupted attempts left behind, and checkpoints of later steps, which can only be harmed ones. */
 export async function removeBeyond(folder: string, step: number): Promise<void> {
-  for (const name of await readdir(folder).catch(() => [])) {
+  for (const name of await readdir(folder).catch(ifAbsent([]))) {
     const found = /^step-(\d+)$/.exec(name)?.[1];
     if (found === undefined ? name.startsWith(".attempt-") : Number(found) > step) {
       await rm(join(folder, name), { recursive: true, force: true });

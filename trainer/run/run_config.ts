@@ -6,6 +6,9 @@ import { parseConfig } from "../parse_config.ts";
 import { SAMPLER_KINDS } from "../samplers/mod.ts";
 import { GUIDANCE_GRADIENTS } from "../step/mod.ts";
 
+/** Images of an iteration that have random numbers of their own. */
+const MAX_IMAGES = 2 ** 16;
+
 const count = z.int().min(1);
 const prompt = z.string().trim().min(1).max(10_000);
 
@@ -70,7 +73,10 @@ export const runConfigSchema = z.strictObject({
   batch: z.strictObject({
     size: count.max(1024).default(1),
     accumulation: count.max(4096).default(1),
-  }).prefault({}),
+  }).refine(
+    ({ size, accumulation }) => size * accumulation <= MAX_IMAGES,
+    `expected at most ${MAX_IMAGES} images an iteration`,
+  ).prefault({}),
   prompts: z.array(prompt).min(1),
   /** Default: the first eight prompts. */
   heldOutPrompts: z.array(prompt).min(1).optional(),

@@ -52,6 +52,7 @@ Deno.test("a wrong field is named, with what was found and expected", () => {
   refused({ rewards: [reward, reward] }, /^Field rewards is .*expected distinct names/);
   refused({ rewards: [{ ...reward, weight: 0 }] }, /^Field rewards is .*a weight other than 0/);
   refused({ sampler: { steps: 0 } }, /^Field sampler\.steps is 0/);
+  refused({ batch: { size: 1024, accumulation: 65 } }, /^Field batch is .*at most 65536 images/);
   refused({ learning_rate: 1 }, /^Field learning_rate is not known here/);
   assert.throws(() => parseRunConfig(3, { file: "c.json" }), /Field \(all\) of c\.json is 3/);
 });

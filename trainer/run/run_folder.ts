@@ -4,6 +4,7 @@ import { z } from "zod";
 import { parseConfig } from "../parse_config.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
 import { type RunEvent, runEventSchema } from "./run_events.ts";
+import { ifAbsent } from "./_if_absent.ts";
 import { writeWhole } from "./_write_whole.ts";
 
 const frozenSchema = z.strictObject({ createdAt: z.string(), config: z.unknown() });
@@ -43,17 +44,19 @@ export class RunFolder {
     return { createdAt: frozen.createdAt, config: parseRunConfig(frozen.config, { file }) };
   }
 
-  /** The event log. What follows the first line that is no event, a write cut short by a crash, is taken out of it. */
+  /** The event log. A last line cut short by a crash is taken out of it; throws where another is damaged. */
   async events(): Promise<RunEvent[]> {
-    const text = await readFile(this.#log, "utf8").catch(() => "");
-    const events: RunEvent[] = [];
-    for (const line of text.split("\n")) {
-      const event = parseLine(line);
-      if (event === undefined) break;
-      events.push(event);
-    }
-    const whole = linesOf(events);
-    if (whole.length !== text.length) await this.rewrite(events);
+    const text = await readFile(this.#log, "utf8").catch(ifAbsent(""));
+    const lines = text.split("\n");
+    const torn = lines.pop();
+    const events = lines.map((line, i) => {
+      try {
+        return runEventSchema.parse(JSON.parse(line));
+      } catch (cause) {
+        throw new Error(`Line ${i + 1} of ${this.#log} is no event`, { cause });
+      }
+    });
+    if (torn !== "") await this.rewrite(events);
     return events;
   }
 
@@ -62,9 +65,14 @@ export class RunFolder {
     const line = linesOf([event]);
     await this.#inOrder(async () => {
       const file = await open(this.#log, "a");
+      const { size } = await file.stat();
       try {
         await file.appendFile(line);
         await file.datasync();
+      } catch (error) {
+        // Half a line would swallow the next one.
+        await file.truncate(size).catch(() => {});
+        throw error;
       } finally {
         await file.close();
       }
@@ -73,7 +81,8 @@ export class RunFolder {
 
   /** Replaces the log: what a resumed run will do again is taken out of it. */
   async rewrite(events: readonly RunEvent[]): Promise<void> {
-    await this.#inOrder(() => writeWhole(this.#log, linesOf(events)));
+    const text = linesOf(events);
+    await this.#inOrder(() => writeWhole(this.#log, text));
   }
 
   async #inOrder(work: () => Promise<void>): Promise<void> {
@@ -85,12 +94,4 @@ export class RunFolder {
 
 function linesOf(events: readonly RunEvent[]): string {
   return events.map((e) => `${JSON.stringify(e)}\n`).join("");
-}
-
-function parseLine(line: string): RunEvent | undefined {
-  try {
-    return runEventSchema.safeParse(JSON.parse(line)).data;
-  } catch {
-    return undefined;
-  }
 }

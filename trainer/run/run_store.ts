@@ -3,7 +3,8 @@ import { existsSync } from "node:fs";
 import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { checkRunId, parseRunConfig } from "./run_config.ts";
+import { parseConfig } from "../parse_config.ts";
+import { checkRunId, parseRunConfig, runConfigSchema } from "./run_config.ts";
 import { RunFolder } from "./run_folder.ts";
 import { type RunDependencies, TrainingRun } from "./training_run.ts";
 
@@ -27,7 +28,7 @@ export class RunConflictError extends Error {
 
 /** The runs of a folder. They train one at a time, in the order in which they were started. */
 export class RunStore {
-  /** Folders that look like runs and cannot be read, and why. */
+  /** Folders that look like runs and cannot be read, or cannot go on, and why. */
   readonly unreadable: ReadonlyMap<string, string>;
   readonly #root: string;
   readonly #lock: Deno.FsFile;
@@ -73,6 +74,11 @@ export class RunStore {
         const events = await folder.events();
         const run = new TrainingRun({ id, folder, config, createdAt, events }, dependencies);
         await run.refresh();
+        if (run.state === "stopping") {
+          await run.setState("stopped", "The server ended while it stopped");
+        } else if (!run.ended) {
+          await run.requeue();
+        }
         runs.set(id, run);
       } catch (error) {
         unreadable.set(id, error instanceof Error ? error.message : String(error));
@@ -80,13 +86,7 @@ export class RunStore {
     }
     const store = new RunStore(root, { lock, dependencies, runs, unreadable });
     for (const run of store.list().toReversed()) {
-      if (run.ended) continue;
-      if (run.state === "stopping") {
-        await run.setState("stopped", "The server ended while it stopped");
-      } else {
-        await run.requeue();
-        store.#schedule(run);
-      }
+      if (!run.ended) store.#schedule(run);
     }
     return store;
   }
@@ -140,13 +140,17 @@ export class RunStore {
     return { run, created: true };
   }
 
-  /** Continues a run that has ended. Throws `RunStateError` where it has not, or has nothing left to do. */
+  /**
+   * Continues a run that has ended. Throws `RunStateError` where it has not, or has nothing left to do, and
+   * `FieldError` for a number of iterations that no configuration may have.
+   */
   async resume(id: string, iterations?: number): Promise<TrainingRun> {
     const run = this.get(id);
     if (!run.ended) {
       throw new RunStateError(`Run "${id}" is ${run.state}, expected it to have ended`);
     }
     const wanted = iterations ?? run.iterations;
+    parseConfig(runConfigSchema.pick({ iterations: true }), { iterations: wanted });
     if (wanted < run.step || (run.state === "finished" && wanted <= run.step)) {
       throw new RunStateError(
         `Run "${id}" has done ${run.step} iterations, ${wanted} were asked for`,
@@ -161,10 +165,10 @@ export class RunStore {
   async delete(id: string): Promise<void> {
     const run = this.get(id);
     if (!run.ended) throw new RunStateError(`Run "${id}" is ${run.state}: stop it first`);
-    this.#runs.delete(id);
     // Gone at once: what a crash leaves of it is removed when the folder is opened again.
     const grave = join(this.#root, `${DELETED}${randomUUID()}`);
     await rename(run.folder.path, grave);
+    this.#runs.delete(id);
     await rm(grave, { recursive: true, force: true });
   }
 

@@ -5,6 +5,7 @@ import {
   mkdtemp,
   readdir,
   readFile,
+  rename,
   rm,
   symlink,
   truncate,
@@ -382,11 +383,15 @@ Deno.test("NaN and a full disk end a run with the reason, and what was done is k
     const reward = new FakeReward(0.2);
     const store = await RunStore.open(root, world({ dark: reward }));
     const { run } = await store.start("run", CONFIG);
-    await until(run, (e) => e.type === "checkpoint");
     const log = join(root, "run", "events.jsonl");
-    const good = await readFile(log, "utf8");
-    await rm(log);
-    await symlink("/dev/full", log);
+    let good = "";
+    // While the run waits for an answer nothing else writes.
+    reward.onCall = async () => {
+      if (run.step !== 5 || good !== "") return;
+      good = await readFile(log, "utf8");
+      await rm(log);
+      await symlink("/dev/full", log);
+    };
     await until(run);
     assert.equal(run.state, "failed");
     assert.match(run.lastState?.reason ?? "", /ENOSPC|No space left/i);
@@ -422,5 +427,188 @@ Deno.test("a store starts a run once, and refuses what its state does not allow"
     assert.match(again.unreadable.get("c") ?? "", /Field .* of .*config\.json/);
     await assert.rejects(again.start("c", CONFIG), RunConflictError);
     await again.close();
+  });
+});
+
+Deno.test("a checkpoint that cannot be written ends a run, with the last one whole", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const reward = new FakeReward(0.2);
+    const store = await RunStore.open(root, world({ dark: reward }));
+    const { run } = await store.start("run", CONFIG);
+    const [checkpoints, aside] = [run.folder.checkpoints, join(root, "aside")];
+    reward.onCall = async () => {
+      if (run.step !== 5) return;
+      await rename(checkpoints, aside);
+      await writeFile(checkpoints, "");
+      reward.onCall = () => {};
+    };
+    await until(run);
+    assert.equal(run.state, "failed");
+    assert.match(run.lastState?.reason ?? "", /checkpoints/);
+    assert.equal((await newestCheckpoint(aside))?.step, 4);
+    // A folder that cannot be read is no empty one: the run does not begin anew.
+    await store.resume("run");
+    await until(run);
+    assert.equal(run.state, "failed");
+    assert.equal(run.latest?.step, 8);
+    await rm(checkpoints);
+    await rename(aside, checkpoints);
+    await store.resume("run");
+    await until(run);
+    assert.equal(run.state, "finished");
+    await store.close();
+    assert.equal(await result(root), expected);
+  });
+});
+
+Deno.test("a run killed while it stopped is stopped, and goes on with the same bytes", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const reward = new FakeReward(0.2);
+    const [live, killed] = [join(root, "live"), join(root, "killed")];
+    await mkdir(live);
+    const store = await RunStore.open(live, world({ dark: reward }));
+    const { run } = await store.start("run", CONFIG);
+    reward.onCall = async () => {
+      if (run.step !== 6) return;
+      await run.stop();
+      await cp(live, killed, { recursive: true });
+    };
+    await until(run);
+    assert.deepEqual([run.state, run.step], ["stopped", 7]);
+    await store.close();
+    const again = await RunStore.open(killed, world({ dark: new FakeReward(0.2) }));
+    const { state, checkpoints } = again.get("run");
+    assert.deepEqual([state, checkpoints], ["stopped", [4]]);
+    await again.resume("run");
+    await until(again.get("run"));
+    await again.close();
+    assert.equal(await result(killed), expected);
+  });
+});
+
+Deno.test("a swap is kept through a kill, and when it comes while the log is rewritten", async () => {
+  await inFolder(async (root) => {
+    const [dark, bright] = [new FakeReward(0.2), new FakeReward(0.8)];
+    const terms = [
+      { name: "bright", endpoint: "bright", reward: "", weight: 1, expectedDigest: "" },
+    ];
+    const [live, killed] = [join(root, "live"), join(root, "killed")];
+    await mkdir(live);
+    const store = await RunStore.open(live, world({ dark, bright }));
+    const { run } = await store.start("run", CONFIG);
+    dark.onCall = async () => {
+      if (run.step !== 5) return;
+      assert.equal(await run.swap(terms), 6);
+      await cp(live, killed, { recursive: true });
+      dark.onCall = () => {};
+    };
+    await until(run);
+    await store.close();
+    await finish(killed, { dark: new FakeReward(0.2), bright });
+    assert.equal(await result(killed), await result(live));
+
+    const again = await RunStore.open(live, world({ dark, bright }));
+    const resumed = again.get("run");
+    const rewrite = resumed.folder.rewrite.bind(resumed.folder);
+    let swapped: Promise<number> | undefined;
+    resumed.folder.rewrite = async (events) => {
+      const done = rewrite(events);
+      swapped ??= resumed.swap([{ ...terms[0] ?? assert.fail(), weight: 3 }]);
+      await done;
+    };
+    await again.resume("run", 10);
+    await until(resumed);
+    assert.equal(await swapped, 9);
+    assert.equal(resumed.rewards[0]?.weight, 3);
+    await again.close();
+    assert.deepEqual(await resumed.folder.events(), resumed.events);
+  });
+});
+
+Deno.test("a log keeps its history: a line cut short is removed, a damaged one refused", async () => {
+  await inFolder(async (root) => {
+    const dependencies = world({ dark: new FakeReward(0.2) });
+    const store = await RunStore.open(root, dependencies);
+    const { run } = await store.start("run", { ...CONFIG, iterations: 3 });
+    await until(run);
+    await store.close();
+    const log = join(root, "run", "events.jsonl");
+    const good = await readFile(log, "utf8");
+    await writeFile(log, `${good}{"type":"sta`);
+    assert.deepEqual(await run.folder.events(), run.events);
+    // The same lines, their keys in another order.
+    assert.equal((await readFile(log, "utf8")).length, good.length);
+    assert.deepEqual(await run.folder.events(), run.events);
+    const damaged = good.replace('"type":"step","step":2', '"type":"step","step":-2');
+    assert.notEqual(damaged, good);
+    await writeFile(log, damaged);
+    const again = await RunStore.open(root, dependencies);
+    assert.match(again.unreadable.get("run") ?? "", /Line 5 of .*events\.jsonl/);
+    await again.close();
+    assert.equal(await readFile(log, "utf8"), damaged);
+    // A run that cannot go on does not keep the others from it.
+    await rm(log);
+    await symlink(join(root, "nowhere", "log"), log);
+    await cp(join(root, "run", "config.json"), join(root, "good", "config.json"));
+    const third = await RunStore.open(root, dependencies);
+    assert.match(third.unreadable.get("run") ?? "", /ENOENT/);
+    await until(third.get("good"));
+    await third.close();
+    assert.equal(third.get("good").state, "finished");
+  });
+});
+
+Deno.test("watchers see every event once, from a step on, until the end or an abort", async () => {
+  await inFolder(async (root) => {
+    const [reward, stop] = [new FakeReward(0.2), new AbortController()];
+    const store = await RunStore.open(root, world({ dark: reward }));
+    const { run } = await store.start("run", CONFIG);
+    const aborted = (async () => {
+      for await (const event of run.watch(0, stop.signal)) if (isStep(3)(event)) stop.abort();
+    })();
+    const seen = until(run);
+    const log = join(root, "run", "events.jsonl");
+    reward.onCall = async () => {
+      if (run.step !== 5) return;
+      reward.onCall = () => {};
+      // An event that is seen and then cannot be written is taken back; what follows is not missed.
+      await rename(log, `${log}.aside`);
+      await symlink(join(root, "nowhere", "log"), log);
+      const swaps = [run.swap(run.rewards), run.swap(run.rewards)];
+      for (const { status } of await Promise.allSettled(swaps)) assert.equal(status, "rejected");
+      await rename(`${log}.aside`, log);
+    };
+    await assert.rejects(aborted, { name: "AbortError" });
+    const events = await seen;
+    assert.equal(run.state, "finished");
+    const [present, ...rest] = events.filter((e) => e.type !== "swap");
+    assert.deepEqual(rest, run.events.filter((e) => e !== present));
+    await store.close();
+  });
+});
+
+Deno.test("runs train one after the other", async () => {
+  await inFolder(async (root) => {
+    const order: string[] = [];
+    const dependencies = world({ dark: new FakeReward(0.2) });
+    const store = await RunStore.open(root, {
+      ...dependencies,
+      openModel: ({ seed }) => {
+        order.push(`open ${seed}`);
+        const release = () => Promise.resolve(void order.push(`release ${seed}`));
+        return Promise.resolve({ ...fakeModel(), release });
+      },
+    });
+    const runs = [];
+    for (const seed of [1, 2]) {
+      runs.push(await store.start(`run-${seed}`, { ...CONFIG, seed, iterations: 2 }));
+    }
+    await Promise.all(runs.map(({ run }) => until(run)));
+    await assert.rejects(store.resume("run-1", 2 ** 21), /Field iterations is 2097152, expected/);
+    await assert.rejects(store.resume("run-1", 2.5), /Field iterations is 2\.5, expected/);
+    await store.close();
+    assert.deepEqual(order, ["open 1", "release 1", "open 2", "release 2"]);
   });
 });

@@ -60,7 +60,7 @@ export class TrainingRun {
   readonly #patience: Patience;
   readonly #clients = new Map<string, Promise<RewardClient>>();
   readonly #watchers = new Set<() => void>();
-  /** Replaced, not cut, when a resumed run takes events back, so that watchers can tell. */
+  /** Replaced, not cut, when events are taken back, so that watchers can tell. */
   #events: RunEvent[];
   #iterations: number;
   #step: number;
@@ -256,12 +256,11 @@ export class TrainingRun {
     const kept = this.#events.filter((e) =>
       e.type === "swap" || e.type === "state" || e.step <= step
     );
-    if (kept.length < this.#events.length) {
-      await this.folder.rewrite(kept);
-      this.#events = kept;
-      this.#wakeWatchers();
-    }
     this.#step = step;
+    // First in memory: what happens while the log is written comes after it.
+    this.#events = kept;
+    this.#wakeWatchers();
+    await this.folder.rewrite(kept);
     if (found === undefined) {
       const parameters = model.initialParameters(this.config.seed);
       return { step, parameters, optimizer: initAdamW(parameters) };
@@ -467,13 +466,12 @@ export class TrainingRun {
 
   /** An event is seen at once and then written; one that cannot be written is taken back, unless it is an end. */
   async #emit(event: RunEvent): Promise<void> {
-    const events = this.#events;
-    events.push(event);
+    this.#events.push(event);
     try {
       await this.folder.append(event);
     } catch (error) {
       if (event.type === "state" && ENDED.has(event.state)) return;
-      events.splice(events.indexOf(event), 1);
+      this.#events = this.#events.filter((e) => e !== event);
       throw error;
     } finally {
       this.#wakeWatchers();
