@@ -1,27 +1,21 @@
-import type { Tensor } from "./tensor.ts";
-
 /** One ONNX attribute; tagged, since a JavaScript number is neither an int nor a float. */
 export type Attribute =
   | { readonly type: "int"; readonly value: number }
   | { readonly type: "float"; readonly value: number }
   | { readonly type: "string"; readonly value: string }
-  | { readonly type: "ints"; readonly value: readonly number[] }
-  | { readonly type: "floats"; readonly value: readonly number[] }
-  | { readonly type: "tensor"; readonly value: Tensor };
+  | { readonly type: "ints"; readonly value: readonly number[] };
 
 /** Attributes of a node by name. */
 export type Attributes = Readonly<Record<string, Attribute>>;
 
 /** An ONNX `INT` attribute. */
 export const int = (value: number): Attribute => ({ type: "int", value });
-/** An ONNX `FLOAT` attribute. */
-export const float = (value: number): Attribute => ({ type: "float", value });
+/** An ONNX `FLOAT` attribute, rounded to float32 as in a model file. */
+export const float = (value: number): Attribute => ({ type: "float", value: Math.fround(value) });
 /** An ONNX `STRING` attribute. */
 export const string = (value: string): Attribute => ({ type: "string", value });
 /** An ONNX `INTS` attribute. */
 export const ints = (value: readonly number[]): Attribute => ({ type: "ints", value });
-/** An ONNX `FLOATS` attribute. */
-export const floats = (value: readonly number[]): Attribute => ({ type: "floats", value });
 
 function wrongType(name: string, found: Attribute, expected: Attribute["type"]): never {
   throw new TypeError(`Attribute "${name}" is of type ${found.type}, expected ${expected}`);
@@ -34,10 +28,10 @@ export function intOf(attributes: Attributes, name: string, fallback: number): n
   return a.type === "int" ? a.value : wrongType(name, a, "int");
 }
 
-/** Reads a float attribute. */
+/** Reads a float attribute; like one in a file, the fallback has float32 precision. */
 export function floatOf(attributes: Attributes, name: string, fallback: number): number {
   const a = attributes[name];
-  if (a === undefined) return fallback;
+  if (a === undefined) return Math.fround(fallback);
   return a.type === "float" ? a.value : wrongType(name, a, "float");
 }
 

@@ -1,8 +1,9 @@
-import { type Attribute, type Attributes, float, int, ints, string } from "./attributes.ts";
+import { attentionProbabilities, mergeHeads, splitHeads } from "./attention.ts";
+import { type Attributes, float, int, ints, string } from "./attributes.ts";
 import { Graph, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
-import { castNumber, type DType, int64, type Shape, sizeOf, type Tensor } from "./tensor.ts";
+import { BYTES_PER_ELEMENT, castNumber, type DType, int64, type Shape, sizeOf } from "./tensor.ts";
 
 /** A graph value, or a number that becomes a scalar constant of the other operand's dtype. */
 export type Operand = Value | number;
@@ -41,12 +42,13 @@ export interface ConvOptions {
 /** Writes ONNX operators by their usual names. Every method appends to the graph and returns the value it made. */
 export class Builder extends Graph {
   readonly differentiable: boolean;
-  readonly #attentionMemory: number;
+  /** Bytes of attention probabilities that may be kept. */
+  readonly attentionMemory: number;
 
   constructor(options: BuilderOptions = {}) {
     super();
     this.differentiable = options.differentiable ?? false;
-    this.#attentionMemory = options.attentionMemory ?? 256 * 2 ** 20;
+    this.attentionMemory = options.attentionMemory ?? 256 * 2 ** 20;
   }
 
   /** The first output of an operator. */
@@ -114,6 +116,9 @@ export class Builder extends Graph {
   }
   less(a: Operand, b: Operand): Value {
     return this.#pair("Less", a, b);
+  }
+  and(a: Value, b: Value): Value {
+    return this.call("And", [a, b]);
   }
   equal(a: Operand, b: Operand): Value {
     return this.#pair("Equal", a, b);
@@ -276,22 +281,24 @@ export class Builder extends Graph {
     const [batch = 1, queries = 1, width = 1] = q.shape;
     const keys = k.shape[1] ?? 1;
     const scale = options.scale ?? 1 / Math.sqrt(width / heads);
-    const kept = batch * heads * queries * keys * (q.dtype === "float64" ? 8 : 4);
-    if (!this.differentiable || kept > this.#attentionMemory) {
+    const kept = batch * heads * queries * keys * BYTES_PER_ELEMENT[q.dtype];
+    if (!this.differentiable || kept > this.attentionMemory) {
       return this.call("Attention", mask === undefined ? [q, k, v] : [q, k, v, mask], {
         num_heads: int(heads),
         scale: float(scale),
       });
     }
-    const depth = width / heads;
-    const split = (x: Value) =>
-      this.transpose(this.reshape(x, [batch, x.shape[1] ?? 1, heads, depth]), [0, 2, 1, 3]);
-    const logits = this.fusedMatMul(split(q), split(k), { transB: true, alpha: scale });
-    const p = this.softmax(mask === undefined ? logits : this.add(logits, mask));
-    const y = this.matMul(p, split(v));
-    return this.reshape(this.transpose(y, [0, 2, 1, 3]), [batch, queries, width]);
+    const split = (x: Value) => splitHeads(this, x, heads);
+    const p = attentionProbabilities(this, split(q), { k: split(k), scale, mask });
+    return mergeHeads(this, this.matMul(p, split(v)));
   }
 
+  /** Sum of values of one shape. */
+  total(values: readonly Value[]): Value {
+    const [first, ...rest] = values;
+    if (first === undefined) throw new RangeError("A total needs at least one value");
+    return rest.reduce((sum, v) => this.add(sum, v), first);
+  }
   #reduce(op: OpName, x: Value, options: ReduceOptions): Value {
     const { axes, keepDims = true } = options;
     const keepdims = int(keepDims ? 1 : 0);
@@ -333,7 +340,7 @@ export class Builder extends Graph {
   }
   /** Parts of the given sizes along an axis. */
   split(x: Value, sizes: readonly number[], axis: number): readonly Value[] {
-    return this.op("Split", [x, this.ints(sizes)], { axis: int(axis) }, sizes.length);
+    return this.op("Split", [x, this.ints(sizes)], { axis: int(axis) });
   }
   /** x[start:end:step] along one axis. */
   slice(
@@ -348,6 +355,13 @@ export class Builder extends Graph {
       this.ints([axis]),
       this.ints([step]),
     ]);
+  }
+  /** x with the order of its entries reversed along some axes. */
+  reverse(x: Value, axes: readonly number[]): Value {
+    if (axes.length === 0) return x;
+    const all = (value: number) => this.ints(axes.map(() => value));
+    // From the last entry down to before the first: ONNX writes "before the first" as a very negative end.
+    return this.call("Slice", [x, all(-1), all(-(2 ** 31)), this.ints(axes), all(-1)]);
   }
   /** Pads with a constant (0 by default), edge values or reflections. `pads` are begins then ends of all axes. */
   pad(
@@ -373,6 +387,15 @@ export class Builder extends Graph {
   gather(x: Value, indices: Value, axis = 0): Value {
     return this.call("Gather", [x, indices], { axis: int(axis) });
   }
+  /** x with updates added at indices along an axis, as `ScatterElements`. */
+  scatterAdd(x: Value, indices: Value, updates: Value, axis = 0): Value {
+    const attributes = { axis: int(axis), reduction: string("add") };
+    return this.call("ScatterElements", [x, indices, updates], attributes);
+  }
+  /** x with updates added at coordinates, as `ScatterND`. */
+  scatterNdAdd(x: Value, indices: Value, updates: Value): Value {
+    return this.call("ScatterND", [x, indices, updates], { reduction: string("add") });
+  }
   /** Nearest-neighbour enlargement of x [B, C, H, W] by a whole factor. */
   upsampleNearest(x: Value, factor: number): Value {
     const [b = 1, c = 1, h = 1, w = 1] = x.shape;
@@ -388,5 +411,3 @@ export class Builder extends Graph {
     });
   }
 }
-
-export type { Attribute, Attributes, Tensor };

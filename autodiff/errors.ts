@@ -7,3 +7,8 @@ export class GraphError extends Error {
 export class GradientError extends Error {
   override readonly name = "GradientError";
 }
+
+/** A model file that cannot be taken into a graph: damaged, too large, or with something that is not supported. */
+export class ImportError extends Error {
+  override readonly name = "ImportError";
+}

@@ -1,6 +1,8 @@
 import type { Builder } from "./builder.ts";
 import { GradientError } from "./errors.ts";
 import type { Node, Value } from "./graph.ts";
+import type { OpName } from "./infer/mod.ts";
+import type { Rule } from "./rules/_types.ts";
 import { RULES } from "./rules/mod.ts";
 import { isStopEdge } from "./rules/stop_edges.ts";
 import { isFloat, type Shape } from "./tensor.ts";
@@ -25,6 +27,19 @@ export function gradient(
   wrt: readonly Value[],
   options: { readonly unreached?: "error" | "zero" } = {},
 ): readonly Value[] {
+  return differentiate(b, { seeds, wrt, rules: RULES, unreached: options.unreached ?? "error" });
+}
+
+/** `gradient` with the rules as an argument, so that a test can leave one out. */
+export function differentiate(
+  b: Builder,
+  { seeds, wrt, rules, unreached }: {
+    readonly seeds: readonly Seed[];
+    readonly wrt: readonly Value[];
+    readonly rules: Readonly<Partial<Record<OpName, Rule>>>;
+    readonly unreached: "error" | "zero";
+  },
+): readonly Value[] {
   const active = activeValues(b, wrt);
   const arriving = new Map<Value, Value[]>();
   for (const { value, cotangent } of seeds) {
@@ -34,45 +49,32 @@ export function gradient(
   const total = (v: Value): Value | undefined => {
     const parts = arriving.get(v);
     if (parts === undefined) return undefined;
-    const [first] = parts;
-    const sum = parts.length === 1 ? first : b.call("Sum", parts);
-    if (sum !== undefined) arriving.set(v, [sum]);
+    const sum = b.total(parts);
+    arriving.set(v, [sum]);
     return sum;
   };
-  const last = b.nodes.length;
-  for (let i = last - 1; i >= 0; i--) {
-    const node = b.nodes[i];
-    if (node === undefined || !node.outputs.some((v) => active.has(v) && arriving.has(v))) continue;
+  for (const node of b.nodes.toReversed()) {
+    if (!node.outputs.some((v) => active.has(v) && arriving.has(v))) continue;
     const wants = node.inputs.map((v, k) =>
       v !== undefined && active.has(v) && !isStopEdge(node.op, k)
     );
     if (!wants.some(Boolean)) continue;
-    const rule = RULES[node.op];
+    const at = () => `node ${node.name}; reached from ${path(node, active, wrt)}`;
+    const rule = rules[node.op];
     if (rule === undefined) {
-      throw new GradientError(
-        `Operator ${node.op} has no gradient rule (node ${node.name}; reached from ${
-          path(node, active, wrt)
-        })`,
-      );
+      throw new GradientError(`Operator ${node.op} has no gradient rule (${at()})`);
     }
-    const gradients = b.scope(`grad/${node.name}`, () =>
-      rule({
-        b,
-        inputs: node.inputs,
-        outputs: node.outputs,
-        attributes: node.attributes,
-        cotangents: node.outputs.map(total),
-        wants,
-      }));
+    const gradients = b.scope(`grad/${node.name}`, () => {
+      const { inputs, outputs, attributes } = node;
+      return rule({ b, inputs, outputs, attributes, cotangents: outputs.map(total), wants });
+    });
     for (const [k, v] of node.inputs.entries()) {
       if (v === undefined || !wants[k]) continue;
       const g = gradients[k];
       if (g === undefined) {
-        throw new GradientError(
-          `The rule of ${node.op} gave no gradient for input ${k} (${node.name})`,
-        );
+        throw new GradientError(`Rule of ${node.op} gives no gradient for input ${k} (${at()})`);
       }
-      const fitted = unbroadcast(b, g, v.shape);
+      const fitted = fit(b, g, v.shape);
       check(fitted, v, `Gradient of input ${k} of ${node.name}`);
       push(arriving, v, fitted);
     }
@@ -80,7 +82,7 @@ export function gradient(
   return wrt.map((v) => {
     const g = total(v);
     if (g !== undefined) return g;
-    if (options.unreached === "zero") return b.expand(b.scalar(0, v.dtype), v.shape);
+    if (unreached === "zero") return b.expand(b.scalar(0, v.dtype), v.shape);
     throw new GradientError(`No gradient reaches "${v.name}": the result does not depend on it`);
   });
 }
@@ -102,13 +104,15 @@ function activeValues(b: Builder, wrt: readonly Value[]): ReadonlySet<Value> {
   return active;
 }
 
-/** Sums a gradient of broadcast shape down to `shape`. The only place where broadcasting is undone. */
-function unbroadcast(b: Builder, g: Value, shape: Shape): Value {
-  if (g.shape.join() === shape.join()) return g;
-  const lead = g.shape.length - shape.length;
-  if (lead < 0) return b.expand(g, shape);
-  const axes = g.shape.flatMap((d, i) => i < lead || (shape[i - lead] === 1 && d !== 1) ? [i] : []);
-  return b.reshape(b.sum(g, { axes }), shape);
+/** Brings a gradient to `shape`: the only place where broadcasting is undone. */
+function fit(b: Builder, g: Value, shape: Shape): Value {
+  const lead = Math.max(g.shape.length - shape.length, 0);
+  const skip = Math.max(shape.length - g.shape.length, 0);
+  const axes = g.shape.flatMap((d, i) =>
+    d !== 1 && (i < lead || shape[i - lead + skip] === 1) ? [i] : []
+  );
+  const summed = b.sum(g, { axes });
+  return b.expand(lead === 0 ? summed : b.reshape(summed, summed.shape.slice(lead)), shape);
 }
 
 function check(g: Value, v: Value, what: string): void {

@@ -1,6 +1,6 @@
 import type { Attributes } from "./attributes.ts";
 import { GraphError } from "./errors.ts";
-import { INFER, type OpName } from "./infer/mod.ts";
+import { ATTRIBUTES, INFER, type OpName } from "./infer/mod.ts";
 import { BYTES_PER_ELEMENT, type DType, type Shape, sizeOf, type Tensor } from "./tensor.ts";
 
 /** Element type and dimensions of a value. Every dimension is known when a graph is built. */
@@ -37,10 +37,9 @@ export interface Node {
   /** Scope path and operator, unique in the graph: what error messages show. */
   readonly name: string;
   readonly inputs: readonly (Value | undefined)[];
+  /** Every output the operator can have; those that nobody reads are left out of a serialized model. */
   readonly outputs: readonly Value[];
   readonly attributes: Attributes;
-  /** Position in construction order, which is a topological order. */
-  readonly index: number;
 }
 
 /**
@@ -52,7 +51,8 @@ export class Graph {
   readonly #inputs: Value[] = [];
   readonly #names = new Map<string, number>();
   readonly #values = new WeakSet<Value>();
-  readonly #small = new Map<string, Value>();
+  /** Small constants and weights by what they hold. */
+  readonly #leaves = new Map<string, Value>();
   #scope = "";
 
   /** All nodes, inputs before users. */
@@ -95,34 +95,33 @@ export class Graph {
         }`,
       );
     }
-    const key = tensor.data.length <= 16
-      ? `${tensor.dtype}[${tensor.shape}]${Array.from(tensor.data, bits).join()}`
-      : undefined;
-    const known = key === undefined ? undefined : this.#small.get(key);
-    if (known !== undefined) return known;
-    const value = this.#value(this.#unique(name, false), tensor, { kind: "constant", tensor });
-    if (key !== undefined) this.#small.set(key, value);
-    return value;
+    const make = () => this.#value(this.#unique(name, false), tensor, { kind: "constant", tensor });
+    return tensor.data.length > 16
+      ? make()
+      : this.#leaf(`${tensor.dtype}[${tensor.shape}]${Array.from(tensor.data, digits)}`, make);
   }
 
-  /** A frozen weight that stays in its file, loaded by the runtime as external data. */
+  /** A frozen weight that stays in its file, loaded by the runtime as external data. One value per location. */
   weight(name: string, type: ValueType, location: WeightLocation): Value {
     checkDimensions(name, type.shape);
-    if (!Number.isSafeInteger(location.offset) || location.offset < 0) {
-      throw new GraphError(`Weight "${name}" has offset ${location.offset}, expected 0 or more`);
+    const { file, offset } = location;
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      throw new GraphError(`Weight "${name}" has offset ${offset}, expected 0 or more`);
     }
-    return this.#value(this.#unique(name, false), type, { kind: "weight", location });
+    return this.#leaf(
+      `${type.dtype}[${type.shape}]@${offset}:${file}`,
+      () => this.#value(this.#unique(name, false), type, { kind: "weight", location }),
+    );
   }
 
   /**
-   * Appends an operator and returns its outputs. `outputs` is how many of the operator's outputs are wanted
-   * (optional trailing ones are made only when asked for). Throws `GraphError` naming the node when types do not fit.
+   * Appends an operator and returns all its outputs. Throws `GraphError` naming the node when the inputs' types do
+   * not fit or the operator has no such attribute.
    */
   op(
     op: OpName,
     inputs: readonly (Value | undefined)[],
     attributes: Attributes = {},
-    outputs = 1,
   ): readonly Value[] {
     const name = this.#unique(op, true);
     for (const [i, v] of inputs.entries()) {
@@ -130,31 +129,38 @@ export class Graph {
         throw new GraphError(`Input ${i} of ${name} ("${v.name}") belongs to another graph`);
       }
     }
-    let types: readonly ValueType[];
     try {
-      types = INFER[op]({ inputs, attributes, outputs });
+      checkAttributes(op, attributes);
+      return this.#append({ op, name, inputs, attributes }, INFER[op]({ inputs, attributes }));
     } catch (cause) {
       const found = inputs.map((v) => v === undefined ? "-" : `${v.dtype}[${v.shape}]`).join(", ");
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new GraphError(`${name}(${found}): ${reason}`, { cause });
     }
-    if (types.length < outputs) {
-      throw new GraphError(`${name} has ${types.length} outputs, ${outputs} were asked for`);
+  }
+
+  /** Appends a copy of another graph's node under the same name, with this graph's values for its inputs. */
+  adopt(node: Node, inputs: readonly (Value | undefined)[]): readonly Value[] {
+    this.#names.set(node.name, 1);
+    return this.#append({ ...node, inputs }, node.outputs);
+  }
+
+  #append(node: Omit<Node, "outputs">, types: readonly ValueType[]): readonly Value[] {
+    const outputs: Value[] = [];
+    const made: Node = { ...node, outputs };
+    for (const [index, type] of types.entries()) {
+      const label = index === 0 ? node.name : this.#unique(`${node.name}:${index}`, false);
+      outputs.push(this.#value(label, type, { kind: "node", node: made, index }));
     }
-    const made: Value[] = [];
-    const node: Node = {
-      op,
-      name,
-      inputs,
-      outputs: made,
-      attributes,
-      index: this.#nodes.length,
-    };
-    for (const [index, type] of types.slice(0, outputs).entries()) {
-      const label = index === 0 ? name : `${name}:${index}`;
-      made.push(this.#value(label, type, { kind: "node", node, index }));
-    }
-    this.#nodes.push(node);
+    this.#nodes.push(made);
+    return outputs;
+  }
+
+  #leaf(key: string, make: () => Value): Value {
+    const known = this.#leaves.get(key);
+    if (known !== undefined) return known;
+    const made = make();
+    this.#leaves.set(key, made);
     return made;
   }
 
@@ -175,14 +181,18 @@ export class Graph {
   }
 }
 
-/** The tensor of a constant, or `undefined` for every other value. */
-export function constantOf(value: Value | undefined): Tensor | undefined {
-  return value?.source.kind === "constant" ? value.source.tensor : undefined;
-}
-
 /** Bytes a value of this type occupies. */
 export function byteLengthOf(type: ValueType): number {
   return sizeOf(type.shape) * BYTES_PER_ELEMENT[type.dtype];
+}
+
+function checkAttributes(op: OpName, attributes: Attributes): void {
+  const known = ATTRIBUTES[op] ?? [];
+  const unknown = Object.keys(attributes).find((name) => !known.includes(name));
+  if (unknown === undefined) return;
+  throw new GraphError(
+    `Attribute "${unknown}" is unknown, expected some of ${known.join(", ") || "none"}`,
+  );
 }
 
 function checkDimensions(name: string, shape: Shape): void {
@@ -194,6 +204,6 @@ function checkDimensions(name: string, shape: Shape): void {
 }
 
 // -0 and 0 are different constants; String(-0) is "0".
-function bits(v: number | bigint): string {
+function digits(v: number | bigint): string {
   return Object.is(v, -0) ? "-0" : String(v);
 }

@@ -6,11 +6,11 @@ export {
   type Operand,
   type ReduceOptions,
 } from "./builder.ts";
+export { constantOf } from "./constant_of.ts";
 export * from "./errors.ts";
 export { gradient, type Seed } from "./gradient.ts";
 export {
   byteLengthOf,
-  constantOf,
   Graph,
   type Node,
   type Source,
@@ -18,7 +18,15 @@ export {
   type ValueType,
   type WeightLocation,
 } from "./graph.ts";
+export {
+  describeModel,
+  importModel,
+  type ImportOptions,
+  type ModelInterface,
+} from "./import/import_model.ts";
+export type { DeclaredValue } from "./import/_read_model.ts";
 export { isOpName, type OpName } from "./infer/mod.ts";
-export { DIFFERENTIABLE_OPS, type DifferentiableOp } from "./rules/mod.ts";
+export { type Operator, OPERATORS } from "./operators.ts";
+export type { DifferentiableOp } from "./rules/mod.ts";
 export { serialize } from "./serialize.ts";
 export * from "./tensor.ts";

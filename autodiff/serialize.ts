@@ -17,6 +17,7 @@ import {
 import type { Attribute } from "./attributes.ts";
 import { GraphError } from "./errors.ts";
 import { byteLengthOf, type Graph, type Node, type Value, type ValueType } from "./graph.ts";
+import type { OpName } from "./infer/mod.ts";
 import { lower, nodesNeeded } from "./lower.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
 import type { Tensor } from "./tensor.ts";
@@ -24,11 +25,18 @@ import type { Tensor } from "./tensor.ts";
 const MICROSOFT = "com.microsoft";
 
 /** Operators of ONNX Runtime's own domain, and their names there. */
-const CONTRIB: Readonly<Record<string, string>> = {
+export const CONTRIB: Readonly<Partial<Record<OpName, string>>> = {
   QuickGelu: "QuickGelu",
   FusedMatMul: "FusedMatMul",
   Attention: "MultiHeadAttention",
 };
+
+/** Operators whose outputs after the first may be left out of a model. */
+const OPTIONAL_OUTPUTS: ReadonlySet<OpName> = new Set<OpName>([
+  "Dropout",
+  "LayerNormalization",
+  "MaxPool",
+]);
 
 /**
  * Serializes the part of a graph that `outputs` need as an ONNX model (opset 20, IR 9), with `outputs` named by
@@ -39,41 +47,40 @@ export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>
   if (names.length === 0) throw new GraphError("A model needs at least one output");
   const low = lower(graph, Object.values(outputs));
   const target = low.graph;
-  const rename = new Map<Value, string>();
   const taken = new Set(target.inputs.map((v) => v.name));
-  const results: ValueInfoProto[] = [];
-  for (const [i, name] of names.entries()) {
-    let value = low.outputs[i];
-    if (value === undefined) throw new GraphError(`Output "${name}" is missing`);
+  const rename = new Map<Value, string>();
+  for (const [i, value] of low.outputs.entries()) {
+    const name = names[i] ?? "";
     if (taken.has(name)) throw new GraphError(`Output name "${name}" is taken by an input`);
-    taken.add(name);
     // A model's output is the result of a node of its own: an input, a weight or a twice-named value needs a copy.
-    if (value.source.kind !== "node" || rename.has(value)) value = target.identity(value);
-    rename.set(value, name);
-    results.push(valueInfo(name, value));
+    const own = value.source.kind === "node" && !rename.has(value) ? value : target.identity(value);
+    rename.set(own, name);
+    taken.add(name);
   }
   const needed = nodesNeeded(target, [...rename.keys()]);
-  const nameOf = (v: Value) =>
-    rename.get(v) ?? (taken.has(v.name) && v.source.kind !== "input" ? `${v.name}~` : v.name);
-  const nodes: NodeProto[] = [];
-  const leaves = new Set<Value>();
-  for (const node of target.nodes) {
-    if (!needed.has(node)) continue;
-    for (const v of node.inputs) {
-      if (v !== undefined && (v.source.kind === "constant" || v.source.kind === "weight")) {
-        leaves.add(v);
-      }
-    }
-    nodes.push(nodeProto(node, nameOf));
-  }
+  const nodes = target.nodes.filter((node) => needed.has(node));
+  const read = new Set([...nodes.flatMap((node) => node.inputs), ...rename.keys()]);
+  const nameOf = (v: Value): string => {
+    const known = rename.get(v);
+    if (known !== undefined) return known;
+    let name = v.name;
+    while (v.source.kind !== "input" && taken.has(name)) name += "~";
+    taken.add(name);
+    rename.set(v, name);
+    return name;
+  };
+  const leaves = [...read].flatMap((v) =>
+    v !== undefined && (v.source.kind === "constant" || v.source.kind === "weight") ? [v] : []
+  );
+  const results = [...rename.entries()].map(([v, name]) => valueInfo(name, v));
   const model = create(ModelProtoSchema, {
     irVersion: 9n,
     producerName: "drtune",
     opsetImport: [{ domain: "", version: 20n }, { domain: MICROSOFT, version: 1n }],
     graph: create(GraphProtoSchema, {
       name: "drtune",
-      node: nodes,
-      initializer: [...leaves].map((v) => initializer(v, nameOf(v))),
+      node: nodes.map((node) => nodeProto(node, { nameOf, read })),
+      initializer: leaves.map((v) => initializer(v, nameOf(v))),
       input: target.inputs.map((v) => valueInfo(v.name, v)),
       output: results,
     }),
@@ -81,19 +88,29 @@ export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>
   return toBinary(ModelProtoSchema, model);
 }
 
-function nodeProto(node: Node, nameOf: (v: Value) => string): NodeProto {
+function nodeProto(
+  node: Node,
+  { nameOf, read }: {
+    readonly nameOf: (v: Value) => string;
+    /** Values that some node or the caller reads. */
+    readonly read: ReadonlySet<Value | undefined>;
+  },
+): NodeProto {
   const contrib = CONTRIB[node.op];
-  let inputs = node.inputs;
-  if (node.op === "Attention" && inputs.length > 3) {
-    // MultiHeadAttention's inputs: query, key, value, bias, key padding mask, additive mask.
-    inputs = [inputs[0], inputs[1], inputs[2], undefined, undefined, inputs[3]];
-  }
+  // MultiHeadAttention's inputs: query, key, value, bias, key padding mask, additive mask.
+  const [q, k, v, mask] = node.inputs;
+  const inputs = node.op === "Attention" && mask !== undefined
+    ? [q, k, v, undefined, undefined, mask]
+    : node.inputs;
+  const optional = OPTIONAL_OUTPUTS.has(node.op);
+  const outputs = node.outputs.map((v, i) => optional && i > 0 && !read.has(v) ? "" : nameOf(v));
+  while (outputs.at(-1) === "") outputs.pop();
   return create(NodeProtoSchema, {
     opType: contrib ?? node.op,
     domain: contrib === undefined ? "" : MICROSOFT,
     name: node.name,
     input: inputs.map((v) => v === undefined ? "" : nameOf(v)),
-    output: node.outputs.map(nameOf),
+    output: outputs,
     attribute: Object.entries(node.attributes).map(([name, a]) => attributeProto(name, a)),
   });
 }
@@ -115,18 +132,6 @@ function attributeProto(name: string, a: Attribute): AttributeProto {
         name,
         type: AttributeType.INTS,
         ints: a.value.map(BigInt),
-      });
-    case "floats":
-      return create(AttributeProtoSchema, {
-        name,
-        type: AttributeType.FLOATS,
-        floats: [...a.value],
-      });
-    case "tensor":
-      return create(AttributeProtoSchema, {
-        name,
-        type: AttributeType.TENSOR,
-        t: tensorProto("", a.value),
       });
   }
 }

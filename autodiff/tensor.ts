@@ -128,6 +128,33 @@ export function castNumber(
   }
 }
 
+/** A tensor over the memory of a view, which must be aligned for the dtype and as long as the shape needs. */
+export function tensorOver(
+  { dtype, shape }: { readonly dtype: DType; readonly shape: Shape },
+  { buffer, byteOffset, byteLength }: ArrayBufferView,
+): Tensor {
+  const length = byteLength / BYTES_PER_ELEMENT[dtype];
+  checkSize(length, shape);
+  switch (dtype) {
+    case "float32":
+      return { dtype, shape, data: new Float32Array(buffer, byteOffset, length) };
+    case "float64":
+      return { dtype, shape, data: new Float64Array(buffer, byteOffset, length) };
+    case "float16":
+    case "bfloat16":
+      return { dtype, shape, data: new Uint16Array(buffer, byteOffset, length) };
+    case "int64":
+      return { dtype, shape, data: new BigInt64Array(buffer, byteOffset, length) };
+    case "int32":
+      return { dtype, shape, data: new Int32Array(buffer, byteOffset, length) };
+    case "int8":
+      return { dtype, shape, data: new Int8Array(buffer, byteOffset, length) };
+    case "uint8":
+    case "bool":
+      return { dtype, shape, data: new Uint8Array(buffer, byteOffset, length) };
+  }
+}
+
 const scratch = new Float32Array(1);
 const scratchBits = new Uint32Array(scratch.buffer);
 

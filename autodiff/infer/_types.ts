@@ -1,5 +1,5 @@
 import type { Attributes } from "../attributes.ts";
-import { intsOf } from "../attributes.ts";
+import { constantOf } from "../constant_of.ts";
 import type { Value, ValueType } from "../graph.ts";
 import type { DType, Shape } from "../tensor.ts";
 import { isFloat } from "../tensor.ts";
@@ -8,11 +8,9 @@ import { isFloat } from "../tensor.ts";
 export interface InferContext {
   readonly inputs: readonly (Value | undefined)[];
   readonly attributes: Attributes;
-  /** How many outputs the caller wants. */
-  readonly outputs: number;
 }
 
-/** Types of an operator's outputs from its inputs; throws an Error with the reason where they do not fit. */
+/** Types of all outputs of an operator; throws an Error with the reason where its inputs do not fit. */
 export type Infer = (context: InferContext) => readonly ValueType[];
 
 /** Input `i`, which the operator requires. */
@@ -65,25 +63,35 @@ export function dim(shape: Shape, i: number): number {
   return d;
 }
 
+/** A shape, or a permutation, with its last two entries swapped. */
+export function swapLast(list: readonly number[]): readonly number[] {
+  return [...list.slice(0, -2), dim(list, -1), dim(list, -2)];
+}
+
 /** Whole numbers of a constant int input, or `undefined` where the input is absent. Throws where it is not constant. */
 export function constantInts(v: Value | undefined, what: string): readonly number[] | undefined {
   if (v === undefined) return undefined;
-  if (v.source.kind !== "constant") {
-    throw new Error(`${what} must be a constant, "${v.name}" is computed`);
-  }
-  return Array.from(v.source.tensor.data, Number);
+  const tensor = constantOf(v);
+  if (tensor === undefined) throw new Error(`${what} must be a constant, "${v.name}" is computed`);
+  return Array.from(tensor.data, Number);
 }
 
-/** Axes from an attribute or a constant input (ONNX moved them between opsets), normalized and sorted. */
+/** Whole numbers of constant int input `i`, which the operator requires. */
+export function requiredInts(c: InferContext, i: number, what: string): readonly number[] {
+  const v = constantInts(c.inputs[i], what);
+  if (v === undefined) throw new Error(`Input ${i} (${what}) is missing`);
+  return v;
+}
+
+/** Axes of a tensor of `rank` from a constant input, normalized and sorted; `undefined` where it is absent. */
 export function axesOf(
   c: InferContext,
   input: number,
   rank: number,
 ): readonly number[] | undefined {
-  const axes = constantInts(c.inputs[input], "Axes") ?? intsOf(c.attributes, "axes");
-  if (axes === undefined) return undefined;
-  const normal = axes.map((a) => normalizeAxis(a, rank)).sort((a, b) => a - b);
-  if (new Set(normal).size !== normal.length) throw new Error(`Axes [${axes}] repeat`);
+  const axes = constantInts(c.inputs[input], "Axes");
+  const normal = axes?.map((a) => normalizeAxis(a, rank)).sort((a, b) => a - b);
+  if (new Set(normal).size !== (normal?.length ?? 0)) throw new Error(`Axes [${axes}] repeat`);
   return normal;
 }
 

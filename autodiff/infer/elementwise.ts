@@ -1,6 +1,7 @@
 import { intOf } from "../attributes.ts";
+import { constantOf } from "../constant_of.ts";
 import { dtypeOfOnnx } from "../onnx_dtype.ts";
-import type { Shape } from "../tensor.ts";
+import { isFloat, type Shape } from "../tensor.ts";
 import {
   broadcast,
   type Infer,
@@ -23,21 +24,24 @@ const floating: Infer = (c) => {
 
 function broadcastAll(c: InferContext): Shape {
   const first = required(c, 0);
-  let shape = first.shape;
-  for (let i = 1; i < c.inputs.length; i++) {
+  return c.inputs.reduce<Shape>((shape, _, i) => {
     const v = required(c, i);
     sameDType(first, v);
-    shape = broadcast(shape, v.shape);
-  }
-  return shape;
+    return broadcast(shape, v.shape);
+  }, first.shape);
 }
 
 const nary: Infer = (c) => [type(required(c, 0).dtype, broadcastAll(c))];
 
-const compare: Infer = (c) => {
-  broadcastAll(c);
-  return [type("bool", broadcast(required(c, 0).shape, required(c, 1).shape))];
+const compare: Infer = (c) => [type("bool", broadcastAll(c))];
+
+const logic: Infer = (c) => {
+  const { dtype } = required(c, 0);
+  if (dtype !== "bool") throw new Error(`Input 0 is ${dtype}, expected bool`);
+  return compare(c);
 };
+
+const test: Infer = (c) => [type("bool", requiredFloat(c, 0).shape)];
 
 /** Element-wise operators and those that keep shape. */
 export const ELEMENTWISE = {
@@ -70,56 +74,74 @@ export const ELEMENTWISE = {
   Ceil: floating,
   Round: floating,
   Identity: same,
+  /** In inference only, where it is the identity. Optional output 1: the mask. */
   Dropout: (c) => {
-    const x = required(c, 0);
+    const x = requiredFloat(c, 0);
+    const training = c.inputs[2];
+    if (training !== undefined && constantOf(training)?.data[0] !== 0) {
+      throw new Error("Dropout in training mode is not supported");
+    }
     return [type(x.dtype, x.shape), type("bool", x.shape)];
   },
-  Clip: same,
-  PRelu: (c) => {
+  Clip: (c) => {
     const x = required(c, 0);
-    sameDType(x, required(c, 1));
+    for (const bound of c.inputs.slice(1)) {
+      if (bound === undefined) continue;
+      sameDType(x, bound);
+      if (bound.shape.length > 0) throw new Error(`Bound is [${bound.shape}], expected a scalar`);
+    }
+    return [type(x.dtype, x.shape)];
+  },
+  PRelu: (c) => {
+    const x = requiredFloat(c, 0);
+    if (broadcastAll(c).join() !== x.shape.join()) {
+      throw new Error(`Slope [${c.inputs[1]?.shape}] does not broadcast to [${x.shape}]`);
+    }
     return [type(x.dtype, x.shape)];
   },
   Add: nary,
   Sub: nary,
   Mul: nary,
   Div: nary,
-  Pow: (c) => [
-    type(required(c, 0).dtype, broadcast(required(c, 0).shape, required(c, 1).shape)),
-  ],
-  Mod: nary,
+  Pow: (c) => {
+    const [x, exponent] = [required(c, 0), required(c, 1)];
+    return [type(x.dtype, broadcast(x.shape, exponent.shape))];
+  },
+  Mod: (c) => {
+    if (isFloat(required(c, 0).dtype) && intOf(c.attributes, "fmod", 0) !== 1) {
+      throw new Error("Attribute fmod is 0, expected 1 for floating dtypes");
+    }
+    return nary(c);
+  },
   Min: nary,
   Max: nary,
   Sum: nary,
   Mean: nary,
-  And: compare,
-  Or: compare,
-  Xor: compare,
-  Not: same,
+  And: logic,
+  Or: logic,
+  Xor: logic,
+  Not: logic,
   Equal: compare,
   Greater: compare,
   GreaterOrEqual: compare,
   Less: compare,
   LessOrEqual: compare,
-  IsNaN: (c) => [type("bool", requiredFloat(c, 0).shape)],
-  IsInf: (c) => [type("bool", requiredFloat(c, 0).shape)],
+  IsNaN: test,
+  IsInf: test,
   Where: (c) => {
-    const test = required(c, 0);
-    const x = required(c, 1);
-    const y = required(c, 2);
-    if (test.dtype !== "bool") throw new Error(`Condition is ${test.dtype}, expected bool`);
+    const [condition, x, y] = [required(c, 0), required(c, 1), required(c, 2)];
+    if (condition.dtype !== "bool") {
+      throw new Error(`Condition is ${condition.dtype}, expected bool`);
+    }
     sameDType(x, y);
-    return [type(x.dtype, broadcast(test.shape, broadcast(x.shape, y.shape)))];
+    return [type(x.dtype, broadcast(condition.shape, broadcast(x.shape, y.shape)))];
   },
-  Cast: (c) => [
-    type(dtypeOfOnnx(intOf(c.attributes, "to", 0)), required(c, 0).shape),
-  ],
+  Cast: (c) => [type(dtypeOfOnnx(intOf(c.attributes, "to", 0)), required(c, 0).shape)],
   /** Forward: the identity. Backward: nothing. Written as `Identity` in the model. */
   StopGradient: same,
   /** Inputs x and f: forward f, gradient to x unchanged. Written as `Identity` of f in the model. */
   StraightThrough: (c) => {
-    const x = requiredFloat(c, 0);
-    const f = requiredFloat(c, 1);
+    const [x, f] = [requiredFloat(c, 0), requiredFloat(c, 1)];
     sameDType(x, f);
     if (x.shape.join() !== f.shape.join()) {
       throw new Error(`Shapes differ: [${x.shape}] and [${f.shape}]`);

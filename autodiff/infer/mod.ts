@@ -4,8 +4,11 @@ import { LINEAR } from "./linear.ts";
 import { NORM } from "./norm.ts";
 import { REDUCE } from "./reduce.ts";
 import { SHAPE } from "./shape.ts";
+import { WINDOW } from "./window.ts";
 
-const TABLE = { ...ELEMENTWISE, ...LINEAR, ...REDUCE, ...NORM, ...SHAPE };
+export { ATTRIBUTES } from "./attributes.ts";
+
+const TABLE = { ...ELEMENTWISE, ...LINEAR, ...WINDOW, ...REDUCE, ...NORM, ...SHAPE };
 
 /** Every operator a graph may hold, by its ONNX name (the few of our own and of com.microsoft's included). */
 export type OpName = keyof typeof TABLE;

@@ -1,39 +1,41 @@
-import { intOf } from "../attributes.ts";
+import { type Attributes, intOf } from "../attributes.ts";
+import type { Shape } from "../tensor.ts";
 import {
   axesOf,
   constantInts,
   dim,
   type Infer,
+  type InferContext,
   normalizeAxis,
   required,
   requiredFloat,
+  requiredInts,
   type,
 } from "./_types.ts";
 
+/** Axes a Reduce operator reduces; all where none are given, unless it says otherwise. */
+export function reducedAxes(c: InferContext): readonly number[] {
+  const { shape } = required(c, 0);
+  const axes = axesOf(c, 1, shape.length) ?? [];
+  const noop = intOf(c.attributes, "noop_with_empty_axes", 0) === 1;
+  return axes.length > 0 || noop ? axes : shape.map((_, i) => i);
+}
+
+function reducedShape(shape: Shape, axes: readonly number[], attributes: Attributes): Shape {
+  return intOf(attributes, "keepdims", 1) === 1
+    ? shape.map((d, i) => axes.includes(i) ? 1 : d)
+    : shape.filter((_, i) => !axes.includes(i));
+}
+
 const reduce: Infer = (c) => {
-  const x = required(c, 0);
-  const rank = x.shape.length;
-  let axes = axesOf(c, 1, rank);
-  if (axes === undefined || axes.length === 0) {
-    if (intOf(c.attributes, "noop_with_empty_axes", 0) === 1) return [type(x.dtype, x.shape)];
-    axes = x.shape.map((_, i) => i);
-  }
-  const gone = new Set(axes);
-  const keep = intOf(c.attributes, "keepdims", 1) === 1;
-  const shape = keep
-    ? x.shape.map((d, i) => gone.has(i) ? 1 : d)
-    : x.shape.filter((_, i) => !gone.has(i));
-  return [type(x.dtype, shape)];
+  const { dtype, shape } = required(c, 0);
+  return [type(dtype, reducedShape(shape, reducedAxes(c), c.attributes))];
 };
 
 const arg: Infer = (c) => {
-  const x = required(c, 0);
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
-  const keep = intOf(c.attributes, "keepdims", 1) === 1;
-  const shape = keep
-    ? x.shape.map((d, i) => i === axis ? 1 : d)
-    : x.shape.filter((_, i) => i !== axis);
-  return [type("int64", shape)];
+  const { shape } = required(c, 0);
+  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), shape.length);
+  return [type("int64", reducedShape(shape, [axis], c.attributes))];
 };
 
 const softmax: Infer = (c) => {
@@ -42,7 +44,7 @@ const softmax: Infer = (c) => {
   return [type(x.dtype, x.shape)];
 };
 
-/** Reductions, normalised exponentials and orderings. */
+/** Reductions, normalized exponentials and orderings. */
 export const REDUCE = {
   ReduceSum: reduce,
   ReduceMean: reduce,
@@ -60,15 +62,16 @@ export const REDUCE = {
   LogSoftmax: softmax,
   CumSum: (c) => {
     const x = required(c, 0);
+    normalizeAxis(dim(requiredInts(c, 1, "Axis"), 0), x.shape.length);
     return [type(x.dtype, x.shape)];
   },
+  /** Outputs: the K largest (or smallest) entries along an axis, and their indices. */
   TopK: (c) => {
     const x = required(c, 0);
     const k = constantInts(c.inputs[1], "K")?.[0];
-    if (k === undefined) throw new Error("Input 1 (K) is missing");
     const axis = normalizeAxis(intOf(c.attributes, "axis", -1), x.shape.length);
-    if (k > dim(x.shape, axis)) {
-      throw new Error(`K ${k} exceeds the ${dim(x.shape, axis)} entries of axis ${axis}`);
+    if (k === undefined || k < 1 || k > dim(x.shape, axis)) {
+      throw new Error(`K is ${k}, expected 1 to ${dim(x.shape, axis)}, the size of axis ${axis}`);
     }
     const shape = x.shape.map((d, i) => i === axis ? k : d);
     return [type(x.dtype, shape), type("int64", shape)];

@@ -1,5 +1,6 @@
 import { intOf, intsOf, stringOf } from "../attributes.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
+import { resizeAxes } from "./_resize.ts";
 import {
   axesOf,
   broadcast,
@@ -9,19 +10,14 @@ import {
   type InferContext,
   normalizeAxis,
   required,
+  requiredInts,
   sameDType,
   type,
 } from "./_types.ts";
 
-function needInts(c: InferContext, i: number, what: string): readonly number[] {
-  const v = constantInts(c.inputs[i], what);
-  if (v === undefined) throw new Error(`Input ${i} (${what}) is missing`);
-  return v;
-}
-
 const reshape: Infer = (c) => {
   const x = required(c, 0);
-  const target = needInts(c, 1, "Shape");
+  const target = requiredInts(c, 1, "Shape");
   const allowZero = intOf(c.attributes, "allowzero", 0) === 1;
   let shape: number[] = target.map((d, i) => d === 0 && !allowZero ? dim(x.shape, i) : d);
   const hole = shape.indexOf(-1);
@@ -62,10 +58,10 @@ export interface SliceRange {
 }
 
 /** The ranges a Slice takes, one per sliced axis. */
-export function sliceRanges(c: Pick<InferContext, "inputs">, shape: Shape): readonly SliceRange[] {
-  const starts = constantInts(c.inputs[1], "Starts");
-  const ends = constantInts(c.inputs[2], "Ends");
-  if (starts === undefined || ends === undefined) throw new Error("Starts or ends are missing");
+export function sliceRanges(c: InferContext): readonly SliceRange[] {
+  const { shape } = required(c, 0);
+  const starts = requiredInts(c, 1, "Starts");
+  const ends = requiredInts(c, 2, "Ends");
   const axes = constantInts(c.inputs[3], "Axes") ?? starts.map((_, i) => i);
   const steps = constantInts(c.inputs[4], "Steps") ?? starts.map(() => 1);
   return axes.map((a, i) => {
@@ -85,50 +81,111 @@ export function sliceRanges(c: Pick<InferContext, "inputs">, shape: Shape): read
   });
 }
 
-/** Sizes of the parts of a Split. */
-export function splitSizes(
-  c: Pick<InferContext, "inputs" | "attributes" | "outputs">,
-  total: number,
-) {
-  const given = constantInts(c.inputs[1], "Split") ?? intsOf(c.attributes, "split");
-  if (given !== undefined) {
-    if (given.reduce((a, b) => a + b, 0) !== total) {
-      throw new Error(`Parts [${given}] do not add up to ${total}`);
-    }
-    return given;
+const split: Infer = (c) => {
+  const x = required(c, 0);
+  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
+  const parts = requiredInts(c, 1, "Split");
+  if (parts.reduce((a, b) => a + b, 0) !== dim(x.shape, axis) || parts.some((part) => part < 0)) {
+    throw new Error(`Parts [${parts}] do not add up to ${dim(x.shape, axis)}`);
   }
-  const n = intOf(c.attributes, "num_outputs", c.outputs);
-  const part = Math.ceil(total / n);
-  return Array.from({ length: n }, (_, i) => i < n - 1 ? part : total - part * (n - 1));
+  return parts.map((part) => type(x.dtype, x.shape.map((d, i) => i === axis ? part : d)));
+};
+
+/** Padding before and after each padded axis; negative ones cut. */
+export interface PadRange {
+  readonly axis: number;
+  readonly before: number;
+  readonly after: number;
 }
+
+/** The axes a Pad changes. */
+export function padRanges(c: InferContext): readonly PadRange[] {
+  const { shape } = required(c, 0);
+  const pads = requiredInts(c, 1, "Pads");
+  const axes = constantInts(c.inputs[3], "Axes") ?? shape.map((_, i) => i);
+  if (pads.length !== 2 * axes.length) {
+    throw new Error(`Pads [${pads}] do not fit ${axes.length} axes`);
+  }
+  return axes.map((a, i) => ({
+    axis: normalizeAxis(a, shape.length),
+    before: dim(pads, i),
+    after: dim(pads, i + axes.length),
+  })).filter(({ before, after }) => before !== 0 || after !== 0);
+}
+
+const pad: Infer = (c) => {
+  const x = required(c, 0);
+  const mode = stringOf(c.attributes, "mode", "constant");
+  if (!["constant", "edge", "reflect", "wrap"].includes(mode)) {
+    throw new Error(`Mode "${mode}" is unknown`);
+  }
+  const shape = [...x.shape];
+  for (const { axis, before, after } of padRanges(c)) {
+    const size = dim(x.shape, axis);
+    shape[axis] = size + before + after;
+    const most = mode === "reflect" ? size - 1 : mode === "wrap" ? size : Infinity;
+    if (size + before + after < 0 || Math.max(before, after) > most) {
+      throw new Error(`Pads ${before} and ${after} (${mode}) do not fit axis ${axis} of ${size}`);
+    }
+  }
+  return [type(x.dtype, shape)];
+};
 
 const gather: Infer = (c) => {
   const x = required(c, 0);
-  const indices = required(c, 1);
+  const indices = requiredIndex(c, 1);
   const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
   return [type(x.dtype, [...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)])];
 };
 
-const resize: Infer = (c) => {
-  const x = required(c, 0);
-  const scales = c.inputs[2];
-  const scale = scales?.source.kind === "constant" && scales.source.tensor.data.length > 0
-    ? Array.from(scales.source.tensor.data, Number)
-    : undefined;
-  const sizes = constantInts(c.inputs[3], "Sizes");
-  const axes = intsOf(c.attributes, "axes")?.map((a) => normalizeAxis(a, x.shape.length)) ??
-    x.shape.map((_, i) => i);
-  const shape = [...x.shape];
-  if (stringOf(c.attributes, "keep_aspect_ratio_policy", "stretch") !== "stretch") {
-    throw new Error("keep_aspect_ratio_policy other than stretch is not supported");
+function requiredIndex(c: InferContext, i: number) {
+  const v = required(c, i);
+  if (v.dtype !== "int64" && v.dtype !== "int32") {
+    throw new Error(`Input ${i} is ${v.dtype}, expected int64 or int32 indices`);
   }
-  for (const [i, axis] of axes.entries()) {
-    if (sizes !== undefined && sizes.length > 0) shape[axis] = dim(sizes, i);
-    else if (scale !== undefined) shape[axis] = Math.floor(dim(x.shape, axis) * dim(scale, i));
-    else throw new Error("Resize needs constant sizes or scales");
+  return v;
+}
+
+/** Shape of the updates that ScatterND takes, or of what GatherND returns. */
+function selection(x: Shape, indices: Shape, batch: number): Shape {
+  const depth = dim(indices, -1);
+  const same = x.slice(0, batch).join() === indices.slice(0, batch).join();
+  if (batch + depth > x.length || batch >= indices.length || !same) {
+    throw new Error(`Indices [${indices}] with ${batch} batch axes do not fit [${x}]`);
   }
-  return [type(x.dtype, shape)];
+  return [...indices.slice(0, -1), ...x.slice(batch + depth)];
+}
+
+const scatter = (updatesShape: (c: InferContext) => Shape): Infer => (c) => {
+  const [x, updates] = [required(c, 0), required(c, 2)];
+  sameDType(x, updates);
+  const reduction = stringOf(c.attributes, "reduction", "none");
+  if (reduction !== "none" && reduction !== "add") {
+    throw new Error(`Reduction "${reduction}" is not supported, expected none or add`);
+  }
+  const expected = updatesShape(c);
+  if (updates.shape.join() !== expected.join()) {
+    throw new Error(`Updates are [${updates.shape}], expected [${expected}]`);
+  }
+  return [type(x.dtype, x.shape)];
 };
+
+/** Checks indices against the data of GatherElements or ScatterElements and returns their shape. */
+function elementIndices(c: InferContext): Shape {
+  const x = required(c, 0);
+  const indices = requiredIndex(c, 1);
+  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
+  const fits = indices.shape.length === x.shape.length &&
+    indices.shape.every((d, i) => i === axis || d <= dim(x.shape, i));
+  if (!fits) throw new Error(`Indices [${indices.shape}] do not fit [${x.shape}]`);
+  return indices.shape;
+}
+
+function image(c: InferContext): readonly [number, number, number, number] {
+  const { shape } = required(c, 0);
+  if (shape.length !== 4) throw new Error(`Input is [${shape}], expected [N, C, H, W]`);
+  return [dim(shape, 0), dim(shape, 1), dim(shape, 2), dim(shape, 3)];
+}
 
 /** Operators that move elements. */
 export const SHAPE = {
@@ -149,93 +206,65 @@ export const SHAPE = {
   },
   Squeeze: (c) => {
     const x = required(c, 0);
-    const axes = axesOf(c, 1, x.shape.length) ??
-      x.shape.flatMap((d, i) => d === 1 ? [i] : []);
-    for (const a of axes) {
-      if (x.shape[a] !== 1) throw new Error(`Axis ${a} of [${x.shape}] is not 1`);
-    }
+    const axes = axesOf(c, 1, x.shape.length) ?? x.shape.flatMap((d, i) => d === 1 ? [i] : []);
+    const wide = axes.find((a) => x.shape[a] !== 1);
+    if (wide !== undefined) throw new Error(`Axis ${wide} of [${x.shape}] is not 1`);
     return [type(x.dtype, x.shape.filter((_, i) => !axes.includes(i)))];
   },
   Unsqueeze: (c) => {
     const x = required(c, 0);
-    const count = (constantInts(c.inputs[1], "Axes") ?? intsOf(c.attributes, "axes"))?.length;
-    if (count === undefined) throw new Error("Axes are missing");
-    const axes = axesOf(c, 1, x.shape.length + count) ?? [];
+    const count = requiredInts(c, 1, "Axes").length;
     const shape = [...x.shape];
-    for (const a of axes) shape.splice(a, 0, 1);
+    for (const a of axesOf(c, 1, x.shape.length + count) ?? []) shape.splice(a, 0, 1);
     return [type(x.dtype, shape)];
   },
   Concat: concat,
-  Split: (c) => {
-    const x = required(c, 0);
-    const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
-    return splitSizes(c, dim(x.shape, axis)).map((part) =>
-      type(x.dtype, x.shape.map((d, i) => i === axis ? part : d))
-    );
-  },
+  Split: split,
   Slice: (c) => {
     const x = required(c, 0);
     const shape = [...x.shape];
-    for (const r of sliceRanges(c, x.shape)) shape[r.axis] = r.length;
+    for (const r of sliceRanges(c)) shape[r.axis] = r.length;
     return [type(x.dtype, shape)];
   },
-  Pad: (c) => {
-    const x = required(c, 0);
-    const pads = constantInts(c.inputs[1], "Pads") ?? intsOf(c.attributes, "pads");
-    if (pads === undefined) throw new Error("Pads are missing");
-    const axes = constantInts(c.inputs[3], "Axes")?.map((a) => normalizeAxis(a, x.shape.length)) ??
-      x.shape.map((_, i) => i);
-    if (pads.length !== 2 * axes.length) {
-      throw new Error(`Pads [${pads}] do not fit ${axes.length} axes`);
-    }
-    const shape = [...x.shape];
-    for (const [i, a] of axes.entries()) {
-      shape[a] = dim(x.shape, a) + dim(pads, i) + dim(pads, i + axes.length);
-    }
-    return [type(x.dtype, shape)];
-  },
+  Pad: pad,
   Expand: (c) => {
     const x = required(c, 0);
-    return [type(x.dtype, broadcast(x.shape, needInts(c, 1, "Shape")))];
+    return [type(x.dtype, broadcast(x.shape, requiredInts(c, 1, "Shape")))];
   },
   Tile: (c) => {
     const x = required(c, 0);
-    const repeats = needInts(c, 1, "Repeats");
+    const repeats = requiredInts(c, 1, "Repeats");
     return [type(x.dtype, x.shape.map((d, i) => d * dim(repeats, i)))];
   },
   Gather: gather,
-  GatherElements: (c) => [type(required(c, 0).dtype, required(c, 1).shape)],
+  GatherElements: (c) => [type(required(c, 0).dtype, elementIndices(c))],
   GatherND: (c) => {
     const x = required(c, 0);
-    const indices = required(c, 1);
     const batch = intOf(c.attributes, "batch_dims", 0);
-    return [
-      type(x.dtype, [
-        ...indices.shape.slice(0, -1),
-        ...x.shape.slice(batch + dim(indices.shape, -1)),
-      ]),
-    ];
+    return [type(x.dtype, selection(x.shape, requiredIndex(c, 1).shape, batch))];
   },
-  ScatterElements: (c) => [type(required(c, 0).dtype, required(c, 0).shape)],
-  ScatterND: (c) => [type(required(c, 0).dtype, required(c, 0).shape)],
-  Trilu: (c) => [type(required(c, 0).dtype, required(c, 0).shape)],
-  DepthToSpace: (c) => {
+  ScatterElements: scatter(elementIndices),
+  ScatterND: scatter((c) => selection(required(c, 0).shape, requiredIndex(c, 1).shape, 0)),
+  Trilu: (c) => {
     const x = required(c, 0);
+    if (x.shape.length < 2) throw new Error(`Input is [${x.shape}], expected rank 2 or more`);
+    return [type(x.dtype, x.shape)];
+  },
+  DepthToSpace: (c) => {
+    const [n, ch, h, w] = image(c);
     const b = intOf(c.attributes, "blocksize", 0);
-    const [n, ch, h, w] = [dim(x.shape, 0), dim(x.shape, 1), dim(x.shape, 2), dim(x.shape, 3)];
     if (b < 1 || ch % (b * b) !== 0) throw new Error(`${ch} channels do not fit blocksize ${b}`);
-    return [type(x.dtype, [n, ch / (b * b), h * b, w * b])];
+    return [type(required(c, 0).dtype, [n, ch / (b * b), h * b, w * b])];
   },
   SpaceToDepth: (c) => {
-    const x = required(c, 0);
+    const [n, ch, h, w] = image(c);
     const b = intOf(c.attributes, "blocksize", 0);
-    const [n, ch, h, w] = [dim(x.shape, 0), dim(x.shape, 1), dim(x.shape, 2), dim(x.shape, 3)];
     if (b < 1 || h % b !== 0 || w % b !== 0) {
-      throw new Error(`[${x.shape}] does not fit blocksize ${b}`);
+      throw new Error(`${h}x${w} does not fit blocksize ${b}`);
     }
-    return [type(x.dtype, [n, ch * b * b, h / b, w / b])];
+    return [type(required(c, 0).dtype, [n, ch * b * b, h / b, w / b])];
   },
-  Resize: resize,
+  Resize: (c) => [type(required(c, 0).dtype, resizeAxes(c).map(({ size }) => size))],
   Shape: (c) => {
     const x = required(c, 0);
     const rank = x.shape.length;

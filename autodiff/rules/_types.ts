@@ -15,8 +15,8 @@ export interface RuleContext {
 }
 
 /**
- * Returns d result / d input for each input, `undefined` for those that `wants` leaves out. A gradient may have the
- * broadcast shape of the output: the engine sums it down to the input's.
+ * Returns d result / d input for each input, `undefined` for those that `wants` leaves out. A gradient may have any
+ * shape that broadcasts with the input's: the engine sums it down or expands it.
  */
 export type Rule = (c: RuleContext) => readonly (Value | undefined)[];
 
@@ -34,21 +34,21 @@ export function output(c: RuleContext, i = 0): Value {
   return v;
 }
 
-/** The gradient that arrives at output `i`; throws where none does (single-output operators always have one). */
-export function cotangent(c: RuleContext, i = 0): Value {
-  const v = c.cotangents[i];
-  if (v === undefined) throw new RangeError(`No gradient arrives at output ${i}`);
+/** The gradient that arrives at output 0. */
+export function cotangent(c: RuleContext): Value {
+  const v = c.cotangents[0];
+  if (v === undefined) throw new RangeError("No gradient arrives at output 0");
   return v;
 }
 
-/** A rule for one input and one output: dx from dy, x, y. */
+/** A rule for one differentiable input: dx from dy, x, y. */
 export function unary(
   rule: (b: Builder, dy: Value, x: Value, y: Value, c: RuleContext) => Value,
 ): Rule {
   return (c) => [rule(c.b, cotangent(c), input(c, 0), output(c), c)];
 }
 
-/** A rule for two inputs and one output; each side is computed only where it is wanted. */
+/** A rule for two inputs; each side is computed only where it is wanted. */
 export function binary(
   left: (b: Builder, dy: Value, x: Value, y: Value, out: Value) => Value,
   right: (b: Builder, dy: Value, x: Value, y: Value, out: Value) => Value,
@@ -60,4 +60,14 @@ export function binary(
       c.wants[1] ? right(c.b, dy, x, y, out) : undefined,
     ];
   };
+}
+
+/** dy where a condition holds, 0 elsewhere. */
+export function only(b: Builder, condition: Value, dy: Value): Value {
+  return b.where(condition, dy, b.scalar(0, dy.dtype));
+}
+
+/** dy where a condition does not hold, 0 elsewhere. */
+export function except(b: Builder, condition: Value, dy: Value): Value {
+  return b.where(condition, b.scalar(0, dy.dtype), dy);
 }

@@ -1,5 +1,6 @@
 import { floatOf, stringOf } from "../attributes.ts";
-import { binary, cotangent, input, output, type Rule, unary } from "./_types.ts";
+import { constantOf } from "../constant_of.ts";
+import { binary, cotangent, except, input, only, output, type Rule, unary } from "./_types.ts";
 
 const TWO_OVER_ROOT_PI = 2 / Math.sqrt(Math.PI);
 
@@ -30,24 +31,35 @@ const quickGelu: Rule = unary((b, dy, x, y, c) => {
 /** The share of dy that goes to each operand of Min or Max: ties go to the first that attains the extremum. */
 const extremum: Rule = (c) => {
   const { b } = c;
-  const dy = cotangent(c);
-  const y = output(c);
-  const zero = b.scalar(0, dy.dtype);
-  let left = dy;
+  let left = cotangent(c);
   return c.inputs.map((_, i) => {
-    const hit = b.equal(input(c, i), y);
-    const share = b.where(hit, left, zero);
-    left = b.where(hit, zero, left);
+    const hit = b.equal(input(c, i), output(c));
+    const share = only(b, hit, left);
+    left = except(b, hit, left);
     return share;
   });
 };
+
+/** d(xᵖ) = p xᵖ⁻¹ dx + xᵖ log x dp; the second is 0 at x = 0, its limit for p > 0. */
+const pow: Rule = binary(
+  (b, dy, x, p) => {
+    const exponent = constantOf(p);
+    if (exponent?.data.length === 1 && Number(exponent.data[0]) === 2) {
+      return b.mul(dy, b.mul(x, 2));
+    }
+    return b.mul(dy, b.mul(b.cast(p, x.dtype), b.pow(x, b.sub(p, 1))));
+  },
+  (b, dy, x, _p, y) => except(b, b.equal(x, 0), b.mul(dy, b.mul(y, b.log(x)))),
+);
 
 const pass: Rule = unary((_b, dy) => dy);
 
 /** Rules of element-wise operators. One line where one line will do. */
 export const ELEMENTWISE_RULES = {
   Identity: pass,
-  StraightThrough: (c) => [cotangent(c), undefined],
+  Dropout: pass,
+  StraightThrough: pass,
+  Cast: unary((b, dy, x) => b.cast(dy, x.dtype)),
   Neg: unary((b, dy) => b.neg(dy)),
   Abs: unary((b, dy, x) => b.mul(dy, b.sign(x))),
   Exp: unary((b, dy, _x, y) => b.mul(dy, y)),
@@ -63,28 +75,59 @@ export const ELEMENTWISE_RULES = {
   Erf: unary((b, dy, x) => b.mul(dy, b.mul(b.exp(b.neg(b.mul(x, x))), TWO_OVER_ROOT_PI))),
   Gelu: gelu,
   QuickGelu: quickGelu,
-  Relu: unary((b, dy, x) => b.where(b.greater(x, 0), dy, b.scalar(0, x.dtype))),
+  Relu: unary((b, dy, x) => only(b, b.greater(x, 0), dy)),
   LeakyRelu: unary((b, dy, x, _y, c) =>
     b.where(b.greater(x, 0), dy, b.mul(dy, floatOf(c.attributes, "alpha", 0.01)))
+  ),
+  ThresholdedRelu: unary((b, dy, x, _y, c) =>
+    only(b, b.greater(x, floatOf(c.attributes, "alpha", 1)), dy)
   ),
   // Below 0: y = α(eˣ - 1), so dy/dx = y + α.
   Elu: unary((b, dy, x, y, c) =>
     b.where(b.greater(x, 0), dy, b.mul(dy, b.add(y, floatOf(c.attributes, "alpha", 1))))
   ),
+  // Below 0: y = α(eˣ⸍ᵅ - 1), so dy/dx = y/α + 1.
+  Celu: unary((b, dy, x, y, c) =>
+    b.where(b.greater(x, 0), dy, b.mul(dy, b.add(b.div(y, floatOf(c.attributes, "alpha", 1)), 1)))
+  ),
+  // γx above 0, γα(eˣ - 1) = y below.
+  Selu: unary((b, dy, x, y, c) => {
+    const alpha = floatOf(c.attributes, "alpha", 1.67326319217681884765625);
+    const gamma = floatOf(c.attributes, "gamma", 1.05070102214813232421875);
+    return b.mul(dy, b.where(b.greater(x, 0), b.scalar(gamma, x.dtype), b.add(y, alpha * gamma)));
+  }),
+  // Clamps αx + β to [0, 1].
+  HardSigmoid: unary((b, dy, _x, y, c) => {
+    const alpha = floatOf(c.attributes, "alpha", 0.2);
+    return only(b, b.and(b.greater(y, 0), b.less(y, 1)), b.mul(dy, alpha));
+  }),
+  // x (x + 3)/6 between -3 and 3, 0 below, x above.
+  HardSwish: unary((b, dy, x) => {
+    const middle = b.mul(dy, b.add(b.div(x, 3), 0.5));
+    return b.where(b.greater(x, 3), dy, only(b, b.greater(x, -3), middle));
+  }),
   Softplus: unary((b, dy, x) => b.mul(dy, b.sigmoid(x))),
+  // d x/(1 + |x|) = dx / (1 + |x|)²
+  Softsign: unary((b, dy, x) => b.div(dy, b.pow(b.add(b.abs(x), 1), 2))),
+  // y = x t, t = tanh(softplus x): dy/dx = t + x (1 - t²) sigmoid(x)
+  Mish: unary((b, dy, x) => {
+    const t = b.tanh(b.call("Softplus", [x]));
+    return b.mul(dy, b.add(t, b.mul(b.mul(x, b.sub(1, b.mul(t, t))), b.sigmoid(x))));
+  }),
+  PRelu: binary(
+    (b, dy, x, slope) => b.where(b.greater(x, 0), dy, b.mul(dy, slope)),
+    (b, dy, x) => except(b, b.greater(x, 0), b.mul(dy, x)),
+  ),
   Clip: (c) => {
     const { b } = c;
-    const [x, low, high] = [input(c, 0), c.inputs[1], c.inputs[2]];
-    const dy = cotangent(c);
-    const zero = b.scalar(0, dy.dtype);
-    const within = (v: typeof dy) => {
-      const kept = low === undefined ? v : b.where(b.less(x, low), zero, v);
-      return high === undefined ? kept : b.where(b.greater(x, high), zero, kept);
-    };
+    const [x, low, high, dy] = [input(c, 0), c.inputs[1], c.inputs[2], cotangent(c)];
+    const below = low && b.less(x, low);
+    const above = high && b.greater(x, high);
+    const raised = below === undefined ? dy : except(b, below, dy);
     return [
-      c.wants[0] ? within(dy) : undefined,
-      c.wants[1] && low !== undefined ? b.where(b.less(x, low), dy, zero) : undefined,
-      c.wants[2] && high !== undefined ? b.where(b.greater(x, high), dy, zero) : undefined,
+      above === undefined ? raised : except(b, above, raised),
+      below && only(b, below, dy),
+      above && only(b, above, dy),
     ];
   },
   Add: binary((_b, dy) => dy, (_b, dy) => dy),
@@ -95,19 +138,21 @@ export const ELEMENTWISE_RULES = {
     (b, dy, _x, y) => b.div(dy, y),
     (b, dy, _x, y, out) => b.neg(b.div(b.mul(dy, out), y)),
   ),
-  // d(xᵖ) = p xᵖ⁻¹ dx + xᵖ log x dp
-  Pow: binary(
-    (b, dy, x, p) => b.mul(dy, b.mul(p, b.pow(x, b.sub(p, 1)))),
-    (b, dy, x, _p, out) => b.mul(dy, b.mul(out, b.log(x))),
+  // x = q y + out with a whole q: d out = dx - q dy
+  Mod: binary(
+    (_b, dy) => dy,
+    (b, dy, x, y, out) => b.mul(dy, b.div(b.sub(out, x), y)),
   ),
+  Pow: pow,
   Min: extremum,
   Max: extremum,
   Sum: (c) => c.inputs.map(() => cotangent(c)),
-  Where: (c) => {
-    const { b } = c;
-    const dy = cotangent(c);
-    const zero = b.scalar(0, dy.dtype);
-    return [undefined, b.where(input(c, 0), dy, zero), b.where(input(c, 0), zero, dy)];
+  Mean: (c) => {
+    const share = c.b.mul(cotangent(c), 1 / c.inputs.length);
+    return c.inputs.map(() => share);
   },
-  Cast: unary((b, dy, x) => b.cast(dy, x.dtype)),
+  Where: (c) => {
+    const [condition, dy] = [input(c, 0), cotangent(c)];
+    return [undefined, only(c.b, condition, dy), except(c.b, condition, dy)];
+  },
 } satisfies Record<string, Rule>;

@@ -1,68 +1,91 @@
-import { intOf } from "../attributes.ts";
+import { int, intOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import type { Value } from "../graph.ts";
-import { axesOf, normalizeAxis } from "../infer/_types.ts";
+import { normalizeAxis } from "../infer/_types.ts";
+import { reducedAxes } from "../infer/reduce.ts";
 import { sizeOf } from "../tensor.ts";
-import { cotangent, input, output, type Rule, type RuleContext } from "./_types.ts";
+import { cotangent, except, input, output, type Rule, unary } from "./_types.ts";
 
-/** Axes a reduction reduced. */
-function reduced(c: RuleContext): readonly number[] {
-  const x = input(c, 0);
-  const axes = axesOf({ ...c, outputs: 1 }, 1, x.shape.length);
-  if (axes !== undefined && axes.length > 0) return axes;
-  const noop = intOf(c.attributes, "noop_with_empty_axes", 0) === 1;
-  return noop ? [] : x.shape.map((_, i) => i);
+/** What a reduction reduced. */
+interface Reduced {
+  readonly axes: readonly number[];
+  /** How many entries make one. */
+  readonly count: number;
 }
 
-/** A reduction's rule from dx in terms of dy and y with the reduced axes kept as 1. */
+/** A reduction's rule: dx in terms of dy and y with the reduced axes kept as 1. The engine expands it to x's shape. */
 function reduction(
-  rule: (b: Builder, dy: Value, x: Value, y: Value, count: number) => Value,
+  rule: (b: Builder, dy: Value, x: Value, y: Value, reduced: Reduced) => Value,
 ): Rule {
-  return (c) => {
-    const [x, y, dy] = [input(c, 0), output(c), cotangent(c)];
-    const axes = new Set(reduced(c));
-    const kept = x.shape.map((d, i) => axes.has(i) ? 1 : d);
-    const count = sizeOf(x.shape.filter((_, i) => axes.has(i)));
-    const dx = rule(c.b, c.b.reshape(dy, kept), x, c.b.reshape(y, kept), count);
-    return [c.b.expand(dx, x.shape)];
-  };
+  return unary((b, dy, x, y, c) => {
+    const axes = reducedAxes(c);
+    const kept = x.shape.map((d, i) => axes.includes(i) ? 1 : d);
+    const count = sizeOf(x.shape) / sizeOf(kept);
+    return rule(b, b.reshape(dy, kept), x, b.reshape(y, kept), { axes, count });
+  });
 }
 
-/** All elements that attain the extremum share the gradient equally. */
-const extremum = reduction((b, dy, x, y) => {
+/** All entries that attain the extremum share the gradient equally. */
+export function extremum(b: Builder, dy: Value, x: Value, y: Value, { axes }: Reduced): Value {
   const hit = b.cast(b.equal(x, y), x.dtype);
-  const axes = x.shape.flatMap((d, i) => y.shape[i] === 1 && d !== 1 ? [i] : []);
   return b.mul(hit, b.div(dy, b.sum(hit, { axes })));
-});
+}
 
-const softmax: Rule = (c) => {
+/** dx = dy Π of the others: with one zero among them only its own entry has a gradient, with more none. */
+function product(b: Builder, dy: Value, x: Value, { axes }: Reduced): Value {
+  const zero = b.equal(x, 0);
+  const rest = b.where(zero, b.scalar(1, x.dtype), x);
+  const zeros = b.cast(zero, x.dtype);
+  const others = b.sub(b.sum(zeros, { axes }), zeros);
+  const whole = b.call("ReduceProd", axes.length === 0 ? [rest] : [rest, b.ints(axes)], {
+    noop_with_empty_axes: int(1),
+  });
+  return except(b, b.greater(others, 0), b.div(b.mul(dy, whole), rest));
+}
+
+/** A rule from the axis of a normalized exponential: dx = rule(dy, y, sum over the axis). */
+function exponential(
+  rule: (b: Builder, dy: Value, y: Value, sum: (v: Value) => Value) => Value,
+): Rule {
+  return unary((b, dy, x, y, c) => {
+    const axes = [normalizeAxis(intOf(c.attributes, "axis", -1), x.shape.length)];
+    return rule(b, dy, y, (v) => b.sum(v, { axes }));
+  });
+}
+
+/** The cotangent of the chosen entries goes back to where they were. */
+const topK: Rule = (c) => {
   const { b } = c;
-  const [y, dy] = [output(c), cotangent(c)];
-  const axes = [normalizeAxis(intOf(c.attributes, "axis", -1), y.shape.length)];
-  // dx = y (dy - Σ y dy)
-  return [b.mul(y, b.sub(dy, b.sum(b.mul(y, dy), { axes })))];
+  const [x, indices] = [input(c, 0), output(c, 1)];
+  const zero = b.expand(b.scalar(0, x.dtype), x.shape);
+  const axis = int(intOf(c.attributes, "axis", -1));
+  return [b.call("ScatterElements", [zero, indices, cotangent(c)], { axis })];
 };
 
-const logSoftmax: Rule = (c) => {
-  const { b } = c;
-  const [y, dy] = [output(c), cotangent(c)];
-  const axes = [normalizeAxis(intOf(c.attributes, "axis", -1), y.shape.length)];
-  // dx = dy - softmax(x) Σ dy
-  return [b.sub(dy, b.mul(b.exp(y), b.sum(dy, { axes })))];
-};
-
-/** Rules of reductions and normalised exponentials. */
+/** Rules of reductions, normalized exponentials and orderings. */
 export const REDUCE_RULES = {
   ReduceSum: reduction((_b, dy) => dy),
-  ReduceMean: reduction((b, dy, _x, _y, count) => b.mul(dy, 1 / count)),
-  ReduceMax: extremum,
-  ReduceMin: extremum,
+  ReduceMean: reduction((b, dy, _x, _y, { count }) => b.mul(dy, 1 / count)),
+  ReduceMax: reduction(extremum),
+  ReduceMin: reduction(extremum),
+  ReduceProd: reduction((b, dy, x, _y, reduced) => product(b, dy, x, reduced)),
   // d|x|₁ = sign(x) dx
   ReduceL1: reduction((b, dy, x) => b.mul(dy, b.sign(x))),
-  // d‖x‖ = x dx / ‖x‖
-  ReduceL2: reduction((b, dy, x, y) => b.mul(x, b.div(dy, y))),
+  // d‖x‖ = x dx / ‖x‖, and 0 at 0
+  ReduceL2: reduction((b, dy, x, y) => b.mul(x, except(b, b.equal(y, 0), b.div(dy, y)))),
   ReduceSumSquare: reduction((b, dy, x) => b.mul(b.mul(dy, 2), x)),
+  ReduceLogSum: reduction((b, dy, _x, y) => b.div(dy, b.exp(y))),
   ReduceLogSumExp: reduction((b, dy, x, y) => b.mul(dy, b.exp(b.sub(x, y)))),
-  Softmax: softmax,
-  LogSoftmax: logSoftmax,
+  // dx = y (dy - Σ y dy)
+  Softmax: exponential((b, dy, y, sum) => b.mul(y, b.sub(dy, sum(b.mul(y, dy))))),
+  // dx = dy - softmax(x) Σ dy
+  LogSoftmax: exponential((b, dy, y, sum) => b.sub(dy, b.mul(b.exp(y), sum(dy)))),
+  // Each entry of x is in the sums from its own on: the sum of their cotangents, from the other end.
+  CumSum: unary((b, dy, _x, _y, c) =>
+    b.call("CumSum", [dy, c.inputs[1]], {
+      exclusive: int(intOf(c.attributes, "exclusive", 0)),
+      reverse: int(1 - intOf(c.attributes, "reverse", 0)),
+    })
+  ),
+  TopK: topK,
 } satisfies Record<string, Rule>;

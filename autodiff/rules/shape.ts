@@ -1,10 +1,18 @@
-import { int, intOf, intsOf, stringOf } from "../attributes.ts";
+import { int, intOf, intsOf, string, stringOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
+import { constantOf } from "../constant_of.ts";
 import type { Value } from "../graph.ts";
+import { resizeAxes, resizeMatrix } from "../infer/_resize.ts";
 import { constantInts, dim, normalizeAxis } from "../infer/_types.ts";
-import { sliceRanges, splitSizes } from "../infer/shape.ts";
+import { type PadRange, padRanges, sliceRanges } from "../infer/shape.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 import { cotangent, input, type Rule, unary } from "./_types.ts";
+
+const zeros = (b: Builder, x: Value, shape: Shape = x.shape): Value =>
+  b.expand(b.scalar(0, x.dtype), shape);
+
+const axisOf = (x: Value, c: Parameters<Rule>[0], fallback = 0): number =>
+  normalizeAxis(intOf(c.attributes, "axis", fallback), x.shape.length);
 
 const reshape: Rule = unary((b, dy, x) => b.reshape(dy, x.shape));
 
@@ -14,66 +22,42 @@ const transpose: Rule = unary((b, dy, x, _y, c) => {
 });
 
 const concat: Rule = (c) => {
-  const { b } = c;
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), input(c, 0).shape.length);
-  let at = 0;
+  const axis = axisOf(input(c, 0), c);
+  let end = 0;
   return c.inputs.map((_, i) => {
-    const size = dim(input(c, i).shape, axis);
-    const start = at;
-    at += size;
-    return c.wants[i] ? b.slice(cotangent(c), { axis, start, end: start + size }) : undefined;
+    const start = end;
+    end += dim(input(c, i).shape, axis);
+    return c.wants[i] ? c.b.slice(cotangent(c), { axis, start, end }) : undefined;
   });
 };
 
 const split: Rule = (c) => {
-  const { b } = c;
   const x = input(c, 0);
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
-  const sizes = splitSizes({ ...c, outputs: c.outputs.length }, dim(x.shape, axis));
-  const parts = sizes.map((size, i) =>
-    c.cotangents[i] ?? zeros(b, x.dtype, x.shape.map((d, k) => k === axis ? size : d))
-  );
-  return [b.concat(parts, axis)];
+  const parts = c.outputs.map((y, i) => c.cotangents[i] ?? zeros(c.b, x, y.shape));
+  return [c.b.concat(parts, axisOf(x, c))];
 };
-
-function zeros(b: Builder, dtype: Value["dtype"], shape: Shape): Value {
-  return b.expand(b.scalar(0, dtype), shape);
-}
 
 /** Slice's adjoint puts dy back among zeros: a Pad where the step is 1, interleaved zeros first where it is not. */
 const slice: Rule = unary((b, dy, x, _y, c) => {
+  const ranges = sliceRanges(c);
+  if (ranges.some(({ length }) => length === 0)) return zeros(b, x);
+  const before = x.shape.map(() => 0);
+  const after = x.shape.map(() => 0);
   let g = dy;
-  const ranges = sliceRanges(c, x.shape);
-  const begin = x.shape.map(() => 0);
-  const end = x.shape.map(() => 0);
   for (const { axis, start, step, length } of ranges) {
-    const size = dim(x.shape, axis);
-    if (length === 0) return zeros(b, x.dtype, x.shape);
-    let first = start;
-    if (step < 0) {
-      g = reverse(b, g, axis);
-      first = start + step * (length - 1);
-    }
-    const stride = Math.abs(step);
-    if (stride > 1 && length > 1) g = interleave(b, g, { axis, stride });
-    const covered = (length - 1) * stride + 1;
-    begin[axis] = first;
-    end[axis] = size - first - covered;
+    if (step < 0) g = b.reverse(g, [axis]);
+    g = interleave(b, g, axis, Math.abs(step));
+    const last = start + step * (length - 1);
+    before[axis] = Math.min(start, last);
+    after[axis] = dim(x.shape, axis) - 1 - Math.max(start, last);
   }
-  return b.pad(g, { pads: [...begin, ...end] });
+  return b.pad(g, { pads: [...before, ...after] });
 });
 
-function reverse(b: Builder, x: Value, axis: number): Value {
-  return b.call("Slice", [x, b.ints([-1]), b.ints([-(2 ** 31)]), b.ints([axis]), b.ints([-1])]);
-}
-
 /** x with `stride - 1` zeros between neighbours along an axis. */
-function interleave(
-  b: Builder,
-  x: Value,
-  { axis, stride }: { axis: number; stride: number },
-): Value {
+function interleave(b: Builder, x: Value, axis: number, stride: number): Value {
   const n = dim(x.shape, axis);
+  if (stride === 1 || n === 1) return x;
   const apart = [...x.shape.slice(0, axis + 1), 1, ...x.shape.slice(axis + 1)];
   const pads = [...apart.map(() => 0), ...apart.map((_, i) => i === axis + 1 ? stride - 1 : 0)];
   const wide = b.pad(b.reshape(x, apart), { pads });
@@ -81,139 +65,170 @@ function interleave(
   return b.slice(joined, { axis, start: 0, end: (n - 1) * stride + 1 });
 }
 
-const pad: Rule = unary((b, dy, x, _y, c) => {
-  const pads = constantInts(c.inputs[1], "Pads") ?? intsOf(c.attributes, "pads") ?? [];
-  const axes = constantInts(c.inputs[3], "Axes")?.map((a) => normalizeAxis(a, x.shape.length)) ??
-    x.shape.map((_, i) => i);
+/** The gradient of constant padding's value is what did not go to x. */
+const pad: Rule = (c) => {
+  const { b } = c;
+  const dy = cotangent(c);
   const mode = stringOf(c.attributes, "mode", "constant");
-  let g = dy;
-  for (const [i, axis] of axes.entries()) {
-    const [before, after] = [dim(pads, i), dim(pads, i + axes.length)];
-    if (before === 0 && after === 0) continue;
-    g = mode === "constant"
-      ? crop(b, g, { axis, start: before, size: dim(x.shape, axis) })
-      : fold(b, g, { axis, before, after, size: dim(x.shape, axis), mode });
-  }
-  return g;
-});
+  const dx = padRanges(c).reduce(
+    (g, range) => mode === "constant" ? unpad(b, g, range) : fold(b, g, range, mode),
+    dy,
+  );
+  const rest = () => b.reshape(b.sub(b.sum(dy), b.sum(dx)), input(c, 2).shape);
+  return [dx, undefined, c.wants[2] ? rest() : undefined];
+};
 
-interface Crop {
-  readonly axis: number;
-  readonly start: number;
-  readonly size: number;
+/** The part of dy that came from x; negative padding cut x, so its gradient is zero there. */
+function unpad(b: Builder, dy: Value, { axis, before, after }: PadRange): Value {
+  const kept = b.slice(dy, {
+    axis,
+    start: Math.max(before, 0),
+    end: dim(dy.shape, axis) - Math.max(after, 0),
+  });
+  const lost = (n: number) => dy.shape.map((_, i) => i === axis ? Math.max(-n, 0) : 0);
+  return b.pad(kept, { pads: [...lost(before), ...lost(after)] });
 }
 
-/** The part of g that came from x; negative padding cut x, so its gradient is zero there. */
-function crop(b: Builder, g: Value, { axis, start, size }: Crop): Value {
-  const from = Math.max(start, 0);
-  const to = Math.min(start + size, dim(g.shape, axis));
-  const inner = b.slice(g, { axis, start: from, end: to });
-  const pads = [
-    ...g.shape.map((_, i) => i === axis ? from - start : 0),
-    ...g.shape.map((_, i) => i === axis ? start + size - to : 0),
-  ];
-  return b.pad(inner, { pads });
+/** Adjoint of edge, reflect and wrap padding along one axis: each entry goes back to where it came from. */
+function fold(b: Builder, dy: Value, { axis, before, after }: PadRange, mode: string): Value {
+  const total = dim(dy.shape, axis);
+  const size = total - before - after;
+  const matrix = new Float64Array(total * size);
+  for (let o = 0; o < total; o++) matrix[o * size + padSource(o - before, size, mode)] = 1;
+  return mapBack(b, dy, { axis, matrix, size });
 }
 
-/** Adjoint of edge, reflect and wrap padding along one axis: a product with the 0/1 matrix of where each entry came from. */
-function fold(
+/** Index in 0..size-1 that entry `at` of a padded axis copies. */
+function padSource(at: number, size: number, mode: string): number {
+  if (mode === "edge") return Math.min(Math.max(at, 0), size - 1);
+  if (mode === "wrap") return (at + size) % size;
+  return at < 0 ? -at : at < size ? at : 2 * (size - 1) - at;
+}
+
+/** The transpose of a linear map of lines along one axis, [entries of dy, size] row by row, applied to dy. */
+function mapBack(
   b: Builder,
-  g: Value,
-  { axis, before, after, size, mode }: {
-    axis: number;
-    before: number;
-    after: number;
-    size: number;
-    mode: string;
+  dy: Value,
+  { axis, matrix, size }: {
+    readonly axis: number;
+    readonly matrix: Float64Array;
+    readonly size: number;
   },
 ): Value {
-  const total = before + size + after;
-  const matrix = new Float64Array(total * size);
-  for (let o = 0; o < total; o++) {
-    const at = o - before;
-    let from: number;
-    if (mode === "edge") from = Math.min(Math.max(at, 0), size - 1);
-    else if (mode === "wrap") from = ((at % size) + size) % size;
-    else {
-      const period = Math.max(2 * (size - 1), 1);
-      const m = ((at % period) + period) % period;
-      from = m < size ? m : period - m;
-    }
-    matrix[o * size + from] = 1;
-  }
-  const last = g.shape.length - 1;
-  const swap = g.shape.map((_, i) => i === axis ? last : i === last ? axis : i);
-  const m = b.table(matrix, { dtype: g.dtype, shape: [total, size] });
-  return b.transpose(b.matMul(b.transpose(g, swap), m), swap);
+  const n = dim(dy.shape, axis);
+  const map = b.table(matrix, { dtype: dy.dtype, shape: [n, size] });
+  const shape = dy.shape.map((d, i) => i === axis ? size : d);
+  if (axis === dy.shape.length - 1) return b.matMul(dy, map);
+  const tail = sizeOf(dy.shape.slice(axis + 1));
+  const lines = b.reshape(dy, [sizeOf(dy.shape) / n / tail, n, tail]);
+  return b.reshape(b.matMul(b.transpose(map, [1, 0]), lines), shape);
 }
-
-const expand: Rule = (c) => [cotangent(c)];
 
 const tile: Rule = unary((b, dy, x, _y, c) => {
   const repeats = constantInts(c.inputs[1], "Repeats") ?? [];
   const apart = x.shape.flatMap((d, i) => [dim(repeats, i), d]);
-  const axes = x.shape.map((_, i) => 2 * i);
-  return b.sum(b.reshape(dy, apart), { axes, keepDims: false });
+  return b.sum(b.reshape(dy, apart), { axes: x.shape.map((_, i) => 2 * i), keepDims: false });
 });
 
-/**
- * Gather's adjoint adds rows of dy at the indices. Constant indices (an embedding of known tokens, a pooled token)
- * become a product with a 0/1 matrix; computed ones a ScatterND that adds.
- */
+/** Gather's adjoint adds entries of dy at the indices: beside zeros for one known index, by ScatterND otherwise. */
 const gather: Rule = unary((b, dy, x, _y, c) => {
   const indices = input(c, 1);
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
+  const axis = axisOf(x, c);
   const [rows, n] = [dim(x.shape, axis), sizeOf(indices.shape)];
-  const lead = x.shape.slice(0, axis);
-  const tail = x.shape.slice(axis + 1);
-  // [lead, n, tail] -> [n, lead · tail]
-  const flat = b.reshape(dy, [sizeOf(lead), n, sizeOf(tail)]);
-  const byRow = b.reshape(b.transpose(flat, [1, 0, 2]), [n, sizeOf(lead) * sizeOf(tail)]);
-  const wrapped = b.where(
-    b.less(indices, b.scalar(0, indices.dtype)),
-    b.add(indices, b.scalar(rows, indices.dtype)),
-    indices,
-  );
-  const at = b.reshape(b.cast(wrapped, "int64"), [n, 1]);
-  const zero = zeros(b, x.dtype, [rows, sizeOf(lead) * sizeOf(tail)]);
-  const [sum] = b.op("ScatterND", [zero, at, byRow], {
-    reduction: { type: "string", value: "add" },
-  });
-  if (sum === undefined) throw new RangeError("ScatterND has an output");
-  const back = b.transpose(b.reshape(sum, [rows, sizeOf(lead), sizeOf(tail)]), [1, 0, 2]);
-  return b.reshape(back, x.shape);
+  const known = constantOf(indices)?.data;
+  if (known?.length === 1) {
+    const at = normalizeAxis(Number(known[0]), rows);
+    const row = b.reshape(dy, x.shape.map((d, i) => i === axis ? 1 : d));
+    const only = (n: number) => x.shape.map((_, i) => i === axis ? n : 0);
+    return b.pad(row, { pads: [...only(at), ...only(rows - 1 - at)] });
+  }
+  const [lead, tail] = [sizeOf(x.shape.slice(0, axis)), sizeOf(x.shape.slice(axis + 1))];
+  const byIndex = b.transpose(b.reshape(dy, [lead, n, tail]), [1, 0, 2]);
+  const at = b.reshape(b.cast(indices, "int64"), [n, 1]);
+  const sum = b.scatterNdAdd(zeros(b, x, [rows, lead, tail]), at, byIndex);
+  return b.reshape(b.transpose(sum, [1, 0, 2]), x.shape);
 });
+
+const gatherElements: Rule = unary((b, dy, x, _y, c) =>
+  b.scatterAdd(zeros(b, x), input(c, 1), dy, axisOf(x, c))
+);
+
+const gatherNd: Rule = unary((b, dy, x, _y, c) =>
+  b.scatterNdAdd(zeros(b, x), fullIndices(b, input(c, 1), intOf(c.attributes, "batch_dims", 0)), dy)
+);
+
+/** GatherND's indices with the coordinates of their batch written out in front. */
+function fullIndices(b: Builder, indices: Value, batch: number): Value {
+  const at = b.cast(indices, "int64");
+  const coordinates = Array.from({ length: batch }, (_, axis) => {
+    const shape = indices.shape.map((d, i) => i === axis ? d : 1);
+    const count = Float64Array.from({ length: dim(indices.shape, axis) }, (_, k) => k);
+    const table = b.table(count, { dtype: "int64", shape });
+    return b.expand(table, [...indices.shape.slice(0, -1), 1]);
+  });
+  return b.concat([...coordinates, at], indices.shape.length - 1);
+}
+
+/** Overwritten entries have no gradient; where indices repeat, which update stays is undefined, as in ONNX. */
+function scatter(
+  clear: (b: Builder, dy: Value, indices: Value, zero: Value, c: Parameters<Rule>[0]) => Value,
+  pick: (b: Builder, dy: Value, indices: Value, c: Parameters<Rule>[0]) => Value,
+): Rule {
+  return (c) => {
+    const [indices, updates, dy] = [input(c, 1), input(c, 2), cotangent(c)];
+    const adds = stringOf(c.attributes, "reduction", "none") === "add";
+    return [
+      adds || !c.wants[0] ? dy : clear(c.b, dy, indices, zeros(c.b, updates), c),
+      undefined,
+      c.wants[2] ? pick(c.b, dy, indices, c) : undefined,
+    ];
+  };
+}
+
+const scatterElements: Rule = scatter(
+  (b, dy, indices, zero, c) =>
+    b.call("ScatterElements", [dy, indices, zero], { axis: int(axisOf(dy, c)) }),
+  (b, dy, indices, c) => b.call("GatherElements", [dy, indices], { axis: int(axisOf(dy, c)) }),
+);
+
+const scatterNd: Rule = scatter(
+  (b, dy, indices, zero) => b.call("ScatterND", [dy, indices, zero]),
+  (b, dy, indices) => b.call("GatherND", [dy, indices]),
+);
 
 const depthToSpace: Rule = unary((b, dy, x, _y, c) => {
   const block = intOf(c.attributes, "blocksize", 1);
-  const [n = 1, ch = 1, h = 1, w = 1] = x.shape;
-  const depth = ch / (block * block);
-  const apart = b.reshape(dy, [n, depth, h, block, w, block]);
+  const [n = 1, channels = 1, h = 1, w = 1] = x.shape;
+  const apart = b.reshape(dy, [n, channels / (block * block), h, block, w, block]);
   const crd = stringOf(c.attributes, "mode", "DCR") === "CRD";
   return b.reshape(b.transpose(apart, crd ? [0, 1, 3, 5, 2, 4] : [0, 3, 5, 1, 2, 4]), x.shape);
 });
 
-const spaceToDepth: Rule = unary((b, dy, _x, _y, c) => {
-  const block = intOf(c.attributes, "blocksize", 1);
-  return b.call("DepthToSpace", [dy], { blocksize: int(block) });
-});
+const spaceToDepth: Rule = unary((b, dy, _x, _y, c) =>
+  b.call("DepthToSpace", [dy], {
+    blocksize: int(intOf(c.attributes, "blocksize", 1)),
+    mode: string("DCR"),
+  })
+);
 
-/** Nearest-neighbour enlargement by whole factors: each source pixel collects its copies. */
-const resize: Rule = unary((b, dy, x, y, c) => {
-  const mode = stringOf(c.attributes, "mode", "nearest");
-  const factors = x.shape.map((d, i) => dim(y.shape, i) / d);
-  const transformation = stringOf(c.attributes, "coordinate_transformation_mode", "half_pixel");
-  const whole = factors.every((f) => Number.isInteger(f));
-  const floor = stringOf(c.attributes, "nearest_mode", "round_prefer_floor") === "floor";
-  if (mode !== "nearest" || !whole || transformation !== "asymmetric" || !floor) {
-    throw new RangeError(
-      `Resize with mode ${mode}, ${transformation}, factors [${factors}] has no gradient; ` +
-        "write it as a linear map",
-    );
+/** Resize is linear along each axis: its adjoint is the transposed map, or a sum where each entry is just repeated. */
+const resize: Rule = unary((b, dy, x, _y, c) => {
+  let g = dy;
+  for (const [i, axis] of resizeAxes(c).entries()) {
+    const { length, size } = axis;
+    const matrix = resizeMatrix(c, axis);
+    const factor = size / length;
+    const repeats = Number.isInteger(factor) &&
+      matrix.every((v, k) =>
+        v === (Math.floor(Math.floor(k / length) / factor) === k % length ? 1 : 0)
+      );
+    if (!repeats) g = mapBack(b, g, { axis: i, matrix, size: length });
+    else if (factor !== 1) {
+      const apart = [...g.shape.slice(0, i), length, factor, ...g.shape.slice(i + 1)];
+      g = b.sum(b.reshape(g, apart), { axes: [i + 1], keepDims: false });
+    }
   }
-  const apart = x.shape.flatMap((d, i) => [d, dim(factors, i)]);
-  const axes = factors.flatMap((f, i) => f > 1 ? [2 * i + 1] : []);
-  return b.reshape(b.sum(b.reshape(dy, apart), { axes }), x.shape);
+  return b.reshape(g, x.shape);
 });
 
 /** Rules of operators that move elements. */
@@ -227,9 +242,16 @@ export const SHAPE_RULES = {
   Split: split,
   Slice: slice,
   Pad: pad,
-  Expand: expand,
+  Expand: unary((_b, dy) => dy),
   Tile: tile,
   Gather: gather,
+  GatherElements: gatherElements,
+  GatherND: gatherNd,
+  ScatterElements: scatterElements,
+  ScatterND: scatterNd,
+  Trilu: unary((b, dy, _x, _y, c) =>
+    b.call("Trilu", [dy, c.inputs[1]], { upper: int(intOf(c.attributes, "upper", 1)) })
+  ),
   DepthToSpace: depthToSpace,
   SpaceToDepth: spaceToDepth,
   Resize: resize,

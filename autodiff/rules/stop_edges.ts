@@ -65,8 +65,13 @@ export type StopOp = {
 
 const TABLE: Partial<Record<OpName, "all" | readonly number[]>> = STOP_EDGES;
 
+/** Inputs of `op` through which no gradient flows. */
+export function stopsOf(op: OpName): "all" | readonly number[] {
+  return TABLE[op] ?? [];
+}
+
 /** True where no gradient flows through input `i` of `op`. */
 export function isStopEdge(op: OpName, i: number): boolean {
-  const stops = TABLE[op];
-  return stops === "all" || (stops?.includes(i) ?? false);
+  const stops = stopsOf(op);
+  return stops === "all" || stops.includes(i);
 }

@@ -1,127 +1,207 @@
-import { Builder } from "../builder.ts";
+import { AssertionError } from "node:assert/strict";
+import { Builder, type BuilderOptions } from "../builder.ts";
 import { gradient } from "../gradient.ts";
 import type { Value } from "../graph.ts";
 import { serialize } from "../serialize.ts";
-import { castNumber, type Shape, sizeOf, type Tensor } from "../tensor.ts";
+import { castNumber, isFloat, sizeOf, type Tensor } from "../tensor.ts";
+import { mapValues } from "./_map_values.ts";
+import { numbersOf, uniform } from "./tensors.ts";
 
-/** Runs a serialized model: whoever has a runtime passes it in. */
-export type Run = (
+/** Tensors by name. */
+export type NamedTensors = Readonly<Record<string, Tensor>>;
+
+/** Runs a serialized model once for each set of feeds and returns all outputs of each run. */
+export type Evaluate = (
   model: Uint8Array,
-  feeds: Readonly<Record<string, Tensor>>,
-) => Promise<Readonly<Record<string, Tensor>>>;
+  feeds: readonly NamedTensors[],
+) => Promise<readonly NamedTensors[]>;
 
-/** A function to differentiate: `build` appends it to a graph with the given inputs. */
-export interface GradientCase {
-  /** Values at which it is differentiated, by input name, with their shapes. */
-  readonly inputs: Readonly<
-    Record<string, { readonly shape: Shape; readonly values: ArrayLike<number> }>
-  >;
-  readonly build: (b: Builder, inputs: Readonly<Record<string, Value>>) => Value;
-  /** Inputs that are differentiated; all by default. */
-  readonly wrt?: readonly string[];
-  /** Default float64. ONNX Runtime has no float64 kernel of some operators. */
-  readonly dtype?: "float64" | "float32";
-  /** Step of the central difference. Default: by dtype. Functions of degree 2 and less are exact at any step. */
-  readonly step?: number;
-  readonly seed?: number;
+/** Writes a function into a graph: its results from its inputs by name. */
+export type BuildFunction<K extends string> = (
+  b: Builder,
+  inputs: Readonly<Record<K, Value>>,
+) => Value | readonly Value[];
+
+/** What to check, and with what. */
+export interface GradientCheck<K extends string> {
+  readonly build: BuildFunction<K>;
+  /** Where to check: values of all inputs, more than twice the step away from kinks in every entry. */
+  readonly inputs: Readonly<Record<K, Tensor>>;
+  /** Names of the inputs to differentiate; every floating one by default. */
+  readonly wrt?: readonly string[] | undefined;
+  readonly evaluate: Evaluate;
+  /** Of the random directions. Default 1. */
+  readonly seed?: number | undefined;
+  /** Options of the differentiated graph. */
+  readonly options?: BuilderOptions | undefined;
+  /** Largest relative error; by default that of the dtype in `PRECISION`. */
+  readonly tolerance?: number | undefined;
 }
 
-/** What `checkGradient` found. */
-export interface GradientCheck {
-  /** ⟨u, (f(x + h v) - f(x - h v)) / 2h⟩. */
-  readonly difference: number;
-  /** ⟨∇⟨u, f⟩, v⟩. */
-  readonly product: number;
-  /** |difference - product| over the larger of both and 1e-3 of Σ |∇ᵢ vᵢ|. */
-  readonly relativeError: number;
-  readonly shape: Shape;
+/** How a gradient check went. */
+export interface GradientReport {
+  /** The derivative of <v, f> in the random direction, by central differences. */
+  readonly numeric: number;
+  /** The same by the rules. */
+  readonly analytic: number;
+  /** Their difference, over the size such a projection usually has. */
+  readonly error: number;
+  readonly outputs: readonly Tensor[];
+  /** The random v of each output, `undefined` for those that are not floating. */
+  readonly cotangents: readonly (Tensor | undefined)[];
+  /** Jᵀv for each of `wrt`. */
+  readonly gradients: NamedTensors;
 }
-
-/** Step and tolerance by dtype: rounding of f divided by the step balances the step's square. */
-export const GRADIENT_TOLERANCE = {
-  float64: { step: 3e-6, tolerance: 1e-7 },
-  float32: { step: 1e-2, tolerance: 2e-3 },
-} as const;
 
 /**
- * Compares a gradient with a central difference along one random direction v, weighted by one random cotangent u, so
- * that the cost does not depend on the size of the tensors. Every input of `wrt` moves at once.
+ * Step of the central differences and largest relative error, by dtype. The differences are of fourth order, so that
+ * what remains is rounding: 1e-16 / 1e-3 in float64 and 6e-8 / 2e-2 in float32, times what the function amplifies.
  */
-export async function checkGradient(c: GradientCase, run: Run): Promise<GradientCheck> {
-  const { dtype = "float64", seed = 1 } = c;
-  const h = c.step ?? GRADIENT_TOLERANCE[dtype].step;
-  const random = uniform(seed);
-  const names = Object.keys(c.inputs);
-  const wrt = c.wrt ?? names;
-  const declare = (b: Builder) =>
-    Object.fromEntries(
-      names.map((n) => [n, b.input(n, { dtype, shape: c.inputs[n]?.shape ?? [] })]),
+export const PRECISION = {
+  float64: { step: 1e-3, tolerance: 1e-9 },
+  float32: { step: 2e-2, tolerance: 1e-4 },
+} as const;
+
+/** f'(0) ≈ Σ weight · f(at · step) / step, up to order step⁴; f(0) itself is compared with the other graph's. */
+const STENCIL = [
+  { at: 0, weight: 0 },
+  { at: -2, weight: 1 / 12 },
+  { at: -1, weight: -2 / 3 },
+  { at: 1, weight: 2 / 3 },
+  { at: 2, weight: -1 / 12 },
+] as const;
+
+/**
+ * Checks a gradient by one random projection: for a random direction u of the inputs and random cotangents v, the
+ * central difference of <v, f(x + εu)> must equal <u, Jᵀv>. That is two models and six runs, whatever the size of
+ * the tensors. f runs in its forward form and Jᵀv in its differentiable one, whose values must agree too.
+ *
+ * Throws `AssertionError`, with every input's part in it, where the error exceeds the tolerance.
+ */
+export async function checkGradient<K extends string>(
+  check: GradientCheck<K>,
+): Promise<GradientReport> {
+  const { evaluate } = check;
+  const inputs: NamedTensors = check.inputs;
+  const wrt = check.wrt ?? Object.keys(inputs).filter((name) => isFloat(named(inputs, name).dtype));
+  const single = Object.values(inputs).some(({ dtype }) => dtype === "float32");
+  const { step, tolerance } = PRECISION[single ? "float32" : "float64"];
+  const allowed = check.tolerance ?? tolerance;
+  const next = uniform(check.seed ?? 1);
+
+  const { forward, backward, outputs } = models(check, wrt);
+  const cotangents = outputs.map((v) => isFloat(v.dtype) ? direction(v, next) : undefined);
+  const directions = new Map(wrt.map((name) => [name, direction(named(inputs, name), next)]));
+  const project = (found: NamedTensors) =>
+    cotangents.reduce((sum, v, i) => v ? sum + dot(v, named(found, `y${i}`)) : sum, 0);
+  const derivative = async (along: ReadonlyMap<string, Tensor>) => {
+    const runs = await evaluate(
+      forward,
+      STENCIL.map(({ at }) => ({ ...inputs, ...moved(inputs, along, at * step) })),
     );
+    return { f: runs[0] ?? {}, slope: weighted(runs.map(project)) / step };
+  };
 
-  const forward = new Builder();
-  const y = c.build(forward, declare(forward));
-  const backward = new Builder({ differentiable: true });
-  const inputs = declare(backward);
-  const result = c.build(backward, inputs);
-  const cotangent = backward.input("cotangent", result);
-  const wanted = wrt.flatMap((n) => inputs[n] ?? []);
-  const gradients = gradient(backward, [{ value: result, cotangent }], wanted);
-  const outputs = Object.fromEntries(gradients.map((g, i) => [`grad.${wrt[i]}`, g]));
-
-  const directions = new Map(wrt.map((n) => [n, draw(random, sizeOf(c.inputs[n]?.shape ?? []))]));
-  const u = draw(random, sizeOf(y.shape));
-  const at = (sign: number): Record<string, Tensor> =>
-    Object.fromEntries(names.map((n) => {
-      const { shape, values } = c.inputs[n] ?? { shape: [], values: [] };
-      const v = directions.get(n);
-      const moved = Array.from(values, (x, i) => x + sign * h * (v?.[i] ?? 0));
-      return [n, castNumber(moved, { dtype, shape })];
-    }));
-  const model = serialize(forward, { y });
-  const [plus, minus] = [await run(model, at(1)), await run(model, at(-1))];
-  const found = await run(serialize(backward, outputs), {
-    ...at(0),
-    cotangent: castNumber(u, { dtype, shape: y.shape }),
-  });
-  const [high, low] = [numbers(plus["y"]), numbers(minus["y"])];
-  // Inputs are rounded to their dtype: the step that was really taken is what counts, which for float64 is h.
-  let difference = 0;
-  for (const [i, w] of u.entries()) {
-    difference += w * ((high[i] ?? NaN) - (low[i] ?? NaN)) / (2 * h);
-  }
-  let [product, size] = [0, 0];
-  for (const [n, v] of directions) {
-    const g = numbers(found[`grad.${n}`]);
-    for (const [i, w] of v.entries()) {
-      product += w * (g[i] ?? NaN);
-      size += Math.abs(w * (g[i] ?? NaN));
+  const seeds = Object.fromEntries(cotangents.flatMap((v, i) => v ? [[`v${i}`, v]] : []));
+  const [base = {}] = await evaluate(backward, [{ ...inputs, ...seeds }]);
+  const { f, slope: numeric } = await derivative(directions);
+  const parts = [...directions].map(([name, u]) => dot(u, named(base, `d.${name}`)));
+  const analytic = parts.reduce((sum, part) => sum + part, 0);
+  const usual = Math.hypot(
+    ...[...directions].map(([name, u]) => size(u, named(base, `d.${name}`))),
+  );
+  const value = Math.hypot(...cotangents.map((v, i) => v ? size(v, named(base, `y${i}`)) : 0));
+  // Where the gradient vanishes the differences still carry the rounding errors of the values.
+  const error = Math.abs(numeric - analytic) / Math.max(usual, 1e-3 * value);
+  if (!(error <= allowed)) {
+    const found: string[] = [];
+    for (const [i, [name, u]] of [...directions].entries()) {
+      const { slope } = await derivative(new Map([[name, u]]));
+      found.push(`${name}: ${parts[i]} by the rules, ${slope} by differences`);
     }
+    throw new AssertionError({
+      message: `Gradient is off by ${error}, allowed are ${allowed} (${found.join("; ")})`,
+    });
   }
-  const scale = Math.max(Math.abs(difference), Math.abs(product), 1e-3 * size, 1e-30);
+  const apart = Math.abs(project(f) - project(base)) / value;
+  if (apart > allowed) {
+    throw new AssertionError({ message: `Forward and differentiable graph differ by ${apart}` });
+  }
   return {
-    difference,
-    product,
-    relativeError: Math.abs(difference - product) / scale,
-    shape: plus["y"]?.shape ?? [],
+    numeric,
+    analytic,
+    error,
+    outputs: outputs.map((_, i) => named(base, `y${i}`)),
+    cotangents,
+    gradients: Object.fromEntries(wrt.map((name) => [name, named(base, `d.${name}`)])),
   };
 }
 
-function numbers(tensor: Tensor | undefined): number[] {
-  return tensor === undefined ? [] : Array.from(tensor.data, Number);
-}
-
-/** Values in ±[0.5, 1]: none is near zero, so that no direction is lost. */
-function draw(random: () => number, n: number): number[] {
-  return Array.from({ length: n }, () => (random() < 0.5 ? -1 : 1) * (0.5 + random() / 2));
-}
-
-/** Uniform numbers in [0, 1) from a seed (mulberry32): enough to pick test points, nothing more. */
-export function uniform(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+/** The forward graph (outputs y0, y1, ...) and the one that also has Jᵀv as d.<input>, from cotangents v0, v1, .... */
+function models<K extends string>(check: GradientCheck<K>, wrt: readonly string[]) {
+  const made = (options: BuilderOptions) => {
+    const b = new Builder(options);
+    const x = mapValues(check.inputs, (type: Tensor, name) => b.input(name, type));
+    const y = [check.build(b, x)].flat();
+    return { b, x, y, results: Object.fromEntries(y.map((v, i) => [`y${i}`, v])) };
   };
+  const plain = made({});
+  const { b, x, y, results } = made({ differentiable: true, ...check.options });
+  const seeds = y.flatMap((value, i) =>
+    isFloat(value.dtype) ? [{ value, cotangent: b.input(`v${i}`, value) }] : []
+  );
+  const gradients = gradient(b, seeds, wrt.map((name) => named(x, name)));
+  const wanted = Object.fromEntries(gradients.map((g, i) => [`d.${wrt[i]}`, g]));
+  return {
+    forward: serialize(plain.b, plain.results),
+    backward: serialize(b, { ...results, ...wanted }),
+    outputs: y,
+  };
+}
+
+/** Entries between 1/2 and 1 of either sign: nothing moves by more than the step, and no two cancel by symmetry. */
+function direction({ dtype, shape }: Pick<Tensor, "dtype" | "shape">, next: () => number): Tensor {
+  const values = Float64Array.from({ length: sizeOf(shape) }, () => {
+    const t = 2 * next() - 1;
+    return t < 0 ? t / 2 - 0.5 : t / 2 + 0.5;
+  });
+  return castNumber(values, { dtype, shape });
+}
+
+function moved(
+  inputs: NamedTensors,
+  along: ReadonlyMap<string, Tensor>,
+  by: number,
+): NamedTensors {
+  return Object.fromEntries(
+    [...along].map(([name, u]) => {
+      const d = numbersOf(u);
+      const values = numbersOf(named(inputs, name)).map((x, i) => x + by * (d[i] ?? NaN));
+      return [name, castNumber(values, u)];
+    }),
+  );
+}
+
+function weighted(values: readonly number[]): number {
+  return values.reduce((sum, value, i) => sum + value * (STENCIL[i]?.weight ?? 0), 0);
+}
+
+function products(a: Tensor, b: Tensor): Float64Array {
+  const factors = numbersOf(b);
+  return numbersOf(a).map((v, i) => v * (factors[i] ?? NaN));
+}
+
+function dot(a: Tensor, b: Tensor): number {
+  return products(a, b).reduce((sum, p) => sum + p, 0);
+}
+
+/** The size a sum of these products has if their signs are random. */
+function size(a: Tensor, b: Tensor): number {
+  return Math.sqrt(products(a, b).reduce((sum, p) => sum + p * p, 0));
+}
+
+function named<T>(record: Readonly<Record<string, T>>, name: string): T {
+  const found = record[name];
+  if (found === undefined) throw new RangeError(`"${name}" is missing`);
+  return found;
 }

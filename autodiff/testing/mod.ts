@@ -1,1 +1,3 @@
+export * from "./_map_values.ts";
 export * from "./check_gradient.ts";
+export * from "./tensors.ts";

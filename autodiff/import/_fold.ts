@@ -1,0 +1,246 @@
+import { intOf, intsOf } from "../attributes.ts";
+import { constantOf } from "../constant_of.ts";
+import type { ValueType } from "../graph.ts";
+import { dim, type InferContext, normalizeAxis, required } from "../infer/_types.ts";
+import { INFER, type OpName } from "../infer/mod.ts";
+import { reducedAxes } from "../infer/reduce.ts";
+import { sliceRanges } from "../infer/shape.ts";
+import { castNumber, isFloat, type Shape, sizeOf, type Tensor } from "../tensor.ts";
+
+/** Entries of the largest tensor that is computed while a model is imported. What is larger stays a node. */
+export const LARGEST_FOLD = 2 ** 14;
+
+const LARGEST_INT64 = 2n ** 63n - 1n;
+
+/** A tensor from numbers. int64 saturates: the largest one stands for "to the end" and is not a JavaScript number. */
+export function fromNumbers(values: readonly number[], type: ValueType): Tensor {
+  if (type.dtype !== "int64") return castNumber(values, type);
+  const data = BigInt64Array.from(values, (v) => v >= 2 ** 63 ? LARGEST_INT64 : BigInt(v));
+  return { dtype: "int64", shape: type.shape, data };
+}
+
+/**
+ * Computes an operator of constant inputs, as shape arithmetic needs: exactly on whole numbers, in the output's
+ * dtype otherwise. Returns `undefined` where an input is not constant, or the operator is none of these, or too large.
+ */
+export function fold(op: OpName, c: InferContext): readonly Tensor[] | undefined {
+  if (op === "Shape" || op === "Size") return [shapeOf(op, c)];
+  const evaluate = EVALUATE.get(op);
+  const tensors = c.inputs.map(constantOf);
+  if (evaluate === undefined || c.inputs.some((v, i) => v !== undefined && isOpaque(tensors[i]))) {
+    return undefined;
+  }
+  const types = INFER[op](c);
+  if (types.some((type) => sizeOf(type.shape) > LARGEST_FOLD)) return undefined;
+  const values = tensors.map((t) => t === undefined ? [] : Array.from(t.data, Number));
+  return evaluate(c, values, types).map((entries, i) => {
+    const type = types[i];
+    if (type === undefined) throw new RangeError(`${op} has ${types.length} outputs`);
+    return fromNumbers(entries, type);
+  });
+}
+
+/** Halves are held as bits: what depends on them is left to the runtime. */
+function isOpaque(t: Tensor | undefined): boolean {
+  return t === undefined || t.dtype === "float16" || t.dtype === "bfloat16" ||
+    t.data.length > LARGEST_FOLD;
+}
+
+function shapeOf(op: "Shape" | "Size", c: InferContext): Tensor {
+  const { shape } = required(c, 0);
+  const [type] = INFER[op](c);
+  const at = (name: string, fallback: number) => intOf(c.attributes, name, fallback);
+  const entries = op === "Size"
+    ? [sizeOf(shape)]
+    : shape.slice(at("start", 0), at("end", shape.length));
+  return fromNumbers(entries, { dtype: "int64", shape: type?.shape ?? [] });
+}
+
+type Numbers = readonly number[];
+
+/** Entries of every output from the entries of every input and the outputs' types. */
+type Evaluate = (
+  c: InferContext,
+  values: readonly Numbers[],
+  types: readonly ValueType[],
+) => readonly Numbers[];
+
+/** Coordinates of all entries of a shape, row by row. */
+function* coordinates(shape: Shape): Generator<readonly number[]> {
+  const at = shape.map(() => 0);
+  for (let n = sizeOf(shape); n > 0; n--) {
+    yield at;
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      at[axis] = (at[axis] ?? 0) + 1;
+      if (dim(at, axis) < dim(shape, axis)) break;
+      at[axis] = 0;
+    }
+  }
+}
+
+/** Position of an entry in row order; coordinates along axes of size 1 do not count, nor do leading ones too many. */
+function position(shape: Shape, at: readonly number[]): number {
+  const skip = at.length - shape.length;
+  return shape.reduce((p, size, axis) => p * size + (size === 1 ? 0 : dim(at, axis + skip)), 0);
+}
+
+function entry(values: Numbers | undefined, at: number): number {
+  const v = values?.[at];
+  if (v === undefined) throw new RangeError(`Index ${at} is outside`);
+  return v;
+}
+
+/** Entry by entry, with broadcasting. `whole` says that the result is an integer. */
+function each(f: (args: Numbers, whole: boolean) => number): Evaluate {
+  return (c, values, [type]) => {
+    if (type === undefined) return [];
+    const whole = !isFloat(type.dtype);
+    const shapes = c.inputs.map((v) => v?.shape ?? []);
+    const entries: number[] = [];
+    for (const at of coordinates(type.shape)) {
+      entries.push(f(values.map((v, i) => entry(v, position(shapes[i] ?? [], at))), whole));
+    }
+    return [entries];
+  };
+}
+
+const binary = (f: (a: number, b: number, whole: boolean) => number): Evaluate =>
+  each(([a = NaN, b = NaN], whole) => f(a, b, whole));
+
+const unary = (f: (a: number, whole: boolean) => number): Evaluate =>
+  each(([a = NaN], whole) => f(a, whole));
+
+/** Entries of the output from where each comes from in the first input. */
+const moved = (
+  source: (c: InferContext, values: readonly Numbers[]) => (at: readonly number[]) => number,
+): Evaluate =>
+(c, values, [type]) => {
+  if (type === undefined) return [];
+  const from = source(c, values);
+  return [Array.from(coordinates(type.shape), (at) => entry(values[0], from(at)))];
+};
+
+const same: Evaluate = (_c, [x = []]) => [x];
+
+const reduction = (f: (a: number, b: number) => number): Evaluate => (c, [x = []], [type]) => {
+  const { shape } = required(c, 0);
+  const axes = reducedAxes(c);
+  const kept = shape.map((d, i) => axes.includes(i) ? 1 : d);
+  const entries = new Array<number | undefined>(sizeOf(type?.shape ?? [])).fill(undefined);
+  let i = 0;
+  for (const at of coordinates(shape)) {
+    const to = position(kept, at);
+    const before = entries[to];
+    const value = entry(x, i++);
+    entries[to] = before === undefined ? value : f(before, value);
+  }
+  return [entries.map((v) => v ?? NaN)];
+};
+
+const axisOf = (c: InferContext): number =>
+  normalizeAxis(intOf(c.attributes, "axis", 0), required(c, 0).shape.length);
+
+const replaced = (at: readonly number[], axis: number, value: number): number[] =>
+  at.map((v, i) => i === axis ? value : v);
+
+const concat: Evaluate = (c, values, [type]) => {
+  const axis = axisOf(c);
+  const parts = c.inputs.map((_, i) => required(c, i).shape);
+  return [Array.from(coordinates(type?.shape ?? []), (at) => {
+    let [part, along] = [0, dim(at, axis)];
+    while (along >= dim(parts[part] ?? [], axis)) along -= dim(parts[part++] ?? [], axis);
+    return entry(values[part], position(parts[part] ?? [], replaced(at, axis, along)));
+  })];
+};
+
+const split: Evaluate = (c, values, types) => {
+  const axis = axisOf(c);
+  const { shape } = required(c, 0);
+  let start = 0;
+  return types.map((type) => {
+    const first = start;
+    start += dim(type.shape, axis);
+    return Array.from(
+      coordinates(type.shape),
+      (at) => entry(values[0], position(shape, replaced(at, axis, dim(at, axis) + first))),
+    );
+  });
+};
+
+const gather = moved((c, values) => {
+  const axis = axisOf(c);
+  const [{ shape }, indices] = [required(c, 0), required(c, 1).shape];
+  return (at) => {
+    const index = entry(values[1], position(indices, at.slice(axis, axis + indices.length)));
+    const size = dim(shape, axis);
+    const full = [...at.slice(0, axis), index < 0 ? index + size : index];
+    return position(shape, [...full, ...at.slice(axis + indices.length)]);
+  };
+});
+
+const slice = moved((c) => {
+  const { shape } = required(c, 0);
+  const ranges = sliceRanges(c);
+  return (at) =>
+    position(
+      shape,
+      ranges.reduce(
+        (from, { axis, start, step }) => replaced(from, axis, start + step * dim(at, axis)),
+        [...at],
+      ),
+    );
+});
+
+const transpose = moved((c) => {
+  const { shape } = required(c, 0);
+  const perm = intsOf(c.attributes, "perm") ?? shape.map((_, i) => shape.length - 1 - i);
+  return (at) => position(shape, shape.map((_, i) => dim(at, perm.indexOf(i))));
+});
+
+/** Of the divisor's sign, or of the dividend's where the operator asks for C's fmod. */
+const modulo: Evaluate = (c, ...rest) =>
+  binary((a, b) => intOf(c.attributes, "fmod", 0) === 1 ? a % b : a - b * Math.floor(a / b))(
+    c,
+    ...rest,
+  );
+
+const EVALUATE: ReadonlyMap<OpName, Evaluate> = new Map<OpName, Evaluate>([
+  ["Identity", same],
+  ["Reshape", same],
+  ["Flatten", same],
+  ["Squeeze", same],
+  ["Unsqueeze", same],
+  ["Expand", moved((c) => (at) => position(required(c, 0).shape, at))],
+  ["Transpose", transpose],
+  ["Concat", concat],
+  ["Split", split],
+  ["Slice", slice],
+  ["Gather", gather],
+  ["Cast", unary((a, whole) => whole ? Math.trunc(a) : a)],
+  ["Neg", unary((a) => -a)],
+  ["Abs", unary(Math.abs)],
+  ["Sqrt", unary(Math.sqrt)],
+  ["Floor", unary(Math.floor)],
+  ["Ceil", unary(Math.ceil)],
+  ["Not", unary((a) => a === 0 ? 1 : 0)],
+  ["Add", binary((a, b) => a + b)],
+  ["Sub", binary((a, b) => a - b)],
+  ["Mul", binary((a, b) => a * b)],
+  ["Div", binary((a, b, whole) => whole ? Math.trunc(a / b) : a / b)],
+  ["Mod", modulo],
+  ["Pow", binary((a, b) => a ** b)],
+  ["Min", each((args) => Math.min(...args))],
+  ["Max", each((args) => Math.max(...args))],
+  ["Equal", binary((a, b) => Number(a === b))],
+  ["Greater", binary((a, b) => Number(a > b))],
+  ["GreaterOrEqual", binary((a, b) => Number(a >= b))],
+  ["Less", binary((a, b) => Number(a < b))],
+  ["LessOrEqual", binary((a, b) => Number(a <= b))],
+  ["And", binary((a, b) => a * b)],
+  ["Or", binary((a, b) => Math.max(a, b))],
+  ["Where", each(([test, x = NaN, y = NaN]) => test === 0 ? y : x)],
+  ["ReduceSum", reduction((a, b) => a + b)],
+  ["ReduceProd", reduction((a, b) => a * b)],
+  ["ReduceMin", reduction(Math.min)],
+  ["ReduceMax", reduction(Math.max)],
+]);

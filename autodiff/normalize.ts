@@ -1,0 +1,56 @@
+import { type Attributes, float, floatOf, int, intOf } from "./attributes.ts";
+import type { Builder } from "./builder.ts";
+import type { Value } from "./graph.ts";
+import { dim, normalizeAxis } from "./infer/_types.ts";
+import { sizeOf } from "./tensor.ts";
+
+/** A per-channel vector [C] shaped to broadcast against x [N, C, ...]. */
+export function asChannels(b: Builder, vector: Value, x: Value): Value {
+  return b.reshape(vector, x.shape.map((_, i) => i === 1 ? dim(vector.shape, 0) : 1));
+}
+
+/** Axes a LayerNormalization normalizes. */
+export function normalizedAxes(x: Value, attributes: Attributes): readonly number[] {
+  const first = normalizeAxis(intOf(attributes, "axis", -1), x.shape.length);
+  return x.shape.flatMap((_, i) => i >= first ? [i] : []);
+}
+
+/**
+ * Mean and inverse standard deviation of x in its dtype, from the outputs of its LayerNormalization where they have
+ * that: ONNX gives them in float32 alone.
+ */
+export function statisticsOf(
+  b: Builder,
+  x: Value,
+  { outputs: [, mean, invStd], attributes }: {
+    readonly outputs: readonly Value[];
+    readonly attributes: Attributes;
+  },
+): { readonly mean: Value; readonly invStd: Value } {
+  if (x.dtype === "float32" && mean !== undefined && invStd !== undefined) return { mean, invStd };
+  const axes = normalizedAxes(x, attributes);
+  const centre = b.mean(x, { axes });
+  const apart = b.sub(x, centre);
+  const variance = b.mean(b.mul(apart, apart), { axes });
+  const epsilon = floatOf(attributes, "epsilon", 1e-5);
+  return { mean: centre, invStd: b.reciprocal(b.sqrt(b.add(variance, epsilon))) };
+}
+
+/**
+ * Group normalization without scale and bias, of x [B, C, ...]: one LayerNormalization over rows of
+ * [B·groups, C/groups·...]. Returns the normalized rows and their inverse standard deviations [B·groups, 1].
+ */
+export function groupNormalize(
+  b: Builder,
+  x: Value,
+  attributes: Attributes,
+): { readonly normalized: Value; readonly invStd: Value } {
+  const rows = dim(x.shape, 0) * intOf(attributes, "num_groups", 1);
+  const width = sizeOf(x.shape) / rows;
+  const flat = b.reshape(x, [rows, width]);
+  const ones = b.expand(b.fill(1, { dtype: x.dtype, shape: [1] }), [width]);
+  const layer = { axis: int(-1), epsilon: float(floatOf(attributes, "epsilon", 1e-5)) };
+  const outputs = b.op("LayerNormalization", [flat, ones], layer);
+  const [normalized = flat] = outputs;
+  return { normalized, ...statisticsOf(b, flat, { outputs, attributes: layer }) };
+}

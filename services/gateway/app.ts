@@ -1,0 +1,130 @@
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { etag } from "hono/etag";
+import { methodNotAllowed } from "hono/method-not-allowed";
+import { routePath } from "hono/route";
+import { secureHeaders } from "hono/secure-headers";
+import type { Logger } from "../common/mod.ts";
+import { checkBearer } from "./check_bearer.ts";
+import { checkLoopbackHost, checkSameSite } from "./check_same_site.ts";
+import { HttpError, toHttpError } from "./http_error.ts";
+import type { Metrics } from "./metrics.ts";
+import type { PageFile } from "./page_files.ts";
+import type { Route } from "./route.ts";
+
+/** Bodies of routes that say nothing else. */
+const MAX_BODY_BYTES = 2 ** 20;
+
+/**
+ * The gateway as a function from requests to responses.
+ *
+ * With a token every route of the table asks for it. The page's own files do not: they hold nothing but the program
+ * that asks for the token.
+ */
+export function gatewayApp(
+  { routes, page, token, loopback = false, metrics, log }: {
+    readonly routes: readonly Route[];
+    readonly page: ReadonlyMap<string, PageFile>;
+    /** Default: none is asked for. */
+    readonly token?: string;
+    /** Only this machine reaches the server. */
+    readonly loopback?: boolean;
+    readonly metrics: Metrics;
+    readonly log: Logger;
+  },
+): Hono {
+  const app = new Hono();
+  app.onError((error, { req }) => {
+    const failure = toHttpError(error);
+    if (failure.code === "INTERNAL") {
+      log.error(failure.message, { method: req.method, path: req.path, cause: failure.cause });
+    }
+    return answer(failure);
+  });
+
+  app.use(async (context, next) => {
+    const start = performance.now();
+    await next();
+    const { req, res } = context;
+    const seconds = (performance.now() - start) / 1000;
+    // Only what the table knows: labels that callers make up would be without number.
+    const known = res.status !== 404 && res.status !== 405;
+    metrics.observe({
+      method: known ? req.method : "other",
+      route: known ? routePath(context, -1) : "none",
+      status: res.status,
+      seconds,
+    });
+    log.debug("http", { method: req.method, path: req.path, status: res.status, seconds });
+  });
+  app.use(secureHeaders({
+    contentSecurityPolicy: {
+      defaultSrc: ["'none'"],
+      scriptSrc: ["'self'"],
+      styleSrc: ["'self'"],
+      imgSrc: ["'self'", "blob:", "data:"],
+      connectSrc: ["'self'"],
+      formAction: ["'none'"],
+      baseUri: ["'none'"],
+      frameAncestors: ["'none'"],
+    },
+    xFrameOptions: "DENY",
+    // Whether the host has TLS is for what stands in front to say.
+    strictTransportSecurity: false,
+  }));
+
+  for (const [path, { body, type }] of page) {
+    app.get(
+      `/${path}`,
+      etag(),
+      ({ body: send }) => send(body, 200, { "content-type": type, "cache-control": "no-cache" }),
+    );
+  }
+  app.get("/docs", (context) => context.redirect("/#/api"));
+  app.use(async ({ req }, next) => {
+    if (token !== undefined) checkBearer(req.header("authorization"), token);
+    else {
+      checkSameSite(req.raw);
+      if (loopback) checkLoopbackHost(req.raw);
+    }
+    await next();
+  });
+  app.use(methodNotAllowed({
+    app,
+    onMethodNotAllowed: ({ req }, methods) => {
+      const allow = methods.filter((method) => method !== "HEAD").join(", ");
+      const message = `Method is ${req.method}, expected ${allow}`;
+      return answer(new HttpError("UNIMPLEMENTED", message, { status: 405, headers: { allow } }));
+    },
+  }));
+  for (const { method, path, parameters = [], body, handle } of routes) {
+    const pattern = path.replaceAll(
+      /\{(\w+)\}/g,
+      (_, name: string) =>
+        parameters.some((p) => p.name === name && p.rest) ? `:${name}{.+}` : `:${name}`,
+    );
+    const maxSize = body?.maxBytes ?? MAX_BODY_BYTES;
+    if (method === "post" && maxSize < Infinity) {
+      app.post(
+        pattern,
+        bodyLimit({
+          maxSize,
+          onError: () => {
+            const message = `Body is larger than ${maxSize} bytes`;
+            throw new HttpError("RESOURCE_EXHAUSTED", message, { status: 413 });
+          },
+        }),
+        handle,
+      );
+    } else if (path.includes("/images/")) app.get(pattern, etag(), handle);
+    else app.on(method, pattern, handle);
+  }
+  app.notFound(({ req }) =>
+    answer(new HttpError("NOT_FOUND", `No route ${req.method} ${req.path}; see /openapi.json`))
+  );
+  return app;
+}
+
+function answer(error: HttpError): Response {
+  return Response.json(error, { status: error.status, headers: error.headers });
+}

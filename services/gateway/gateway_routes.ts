@@ -1,0 +1,174 @@
+import { z } from "zod";
+import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
+import type { GrpcClient } from "../common/mod.ts";
+import { HttpError } from "./http_error.ts";
+import { formatMetrics, type Metrics } from "./metrics.ts";
+import type { Overview } from "./overview.ts";
+import type { Preset } from "./presets.ts";
+import { MESSAGE_TYPES, readBody, requestMessage } from "./request_message.ts";
+import type { Route } from "./route.ts";
+import { endsOnce, messageJson, type RpcEnvironment, streamOnceStarted } from "./rpc_routes.ts";
+import { runMetrics } from "./run_metrics.ts";
+
+/** Scraping must not wait for a trainer that is away. */
+const SCRAPE_TIMEOUT_MS = 2000;
+
+/** The routes that are the gateway's own: the overview for the page, presets, health, metrics. */
+export function gatewayRoutes(
+  { trainer, overview, presets, metrics, environment }: {
+    readonly trainer: GrpcClient<typeof TrainerService>;
+    readonly overview: Overview;
+    readonly presets: readonly Preset[];
+    readonly metrics: Metrics;
+    readonly environment: RpcEnvironment;
+  },
+): Route[] {
+  const { schemas, stopping, onStream } = environment;
+  const runConfig = schemas.message(RunConfigSchema);
+  const health = z.object({
+    name: z.string(),
+    address: z.string(),
+    ready: z.boolean(),
+    reason: z.string(),
+  });
+  const services = z.object({
+    trainer: health,
+    rewards: z.array(health.extend({
+      rewards: z.array(z.looseObject({ name: z.string(), digest: z.string() })).optional(),
+    })),
+  }).register(schemas.registry, {
+    id: "Services",
+    description:
+      "The services and whether they answer; reward servers that do, with RewardDescription.",
+  });
+  const run = schemas.message(RunSchema);
+  const ok = z.object({ status: z.literal("ok") });
+  return [
+    {
+      method: "get",
+      path: "/v1/services",
+      tag: "Gateway",
+      operationId: "getServices",
+      summary: "Ask every service how it is",
+      response: {
+        status: 200,
+        description: "The services, with the digests of their weights.",
+        content: { "application/json": services },
+      },
+      handle: async () => Response.json(await overview.services()),
+    },
+    {
+      method: "get",
+      path: "/v1/overview",
+      tag: "Gateway",
+      operationId: "watchOverview",
+      summary: "Watch all runs and services",
+      description: "What there is, then what changes.",
+      response: {
+        status: 200,
+        description: "Events without end.",
+        content: {
+          "text/event-stream": {
+            events: { run, deleted: z.object({ id: z.string() }), services, ready: z.object({}) },
+          },
+        },
+      },
+      handle: ({ req }) => {
+        const gone = new AbortController();
+        const signal = AbortSignal.any([gone.signal, stopping, req.raw.signal]);
+        return streamOnceStarted(overview.watch(signal), {
+          onEnd: endsOnce(onStream(), () => gone.abort()),
+        });
+      },
+    },
+    {
+      method: "get",
+      path: "/v1/presets",
+      tag: "Gateway",
+      operationId: "listPresets",
+      summary: "List configurations to start from",
+      response: {
+        status: 200,
+        description:
+          "Run configurations in YAML, with the addresses of the rewards the gateway knows.",
+        content: {
+          "application/json": z.object({
+            presets: z.array(
+              z.object({ name: z.string(), description: z.string(), yaml: z.string() }),
+            ),
+          }),
+        },
+      },
+      handle: () => Response.json({ presets }),
+    },
+    {
+      method: "post",
+      path: "/v1/configs/check",
+      tag: "Gateway",
+      operationId: "checkConfig",
+      summary: "Check a run configuration",
+      description: "Answers it in JSON, or the field and line that is wrong. Starts nothing.",
+      body: { content: Object.fromEntries(MESSAGE_TYPES.map((type) => [type, runConfig])) },
+      response: {
+        status: 200,
+        description: "The configuration.",
+        content: { "application/json": runConfig },
+      },
+      handle: async ({ req }) => {
+        const { value, text } = await readBody(req.raw);
+        const config = requestMessage(RunConfigSchema, value, { schemas, text });
+        return Response.json(messageJson(RunConfigSchema, config));
+      },
+    },
+    {
+      method: "get",
+      path: "/healthz",
+      tag: "Gateway",
+      operationId: "isAlive",
+      summary: "Is the gateway alive?",
+      response: { status: 200, description: "Yes.", content: { "application/json": ok } },
+      handle: () => Response.json({ status: "ok" }),
+    },
+    {
+      method: "get",
+      path: "/readyz",
+      tag: "Gateway",
+      operationId: "isReady",
+      summary: "Can the gateway do its work?",
+      description: "Answers 503 when the trainer does not answer or the gateway is stopping.",
+      response: { status: 200, description: "Yes.", content: { "application/json": ok } },
+      handle: async () => {
+        stopping.throwIfAborted();
+        const { ready, reason } = await overview.trainerHealth();
+        if (!ready) throw new HttpError("UNAVAILABLE", `Trainer: ${reason}`);
+        return Response.json({ status: "ok" });
+      },
+    },
+    {
+      method: "get",
+      path: "/metrics",
+      tag: "Gateway",
+      operationId: "getMetrics",
+      summary: "Metrics for Prometheus",
+      response: {
+        status: 200,
+        description: "Requests, streams, and each run's step, loss, gradient norm and rewards.",
+        content: { "text/plain": z.string() },
+      },
+      handle: async () => {
+        const runs = await trainer.listRuns({}, { timeoutMs: SCRAPE_TIMEOUT_MS })
+          .then(({ runs }) => runs, () => undefined);
+        const up = {
+          name: "drtune_trainer_up",
+          type: "gauge",
+          help: "1 while the trainer answers.",
+          samples: [["", {}, runs ? 1 : 0]],
+        } as const;
+        const text = formatMetrics([...metrics.families(), up, ...runMetrics(runs ?? [])]);
+        return new Response(text, {
+          headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
+        });
+      },
+    },
+  ];
+}

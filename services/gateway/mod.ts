@@ -1,0 +1,4 @@
+/** The gateway: REST, server-sent events, an OpenAPI document and the live page over the gRPC services. */
+export { createGateway, type Gateway, type GatewayOptions } from "./gateway.ts";
+export { main } from "./main.ts";
+export { type GatewayServer, serveGateway } from "./serve_gateway.ts";

@@ -1,0 +1,95 @@
+/** What an element may hold; undefined and false hold nothing. */
+export type Child = Node | string | number | false | undefined;
+
+/** Attributes by name; functions listen to the event of that name ("onclick"). */
+export type Attributes = Readonly<
+  Record<string, string | number | boolean | undefined | ((event: Event) => void)>
+>;
+
+/** Makes an HTML element. */
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  attributes: Attributes = {},
+  ...children: readonly Child[]
+): HTMLElementTagNameMap[K] {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** Makes an SVG element. */
+export function svg<K extends keyof SVGElementTagNameMap>(
+  tag: K,
+  attributes: Attributes = {},
+  ...children: readonly Child[]
+): SVGElementTagNameMap[K] {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function fill<E extends Element>(
+  element: E,
+  attributes: Attributes,
+  children: readonly Child[],
+): E {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value !== undefined && value !== false) {
+      element.setAttribute(name, value === true ? "" : String(value));
+    }
+  }
+  element.append(...present(children));
+  return element;
+}
+
+/** Puts children in place of those an element has. */
+export function replace(element: Element, ...children: readonly Child[]): void {
+  element.replaceChildren(...present(children));
+}
+
+function present(children: readonly Child[]): (Node | string)[] {
+  return children.filter((child) => child !== undefined && child !== false)
+    .map((child) => child instanceof Node ? child : String(child));
+}
+
+/** A function that draws at most once a frame, however often it is called. */
+export function onceAFrame(draw: () => void): () => void {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      draw();
+    });
+  };
+}
+
+/** A button. */
+export function button(
+  label: string,
+  onclick: () => void | Promise<void>,
+  attributes: Attributes = {},
+): HTMLButtonElement {
+  const element = h("button", {
+    type: "button",
+    ...attributes,
+    onclick: async () => {
+      element.setAttribute("aria-busy", "true");
+      try {
+        await onclick();
+      } finally {
+        element.removeAttribute("aria-busy");
+      }
+    },
+  }, label);
+  return element;
+}
+
+/** A labelled input, select or text area. */
+export function field(label: string, input: HTMLElement, hint?: string): HTMLLabelElement {
+  return h(
+    "label",
+    { class: "field" },
+    h("span", { class: "field-label" }, label),
+    input,
+    hint !== undefined && h("span", { class: "hint" }, hint),
+  );
+}

@@ -1,0 +1,275 @@
+import type { Cursor } from "./cursor.ts";
+import { h, onceAFrame, replace, svg } from "./dom.ts";
+import { number } from "./format.ts";
+import { smooth, thin, ticks } from "./statistics.ts";
+
+/** A step and a value. */
+export type Point = readonly [step: number, value: number];
+
+/** A step that something happened after. */
+export interface Marker {
+  readonly step: number;
+  readonly label: string;
+}
+
+/** What a chart shows. */
+export interface ChartData {
+  readonly points: readonly Point[];
+  /** Weight of the past in the bold curve, 0 to below 1. */
+  readonly smoothing: number;
+  /** Right end of the axis. */
+  readonly lastStep: number;
+  readonly markers: readonly Marker[];
+}
+
+const HEIGHT = 190;
+const MARGIN = { left: 52, right: 12, top: 10, bottom: 24 };
+
+/** A curve over the steps of a run: what was measured faintly, smoothed boldly, with a crosshair shared by all charts. */
+export class LineChart {
+  readonly element: HTMLElement;
+  readonly #plot = svg("svg", { class: "plot", height: HEIGHT, role: "presentation" });
+  readonly #hair = svg("g", { class: "hair" });
+  readonly #value = h("span", { class: "chart-value" });
+  readonly #note = h("p", { class: "chart-note" });
+  readonly #name: string;
+  readonly #cursor: Cursor;
+  readonly #draw: () => void;
+  #data: ChartData = { points: [], smoothing: 0, lastStep: 1, markers: [] };
+  #smoothed: readonly Point[] = [];
+  #width = 0;
+  #x: (step: number) => number = () => 0;
+  #y: (value: number) => number = () => 0;
+
+  /** @param hue index of the colour, 0 to 5 */
+  constructor(
+    { title, unit, hue, note, cursor, signal }: {
+      readonly title: string;
+      readonly unit: string;
+      readonly hue: number;
+      /** A line under the title. */
+      readonly note?: string;
+      readonly cursor: Cursor;
+      readonly signal: AbortSignal;
+    },
+  ) {
+    this.#name = title;
+    this.#cursor = cursor;
+    this.#draw = onceAFrame(() => this.#render());
+    replace(this.#note, note ?? "");
+    this.element = h(
+      "figure",
+      { class: `chart hue-${hue % 6}` },
+      h(
+        "figcaption",
+        {},
+        h("span", { class: "swatch", "aria-hidden": "true" }),
+        h("span", { class: "chart-title" }, title),
+        unit !== "" && h("span", { class: "chart-unit" }, unit),
+        this.#value,
+        this.#note,
+      ),
+      this.#plot,
+    );
+    const plot = this.#plot;
+    // A slider over the steps: what a screen reader says and what arrow keys do.
+    plot.setAttribute("role", "slider");
+    plot.setAttribute("tabindex", "0");
+    plot.setAttribute("aria-label", `${title} by step`);
+    plot.setAttribute("aria-orientation", "horizontal");
+    plot.addEventListener("pointermove", (event) => this.#point(event.offsetX));
+    plot.addEventListener("pointerleave", () => cursor.step = undefined);
+    plot.addEventListener("blur", () => cursor.step = undefined);
+    plot.addEventListener("keydown", (event) => this.#key(event));
+    cursor.addEventListener("change", () => this.#renderCursor(), { signal });
+    const resized = new ResizeObserver(() => this.#draw());
+    resized.observe(plot);
+    signal.addEventListener("abort", () => resized.disconnect());
+  }
+
+  set note(text: string) {
+    if (this.#note.textContent !== text) replace(this.#note, text);
+  }
+
+  update(data: ChartData): void {
+    this.#data = data;
+    this.#draw();
+  }
+
+  #render(): void {
+    const { points, smoothing, lastStep, markers } = this.#data;
+    this.#width = this.#plot.clientWidth;
+    if (this.#width === 0) return;
+    const values = smooth(points.map(([, value]) => value), smoothing);
+    this.#smoothed = points.map(([step], i) => [step, values[i] ?? NaN] as const);
+    const finite = points.map(([, value]) => value).filter(Number.isFinite);
+    const [low, high] = range(finite);
+    const inner = this.#width - MARGIN.left - MARGIN.right;
+    const tall = HEIGHT - MARGIN.top - MARGIN.bottom;
+    const first = 1;
+    const last = Math.max(lastStep, 2);
+    this.#x = (step) => MARGIN.left + inner * (step - first) / (last - first);
+    this.#y = (value) => MARGIN.top + tall * (1 - (value - low) / (high - low));
+    const right = this.#width - MARGIN.right;
+    const bottom = HEIGHT - MARGIN.bottom;
+
+    const grid = ticks(low, high, 4).flatMap((value) => {
+      const y = this.#y(value);
+      return [
+        svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y, y2: y }),
+        svg(
+          "text",
+          { class: "tick", x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" },
+          label(value),
+        ),
+      ];
+    });
+    const steps = ticks(first, last, Math.max(2, Math.floor(inner / 90)))
+      .filter((step) => Number.isInteger(step))
+      .map((step) =>
+        svg("text", {
+          class: "tick",
+          x: this.#x(step),
+          y: HEIGHT - 6,
+          "text-anchor": this.#x(step) > right - 16 ? "end" : "middle",
+        }, String(step))
+      );
+    const lines = markers.filter(({ step }) => step <= last).map(({ step, label }) => {
+      // After the step, before the next.
+      const x = this.#x(step + 0.5);
+      return svg(
+        "g",
+        { class: "marker" },
+        svg("title", {}, label),
+        svg("line", { x1: x, x2: x, y1: MARGIN.top, y2: bottom }),
+        svg("path", { d: `M${x - 4} ${MARGIN.top - 6}h8l-4 6z` }),
+      );
+    });
+    const buckets = Math.max(50, Math.floor(inner));
+    this.#plot.setAttribute("viewBox", `0 0 ${this.#width} ${HEIGHT}`);
+    replace(
+      this.#plot,
+      ...grid,
+      ...steps,
+      ...lines,
+      smoothing > 0 && svg("path", { class: "raw", d: this.#path(thin(points, buckets)) }),
+      svg("path", { class: "curve", d: this.#path(thin(this.#smoothed, buckets)) }),
+      finite.length === 0 &&
+        svg("text", {
+          class: "tick",
+          x: MARGIN.left + inner / 2,
+          y: MARGIN.top + tall / 2,
+          "text-anchor": "middle",
+        }, points.length === 0 ? "No step yet" : "No finite value yet"),
+      this.#hair,
+    );
+    this.#plot.setAttribute("aria-valuemin", "1");
+    this.#plot.setAttribute("aria-valuemax", String(points.at(-1)?.[0] ?? 1));
+    this.#renderCursor();
+  }
+
+  /** The curve; what is not finite is a gap in it. */
+  #path(points: readonly Point[]): string {
+    let pen = "M";
+    const parts: string[] = [];
+    for (const [step, value] of points) {
+      if (!Number.isFinite(value)) {
+        pen = "M";
+        continue;
+      }
+      parts.push(`${pen}${this.#x(step).toFixed(1)} ${this.#y(value).toFixed(1)}`);
+      pen = "L";
+    }
+    // A single step is a dot: a line of no length with round ends.
+    return parts.length === 1 ? `${parts[0]}h0` : parts.join("");
+  }
+
+  #renderCursor(): void {
+    const { points } = this.#data;
+    const at = this.#nearest(this.#cursor.step ?? Infinity);
+    const [step, value] = points[at] ?? [];
+    const shown = this.#smoothed[at]?.[1];
+    if (step === undefined || value === undefined || shown === undefined) {
+      replace(this.#value, "–");
+      return replace(this.#hair);
+    }
+    const atCursor = this.#cursor.step !== undefined;
+    replace(
+      this.#value,
+      atCursor && h("span", { class: "chart-step" }, `step ${step}`),
+      number(value),
+    );
+    const text = `step ${step}: ${number(value)}`;
+    this.#plot.setAttribute("aria-valuenow", String(step));
+    this.#plot.setAttribute("aria-valuetext", `${this.#name}, ${text}`);
+    if (this.#width === 0 || !Number.isFinite(shown)) return replace(this.#hair);
+    const [x, y] = [this.#x(step), this.#y(shown)];
+    replace(
+      this.#hair,
+      atCursor &&
+        svg("line", { x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }),
+      svg("circle", { cx: x, cy: y, r: atCursor ? 4 : 3 }),
+    );
+  }
+
+  /** Index of the point nearest to a step. */
+  #nearest(step: number): number {
+    const { points } = this.#data;
+    let best = points.length - 1;
+    if (step === Infinity) return best;
+    for (const [i, [at]] of points.entries()) {
+      if (Math.abs(at - step) < Math.abs((points[best]?.[0] ?? Infinity) - step)) best = i;
+    }
+    return best;
+  }
+
+  #point(x: number): void {
+    const last = Math.max(this.#data.lastStep, 2);
+    const inner = this.#width - MARGIN.left - MARGIN.right;
+    const step = Math.round(1 + (last - 1) * (x - MARGIN.left) / inner);
+    const { points } = this.#data;
+    this.#cursor.step = points[this.#nearest(step)]?.[0];
+  }
+
+  #key(event: KeyboardEvent): void {
+    const { points } = this.#data;
+    if (points.length === 0) return;
+    const at = this.#nearest(this.#cursor.step ?? Infinity);
+    const page = Math.max(1, Math.round(points.length / 10));
+    const moves: Readonly<Record<string, number>> = {
+      ArrowLeft: at - 1,
+      ArrowDown: at - 1,
+      ArrowRight: at + 1,
+      ArrowUp: at + 1,
+      PageDown: at - page,
+      PageUp: at + page,
+      Home: 0,
+      End: points.length - 1,
+    };
+    const to = moves[event.key];
+    if (event.key === "Escape") this.#cursor.step = undefined;
+    if (to === undefined) return;
+    event.preventDefault();
+    this.#cursor.step = points[Math.min(Math.max(to, 0), points.length - 1)]?.[0];
+  }
+}
+
+/** The values' range with a little air; of one value, something around it. */
+function range(values: readonly number[]): readonly [low: number, high: number] {
+  if (values.length === 0) return [0, 1];
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  const air = (high - low) * 0.06 || Math.abs(high) * 0.1 || 0.1;
+  return [low - air, high + air];
+}
+
+/** A tick's number: as short as it is exact. */
+function label(value: number): string {
+  const text = Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3)
+    ? value.toExponential(0).replace("e+", "e")
+    : String(Number(value.toPrecision(6)));
+  return text.replaceAll("-", "−");
+}

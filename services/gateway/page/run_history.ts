@@ -1,0 +1,94 @@
+import type { StreamEvent } from "./api.ts";
+import type {
+  CheckpointEvent,
+  SampleReference,
+  StateEvent,
+  StepEvent,
+  SwapEvent,
+} from "./types.ts";
+
+/** The samples drawn after one step. */
+export interface SampledStep {
+  readonly step: number;
+  readonly samples: readonly SampleReference[];
+}
+
+/** What a run's events said, in order of steps. Taking an event again changes nothing. */
+export class RunHistory {
+  readonly steps: StepEvent[] = [];
+  readonly samples: SampledStep[] = [];
+  readonly swaps: SwapEvent[] = [];
+  readonly checkpoints: CheckpointEvent[] = [];
+  state: StateEvent | undefined;
+
+  /** Last step that arrived; 0 before the first. */
+  get lastStep(): number {
+    return this.steps.at(-1)?.step ?? 0;
+  }
+
+  /** Names of all rewards there ever were, in order of appearance. */
+  readonly rewardNames = new Set<string>();
+
+  take({ event, data }: StreamEvent): void {
+    if (event === "step" && isStepEvent(data)) {
+      insert(this.steps, data);
+      for (const name of Object.keys(data.rewards)) this.rewardNames.add(name);
+      if (data.samples.length > 0) {
+        insert(this.samples, { step: data.step, samples: data.samples });
+      }
+    } else if (event === "swap" && isSwapEvent(data)) {
+      // Two swaps may meet at one step; only a replay brings the same time again.
+      if (!this.swaps.some(({ step, at }) => step === data.step && at === data.at)) {
+        this.swaps.push(data);
+      }
+    } else if (event === "checkpoint" && hasStep(data)) insert(this.checkpoints, data);
+    else if (event === "state" && isStateEvent(data)) this.state = data;
+  }
+
+  /** A curve of the run: steps and values. */
+  curve(value: (event: StepEvent) => number | string | undefined): [step: number, value: number][] {
+    return this.steps.flatMap((event) => {
+      const found = value(event);
+      return found === undefined ? [] : [[event.step, Number(found)]];
+    });
+  }
+
+  /** The last step at or before this one. */
+  at(step: number): StepEvent | undefined {
+    return this.steps[lastAtMost(this.steps, step)];
+  }
+}
+
+/** Puts an event at its step's place, or in place of the one there. A run that fell back repeats steps. */
+function insert<E extends { readonly step: number }>(events: E[], event: E): void {
+  const at = lastAtMost(events, event.step);
+  if (events[at]?.step === event.step) events[at] = event;
+  else events.splice(at + 1, 0, event);
+}
+
+/** Index of the last event at or before this step; -1 where there is none. */
+export function lastAtMost(events: readonly { readonly step: number }[], step: number): number {
+  let [low, high] = [0, events.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((events[middle]?.step ?? 0) <= step) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+function hasStep(data: unknown): data is CheckpointEvent {
+  return typeof data === "object" && data !== null && "step" in data;
+}
+
+function isStepEvent(data: unknown): data is StepEvent {
+  return hasStep(data) && "rewards" in data && "samples" in data;
+}
+
+function isSwapEvent(data: unknown): data is SwapEvent {
+  return hasStep(data) && "rewards" in data;
+}
+
+function isStateEvent(data: unknown): data is StateEvent {
+  return hasStep(data) && "state" in data;
+}

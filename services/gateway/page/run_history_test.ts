@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { RunHistory } from "./run_history.ts";
+
+const step = (step: number, mean: number | string = step / 10, samples: unknown[] = []) => ({
+  event: "step",
+  data: { step, loss: 0, gradNorm: 0, rewards: { clip: { mean } }, samples },
+});
+
+Deno.test("Events are kept in order of steps, and a replay changes nothing", () => {
+  const history = new RunHistory();
+  const events = [
+    step(1),
+    step(2, 0.2, [{ path: "a.png" }]),
+    { event: "checkpoint", data: { step: 2 } },
+    { event: "swap", data: { step: 2, rewards: [], at: "t1" } },
+    { event: "swap", data: { step: 2, rewards: [], at: "t2" } },
+    step(3, "NaN"),
+  ];
+  for (const event of [...events, ...events]) history.take(event);
+  assert.equal(history.lastStep, 3);
+  assert.deepEqual(history.curve(({ rewards }) => rewards["clip"]?.mean), [[1, 0.1], [2, 0.2], [
+    3,
+    NaN,
+  ]]);
+  assert.deepEqual([history.samples.length, history.checkpoints.length, history.swaps.length], [
+    1,
+    1,
+    2,
+  ]);
+  assert.deepEqual([...history.rewardNames], ["clip"]);
+});
+
+Deno.test("A run that fell back to a checkpoint writes its steps again", () => {
+  const history = new RunHistory();
+  for (const event of [step(1), step(2), step(3), step(2, 7)]) history.take(event);
+  assert.deepEqual(history.curve(({ rewards }) => rewards["clip"]?.mean), [[1, 0.1], [2, 7], [
+    3,
+    0.3,
+  ]]);
+  assert.equal(history.at(2)?.step, 2);
+  assert.equal(history.at(99)?.step, 3);
+  assert.equal(history.at(0), undefined);
+});

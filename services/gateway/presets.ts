@@ -1,0 +1,51 @@
+import { fromJson } from "@bufbuild/protobuf";
+import { isSeq, parseDocument } from "yaml";
+import { RunConfigSchema } from "../../proto/mod.ts";
+import type { Logger } from "../common/mod.ts";
+
+/** A configuration to start from. */
+export interface Preset {
+  /** The file's name without ".yaml". */
+  readonly name: string;
+  /** The comment it begins with. */
+  readonly description: string;
+  /** A RunConfig in YAML. Rewards that the gateway knows by name have its addresses. */
+  readonly yaml: string;
+}
+
+/**
+ * Reads the run configurations in a folder, by name. Other YAML files are passed over, as are files that cannot be read,
+ * which are logged.
+ *
+ * @param addresses "host:port" of reward servers by name
+ */
+export async function readPresets(
+  folder: URL,
+  { addresses, log }: { readonly addresses: ReadonlyMap<string, string>; readonly log: Logger },
+): Promise<Preset[]> {
+  const presets: Preset[] = [];
+  for await (const { name, isFile } of Deno.readDir(folder)) {
+    if (!isFile || !name.endsWith(".yaml")) continue;
+    try {
+      const text = await Deno.readTextFile(new URL(name, folder));
+      const document = parseDocument(text);
+      fromJson(RunConfigSchema, document.toJS());
+      const rewards = document.get("rewards");
+      for (const [i] of isSeq(rewards) ? rewards.items.entries() : []) {
+        const address = addresses.get(String(document.getIn(["rewards", i, "name"])));
+        if (address !== undefined) document.setIn(["rewards", i, "endpoint"], address);
+      }
+      presets.push({
+        name: name.slice(0, -".yaml".length),
+        description: /^(?:#.*\n)*/.exec(text)?.[0].replaceAll(/^# ?/gm, "").trim() ?? "",
+        yaml: document.toString({ lineWidth: 0 }),
+      });
+    } catch (error) {
+      log.info("Not a preset", {
+        file: name,
+        error: error instanceof Error ? error.message : error,
+      });
+    }
+  }
+  return presets.sort((a, b) => a.name < b.name ? -1 : 1);
+}

@@ -1,0 +1,227 @@
+import {
+  type DescField,
+  type DescMessage,
+  fromJson,
+  type JsonObject,
+  type JsonValue,
+  type MessageShape,
+  ScalarType,
+} from "@bufbuild/protobuf";
+import { LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
+import { HttpError } from "./http_error.ts";
+import type { MessageSchemas } from "./message_schemas.ts";
+
+/** Media types a message may be sent in. */
+export const MESSAGE_TYPES = ["application/json", "application/yaml"] as const;
+
+/** A request's body as it was sent, to find lines in, and what it says. */
+export interface Body {
+  readonly text: string;
+  readonly value: JsonObject;
+}
+
+/** Reads a body in JSON or YAML; an empty one says nothing. Names may be in camelCase or snake_case. */
+export async function readBody(request: Request): Promise<Body> {
+  const text = await request.text();
+  if (text.trim() === "") return { text, value: {} };
+  const type = request.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
+  return { text, value: parseBody(text, type) };
+}
+
+/** Parses an object in JSON or YAML. */
+export function parseBody(text: string, type: string): JsonObject {
+  const value = camelCased(
+    type === "application/json"
+      ? parseJson(text)
+      : /^(?:application|text)\/(?:x-)?yaml$/.test(type)
+      ? parseYaml(text)
+      : refuse(type),
+  );
+  if (!isObject(value)) {
+    throw new HttpError("INVALID_ARGUMENT", `Body is ${kindOf(value)}, expected an object`);
+  }
+  return value;
+}
+
+/**
+ * Makes a message of what a request says. Throws `HttpError` with the whole path of the first field that is wrong, what
+ * was found and what was expected.
+ */
+export function requestMessage<D extends DescMessage>(
+  descriptor: D,
+  value: JsonObject,
+  { schemas, params = {}, text }: {
+    readonly schemas: MessageSchemas;
+    /** Fields that the path says. */
+    readonly params?: Readonly<Record<string, string>>;
+    /** The body as it was sent. */
+    readonly text?: string;
+  },
+): MessageShape<D> {
+  const schema = schemas.message(descriptor, { without: Object.keys(params) });
+  const result = schema.safeParse(value, { reportInput: true });
+  if (!result.success) throw fieldError(result.error, text);
+  try {
+    return fromJson(descriptor, { ...value, ...params });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new HttpError("INVALID_ARGUMENT", `Body: ${reason}`, { cause });
+  }
+}
+
+/** Checks what a query or path says against a schema of the gateway's own. */
+export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value, { reportInput: true });
+  if (result.success) return result.data;
+  throw fieldError(result.error);
+}
+
+/** The JSON form of a message's fields in a query; repeated fields may be given more than once. */
+export function queryValue(descriptor: DescMessage, query: URLSearchParams): JsonObject {
+  const value: Record<string, JsonValue> = {};
+  for (const name of new Set(query.keys())) {
+    const field = descriptor.fields.find(({ jsonName }) => jsonName === name);
+    if (field === undefined) throw unknownField(name, descriptor.fields.map((f) => f.jsonName));
+    const texts = query.getAll(name);
+    if (field.fieldKind === "list") value[name] = texts.map((text) => fieldValue(field, text));
+    else if (texts.length === 1) value[name] = fieldValue(field, texts[0] ?? "");
+    else {
+      throw new HttpError("INVALID_ARGUMENT", `Field ${name} is given ${texts.length} times`, {
+        field: name,
+      });
+    }
+  }
+  return value;
+}
+
+function fieldValue(field: DescField, text: string): JsonValue {
+  if (field.scalar === undefined || field.scalar === ScalarType.STRING) return text;
+  if (field.scalar === ScalarType.BOOL) return text === "true" || (text !== "false" && text);
+  // What is no number stays text, for the error to show.
+  return text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text);
+}
+
+function fieldError(error: z.ZodError, text?: string): HttpError {
+  const [issue] = error.issues;
+  if (issue === undefined) return new HttpError("INVALID_ARGUMENT", "Body is wrong");
+  const path = issue.path.map(String);
+  const line = (keys: readonly string[]) => text === undefined ? undefined : lineOf(text, keys);
+  if (issue.code === "unrecognized_keys") {
+    const [key = ""] = issue.keys;
+    return unknownField([...path, key].join("."), [], line([...path, key]));
+  }
+  const field = path.join(".");
+  const message = issue.code === "custom"
+    ? issue.message
+    : `is ${found(issue.input)}, expected ${expected(issue)}`;
+  return new HttpError("INVALID_ARGUMENT", `Field ${field || "(all)"} ${message}`, {
+    ...(field && { field }),
+    ...definedLine(line(path)),
+  });
+}
+
+function unknownField(field: string, known: readonly string[], line?: number): HttpError {
+  const expectation = known.length > 0 ? `, expected one of ${known.join(", ")}` : "";
+  return new HttpError("INVALID_ARGUMENT", `Field ${field} is not known here${expectation}`, {
+    field,
+    ...definedLine(line),
+  });
+}
+
+const definedLine = (line: number | undefined) => line === undefined ? {} : { line };
+
+function expected(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case "invalid_value":
+      return `one of ${issue.values.map(String).join(", ")}`;
+    case "invalid_union":
+      return "a number";
+    case "invalid_format":
+      return issue.format === "regex" ? `text that matches ${issue.pattern}` : issue.format;
+    case "too_small":
+      return `${issue.minimum} or more`;
+    case "too_big":
+      return `${issue.maximum} or less`;
+    default:
+      return issue.message.replace(/^.*expected /, "").replace(/, received.*$/, "");
+  }
+}
+
+function found(value: unknown): string {
+  const text = JSON.stringify(value) ?? "missing";
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
+
+function parseJson(text: string): JsonValue {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new HttpError("INVALID_ARGUMENT", `Body is not JSON: ${reason}`, { cause });
+  }
+}
+
+function parseYaml(text: string): JsonValue {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const [error] = document.errors;
+  if (error !== undefined) {
+    const { line } = lines.linePos(error.pos[0]);
+    throw new HttpError("INVALID_ARGUMENT", `Line ${line}: ${error.message}`, { line });
+  }
+  try {
+    // A few lines of aliases may stand for gigabytes.
+    return document.toJS({ maxAliasCount: 100 });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new HttpError("INVALID_ARGUMENT", `Body cannot be read: ${reason}`, { cause });
+  }
+}
+
+function refuse(type: string): never {
+  const found = type === "" ? "missing" : type;
+  throw new HttpError(
+    "INVALID_ARGUMENT",
+    `Content-Type is ${found}, expected ${MESSAGE_TYPES.join(" or ")}`,
+    { status: 415 },
+  );
+}
+
+/** The line of the value under these keys, or of the nearest one around it. JSON is YAML too. */
+function lineOf(text: string, keys: readonly string[]): number | undefined {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  for (let depth = keys.length; depth > 0; depth--) {
+    for (const path of [keys.slice(0, depth), keys.slice(0, depth).map(snakeCase)]) {
+      const node: unknown = document.getIn(path, true);
+      if (hasRange(node)) return lines.linePos(node.range[0]).line;
+    }
+  }
+  return undefined;
+}
+
+function hasRange(node: unknown): node is { readonly range: readonly [number, number, number] } {
+  return typeof node === "object" && node !== null && "range" in node && Array.isArray(node.range);
+}
+
+const snakeCase = (name: string) => name.replaceAll(/[A-Z]/g, (ch) => `_${ch.toLowerCase()}`);
+
+function camelCased(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return value.map(camelCased);
+  if (!isObject(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]) => [
+      name.replaceAll(/(?<=[a-z0-9])_([a-z0-9])/g, (_, ch: string) => ch.toUpperCase()),
+      camelCased(inner),
+    ]),
+  );
+}
+
+function isObject(value: JsonValue): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function kindOf(value: JsonValue): string {
+  return value === null ? "null" : Array.isArray(value) ? "a list" : `a ${typeof value}`;
+}

@@ -1,0 +1,190 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Context } from "hono";
+import { z } from "zod";
+import {
+  type EvaluateRequest,
+  EvaluateRequestSchema,
+  RewardService,
+  type ScoreRequestSchema,
+} from "../../proto/mod.ts";
+import { DEFAULT_MAX_MESSAGE_BYTES, type GrpcClient } from "../common/mod.ts";
+import { HttpError } from "./http_error.ts";
+import type { MessageSchemas } from "./message_schemas.ts";
+import { readLines } from "./read_lines.ts";
+import { parseBody, requestMessage } from "./request_message.ts";
+import type { Route, RouteParameter } from "./route.ts";
+import {
+  endsOnce,
+  eventSchemas,
+  eventsOf,
+  messageJson,
+  type RpcBinding,
+  type RpcEnvironment,
+  streamOnceStarted,
+  unaryRoute,
+} from "./rpc_routes.ts";
+
+/** Reward servers by the name the gateway has for them. */
+export type RewardServers = ReadonlyMap<string, RewardServer>;
+
+/** A reward server the gateway knows. */
+export interface RewardServer {
+  /** "host:port". */
+  readonly address: string;
+  readonly client: GrpcClient<typeof RewardService>;
+}
+
+/** The routes of `RewardService`, on each server the gateway knows. */
+export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment): Route[] {
+  const { method: rpc } = RewardService;
+  const { schemas, stopping, onStream } = environment;
+  const serverOf = ({ req }: Context): RewardServer => {
+    const name = req.param("server") ?? "";
+    const server = servers.get(name);
+    if (server) return server;
+    const known = [...servers.keys()].join(", ") || "none";
+    throw new HttpError("NOT_FOUND", `No reward server ${name}; there are: ${known}`);
+  };
+  const parameters: RouteParameter[] = [{
+    name: "server",
+    in: "path",
+    schema: z.string(),
+    description: "A name of GET /v1/services.",
+  }];
+  const binding = (method: Route["method"], path: string, summary: string): RpcBinding => ({
+    method,
+    path: `/v1/rewards/{server}${path}`,
+    tag: "Rewards",
+    summary,
+    parameters,
+    maxBytes: DEFAULT_MAX_MESSAGE_BYTES,
+  });
+  const score = unaryRoute(
+    rpc.score,
+    (request, options, context) => serverOf(context).client.score(request, options),
+    { binding: binding("post", "/score", "Score images"), environment },
+  );
+  return [
+    unaryRoute(
+      rpc.describe,
+      (request, options, context) => serverOf(context).client.describe(request, options),
+      { binding: binding("get", "", "Describe rewards"), environment },
+    ),
+    {
+      ...score,
+      description: `${score.description}\n\nAlso takes a form with PNG or JPEG files, as ` +
+        "`curl -F image=@cat.png -F prompt='a cat'`.",
+      body: {
+        maxBytes: DEFAULT_MAX_MESSAGE_BYTES,
+        content: { ...score.body?.content, "multipart/form-data": scoreForm(schemas) },
+      },
+      handle: async (context) => {
+        const type = context.req.header("content-type") ?? "";
+        if (!type.startsWith("multipart/form-data")) return await score.handle(context);
+        const request = await readScoreForm(context.req.raw);
+        const { signal } = context.req.raw;
+        const response = await serverOf(context).client.score(request, { signal });
+        return Response.json(messageJson(rpc.score.output, response));
+      },
+    },
+    unaryRoute(
+      rpc.scoreAndGradient,
+      (request, options, context) => serverOf(context).client.scoreAndGradient(request, options),
+      { binding: binding("post", "/gradient", "Score images and differentiate"), environment },
+    ),
+    {
+      method: "post",
+      path: "/v1/rewards/{server}/evaluate",
+      tag: "Rewards",
+      operationId: "evaluate",
+      summary: "Score a stream of images",
+      description: `${schemas.comment(`${RewardService.typeName}.Evaluate`)}\n\n` +
+        "The body is one EvaluateRequest a line; answers come while it is still being sent.",
+      parameters,
+      body: {
+        content: { "application/x-ndjson": schemas.message(rpc.evaluate.input) },
+        required: true,
+        maxBytes: Infinity,
+      },
+      response: {
+        status: 200,
+        description: "One event for each image.",
+        content: { "text/event-stream": { events: eventSchemas(EVENT, schemas) } },
+      },
+      handle: async (context) => {
+        const { client } = serverOf(context);
+        const request = context.req.raw;
+        const gone = new AbortController();
+        const signal = AbortSignal.any([gone.signal, stopping, request.signal]);
+        const answers = client.evaluate(evaluateRequests(request, environment), { signal });
+        return await streamOnceStarted(eventsOf(answers, EVENT), {
+          onEnd: endsOnce(onStream(), () => gone.abort()),
+        });
+      },
+    },
+  ];
+}
+
+const EVENT = RewardService.method.evaluate.output;
+
+function scoreForm({ registry }: MessageSchemas): z.ZodType {
+  const texts = z.array(z.string());
+  return z.strictObject({
+    image: z.array(z.string().register(registry, { format: "binary" }))
+      .register(registry, { description: "PNG or JPEG files." }),
+    prompt: texts.optional()
+      .register(registry, { description: "One for each image, or one for all." }),
+    reward: z.string().optional()
+      .register(registry, { description: "Name of the reward on that server." }),
+  });
+}
+
+/** Reads a form with files into the request that it stands for. */
+async function readScoreForm(
+  request: Request,
+): Promise<MessageInitShape<typeof ScoreRequestSchema>> {
+  let form: FormData;
+  try {
+    form = await request.formData();
+  } catch (cause) {
+    throw new HttpError("INVALID_ARGUMENT", "Body is not a form", { cause });
+  }
+  const wrong = (field: string, what: string) =>
+    new HttpError("INVALID_ARGUMENT", `Field ${field} ${what}`, { field });
+  const images: Promise<Uint8Array>[] = [];
+  const prompts: string[] = [];
+  let reward = "";
+  for (const [field, value] of form) {
+    if (field === "image") {
+      if (typeof value === "string") throw wrong(field, "is text, expected a PNG or JPEG file");
+      images.push(value.bytes());
+    } else if (field === "prompt" || field === "reward") {
+      if (typeof value !== "string") throw wrong(field, "is a file, expected text");
+      if (field === "prompt") prompts.push(value);
+      else reward = value;
+    } else throw wrong(field, "is not known here, expected one of image, prompt, reward");
+  }
+  return {
+    reward,
+    prompts,
+    images: (await Promise.all(images)).map((value) => ({ source: { case: "encoded", value } })),
+  };
+}
+
+async function* evaluateRequests(
+  request: Request,
+  { schemas }: RpcEnvironment,
+): AsyncIterable<EvaluateRequest> {
+  let line = 0;
+  for await (const text of readLines(request.body, { maxBytes: DEFAULT_MAX_MESSAGE_BYTES })) {
+    line++;
+    if (text.trim() === "") continue;
+    try {
+      yield requestMessage(EvaluateRequestSchema, parseBody(text, "application/json"), { schemas });
+    } catch (error) {
+      if (!(error instanceof HttpError)) throw error;
+      const { code, message, field } = error;
+      throw new HttpError(code, `Line ${line}: ${message}`, { line, ...(field && { field }) });
+    }
+  }
+}

@@ -1,0 +1,56 @@
+import { join } from "node:path";
+import { RunState } from "../../../proto/mod.ts";
+import { createLogger, startGrpcServer } from "../../common/mod.ts";
+import { fakeReward } from "./fake_reward.ts";
+import { FakeTrainer } from "./fake_trainer.ts";
+
+/** A trainer and two reward servers that compute nothing, on real sockets. */
+export interface FakeStack extends AsyncDisposable {
+  readonly trainer: FakeTrainer;
+  /** "host:port" of the trainer. */
+  readonly address: string;
+  /** "host:port" of the rewards "symmetry" and "clip". */
+  readonly rewards: ReadonlyMap<string, string>;
+  /** Folder of runs. */
+  readonly runs: string;
+  /** Takes a reward server away. */
+  stopReward(name: string): Promise<void>;
+}
+
+/** Starts a stack with one finished run, "foxes": 20 steps, the rewards swapped after 10. */
+export async function startFakeStack(): Promise<FakeStack> {
+  const folder = await Deno.realPath(await Deno.makeTempDir());
+  const runs = join(folder, "runs");
+  const trainer = new FakeTrainer(runs);
+  const log = createLogger({ level: "silent" });
+  const start = (service: Parameters<typeof startGrpcServer>[0]["services"][number]) =>
+    startGrpcServer({ services: [service], port: 0, log });
+  const server = await start(trainer.service);
+  const names = ["symmetry", "clip"];
+  const rewards = new Map(
+    await Promise.all(names.map(async (name) => [name, await start(fakeReward(name))] as const)),
+  );
+  await trainer.add({
+    id: "foxes",
+    state: RunState.RUNNING,
+    steps: 10,
+    minutesAgo: 42,
+    config: { iterations: 20, checkpointEvery: 10 },
+  });
+  trainer.swap("foxes", [{ name: "symmetry", endpoint: "127.0.0.1:50051", weight: 2 }]);
+  for (let i = 0; i < 10; i++) await trainer.step("foxes");
+  return {
+    trainer,
+    address: server.address,
+    rewards: new Map([...rewards].map(([name, { address }]) => [name, address])),
+    runs,
+    stopReward: async (name) => await rewards.get(name)?.stop({ drainSeconds: 0 }),
+    async [Symbol.asyncDispose]() {
+      trainer.close();
+      await Promise.all(
+        [server, ...rewards.values()].map((server) => server.stop({ drainSeconds: 0 })),
+      );
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
