@@ -1,9 +1,8 @@
-import { attentionProbabilities, mergeHeads, splitHeads } from "./attention.ts";
 import { type Attributes, float, int, ints, string } from "./attributes.ts";
 import { Graph, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
-import { BYTES_PER_ELEMENT, castNumber, type DType, int64, type Shape, sizeOf } from "./tensor.ts";
+import { castNumber, type DType, int64, type Shape, sizeOf } from "./tensor.ts";
 
 /** A graph value, or a number that becomes a scalar constant of the other operand's dtype. */
 export type Operand = Value | number;
@@ -11,13 +10,12 @@ export type Operand = Value | number;
 /** How a builder writes what can be written in more than one way. */
 export interface BuilderOptions {
   /**
-   * The graph will be differentiated: attention is written out in plain operators, so that its probabilities are
-   * kept for the gradient. Default false: the provider's fused attention.
+   * The graph will be differentiated, which may make another way of writing it the cheaper one. Default false.
    */
   readonly differentiable?: boolean;
   /**
-   * Bytes of attention probabilities above which a differentiable attention keeps nothing and its gradient
-   * recomputes them in blocks of queries. Default 256 MiB.
+   * Bytes of one attention's probabilities above which the gradient does not keep them and recomputes them in blocks
+   * of queries. Default 256 MiB.
    */
   readonly attentionMemory?: number;
 }
@@ -278,19 +276,11 @@ export class Builder extends Graph {
     options: { heads: number; scale?: number; mask?: Value },
   ): Value {
     const { heads, mask } = options;
-    const [batch = 1, queries = 1, width = 1] = q.shape;
-    const keys = k.shape[1] ?? 1;
-    const scale = options.scale ?? 1 / Math.sqrt(width / heads);
-    const kept = batch * heads * queries * keys * BYTES_PER_ELEMENT[q.dtype];
-    if (!this.differentiable || kept > this.attentionMemory) {
-      return this.call("Attention", mask === undefined ? [q, k, v] : [q, k, v, mask], {
-        num_heads: int(heads),
-        scale: float(scale),
-      });
-    }
-    const split = (x: Value) => splitHeads(this, x, heads);
-    const p = attentionProbabilities(this, split(q), { k: split(k), scale, mask });
-    return mergeHeads(this, this.matMul(p, split(v)));
+    const scale = options.scale ?? 1 / Math.sqrt((q.shape[2] ?? 1) / heads);
+    return this.call("Attention", mask === undefined ? [q, k, v] : [q, k, v, mask], {
+      num_heads: int(heads),
+      scale: float(scale),
+    });
   }
 
   /** Sum of values of one shape. */
@@ -395,6 +385,10 @@ export class Builder extends Graph {
   /** x with updates added at coordinates, as `ScatterND`. */
   scatterNdAdd(x: Value, indices: Value, updates: Value): Value {
     return this.call("ScatterND", [x, indices, updates], { reduction: string("add") });
+  }
+  /** [B, C·n², H, W] to [B, C, n·H, n·W]: channel (n·i + j)·C + c goes to row i and column j of block pixel c. */
+  depthToSpace(x: Value, blocksize: number): Value {
+    return this.call("DepthToSpace", [x], { blocksize: int(blocksize) });
   }
   /** Nearest-neighbour enlargement of x [B, C, H, W] by a whole factor. */
   upsampleNearest(x: Value, factor: number): Value {

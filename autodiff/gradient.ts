@@ -134,7 +134,8 @@ function path(node: Node, active: ReadonlySet<Value>, wrt: readonly Value[]): st
   const names: string[] = [];
   let at: Node = node;
   while (names.length < 12) {
-    const from = at.inputs.find((v) => v !== undefined && active.has(v));
+    const { op } = at;
+    const from = at.inputs.find((v, k) => v !== undefined && active.has(v) && !isStopEdge(op, k));
     if (from === undefined) break;
     if (wrt.includes(from) || from.source.kind !== "node") {
       names.push(from.name);

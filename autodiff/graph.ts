@@ -68,7 +68,7 @@ export class Graph {
   /** Runs `body` with `name` appended to the path that names nodes: "down_blocks.0/attn1/MatMul". */
   scope<T>(name: string, body: () => T): T {
     const outer = this.#scope;
-    this.#scope = outer === "" ? name : `${outer}/${name}`;
+    this.#scope = [outer, name].filter((part) => part !== "").join("/");
     try {
       return body();
     } finally {
@@ -79,8 +79,8 @@ export class Graph {
   /** Declares a graph input under exactly this name. Throws where the name is taken. */
   input(name: string, type: ValueType): Value {
     if (this.#names.has(name)) throw new GraphError(`Input name "${name}" is already taken`);
-    this.#names.set(name, 1);
     checkDimensions(name, type.shape);
+    this.#names.set(name, 1);
     const value = this.#value(name, type, { kind: "input" });
     this.#inputs.push(value);
     return value;

@@ -6,16 +6,18 @@ import type { OpName } from "./infer/mod.ts";
 import { dim, swapLast } from "./infer/_types.ts";
 import { asChannels, groupNormalize } from "./normalize.ts";
 
-/** Writes an operator's only output in other operators; `undefined` where the runtime has a kernel for it. */
+/** Writes an operator in others, its first output at least; `undefined` where the runtime has a kernel for it. */
 type Lowering = (
   b: Builder,
   inputs: readonly (Value | undefined)[],
   attributes: Attributes,
-) => Value | undefined;
+  /** True where something reads an output after the first. */
+  readsMore: boolean,
+) => Value | readonly Value[] | undefined;
 
 // ONNX Runtime's own operators have float32 kernels only. Gradients are checked in float64.
-const inFloat64 = (lowering: Lowering): Lowering => (b, inputs, attributes) =>
-  inputs[0]?.dtype === "float64" ? lowering(b, inputs, attributes) : undefined;
+const inFloat64 = (lowering: Lowering): Lowering => (b, inputs, ...rest) =>
+  inputs[0]?.dtype === "float64" ? lowering(b, inputs, ...rest) : undefined;
 
 /** Operators written out in others before a model is serialized. */
 const LOWERINGS: Partial<Record<OpName, Lowering>> = {
@@ -42,13 +44,13 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
     const normalized = b.reshape(groupNormalize(b, x, a).normalized, x.shape);
     return b.add(b.mul(normalized, asChannels(b, scale, x)), asChannels(b, bias, x));
   },
-  Attention: (b, [q, k, v, mask], a) => {
+  Attention: (b, [q, k, v, mask], a, readsProbabilities) => {
     if (q === undefined || k === undefined || v === undefined) return undefined;
-    if (q.dtype === "float64") {
+    if (readsProbabilities || q.dtype === "float64") {
       const split = (x: Value) => splitHeads(b, x, intOf(a, "num_heads", 1));
       const scale = floatOf(a, "scale", 1);
       const p = attentionProbabilities(b, split(q), { k: split(k), scale, mask });
-      return mergeHeads(b, b.matMul(p, split(v)));
+      return [mergeHeads(b, b.matMul(p, split(v))), p];
     }
     if (mask === undefined) return undefined;
     // The fused kernel broadcasts a mask over batch and heads only.
@@ -73,6 +75,7 @@ export function lower(
   outputs: readonly Value[],
 ): { readonly graph: Builder; readonly outputs: readonly Value[] } {
   const needed = nodesNeeded(graph, outputs);
+  const read = new Set([...[...needed].flatMap((node) => node.inputs), ...outputs]);
   const copy = new Builder();
   const map = new Map<Value, Value>();
   for (const v of graph.inputs) map.set(v, copy.input(v.name, v));
@@ -84,12 +87,12 @@ export function lower(
   for (const node of graph.nodes) {
     if (!needed.has(node)) continue;
     const inputs = node.inputs.map((v) => v && counterpart(v));
+    const readsMore = node.outputs.slice(1).some((v) => read.has(v));
     const lowered = copy.scope(
       node.name,
-      () => LOWERINGS[node.op]?.(copy, inputs, node.attributes),
+      () => LOWERINGS[node.op]?.(copy, inputs, node.attributes, readsMore),
     );
-    const made = lowered === undefined ? copy.adopt(node, inputs) : [lowered];
-    for (const [i, v] of made.entries()) {
+    for (const [i, v] of [lowered ?? copy.adopt(node, inputs)].flat().entries()) {
       const original = node.outputs[i];
       if (original !== undefined) map.set(original, v);
     }

@@ -33,6 +33,7 @@ export const CONTRIB: Readonly<Partial<Record<OpName, string>>> = {
 
 /** Operators whose outputs after the first may be left out of a model. */
 const OPTIONAL_OUTPUTS: ReadonlySet<OpName> = new Set<OpName>([
+  "Attention",
   "Dropout",
   "LayerNormalization",
   "MaxPool",

@@ -55,9 +55,41 @@ function checkOption({ attributes }: InferContext, name: string, known: readonly
   }
 }
 
-/** The matrix [size, length] by which a Resize maps each line along an axis, row by row. */
-export function resizeMatrix(c: InferContext, axis: ResizeAxis): Float64Array {
+/** What a Resize does to each line along an axis. */
+export interface ResizeMap {
+  readonly axis: number;
+  readonly length: number;
+  readonly size: number;
+  /** [size, length], row by row. */
+  readonly matrix: Float64Array;
+}
+
+/** The linear maps of a Resize, for the axes it changes. */
+export function resizeMaps(c: InferContext): readonly ResizeMap[] {
+  const axes = resizeAxes(c);
+  const keeps = ({ length, size }: ResizeAxis) => length === size;
+  // A scale that keeps the size shifts coordinates all the same, but ONNX Runtime copies what keeps its shape, and
+  // with antialias whatever keeps its size.
+  const copies = axes.every(keeps) ? () => true : isAntialiased(c) ? keeps : () => false;
+  return axes.flatMap((axis, i) => {
+    const { length, size, scale } = axis;
+    if (scale === 1 || copies(axis)) return [];
+    return [{ axis: i, length, size, matrix: resizeMatrix(c, axis) }];
+  });
+}
+
+function isAntialiased({ attributes }: InferContext): boolean {
+  return intOf(attributes, "antialias", 0) === 1;
+}
+
+/** Most entries a resizing matrix may have: 8,192 pixels from as many. */
+const LARGEST_MATRIX = 2 ** 26;
+
+function resizeMatrix(c: InferContext, axis: ResizeAxis): Float64Array {
   const { length, size } = axis;
+  if (length * size > LARGEST_MATRIX) {
+    throw new RangeError(`Resize from ${length} to ${size} is too large to differentiate`);
+  }
   const matrix = new Float64Array(size * length);
   for (let o = 0; o < size; o++) {
     const taps = tapsOf(c, axis, sourceOf(c, axis, o));
@@ -97,10 +129,11 @@ function sourceOf({ attributes }: InferContext, axis: ResizeAxis, o: number): nu
 
 /** Entries of the input, and their weights, that make the value at coordinate `x`; entries outside stand for the edge. */
 function tapsOf(
-  { attributes }: InferContext,
+  c: InferContext,
   { length, scale }: ResizeAxis,
   x: number,
 ): readonly (readonly [number, number])[] {
+  const { attributes } = c;
   const mode = stringOf(attributes, "mode", "nearest");
   if (mode === "nearest") {
     return [[nearest(x, stringOf(attributes, "nearest_mode", "round_prefer_floor")), 1]];
@@ -109,7 +142,7 @@ function tapsOf(
     ? (t: number) => Math.max(1 - Math.abs(t), 0)
     : cubic(floatOf(attributes, "cubic_coeff_a", -0.75));
   // Shrinking with antialias widens the kernel to cover all of the input.
-  const stretch = intOf(attributes, "antialias", 0) === 1 ? Math.min(scale, 1) : 1;
+  const stretch = isAntialiased(c) ? Math.min(scale, 1) : 1;
   const support = (mode === "linear" ? 1 : 2) / stretch;
   const inside = intOf(attributes, "exclude_outside", 0) === 1;
   const taps: [number, number][] = [];

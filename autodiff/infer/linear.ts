@@ -67,7 +67,8 @@ const einsum: Infer = (c) => {
 
 /**
  * Scaled dot-product attention, softmax(q kᵀ · scale + mask) v, of q [B, N, H·D], k and v [B, M, H·D] with attribute
- * `num_heads` = H and an optional additive mask broadcastable to [B, H, N, M]; com.microsoft's MultiHeadAttention.
+ * `num_heads` = H and an optional additive mask broadcastable to [B, H, N, M]; com.microsoft's MultiHeadAttention. The
+ * second output, probabilities [B, H, N, M], is for the gradient: where something reads it the operator is written out.
  */
 const attention: Infer = (c) => {
   const [q, k, v, mask] = [
@@ -77,6 +78,7 @@ const attention: Infer = (c) => {
     c.inputs[3],
   ];
   const heads = intOf(c.attributes, "num_heads", 0);
+  const full = [dim(q.shape, 0), heads, dim(q.shape, 1), dim(k.shape, 1)];
   if (q.shape.length !== 3 || k.shape.length !== 3 || k.shape.join() !== v.shape.join()) {
     throw new Error("Attention needs q [B, N, C] and k, v of one shape [B, M, C]");
   }
@@ -88,14 +90,13 @@ const attention: Infer = (c) => {
   }
   if (c.attributes["scale"] === undefined) throw new Error("Attribute scale is missing");
   if (mask !== undefined) {
-    const full = [dim(q.shape, 0), heads, dim(q.shape, 1), dim(k.shape, 1)];
     if (mask.dtype !== q.dtype || broadcast(full, mask.shape).join() !== full.join()) {
       throw new Error(
         `Mask ${mask.dtype}[${mask.shape}] is not ${q.dtype} or does not broadcast to [${full}]`,
       );
     }
   }
-  return [type(q.dtype, q.shape)];
+  return [type(q.dtype, q.shape), type(q.dtype, full)];
 };
 
 /** Contractions. */

@@ -2,7 +2,7 @@ import { int, intOf, intsOf, string, stringOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
 import type { Value } from "../graph.ts";
-import { resizeAxes, resizeMatrix } from "../infer/_resize.ts";
+import { type ResizeMap, resizeMaps } from "../infer/_resize.ts";
 import { constantInts, dim, normalizeAxis } from "../infer/_types.ts";
 import { type PadRange, padRanges, sliceRanges } from "../infer/shape.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
@@ -211,25 +211,24 @@ const spaceToDepth: Rule = unary((b, dy, _x, _y, c) =>
   })
 );
 
-/** Resize is linear along each axis: its adjoint is the transposed map, or a sum where each entry is just repeated. */
+/** Resize is linear along each axis: its adjoint is the transposed map, or a sum where entries are just repeated. */
 const resize: Rule = unary((b, dy, x, _y, c) => {
+  const repeats = x.shape.map(() => 1);
   let g = dy;
-  for (const [i, axis] of resizeAxes(c).entries()) {
-    const { length, size } = axis;
-    const matrix = resizeMatrix(c, axis);
-    const factor = size / length;
-    const repeats = Number.isInteger(factor) &&
-      matrix.every((v, k) =>
-        v === (Math.floor(Math.floor(k / length) / factor) === k % length ? 1 : 0)
-      );
-    if (!repeats) g = mapBack(b, g, { axis: i, matrix, size: length });
-    else if (factor !== 1) {
-      const apart = [...g.shape.slice(0, i), length, factor, ...g.shape.slice(i + 1)];
-      g = b.sum(b.reshape(g, apart), { axes: [i + 1], keepDims: false });
-    }
+  for (const map of resizeMaps(c)) {
+    if (isRepetition(map)) repeats[map.axis] = map.size / map.length;
+    else g = mapBack(b, g, { ...map, size: map.length });
   }
-  return b.reshape(g, x.shape);
+  const apart = x.shape.flatMap((d, i) => [d, dim(repeats, i)]);
+  const axes = repeats.flatMap((factor, i) => factor > 1 ? [2 * i + 1] : []);
+  return b.reshape(b.sum(b.reshape(g, apart), { axes }), x.shape);
 });
+
+/** True where a map repeats each entry a whole number of times. */
+function isRepetition({ matrix, length, size }: ResizeMap): boolean {
+  return size % length === 0 &&
+    matrix.every((v, k) => v === Number(Math.floor(k / size) === k % length));
+}
 
 /** Rules of operators that move elements. */
 export const SHAPE_RULES = {

@@ -112,7 +112,8 @@ export async function checkGradient<K extends string>(
   );
   const value = Math.hypot(...cotangents.map((v, i) => v ? size(v, named(base, `y${i}`)) : 0));
   // Where the gradient vanishes the differences still carry the rounding errors of the values.
-  const error = Math.abs(numeric - analytic) / Math.max(usual, 1e-3 * value);
+  const scale = Math.max(usual, 1e-3 * value, Number.MIN_VALUE);
+  const error = Math.abs(numeric - analytic) / scale;
   if (!(error <= allowed)) {
     const found: string[] = [];
     for (const [i, [name, u]] of [...directions].entries()) {

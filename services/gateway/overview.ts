@@ -1,7 +1,8 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { RewardDescriptionSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
-import { type GrpcClient, raceAbort, toStatusError } from "../common/mod.ts";
+import { type GrpcClient, raceAbort } from "../common/mod.ts";
 import type { ServerEvent } from "./event_stream.ts";
+import { toHttpError } from "./http_error.ts";
 import type { RewardServers } from "./reward_routes.ts";
 import { messageJson } from "./rpc_routes.ts";
 
@@ -167,7 +168,7 @@ async function health(
   try {
     return { ...service, ready: true, reason: "", ...await ask() };
   } catch (error) {
-    return { ...service, ready: false, reason: toStatusError(error).message };
+    return { ...service, ready: false, reason: toHttpError(error).message };
   }
 }
 

@@ -1,5 +1,5 @@
 import { fromJson } from "@bufbuild/protobuf";
-import { isSeq, parseDocument } from "yaml";
+import { type Document, isScalar, isSeq, parseDocument } from "yaml";
 import { RunConfigSchema } from "../../proto/mod.ts";
 import type { Logger } from "../common/mod.ts";
 
@@ -30,15 +30,11 @@ export async function readPresets(
       const text = await Deno.readTextFile(new URL(name, folder));
       const document = parseDocument(text);
       fromJson(RunConfigSchema, document.toJS());
-      const rewards = document.get("rewards");
-      for (const [i] of isSeq(rewards) ? rewards.items.entries() : []) {
-        const address = addresses.get(String(document.getIn(["rewards", i, "name"])));
-        if (address !== undefined) document.setIn(["rewards", i, "endpoint"], address);
-      }
+      const [comment = ""] = /^(?:#.*\n)*/.exec(text) ?? [];
       presets.push({
         name: name.slice(0, -".yaml".length),
-        description: /^(?:#.*\n)*/.exec(text)?.[0].replaceAll(/^# ?/gm, "").trim() ?? "",
-        yaml: document.toString({ lineWidth: 0 }),
+        description: comment.replaceAll(/^# ?/gm, "").replaceAll("\n", " ").trim(),
+        yaml: withAddresses(text, document, addresses),
       });
     } catch (error) {
       log.info("Not a preset", {
@@ -48,4 +44,24 @@ export async function readPresets(
     }
   }
   return presets.sort((a, b) => a.name < b.name ? -1 : 1);
+}
+
+/** Puts addresses in place of the endpoints of rewards known by name, and leaves all else as it was written. */
+function withAddresses(
+  text: string,
+  document: Document,
+  addresses: ReadonlyMap<string, string>,
+): string {
+  const rewards = document.get("rewards");
+  let moved = 0;
+  for (const i of isSeq(rewards) ? rewards.items.keys() : []) {
+    const address = addresses.get(String(document.getIn(["rewards", i, "name"])));
+    const endpoint = document.getIn(["rewards", i, "endpoint"], true);
+    if (address === undefined || !isScalar(endpoint) || !endpoint.range) continue;
+    const [start, end] = endpoint.range;
+    const quoted = JSON.stringify(address);
+    text = text.slice(0, start + moved) + quoted + text.slice(end + moved);
+    moved += quoted.length - (end - start);
+  }
+  return text;
 }

@@ -37,7 +37,6 @@ function assertClose(found: Tensor | undefined, expected: Tensor | undefined): v
     (max, v, i) => Math.max(max, Math.abs(v - (reference[i] ?? NaN))),
     0,
   );
-  console.log(worst / scale);
   assert(worst <= TOLERANCE * scale, `off by ${worst / scale}`);
 }
 

@@ -1,3 +1,4 @@
+import type { DifferentiableOp, OpName } from "../../autodiff/mod.ts";
 import type { OpCase } from "./cases/_case.ts";
 import { ATTENTION_CASES } from "./cases/attention.ts";
 import { ELEMENTWISE_CASES } from "./cases/elementwise.ts";
@@ -7,7 +8,8 @@ import { REDUCE_CASES } from "./cases/reduce.ts";
 import { SHAPE_CASES } from "./cases/shape.ts";
 import { WINDOW_CASES } from "./cases/window.ts";
 
-export const OP_CASES: Readonly<Record<string, Readonly<Record<string, OpCase>>>> = {
+/** Uses of every differentiable operator, by operator and by what is particular about them. */
+export const OP_CASES: Readonly<Record<DifferentiableOp, Readonly<Record<string, OpCase>>>> = {
   ...ELEMENTWISE_CASES,
   ...LINEAR_CASES,
   ...ATTENTION_CASES,
@@ -16,3 +18,30 @@ export const OP_CASES: Readonly<Record<string, Readonly<Record<string, OpCase>>>
   ...REDUCE_CASES,
   ...SHAPE_CASES,
 };
+
+/**
+ * Operators of which ONNX Runtime's CPU provider has no float64 kernel. They are checked in float32, and entry by
+ * entry against the same function in operators that have one, or against the operator's own values where it is linear.
+ */
+export const FLOAT32_ONLY: ReadonlySet<OpName> = new Set<OpName>([
+  "AveragePool",
+  "Celu",
+  "Conv",
+  "ConvTranspose",
+  "Elu",
+  "Erf",
+  "GlobalAveragePool",
+  "GlobalMaxPool",
+  "HardSigmoid",
+  "HardSwish",
+  "InstanceNormalization",
+  "LeakyRelu",
+  "Mean",
+  "Mish",
+  "PRelu",
+  "Resize",
+  "Selu",
+  "Softplus",
+  "Softsign",
+  "ThresholdedRelu",
+]);

@@ -113,15 +113,13 @@ export class LineChart {
     const right = this.#width - MARGIN.right;
     const bottom = HEIGHT - MARGIN.bottom;
 
-    const grid = ticks(low, high, 4).flatMap((value) => {
+    const levels = ticks(low, high, 4);
+    const grid = levels.flatMap((value) => {
       const y = this.#y(value);
+      const text = tickText(value, (levels[1] ?? 0) - (levels[0] ?? 0));
       return [
         svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y, y2: y }),
-        svg(
-          "text",
-          { class: "tick", x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" },
-          label(value),
-        ),
+        svg("text", { class: "tick", x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" }, text),
       ];
     });
     const steps = ticks(first, last, Math.max(2, Math.floor(inner / 90)))
@@ -143,6 +141,8 @@ export class LineChart {
         svg("title", {}, label),
         svg("line", { x1: x, x2: x, y1: MARGIN.top, y2: bottom }),
         svg("path", { d: `M${x - 4} ${MARGIN.top - 6}h8l-4 6z` }),
+        markers.length <= 3 && x < right - 90 &&
+          svg("text", { class: "tick", x: x + 7, y: MARGIN.top + 2 }, "rewards changed"),
       );
     });
     const buckets = Math.max(50, Math.floor(inner));
@@ -266,10 +266,11 @@ function range(values: readonly number[]): readonly [low: number, high: number] 
   return [low - air, high + air];
 }
 
-/** A tick's number: as short as it is exact. */
-function label(value: number): string {
-  const text = Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3)
-    ? value.toExponential(0).replace("e+", "e")
-    : String(Number(value.toPrecision(6)));
+/** A tick's number, with as many decimals as the distance of ticks needs. */
+function tickText(value: number, distance: number): string {
+  const decimals = distance > 0 ? Math.max(0, -Math.floor(Math.log10(distance) + 1e-9)) : 2;
+  const text = decimals > 4 || Math.abs(value) >= 1e6
+    ? value.toExponential(1).replace("e+", "e")
+    : value.toFixed(decimals);
   return text.replaceAll("-", "−");
 }

@@ -19,7 +19,7 @@ export class RunHistory {
   readonly samples: SampledStep[] = [];
   readonly swaps: SwapEvent[] = [];
   readonly checkpoints: CheckpointEvent[] = [];
-  state: StateEvent | undefined;
+  readonly states: StateEvent[] = [];
 
   /** Last step that arrived; 0 before the first. */
   get lastStep(): number {
@@ -42,7 +42,11 @@ export class RunHistory {
         this.swaps.push(data);
       }
     } else if (event === "checkpoint" && hasStep(data)) insert(this.checkpoints, data);
-    else if (event === "state" && isStateEvent(data)) this.state = data;
+    else if (event === "state" && isStateEvent(data)) {
+      // A stream begins with the present state, which was recorded already.
+      const known = this.states.some(({ state, at }) => state === data.state && at === data.at);
+      if (data.at !== undefined && !known) this.states.push(data);
+    }
   }
 
   /** A curve of the run: steps and values. */

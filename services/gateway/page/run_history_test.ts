@@ -14,6 +14,8 @@ Deno.test("Events are kept in order of steps, and a replay changes nothing", () 
     { event: "checkpoint", data: { step: 2 } },
     { event: "swap", data: { step: 2, rewards: [], at: "t1" } },
     { event: "swap", data: { step: 2, rewards: [], at: "t2" } },
+    { event: "state", data: { state: "RUN_STATE_RUNNING", step: 2 } },
+    { event: "state", data: { state: "RUN_STATE_PAUSED", reason: "", step: 2, at: "t3" } },
     step(3, "NaN"),
   ];
   for (const event of [...events, ...events]) history.take(event);
@@ -27,6 +29,7 @@ Deno.test("Events are kept in order of steps, and a replay changes nothing", () 
     1,
     2,
   ]);
+  assert.deepEqual(history.states.map(({ state }) => state), ["RUN_STATE_PAUSED"]);
   assert.deepEqual([...history.rewardNames], ["clip"]);
 });
 

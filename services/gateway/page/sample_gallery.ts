@@ -24,6 +24,7 @@ export class SampleGallery {
   readonly #steps: HTMLInputElement;
   readonly #stepLabel = h("output", { class: "scrub-value" });
   readonly #wipe: HTMLInputElement;
+  readonly #wipeLabel = h("span", {});
   readonly #controls: HTMLElement;
   readonly #empty = h("p", { class: "empty" }, "No samples yet.");
   readonly #tiles = new Map<string, Tile>();
@@ -49,14 +50,13 @@ export class SampleGallery {
       min: 0,
       max: 100,
       value: 0,
-      "aria-label": "Uncover the first samples, percent of the width",
       oninput: () => this.#setWipe(this.#wipe.valueAsNumber),
     });
     this.#controls = h(
       "div",
       { class: "scrub", hidden: true },
       h("label", {}, h("span", {}, "Step"), this.#steps, this.#stepLabel),
-      h("label", {}, h("span", {}, "Before"), this.#wipe, h("span", {}, "After")),
+      h("label", {}, this.#wipeLabel, this.#wipe),
     );
     this.element = h("div", {}, this.#controls, this.#empty, this.#grid);
     this.#setWipe(0);
@@ -85,6 +85,7 @@ export class SampleGallery {
     const first = this.#samples[0];
     if (chosen === undefined || first === undefined) return;
     replace(this.#stepLabel, `step ${chosen.step}`);
+    replace(this.#wipeLabel, `Uncover step ${first.step}`);
     this.#steps.setAttribute("aria-valuetext", `step ${chosen.step}`);
     const sameOf = new Map(first.samples.map((sample) => [keyOf(sample), sample]));
     const tiles = chosen.samples.map((sample) => {
@@ -117,6 +118,7 @@ export class SampleGallery {
   #setWipe(percent: number): void {
     this.#wipe.value = String(percent);
     this.#grid.style.setProperty("--wipe", `${percent}%`);
+    this.#grid.dataset["wiped"] = String(percent > 0 && percent < 100);
   }
 
   /** Dragging over any image moves the slider. */

@@ -38,8 +38,8 @@ Deno.test("Smoothing keeps a constant, starts at the first value, and passes ove
 
 Deno.test("Ticks are round, inside, and about as many as asked for", () => {
   assert.deepEqual(ticks(0, 100, 5), [0, 20, 40, 60, 80, 100]);
-  assert.deepEqual(ticks(0.11, 0.52, 4), [0.2, 0.4]);
-  assert.deepEqual(ticks(0.1, 0.42, 3), [0.2, 0.4]);
+  assert.deepEqual(ticks(0.11, 0.52, 4), [0.2, 0.3, 0.4, 0.5]);
+  assert.deepEqual(ticks(0.1, 0.93, 4), [0.2, 0.4, 0.6, 0.8]);
   assert.deepEqual(ticks(-0.3, 0.1, 4), [-0.3, -0.2, -0.1, 0, 0.1]);
   assert.deepEqual(ticks(1, 1, 4), []);
 });

@@ -4,6 +4,7 @@ import {
   type BuilderOptions,
   castNumber,
   gradient,
+  type OpName,
   serialize,
   type Shape,
   sizeOf,
@@ -42,8 +43,10 @@ export interface OpCase {
   readonly isFloat32: boolean;
   /** Checks outputs' types, the gradient, every choice of inputs, and float32 against float64. */
   verify(): Promise<void>;
-  /** Serializes the forward graph of the operator itself in a dtype. */
+  /** The forward graph of the operator itself in a dtype, serialized. */
   model(dtype: "float32" | "float64"): Uint8Array;
+  /** Operators the forward graph is made of. */
+  ops(): readonly OpName[];
 }
 
 /** What a case may say besides inputs and function. */
@@ -73,24 +76,28 @@ export function opCase<K extends string>(
     const next = uniform(7);
     return mapValues(specs, (spec: Spec) => tensorOf(spec, dtype, next));
   };
+  const graph = (dtype: "float32" | "float64") => {
+    const b = new Builder();
+    const x = mapValues(inputsIn(dtype), (t: Tensor, name) => b.input(name, t));
+    return { b, y: [build(b, x)].flat() };
+  };
   const check = { evaluate, wrt, options };
   return {
     isFloat32: linear || twin !== undefined,
-    model(dtype) {
-      const b = new Builder();
-      const x = mapValues(inputsIn(dtype), (t: Tensor, name) => b.input(name, t));
-      const y = [build(b, x)].flat();
+    model: (dtype) => {
+      const { b, y } = graph(dtype);
       return serialize(b, Object.fromEntries(y.map((v, i) => [`y${i}`, v])));
     },
+    ops: () => graph("float32").b.nodes.map(({ op }) => op),
     async verify() {
       const inputs = inputsIn("float32");
-      const single = linear || twin !== undefined
-        ? await checkGradient({ ...check, build, inputs })
-        : undefined;
-      if (linear) await compareJacobian(build, inputs);
-      const exact = linear && single !== undefined
-        ? single
-        : await checkGradient({ ...check, build: twin ?? build, inputs: inputsIn("float64") });
+      if (linear) return await compareJacobian(build, inputs);
+      if (twin !== undefined) await checkGradient({ ...check, build, inputs });
+      const exact = await checkGradient({
+        ...check,
+        build: twin ?? build,
+        inputs: inputsIn("float64"),
+      });
       await compareFloat32(build, inputs, { exact, options });
     },
   };
@@ -114,6 +121,7 @@ async function compareJacobian<K extends string>(
       dtype: "float32",
       shape: type.shape,
     });
+  const shapes = [[...y.shape], [...input.shape]];
   const [n, m] = [sizeOf(input.shape), sizeOf(y.shape)];
   const runs = await evaluate(
     serialize(b, { y, dx }),
@@ -126,6 +134,7 @@ async function compareJacobian<K extends string>(
   const byGradients = new Float64Array(n * m);
   for (const [k, { y, dx }] of runs.entries()) {
     assert(y !== undefined && dx !== undefined);
+    assert.deepEqual([[...y.shape], [...dx.shape]], shapes);
     if (k < n) numbersOf(y).forEach((value, o) => byValues[o * n + k] = value);
     if (k < m) numbersOf(dx).forEach((value, i) => byGradients[k * n + i] = value);
   }

@@ -110,6 +110,7 @@ function resizes(mode: string, extra: Attributes = {}): Record<string, OpCase> {
       [`${name}, smaller`, resize({ sizes: [1, 1, 3, 4] }, attributes, [1, 1, 8, 9])],
       [`${name}, one pixel high`, resize({ sizes: [1, 1, 1, 8] }, attributes, [1, 1, 4, 5])],
       [`${name}, scales`, resize({ scales: [1, 1, 1.7, 0.7] }, attributes)],
+      [`${name}, a scale that keeps a size`, resize({ scales: [1, 1, 1.2, 1.3] }, attributes)],
     ];
   }));
 }
@@ -277,6 +278,13 @@ export const SHAPE_CASES = {
       (b, { x }) => b.upsampleNearest(x, 2),
       { linear: true },
     ),
+    // 10 · 0.7 is 7 in float32, and less in float64.
+    "a size on the last bit": resize(
+      { scales: [1, 1, 1, 0.7] },
+      { mode: string("linear") },
+      [1, 1, 1, 10],
+    ),
+    "scales that keep the shape": resize({ scales: [1, 1, 1.2, 1.1] }, { mode: string("linear") }),
     "one axis": resize({ sizes: [2, 3, 7] }, { mode: string("linear") }, [2, 3, 4]),
   },
 } satisfies Record<string, Record<string, OpCase>>;

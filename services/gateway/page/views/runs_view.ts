@@ -7,11 +7,14 @@ import type { View, ViewContext } from "./view.ts";
 /** All runs, newest first. */
 export function runsView({ overview, signal }: ViewContext): View {
   const body = h("div", {});
+  const table = new RunTable();
   const draw = onceAFrame(() => {
     const runs = overview.newestFirst;
     if (!overview.ready) replace(body, h("p", { class: "empty" }, "Loading…"));
-    else if (runs.length > 0) replace(body, table(runs));
-    else {
+    else if (runs.length > 0) {
+      table.update(runs);
+      if (body.firstElementChild !== table.element) replace(body, table.element);
+    } else {
       replace(
         body,
         h(
@@ -43,42 +46,48 @@ export function runsView({ overview, signal }: ViewContext): View {
   };
 }
 
-function table(runs: readonly Run[]): HTMLElement {
+/** The table's rows, by run. Cells are drawn anew, links stay, and with them the focus. */
+class RunTable {
+  readonly element: HTMLElement;
+  readonly #body = h("tbody", {});
+  readonly #rows = new Map<string, HTMLElement>();
+
+  constructor() {
+    const names = ["Run", "State", "Progress", "Rewards", "Speed", "Time left", "Changed"];
+    this.element = h(
+      "table",
+      { class: "runs" },
+      h("thead", {}, h("tr", {}, ...names.map((name) => h("th", { scope: "col" }, name)))),
+      this.#body,
+    );
+  }
+
+  update(runs: readonly Run[]): void {
+    const rows = runs.map((run) => {
+      const row = this.#rows.get(run.id) ?? h("tr", {}, nameCell(run));
+      this.#rows.set(run.id, row);
+      replace(row, row.firstElementChild ?? undefined, ...cells(run));
+      return row;
+    });
+    const inPlace = rows.length === this.#body.children.length &&
+      rows.every((row, i) => this.#body.children[i] === row);
+    if (!inPlace) replace(this.#body, ...rows);
+  }
+}
+
+function nameCell({ id, config }: Run): HTMLElement {
+  const about = [config?.method?.name, config?.model].filter(Boolean).join(" · ");
   return h(
-    "table",
-    { class: "runs" },
-    h(
-      "thead",
-      {},
-      h(
-        "tr",
-        {},
-        ...["Run", "State", "Progress", "Rewards", "Speed", "Time left", "Changed"].map((name) =>
-          h("th", { scope: "col" }, name)
-        ),
-      ),
-    ),
-    h("tbody", {}, ...runs.map(row)),
+    "th",
+    { scope: "row" },
+    h("a", { href: `#/runs/${id}` }, id),
+    h("span", { class: "sub" }, about),
   );
 }
 
-function row(run: Run): HTMLElement {
-  const { id, state, step, iterations, latest, config, reason, updatedAt } = run;
+function cells({ id, state, step, iterations, latest, reason, updatedAt }: Run): HTMLElement[] {
   const seconds = latest?.seconds["total"];
-  const going = isGoing(state);
-  return h(
-    "tr",
-    {},
-    h(
-      "th",
-      { scope: "row" },
-      h("a", { href: `#/runs/${id}` }, id),
-      h(
-        "span",
-        { class: "sub" },
-        [config?.method?.name, config?.model].filter(Boolean).join(" · "),
-      ),
-    ),
+  return [
     h("td", {}, stateChip(state), reason !== "" && h("span", { class: "sub reason" }, reason)),
     h(
       "td",
@@ -101,8 +110,8 @@ function row(run: Run): HTMLElement {
     h(
       "td",
       { class: "num", "data-label": "Time left" },
-      going && latest ? duration(latest.secondsLeft) : "–",
+      isGoing(state) && latest ? duration(latest.secondsLeft) : "–",
     ),
     h("td", { class: "num", "data-label": "Changed", title: dateTime(updatedAt) }, ago(updatedAt)),
-  );
+  ];
 }

@@ -1,13 +1,17 @@
 import { button, h, onceAFrame, replace } from "../dom.ts";
 import { number } from "../format.ts";
-import type { RewardDescription, Service } from "../types.ts";
+import type { RewardDescription, Service, Services } from "../types.ts";
 import type { View, ViewContext } from "./view.ts";
 
 /** Every service: does it answer, and with which weights. */
 export function servicesView({ overview, signal }: ViewContext): View {
   const body = h("div", { class: "cards" });
+  let shown: Services | undefined;
   const draw = onceAFrame(() => {
     const { services } = overview;
+    // Runs change every second; what is drawn anew loses the focus.
+    if (services !== undefined && services === shown) return;
+    shown = services;
     if (services === undefined) replace(body, h("p", { class: "empty" }, "Loading…"));
     else {
       replace(
@@ -87,12 +91,17 @@ function facts(reward: RewardDescription, server: string): HTMLElement {
   );
 }
 
-/** A digest that can be copied. */
+/** A digest that can be copied, where the browser lets a page do so. */
 export function digestText(digest: string): HTMLElement {
   const copy = button("Copy", async () => {
     await navigator.clipboard.writeText(digest);
     replace(copy, "Copied");
     setTimeout(() => replace(copy, "Copy"), 1500);
   }, { class: "small", "aria-label": "Copy digest" });
-  return h("span", { class: "digest" }, h("code", { title: digest }, digest), copy);
+  return h(
+    "span",
+    { class: "digest" },
+    h("code", { title: digest }, digest),
+    isSecureContext && copy,
+  );
 }

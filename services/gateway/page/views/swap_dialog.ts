@@ -1,0 +1,60 @@
+import { request, runPath } from "../api.ts";
+import { openDialog } from "../dialog.ts";
+import { button, h } from "../dom.ts";
+import type { RewardTerm, Run } from "../types.ts";
+
+/** Lets somebody change the mixture of a run: weights, services, rewards added and removed. */
+export function openSwapDialog({ id, rewards, state }: Run): void {
+  const rows = h("div", { class: "terms" });
+  const terms: (() => RewardTerm | undefined)[] = [];
+  const add = ({ name, endpoint, weight, expectedDigest, reward }: Partial<RewardTerm>) => {
+    const input = (label: string, value: string | number, type = "text") =>
+      h("input", { type, value, step: "any", "aria-label": label, placeholder: label });
+    const fields = {
+      name: input("Name", name ?? ""),
+      endpoint: input("host:port", endpoint ?? ""),
+      weight: input("Weight", weight ?? 1, "number"),
+    };
+    const row: HTMLElement = h(
+      "div",
+      { class: "term" },
+      fields.name,
+      fields.endpoint,
+      fields.weight,
+      button("Remove", () => row.remove(), { class: "small", "aria-label": "Remove reward" }),
+    );
+    rows.append(row);
+    terms.push(() => {
+      if (!row.isConnected) return undefined;
+      const unchanged = fields.endpoint.value === endpoint;
+      return {
+        name: fields.name.value,
+        endpoint: fields.endpoint.value,
+        weight: fields.weight.valueAsNumber,
+        // Another service may have other weights and other names.
+        ...(unchanged && reward && { reward }),
+        ...(unchanged && expectedDigest && { expectedDigest }),
+      };
+    });
+  };
+  rewards.forEach(add);
+  openDialog({
+    title: "Change rewards",
+    body: [
+      h(
+        "p",
+        {},
+        state === "RUN_STATE_RUNNING"
+          ? "Takes effect at the next step. A positive weight improves the reward, a negative one worsens it, 0 only measures it."
+          : "Takes effect when the run goes on. A positive weight improves the reward, a negative one worsens it, 0 only measures it.",
+      ),
+      rows,
+      button("Add a reward", () => add({}), { class: "small" }),
+    ],
+    action: "Change",
+    act: async () => {
+      const mixture = terms.map((term) => term()).filter((term) => term !== undefined);
+      await request(runPath(id, "/swap"), { body: { mixture: { rewards: mixture } } });
+    },
+  });
+}

@@ -1,0 +1,1 @@
+export { FLOAT32_ONLY, OP_CASES } from "./op_cases.ts";
