@@ -20,6 +20,8 @@ import { trainerRoutes } from "./trainer_routes.ts";
 export interface GatewayOptions {
   /** "host:port" of the trainer. */
   readonly trainer: string;
+  /** What the trainer asks for. Default: nothing. */
+  readonly trainerToken?: string;
   /** "host:port" of reward servers, by the name they have in paths. */
   readonly rewards?: ReadonlyMap<string, string>;
   /** The trainer's folder of runs, for sample images. Default: none are served. */
@@ -50,6 +52,7 @@ const PROTOS = ["drtune/trainer/v1/trainer.proto", "drtune/reward/v1/reward.prot
 export async function createGateway(
   {
     trainer: trainerAddress,
+    trainerToken,
     rewards: addresses = new Map(),
     runs,
     token,
@@ -67,7 +70,10 @@ export async function createGateway(
 
   // A restarted service is found again without the caller noticing.
   const retry = { attempts: 3 };
-  const trainer = grpcClient(TrainerService, trainerAddress, { retry });
+  const trainer = grpcClient(TrainerService, trainerAddress, {
+    retry,
+    ...(trainerToken !== undefined && { token: trainerToken }),
+  });
   const rewards = new Map(
     [...addresses].map(([name, address]) => [
       name,

@@ -31,16 +31,16 @@ export function gatewayRoutes(
     ready: z.boolean(),
     reason: z.string(),
   });
-  const services = z.object({
-    trainer: health,
-    rewards: z.array(health.extend({
-      rewards: z.array(z.looseObject({ name: z.string(), digest: z.string() })).optional(),
-    })),
-  }).register(schemas.registry, {
-    id: "Services",
-    description:
-      "The services and whether they answer; reward servers that do, with RewardDescription.",
-  });
+  const services = schemas.component(
+    "Services",
+    z.object({
+      trainer: health,
+      rewards: z.array(health.extend({
+        rewards: z.array(z.looseObject({ name: z.string(), digest: z.string() })).optional(),
+      })),
+    }),
+    "The services and whether they answer; reward servers that do, with RewardDescription.",
+  );
   const run = schemas.message(RunSchema);
   const ok = z.object({ status: z.literal("ok") });
   return [

@@ -213,7 +213,7 @@ Deno.test("A run's events are replayed from a step, then end with the run", () =
     const steps = all.filter(({ event }) => event === "step");
     assert.deepEqual(
       steps.map(({ data }) => data.step),
-      Array.from({ length: 20 }, (_, i) => i + 1),
+      Array.from({ length: 21 }, (_, i) => i),
     );
     assert.deepEqual(steps.map(({ id }) => id), steps.map(({ data }) => String(data.step)));
     assert.deepEqual(all.filter(({ event }) => event !== "step").map(({ event }) => event), [
@@ -236,8 +236,8 @@ Deno.test("New events arrive while a run goes on, and stopping the gateway ends 
     await stack.trainer.add({ id: "live", state: RunState.RUNNING });
     const events = eventsOf(await ask("/v1/runs/live/events"))[Symbol.asyncIterator]();
     assert.equal((await events.next()).value?.event, "state");
-    for (const step of [1, 2]) {
-      await stack.trainer.step("live");
+    for (const step of [0, 1, 2]) {
+      if (step > 0) await stack.trainer.step("live");
       assert.equal((await events.next()).value?.data.step, step);
     }
     assert.match(await (await ask("/metrics")).text(), /^drtune_gateway_streams 1$/m);
@@ -282,39 +282,42 @@ Deno.test("Images are drawn, runs evaluated and LoRAs downloaded", () =>
 Deno.test("Sample images: only what a run's events name, inside its folder, no links", () =>
   withGateway(async ({ ask, stack }) => {
     const { runs } = stack;
-    const image = await ask("/v1/runs/foxes/images/samples/000020/0.png");
+    const image = await ask("/v1/runs/foxes/images/samples/step-000020/0.png");
     assert.equal(image.headers.get("content-type"), "image/png");
-    const file = join(runs, "foxes/samples/000020/0.png");
+    const file = join(runs, "foxes/samples/step-000020/0.png");
     assert.deepEqual(await image.bytes(), await Deno.readFile(file));
     const etag = image.headers.get("etag") ?? "";
-    const cached = await ask("/v1/runs/foxes/images/samples/000020/0.png", {
+    const cached = await ask("/v1/runs/foxes/images/samples/step-000020/0.png", {
       headers: { "if-none-match": etag },
     });
     assert.equal(cached.status, 304);
+
+    await stack.trainer.add({ id: "young", state: RunState.RUNNING });
+    assert.equal((await ask("/v1/runs/young/images/samples/step-000000/0.png")).status, 200);
 
     await Deno.writeTextFile(join(runs, "secret.txt"), "secret");
     await Deno.writeTextFile(join(runs, "foxes/config.json"), "secret");
     for (
       const path of [
         "foxes/images/config.json",
-        "foxes/images/samples/000020/9.png",
-        "foxes/images/samples/000020",
+        "foxes/images/samples/step-000020/9.png",
+        "foxes/images/samples/step-000020",
         "foxes/images/..%2Fsecret.txt",
         "foxes/images/samples%2F..%2F..%2Fsecret.txt",
         "foxes/images/%2Fetc%2Fpasswd",
-        "..%2Fruns%2Ffoxes/images/samples/000020/0.png",
-        "foxes%00/images/samples/000020/0.png",
-        "none/images/samples/000020/0.png",
+        "..%2Fruns%2Ffoxes/images/samples/step-000020/0.png",
+        "foxes%00/images/samples/step-000020/0.png",
+        "none/images/samples/step-000020/0.png",
       ]
     ) assert.equal((await ask(`/v1/runs/${path}`)).status, 404, path);
 
     // Even a path that the events name, once there is a link in it.
     await Deno.remove(file);
     await Deno.symlink(join(runs, "secret.txt"), file);
-    assert.equal((await ask("/v1/runs/foxes/images/samples/000020/0.png")).status, 404);
-    await Deno.rename(join(runs, "foxes/samples/000010"), join(runs, "elsewhere"));
-    await Deno.symlink(join(runs, "elsewhere"), join(runs, "foxes/samples/000010"));
-    assert.equal((await ask("/v1/runs/foxes/images/samples/000010/0.png")).status, 404);
+    assert.equal((await ask("/v1/runs/foxes/images/samples/step-000020/0.png")).status, 404);
+    await Deno.rename(join(runs, "foxes/samples/step-000010"), join(runs, "elsewhere"));
+    await Deno.symlink(join(runs, "elsewhere"), join(runs, "foxes/samples/step-000010"));
+    assert.equal((await ask("/v1/runs/foxes/images/samples/step-000010/0.png")).status, 404);
   }));
 
 Deno.test("The verbs of a reward are routes", () =>
@@ -491,7 +494,7 @@ Deno.test("With a token, every route asks for it", () =>
       assert.notEqual(response.status, 401, path);
     }
     assert.equal((await ask(`/v1/runs?token=${TOKEN}`)).status, 401);
-    const image = "/v1/runs/foxes/images/samples/000020/0.png";
+    const image = "/v1/runs/foxes/images/samples/step-000020/0.png";
     assert.equal((await ask(image)).status, 401);
     assert.equal((await ask("/v1/nothing")).status, 401);
     // The page that asks for the token holds nothing else.
@@ -532,12 +535,19 @@ Deno.test("The OpenAPI document lists every route, and every word of it is expla
     }
 
     const { schemas } = document.components;
-    const references = JSON.stringify(document).matchAll(/"\$ref":"#\/components\/(\w+)\/(\w+)"/g);
-    for (const [, kind = "", name = ""] of references) {
-      assert(document.components[kind][name], name);
+    const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]*)"/g)];
+    assert(references.length > 50);
+    for (const [, reference = ""] of references) {
+      const [, kind = "", name = ""] = /^#\/components\/(\w+)\/(\w+)$/.exec(reference) ?? [];
+      assert(document.components[kind]?.[name], reference);
     }
+    assert.doesNotMatch(JSON.stringify(document), /\$id|\$schema|inline:/);
     for (const [name, schema] of Object.entries<Record<string, unknown>>(schemas)) {
       assert(schema.description, name);
+      const properties = name === "Services" ? {} : schema.properties ?? {};
+      for (const [field, property] of Object.entries(properties)) {
+        assert(property.description, `${name}.${field}`);
+      }
     }
     assert.equal(schemas.LoraConfig.properties.rank.description, "Default 16.");
     assert.match(schemas.RunState.description, /- `RUN_STATE_PAUSED`: A reward is away/);

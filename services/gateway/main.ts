@@ -12,6 +12,7 @@ import { serveGateway } from "./serve_gateway.ts";
 const USAGE = `Usage: deno run -A services/gateway/main.ts --trainer HOST:PORT [options]
 
   --trainer HOST:PORT     the trainer service
+  --trainer-token FILE    its first line is what the trainer asks for
   --rewards NAME=ADDR,…   reward servers, e.g. clip=127.0.0.1:50051,jpeg=127.0.0.1:50052
   --runs DIR              the trainer's folder of runs, for sample images
   --presets DIR           folder of run configurations to start from (the project's configs)
@@ -35,6 +36,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const { trainer, runs, presets } = values;
     if (trainer === undefined) throw new UsageError("Option --trainer is missing");
     const token = values["token-file"] && await readToken(values["token-file"]);
+    const trainerToken = values["trainer-token"] && await readToken(values["trainer-token"]);
     const server = await serveGateway({
       trainer: address("--trainer", trainer),
       rewards: parseRewards(values.rewards ?? ""),
@@ -44,6 +46,7 @@ export async function main(args: readonly string[]): Promise<number> {
       ...(runs !== undefined && { runs }),
       ...(presets !== undefined && { presets: folderUrl(presets) }),
       ...(token && { token }),
+      ...(trainerToken && { trainerToken }),
     });
     const ended = Promise.withResolvers<void>();
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -65,6 +68,7 @@ function parse(args: readonly string[]) {
       args: [...args],
       options: {
         trainer: { type: "string" },
+        "trainer-token": { type: "string" },
         rewards: { type: "string" },
         runs: { type: "string" },
         presets: { type: "string" },

@@ -4,8 +4,6 @@ import type { ProtoComments } from "./proto_comments.ts";
 
 /** Facts about a schema, for the OpenAPI document. */
 export interface SchemaFacts {
-  /** Name among the document's components. */
-  readonly id?: string | undefined;
   readonly description?: string | undefined;
   readonly [key: string]: unknown;
 }
@@ -15,8 +13,10 @@ export interface SchemaFacts {
  * whole path of a field, and are the components of the OpenAPI document: nothing is said twice that the `.proto` says.
  */
 export class MessageSchemas {
-  /** Every message met so far, under its name. */
+  /** What is said about schemas. */
   readonly registry = z.registry<SchemaFacts>();
+  /** The components: every message met so far, by name. */
+  readonly components = new Map<string, z.ZodType>();
   readonly #comments: ProtoComments;
   readonly #schemas = new Map<string, z.ZodType>();
 
@@ -40,6 +40,12 @@ export class MessageSchemas {
     const schema = this.#build(descriptor, without);
     this.#schemas.set(key, schema);
     return schema;
+  }
+
+  /** Makes a schema a component. */
+  component(name: string, schema: z.ZodType, description: string): z.ZodType {
+    this.components.set(name, schema);
+    return schema.register(this.registry, { description });
   }
 
   /** The schema of bytes that are a body. */
@@ -79,7 +85,7 @@ export class MessageSchemas {
     const notes = choices.map((names) => `At most one of ${names.join(", ")}.`);
     const id = without.length > 0 ? `${descriptor.name}Body` : descriptor.name;
     const description = [this.#comments.get(descriptor.typeName), ...notes].join("\n\n");
-    return object.register(this.registry, { id, description });
+    return this.component(id, object, description);
   }
 
   #value(field: DescField): z.ZodType {
@@ -118,8 +124,8 @@ export class MessageSchemas {
       `- \`${name}\`: ${this.#comments.get(`${descriptor.typeName}.${name}`) ?? ""}`
     );
     const description = [this.#comments.get(descriptor.typeName), lines.join("\n")].join("\n\n");
-    const schema = z.enum(descriptor.values.map(({ name }) => name))
-      .register(this.registry, { id: descriptor.name, description });
+    const values = z.enum(descriptor.values.map(({ name }) => name));
+    const schema = this.component(descriptor.name, values, description);
     this.#schemas.set(descriptor.typeName, schema);
     return schema;
   }

@@ -12,11 +12,20 @@ export function openApiDocument(
     readonly secured: boolean;
   },
 ): Record<string, unknown> {
-  const registry = schemas.registry;
+  // Components are converted together with what only a route has, so that all refer to the same.
+  const converted = z.registry<{ id?: string | undefined }>();
+  for (const [id, schema] of schemas.components) converted.add(schema, { id });
+  const inline = new Map<z.ZodType, Record<string, unknown>>();
   const schemaOf = (schema: z.ZodType): unknown => {
-    const id = registry.get(schema)?.id;
-    if (typeof id === "string") return { $ref: `#/components/schemas/${id}` };
-    return componentOf(z.toJSONSchema(schema, { io: "input", metadata: registry }));
+    const known = inline.get(schema);
+    if (known !== undefined) return known;
+    const id = converted.get(schema)?.id;
+    if (id !== undefined) return { $ref: `#/components/schemas/${id}` };
+    // Filled in below.
+    const place = {};
+    converted.add(schema, { id: `${INLINE}${inline.size}` });
+    inline.set(schema, place);
+    return place;
   };
   const content = (types: RouteContent) =>
     Object.fromEntries(
@@ -63,24 +72,35 @@ export function openApiDocument(
       },
     };
   }
-  const components = z.toJSONSchema(registry, {
+  const components = z.toJSONSchema(converted, {
     io: "input",
-    metadata: registry,
+    metadata: schemas.registry,
     uri: (id) => `#/components/schemas/${id}`,
+  });
+  [...inline.values()].forEach((place, i) => {
+    Object.assign(place, componentOf(components.schemas[`${INLINE}${i}`] ?? {}));
   });
   return {
     openapi: "3.1.0",
     info: {
       title: "DRTune gateway",
       version: "1",
+      license: { name: "Apache-2.0", identifier: "Apache-2.0" },
       description:
         "Tunes text-to-image diffusion models with the gradients of rewards. Messages are " +
         "those of the gRPC services in protobuf's JSON form; names in requests may also be in " +
         "snake_case.",
     },
     servers: [{ url: "/" }],
-    ...(secured && { security: [{ token: [] }] }),
-    tags: ["Runs", "Rewards", "Gateway"].map((name) => ({ name })),
+    security: secured ? [{ token: [] }] : [],
+    tags: [
+      { name: "Runs", description: "The verbs of drtune.trainer.v1.TrainerService." },
+      { name: "Rewards", description: "The verbs of drtune.reward.v1.RewardService." },
+      {
+        name: "Gateway",
+        description: "What the gateway adds: overview, presets, health, metrics.",
+      },
+    ],
     paths,
     components: {
       securitySchemes: {
@@ -97,12 +117,16 @@ export function openApiDocument(
         },
       },
       schemas: Object.fromEntries([
-        ...Object.entries(components.schemas).map(([id, schema]) => [id, componentOf(schema)]),
+        ...Object.entries(components.schemas).filter(([id]) => !id.startsWith(INLINE))
+          .map(([id, schema]) => [id, componentOf(schema)]),
         ["Error", ERROR_SCHEMA],
       ]),
     },
   };
 }
+
+/** Begins the ids of schemas that stand in a route and not among the components. */
+const INLINE = "inline:";
 
 /** A schema without what only stand-alone ones need. */
 function componentOf({ $schema: _, $id: __, ...schema }: Readonly<Record<string, unknown>>) {
@@ -116,6 +140,7 @@ const ERROR_SCHEMA: JsonValue = {
   properties: {
     error: {
       type: "object",
+      description: "What is wrong.",
       required: ["code", "message"],
       properties: {
         code: {

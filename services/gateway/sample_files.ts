@@ -10,7 +10,7 @@ interface KnownRun {
   /** Tells a run from a later one of the same id. */
   readonly createdAt: string;
   readonly paths: Set<string>;
-  /** Last step whose event was read. */
+  /** Last step whose event was read; -1 before step 0, the untrained model. */
   step: number;
   /** Events are being read. */
   reading?: Promise<void> | undefined;
@@ -21,6 +21,7 @@ const RUN_ID = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 /** Longest the events of a run may take to be read again. */
 const TIMEOUT_MS = 30_000;
+const FIRST_EVENT_MS = 2000;
 
 /** Bound on the runs whose paths are remembered; the one unused longest is forgotten. */
 const MAX_KNOWN_RUNS = 100;
@@ -80,13 +81,19 @@ export class SampleFiles {
   }
 
   async #readEvents({ id: runId, step }: Run, known: KnownRun): Promise<void> {
-    const options = { timeoutMs: TIMEOUT_MS };
+    const options = { timeoutMs: step > 0 ? TIMEOUT_MS : FIRST_EVENT_MS };
     const events = this.#trainer.watchRun({ runId, fromStep: known.step + 1 }, options);
-    for await (const { event } of events) {
-      if (event.case !== "step") continue;
-      for (const sample of event.value.samples) known.paths.add(sample.path);
-      known.step = Math.max(known.step, event.value.step);
-      if (known.step >= step) break;
+    try {
+      for await (const { event } of events) {
+        if (event.case !== "step") continue;
+        for (const sample of event.value.samples) known.paths.add(sample.path);
+        known.step = Math.max(known.step, event.value.step);
+        if (known.step >= step) break;
+      }
+    } catch (error) {
+      // Before the first step nothing may have been recorded yet, nor be for a while.
+      const nothing = error instanceof StatusError && error.status === "DEADLINE_EXCEEDED";
+      if (!nothing || step > 0) throw error;
     }
   }
 
@@ -95,7 +102,7 @@ export class SampleFiles {
     const found = this.#runs.get(id);
     const known = found?.createdAt === created
       ? found
-      : { createdAt: created, paths: new Set<string>(), step: 0 };
+      : { createdAt: created, paths: new Set<string>(), step: -1 };
     this.#runs.delete(id);
     this.#runs.set(id, known);
     for (const oldest of this.#runs.keys()) {

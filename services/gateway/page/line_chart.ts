@@ -113,7 +113,7 @@ export class LineChart {
     const right = this.#width - MARGIN.right;
     const bottom = HEIGHT - MARGIN.bottom;
 
-    const levels = ticks(low, high, 4);
+    const levels = finite.length > 0 ? ticks(low, high, 4) : [];
     const grid = levels.flatMap((value) => {
       const y = this.#y(value);
       const text = tickText(value, (levels[1] ?? 0) - (levels[0] ?? 0));

@@ -28,6 +28,7 @@ const banner = h("p", { class: "banner", role: "status", hidden: true });
 const links = new Map(
   NAVIGATION.map(([view = "", label = ""]) => [view, h("a", { href: `#/${view}` }, label)]),
 );
+const navigation = h("nav", { "aria-label": "Views" }, ...links.values());
 let overview = new OverviewStore();
 let following = new AbortController();
 let leaving = new AbortController();
@@ -60,6 +61,7 @@ function decode(part: string): string {
 
 /** Follows the server and shows the page. */
 function enter(): void {
+  navigation.hidden = false;
   following.abort();
   following = new AbortController();
   overview = new OverviewStore();
@@ -83,7 +85,7 @@ function askForToken(): void {
   if (main.querySelector(".login")) return;
   following.abort();
   leaving.abort();
-  banner.hidden = true;
+  banner.hidden = navigation.hidden = true;
   replace(main, loginView(enter));
   main.querySelector("input")?.focus();
 }
@@ -98,12 +100,7 @@ replace(
       main.focus();
     },
   }, "Skip to content"),
-  h(
-    "header",
-    { class: "top" },
-    h("a", { class: "brand", href: "#/runs" }, "DRTune"),
-    h("nav", { "aria-label": "Views" }, ...links.values()),
-  ),
+  h("header", { class: "top" }, h("a", { class: "brand", href: "#/runs" }, "DRTune"), navigation),
   banner,
   main,
 );

@@ -31,7 +31,8 @@ export class RunHistory {
 
   take({ event, data }: StreamEvent): void {
     if (event === "step" && isStepEvent(data)) {
-      insert(this.steps, data);
+      // Step 0 is the model as it was: it has samples only.
+      if (data.step > 0) insert(this.steps, data);
       for (const name of Object.keys(data.rewards)) this.rewardNames.add(name);
       if (data.samples.length > 0) {
         insert(this.samples, { step: data.step, samples: data.samples });

@@ -9,6 +9,7 @@ const step = (step: number, mean: number | string = step / 10, samples: unknown[
 Deno.test("Events are kept in order of steps, and a replay changes nothing", () => {
   const history = new RunHistory();
   const events = [
+    step(0, 9, [{ path: "0.png" }]),
     step(1),
     step(2, 0.2, [{ path: "a.png" }]),
     { event: "checkpoint", data: { step: 2 } },
@@ -25,7 +26,7 @@ Deno.test("Events are kept in order of steps, and a replay changes nothing", () 
     NaN,
   ]]);
   assert.deepEqual([history.samples.length, history.checkpoints.length, history.swaps.length], [
-    1,
+    2,
     1,
     2,
   ]);

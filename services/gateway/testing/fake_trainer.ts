@@ -164,6 +164,9 @@ export class FakeTrainer {
       rewards: full.rewards.map((term) => clone(RewardTermSchema, term)),
     });
     this.#runs.set(id, { run, events: [], changed: Promise.withResolvers() });
+    const samples = await this.#writeSamples(run);
+    const before = create(StepEventSchema, { step: 0, samples, at });
+    this.#record(id, { event: { case: "step", value: before } });
     for (let i = 0; i < steps; i++) await this.step(id);
     if (state !== RunState.RUNNING) this.#setState(id, state, reason);
   }
@@ -172,14 +175,9 @@ export class FakeTrainer {
   async step(id: string): Promise<void> {
     const { run } = this.#get(id);
     const step = ++run.step;
-    const progress = step / run.iterations;
     const event = stepEvent(run, step);
     if (step % (run.config?.sampleEvery ?? 10) === 0) {
-      event.samples.push(
-        ...await Promise.all(
-          PROMPTS.map((prompt, i) => this.#writeSample(run, { prompt, i, progress })),
-        ),
-      );
+      event.samples.push(...await this.#writeSamples(run));
     }
     run.latest = event;
     run.updatedAt = timestampFromMs(Date.now());
@@ -278,24 +276,16 @@ export class FakeTrainer {
     }
   }
 
-  async #writeSample(
-    run: Run,
-    { prompt, i, progress }: {
-      readonly prompt: string;
-      readonly i: number;
-      readonly progress: number;
-    },
-  ): Promise<SampleReference> {
-    const path = `samples/${String(run.step).padStart(6, "0")}/${i}.png`;
-    const file = join(this.#folder, run.id, path);
-    await Deno.mkdir(dirname(file), { recursive: true });
-    await Deno.writeFile(file, await drawImage({ seed: hash(prompt), progress }));
-    return create(SampleReferenceSchema, {
-      prompt,
-      seed: i,
-      path,
-      rewards: { symmetry: 1 - progress, clip: 0.2 + 0.1 * progress },
-    });
+  #writeSamples(run: Run): Promise<SampleReference[]> {
+    const progress = run.step / run.iterations;
+    return Promise.all(PROMPTS.map(async (prompt, seed) => {
+      const path = `samples/step-${String(run.step).padStart(6, "0")}/${seed}.png`;
+      const file = join(this.#folder, run.id, path);
+      await Deno.mkdir(dirname(file), { recursive: true });
+      await Deno.writeFile(file, await drawImage({ seed: hash(prompt), progress }));
+      const rewards = { symmetry: 1 - progress, clip: 0.2 + 0.1 * progress };
+      return create(SampleReferenceSchema, { prompt, seed, path, rewards });
+    }));
   }
 }
 

@@ -1,4 +1,4 @@
-import { request, setToken } from "../api.ts";
+import { ApiError, request, setToken } from "../api.ts";
 import { faultText } from "../dialog.ts";
 import { button, field, h, replace } from "../dom.ts";
 
@@ -13,7 +13,8 @@ export function loginView(onDone: () => void): HTMLElement {
       await request("/healthz");
       onDone();
     } catch (error) {
-      replace(fault, faultText(error));
+      const wrong = error instanceof ApiError && error.status === 401;
+      replace(fault, wrong ? "This is not the token." : faultText(error));
       token.select();
     }
   };

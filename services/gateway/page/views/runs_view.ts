@@ -110,7 +110,7 @@ function cells({ id, state, step, iterations, latest, reason, updatedAt }: Run):
     h(
       "td",
       { class: "num", "data-label": "Time left" },
-      isGoing(state) && latest ? duration(latest.secondsLeft) : "–",
+      isGoing(state) && latest?.step ? duration(latest.secondsLeft) : "–",
     ),
     h("td", { class: "num", "data-label": "Changed", title: dateTime(updatedAt) }, ago(updatedAt)),
   ];

@@ -1,0 +1,105 @@
+import { request, runPath } from "../api.ts";
+import { faultText, openDialog } from "../dialog.ts";
+import { button, h, replace } from "../dom.ts";
+import type { Run } from "../types.ts";
+import { openSampleDialog } from "./sample_dialog.ts";
+import { isGoing } from "./state_chip.ts";
+import { openSwapDialog } from "./swap_dialog.ts";
+
+/** Buttons for what a run's state allows. They stay, so that the focus does. */
+export class RunActions {
+  readonly element: HTMLElement;
+  readonly #stop: HTMLButtonElement;
+  readonly #resume: HTMLButtonElement;
+  readonly #swap: HTMLButtonElement;
+  readonly #delete: HTMLButtonElement;
+  readonly #download: HTMLButtonElement;
+  readonly #fault = h("p", { class: "fault", role: "alert" });
+
+  constructor(id: string, run: () => Run | undefined) {
+    const act = (what: () => Promise<unknown>) => async () => {
+      replace(this.#fault);
+      try {
+        await what();
+      } catch (error) {
+        replace(this.#fault, faultText(error));
+      }
+    };
+    const open = (dialog: (run: Run) => void) => () => {
+      const now = run();
+      if (now) dialog(now);
+    };
+    this.#stop = button("Stop", act(() => request(runPath(id, "/stop"), { method: "POST" })));
+    this.#resume = button("Resume", open(openResumeDialog));
+    this.#swap = button("Change rewards", open(openSwapDialog));
+    this.#delete = button("Delete", open(openDeleteDialog));
+    this.#download = button("Download LoRA", act(() => download(id)));
+    this.element = h(
+      "div",
+      { class: "run-actions", hidden: true },
+      this.#stop,
+      this.#resume,
+      this.#swap,
+      button("Draw images", open(openSampleDialog)),
+      this.#download,
+      h("a", { class: "button", href: `#/compare/${id}` }, "Compare"),
+      this.#delete,
+      this.#fault,
+    );
+  }
+
+  update({ state, checkpoints }: Run): void {
+    const going = isGoing(state);
+    this.#stop.hidden = !going;
+    this.#stop.disabled = state === "RUN_STATE_STOPPING";
+    this.#swap.hidden = !going;
+    this.#resume.hidden = going;
+    this.#delete.hidden = going;
+    this.#download.hidden = checkpoints.length === 0;
+  }
+}
+
+/** Fetched with the token, then handed over as a file. */
+async function download(id: string): Promise<void> {
+  const response = await request(runPath(id, "/lora"));
+  const disposition = response.headers.get("content-disposition") ?? "";
+  const name = /filename="([^"]+)"/.exec(disposition)?.[1] ?? "lora.safetensors";
+  const url = URL.createObjectURL(await response.blob());
+  h("a", { href: url, download: `${id}-${name}` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+function openResumeDialog({ id, step, iterations, state }: Run): void {
+  const input = h("input", { type: "number", min: step, step: 1, value: iterations });
+  const done = state === "RUN_STATE_FINISHED";
+  openDialog({
+    title: `Resume ${id}`,
+    body: [
+      h("p", {}, done ? "All steps are done: give it more." : `It continues after step ${step}.`),
+      h("label", { class: "field" }, h("span", { class: "field-label" }, "Steps in all"), input),
+    ],
+    action: "Resume",
+    act: async () => {
+      await request(runPath(id, "/resume"), { body: { iterations: input.valueAsNumber } });
+    },
+  });
+}
+
+function openDeleteDialog({ id, checkpoints }: Run): void {
+  openDialog({
+    title: `Delete ${id}?`,
+    body: [
+      h(
+        "p",
+        {},
+        `Its folder goes, with ${checkpoints.length} checkpoints and all samples. There is no way back.`,
+      ),
+    ],
+    action: "Delete",
+    danger: true,
+    act: async () => {
+      await request(runPath(id), { method: "DELETE" });
+      location.hash = "#/runs";
+    },
+  });
+}

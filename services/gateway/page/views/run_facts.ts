@@ -1,0 +1,83 @@
+import { h, replace } from "../dom.ts";
+import { ago, dateTime, duration, number, percent } from "../format.ts";
+import type { RunHistory } from "../run_history.ts";
+import type { Run, StepEvent } from "../types.ts";
+import { isGoing } from "./state_chip.ts";
+
+/** Steps that a speed is the mean of. */
+const SPEED_STEPS = 20;
+
+/** How it goes, in numbers. */
+export function runTiles(run: Run, history: RunHistory): HTMLElement[] {
+  const { step, iterations, latest, createdAt, endedAt, state, config } = run;
+  const recent = history.steps.slice(-SPEED_STEPS).map(({ seconds }) => seconds["total"] ?? NaN);
+  const seconds = recent.reduce((a, b) => a + b, 0) / recent.length;
+  const images = (config?.batch?.size ?? 1) * (config?.batch?.accumulation ?? 1);
+  const going = isGoing(state);
+  const elapsed = (Date.parse(endedAt ?? "") || Date.now()) - Date.parse(createdAt ?? "");
+  const tile = (label: string, value: string, sub: Node | string = "") =>
+    h(
+      "div",
+      { class: "tile" },
+      h("dt", {}, label),
+      h("dd", {}, value),
+      h("dd", { class: "sub" }, sub),
+    );
+  return [
+    tile(
+      "Step",
+      `${step} of ${iterations}`,
+      h("progress", {
+        max: iterations || 1,
+        value: step,
+        "aria-label": percent(step / (iterations || 1)),
+      }),
+    ),
+    tile(
+      "Speed",
+      Number.isFinite(seconds) ? `${duration(seconds)} / step` : "–",
+      Number.isFinite(seconds) ? `${number(images / seconds, 3)} images / s` : "",
+    ),
+    going
+      ? tile(
+        "Time left",
+        latest?.step ? duration(latest.secondsLeft) : "–",
+        `started ${ago(createdAt)}`,
+      )
+      : tile("Took", duration(elapsed / 1000), `ended ${dateTime(endedAt)}`),
+    tile(
+      "Checkpoint",
+      run.checkpoints.length > 0 ? `step ${run.checkpoints.at(-1)}` : "none yet",
+      run.checkpoints.length > 0 ? `${run.checkpoints.length} in all` : "",
+    ),
+  ];
+}
+
+const PHASES = ["sample", "decode", "reward", "gradient", "update"];
+
+/** Where the time of the last step went. */
+export function drawPhases(element: HTMLElement, event: StepEvent | undefined): void {
+  element.hidden = event === undefined;
+  if (event === undefined) return;
+  const known = [...new Set([...PHASES, ...Object.keys(event.seconds)])]
+    .filter((name) => name !== "total" && (event.seconds[name] ?? 0) > 0);
+  const sum = known.reduce((total, name) => total + (event.seconds[name] ?? 0), 0) || 1;
+  const bar = h("div", { class: "phase-bar", "aria-hidden": "true" });
+  const legend = h("ul", { class: "legend" });
+  for (const [i, name] of known.entries()) {
+    const seconds = event.seconds[name] ?? 0;
+    const part = h("span", { class: `hue-${i % 6}` });
+    part.style.flexGrow = String(seconds / sum);
+    bar.append(part);
+    legend.append(
+      h(
+        "li",
+        { class: `hue-${i % 6}` },
+        h("span", { class: "swatch" }),
+        `${name} `,
+        h("b", {}, duration(seconds)),
+      ),
+    );
+  }
+  replace(element, bar, legend);
+}

@@ -1,0 +1,139 @@
+import { h, replace } from "../dom.ts";
+import { dateTime, number, shortDigest, stateName } from "../format.ts";
+import type { RunHistory } from "../run_history.ts";
+import type { Run } from "../types.ts";
+import { mixtureText } from "./mixture_text.ts";
+
+/** Each image of a step: its prompt and its rewards, as bars within the step's range. */
+export function drawPerImage(
+  element: HTMLElement,
+  history: RunHistory,
+  step: number | undefined,
+): void {
+  const event = history.at(step ?? Infinity);
+  if (event === undefined) return replace(element, h("p", { class: "empty" }, "No step yet."));
+  const names = Object.keys(event.rewards);
+  const values = new Map(
+    names.map((name) => [name, (event.rewards[name]?.perImage ?? []).map(Number)]),
+  );
+  const count = Math.max(0, ...[...values.values()].map((list) => list.length));
+  const bars = new Map(names.map((name) => {
+    const list = (values.get(name) ?? []).filter(Number.isFinite);
+    const [low, high] = [Math.min(0, ...list), Math.max(0, ...list)];
+    return [name, { low, width: high - low || 1 }];
+  }));
+  const hues = [...history.rewardNames];
+  replace(
+    element,
+    h("p", { class: "sub" }, `Step ${event.step}`, step === undefined ? ", the last one" : ""),
+    h(
+      "div",
+      { class: "scroll" },
+      h(
+        "table",
+        { class: "per-image" },
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", { scope: "col" }, "Prompt"),
+            ...names.map((name) => h("th", { scope: "col" }, name)),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          ...Array.from({ length: count }, (_, i) =>
+            h(
+              "tr",
+              {},
+              h("th", { scope: "row" }, event.prompts[i] ?? `image ${i + 1}`),
+              ...names.map((name) => {
+                const value = values.get(name)?.[i] ?? NaN;
+                const { low, width } = bars.get(name) ?? { low: 0, width: 1 };
+                const bar = h("span", { class: `bar hue-${hues.indexOf(name) % 6}` });
+                bar.style.setProperty("--from", `${100 * (Math.min(0, value) - low) / width}%`);
+                bar.style.setProperty("--size", `${100 * Math.abs(value) / width}%`);
+                return h("td", {}, h("span", { class: "num" }, number(value, 3)), bar);
+              }),
+            )),
+        ),
+      ),
+    ),
+  );
+}
+
+/** The rewards that are trained now, and the weights that answered last. */
+export function drawMixture(element: HTMLElement, run: Run, history: RunHistory): void {
+  const last = history.steps.at(-1);
+  const cells = run.rewards.map(({ name, endpoint, weight, expectedDigest }) => {
+    const digest = last?.rewards[name]?.digest ?? "";
+    return [
+      name,
+      number(weight ?? 1, 3),
+      endpoint,
+      digest === "" ? "–" : shortDigest(digest),
+      expectedDigest ? shortDigest(expectedDigest) : "any",
+    ];
+  });
+  const text = JSON.stringify(cells);
+  if (element.dataset["shown"] === text) return;
+  element.dataset["shown"] = text;
+  const heads = ["Reward", "Weight", "Service", "Weights digest", "Expected"];
+  replace(
+    element,
+    h(
+      "div",
+      { class: "scroll" },
+      h(
+        "table",
+        { class: "plain" },
+        h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))),
+        h(
+          "tbody",
+          {},
+          ...cells.map(([name = "", ...rest]) =>
+            h(
+              "tr",
+              {},
+              h("th", { scope: "row" }, name),
+              ...rest.map((cell, i) => h("td", { class: i === 0 ? "num" : "mono" }, cell)),
+            )
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Swaps, checkpoints and states, the last first. */
+export function drawLog(element: HTMLElement, history: RunHistory): void {
+  const lines = [
+    ...history.swaps.map(({ step, at, rewards }) => ({
+      step,
+      at,
+      text: `Rewards became ${mixtureText(rewards)}`,
+    })),
+    ...history.checkpoints.map(({ step, at }) => ({ step, at, text: "Checkpoint written" })),
+    ...history.states.map(({ step, at, state, reason }) => ({
+      step,
+      at,
+      text: [`Now ${stateName(state)}`, reason].filter((text) => text !== "").join(": "),
+    })),
+  ].sort((a, b) => b.step - a.step || (b.at ?? "").localeCompare(a.at ?? ""));
+  replace(
+    element,
+    ...lines.map(({ step, at, text }) =>
+      h(
+        "li",
+        {},
+        h("span", { class: "num" }, `step ${step}`),
+        h("span", {}, text),
+        h("time", { class: "sub" }, at === undefined ? "" : dateTime(at)),
+      )
+    ),
+    lines.length === 0 && h("li", {}, "Nothing yet"),
+  );
+}
