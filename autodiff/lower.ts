@@ -41,8 +41,9 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
   }),
   GroupNormalization: (b, [x, scale, bias], a) => {
     if (x === undefined || scale === undefined || bias === undefined) return undefined;
-    const normalized = b.reshape(groupNormalize(b, x, a).normalized, x.shape);
-    return b.add(b.mul(normalized, asChannels(b, scale, x)), asChannels(b, bias, x));
+    const { normalized, invStd } = groupNormalize(b, x, a);
+    const scaled = b.mul(b.reshape(normalized, x.shape), asChannels(b, scale, x));
+    return [b.add(scaled, asChannels(b, bias, x)), normalized, invStd];
   },
   Attention: (b, [q, k, v, mask], a, readsProbabilities) => {
     if (q === undefined || k === undefined || v === undefined) return undefined;

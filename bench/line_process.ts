@@ -2,6 +2,7 @@ import { z } from "zod";
 
 const answerSchema = z.looseObject({
   seconds: z.number().optional(),
+  cpuSeconds: z.number().optional(),
   peakMb: z.number().optional(),
 });
 
@@ -18,9 +19,14 @@ export class LineProcess {
   }
 
   /** Starts it and waits for its first answer. */
-  static async start(command: string, args: string[]): Promise<LineProcess> {
+  static async start(
+    command: string,
+    args: string[],
+    env: Readonly<Record<string, string>>,
+  ): Promise<LineProcess> {
     const child = new Deno.Command(command, {
       args,
+      env,
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",

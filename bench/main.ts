@@ -1,118 +1,183 @@
 /**
- * `deno task bench`: value and gradient side by side with PyTorch in one run, on the same threads, run by run in turn.
- * Prints medians, their ratio (ours / PyTorch), the largest difference between both gradients and each process's peak
- * memory.
+ * `deno task bench`: side by side with PyTorch in one run, on the same threads, run by run in turn, each side in a
+ * process of its own. Prints medians, their ratio (ours / PyTorch), the largest difference between the results of both
+ * and each process's peak of resident memory.
  *
- *     deno task bench [--case clip] [--repeat 5] [--threads 2] [--json]
+ *     deno task bench [--case clip]... [--mode gradient] [--repeat 5] [--threads N] [--json] [--cache FOLDER]
+ *
+ * On a machine that is shared, give `--threads 1` and look at the ratio of CPU times.
  */
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openSafetensors } from "../models/weights/mod.ts";
+import { ALLOCATOR_ENV } from "../runtime/mod.ts";
 import { pythonPath } from "../tools/mod.ts";
+import { type BenchCase, CASES, DEFAULT_CASES, type Mode, MODES } from "./cases.ts";
 import { LineProcess } from "./line_process.ts";
 
-const TITLES = {
-  clip: "CLIP ViT-B/32, batch 4: d embedding / d pixels",
-  unet: "SD-shaped U-Net, 32x32 latents, LoRA rank 32: all LoRA gradients",
-  iteration: "One DRTune iteration of the embedded pipeline, batch 8, T 10, K 2: LoRA gradients",
-} as const;
-type CaseName = keyof typeof TITLES;
+/** Medians of one case in one mode. */
+interface Result {
+  readonly case: string;
+  readonly mode: Mode;
+  readonly threads: number;
+  readonly seconds: Pair;
+  readonly cpuSeconds: Pair;
+  readonly peakMb: Pair;
+  /** Largest difference of any value or gradient, relative to the largest value of its tensor. */
+  readonly difference: number;
+}
+interface Pair {
+  readonly ours: number;
+  readonly torch: number;
+  readonly ratio: number;
+}
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
-const median = (values: readonly number[]) =>
-  values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
+const PEER = here("python/peer.py");
+/** Progress and reports of the peer's libraries hide our own. */
+const QUIET = { TRANSFORMERS_VERBOSITY: "error", TQDM_DISABLE: "1", HF_HUB_OFFLINE: "1" };
 
 const { values } = parseArgs({
   options: {
-    case: { type: "string", multiple: true },
+    case: { type: "string", multiple: true, default: [...DEFAULT_CASES] },
+    mode: { type: "string", multiple: true, default: ["gradient"] },
     repeat: { type: "string", default: "5" },
-    threads: { type: "string", default: String(navigator.hardwareConcurrency) },
-    json: { type: "boolean" },
+    threads: { type: "string", default: String(availableParallelism()) },
+    cache: { type: "string", default: here("../.cache/bench") },
+    json: { type: "boolean", default: false },
   },
 });
-const names = Object.keys(TITLES).filter((n): n is CaseName =>
-  n in TITLES && (values.case === undefined || values.case.includes(n))
-);
-if (names.length === 0) {
-  console.error(`No case ${values.case?.join(", ")}; there are ${Object.keys(TITLES).join(", ")}`);
+const modes = MODES.filter((mode) => values.mode.includes(mode));
+const unknown = [
+  ...values.case.filter((name) => !(name in CASES)),
+  ...values.mode.filter((name) => !MODES.some((mode) => mode === name)),
+];
+if (unknown.length > 0) {
+  const known = [...Object.keys(CASES), ...MODES].join(", ");
+  console.error(`Unknown case or mode ${unknown.join(", ")}, expected some of ${known}`);
   Deno.exit(2);
 }
+
 const python = await pythonPath();
-const folder = here("../.cache/bench");
-const peer = here("python/peer.py");
-if (!existsSync(`${folder}/inputs.safetensors`)) {
-  await mkdir(folder, { recursive: true });
-  console.error("Writing random weights (once)");
-  const { success } = await new Deno.Command(python, { args: [peer, "prepare", folder] }).spawn()
-    .status;
-  if (!success) Deno.exit(1);
+for (const name of values.case) {
+  const bench = CASES[name];
+  if (bench === undefined) continue;
+  const folder = await prepared(name, bench);
+  for (const mode of modes) {
+    if (bench.kind === "iteration" && mode === "forward") continue;
+    const result = await measure({ name, bench, folder, mode });
+    console.log(values.json ? JSON.stringify(result) : report(bench, result));
+  }
 }
 
-for (const name of names) {
+/** The folder of a case's weights and inputs, written where this description of it has none yet. */
+async function prepared(name: string, bench: BenchCase): Promise<string> {
+  const json = JSON.stringify(bench);
+  const digest = createHash("sha256").update(json).digest("hex").slice(0, 8);
+  const folder = join(values.cache, `${name}-${digest}`);
+  if (existsSync(`${folder}/inputs.safetensors`)) return folder;
+  await mkdir(folder, { recursive: true });
+  console.error(`Writing random weights and inputs to ${folder}`);
+  const { success } = await new Deno.Command(python, {
+    args: [PEER, "prepare", folder, json],
+    env: QUIET,
+  })
+    .spawn().status;
+  if (!success) throw new Error(`The peer could not prepare ${name}`);
+  return folder;
+}
+
+async function measure({ name, bench, folder, mode }: {
+  name: string;
+  bench: BenchCase;
+  folder: string;
+  mode: Mode;
+}): Promise<Result> {
+  const args = [folder, JSON.stringify(bench), mode, values.threads];
   const ours = await LineProcess.start(Deno.execPath(), [
     "run",
     "--allow-all",
     here("ours.ts"),
-    folder,
-    name,
-    values.threads,
-  ]);
-  const theirs = await LineProcess.start(python, [peer, "serve", folder, name, values.threads]);
-  const times: { ours: number[]; theirs: number[] } = { ours: [], theirs: [] };
+    ...args,
+  ], ALLOCATOR_ENV);
+  const torch = await LineProcess.start(python, [PEER, "serve", ...args], QUIET);
+  const runs: { ours: Run; torch: Run }[] = [];
   for (let i = 0; i <= Number(values.repeat); i++) {
-    const a = (await ours.ask("run")).seconds ?? NaN;
-    const b = (await theirs.ask("run")).seconds ?? NaN;
-    // The first pair warms up.
-    if (i > 0) {
-      times.ours.push(a);
-      times.theirs.push(b);
-    }
-    console.error(
-      `${name} ${i}/${values.repeat}: ours ${a.toFixed(3)} s, PyTorch ${b.toFixed(3)} s`,
-    );
+    const pair = { ours: await once(ours), torch: await once(torch) };
+    const shown = `ours ${pair.ours.seconds.toFixed(3)} s, PyTorch ${
+      pair.torch.seconds.toFixed(3)
+    } s`;
+    console.error(`${name} ${mode} ${i === 0 ? "warm-up" : i}: ${shown}`);
+    if (i > 0) runs.push(pair);
   }
-  const files = [
-    `${folder}/${name}.ours.safetensors`,
-    `${folder}/${name}.torch.safetensors`,
-  ] as const;
-  await ours.ask(`save ${files[0]}`);
-  await theirs.ask(`save ${files[1]}`);
-  const result = {
+  const files = { ours: `${folder}/ours.safetensors`, torch: `${folder}/torch.safetensors` };
+  await ours.ask(`save ${files.ours}`);
+  await torch.ask(`save ${files.torch}`);
+  const peak = async (side: LineProcess) => (await side.ask("memory")).peakMb ?? NaN;
+  const peakMb = pairOf(await peak(ours), await peak(torch));
+  await Promise.all([ours.end(), torch.end()]);
+  const medians = (of: (run: Run) => number) =>
+    pairOf(median(runs.map((r) => of(r.ours))), median(runs.map((r) => of(r.torch))));
+  return {
     case: name,
+    mode,
     threads: Number(values.threads),
-    ours: median(times.ours),
-    torch: median(times.theirs),
-    ratio: median(times.ours) / median(times.theirs),
-    difference: await largestDifference(...files),
-    oursPeakMb: (await ours.ask("memory")).peakMb ?? NaN,
-    torchPeakMb: (await theirs.ask("memory")).peakMb ?? NaN,
+    seconds: medians((run) => run.seconds),
+    cpuSeconds: medians((run) => run.cpuSeconds),
+    peakMb,
+    difference: await largestDifference(files.ours, files.torch),
   };
-  await Promise.all([ours.end(), theirs.end()]);
-  if (values.json) console.log(JSON.stringify(result));
-  else {
-    console.log(`${TITLES[name]}
-  ours ${result.ours.toFixed(3)} s, PyTorch ${result.torch.toFixed(3)} s: ratio ${
-      result.ratio.toFixed(2)
-    } (${values.threads} threads, medians of ${values.repeat})
-  largest gradient difference ${result.difference.toExponential(1)} of the largest value
-  peak memory ${result.oursPeakMb.toFixed(0)} MB against ${
-      result.torchPeakMb.toFixed(0)
-    } MB: ratio ${(result.oursPeakMb / result.torchPeakMb).toFixed(2)}`);
-  }
 }
 
-/** Over all tensors of two files, relative to the largest value of the second. */
-async function largestDifference(ours: string, theirs: string): Promise<number> {
-  const [a, b] = [openSafetensors(ours), openSafetensors(theirs)];
-  let [difference, largest] = [0, 0];
+interface Run {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
+
+async function once(side: LineProcess): Promise<Run> {
+  const { seconds = NaN, cpuSeconds = NaN } = await side.ask("run");
+  return { seconds, cpuSeconds };
+}
+
+function pairOf(ours: number, torch: number): Pair {
+  return { ours, torch, ratio: ours / torch };
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN;
+}
+
+async function largestDifference(ours: string, torch: string): Promise<number> {
+  const [a, b] = [openSafetensors(ours), openSafetensors(torch)];
+  let worst = 0;
   for (const name of b.tensors.keys()) {
     const [x, y] = [await a.readFloat32(name), await b.readFloat32(name)];
+    let [apart, largest] = [0, 0];
     for (const [i, v] of y.data.entries()) {
-      difference = Math.max(difference, Math.abs((x.data[i] ?? NaN) - v));
+      apart = Math.max(apart, Math.abs((x.data[i] ?? NaN) - v));
       largest = Math.max(largest, Math.abs(v));
     }
+    worst = Math.max(worst, apart / largest);
   }
-  return difference / largest;
+  return worst;
+}
+
+function report({ title }: BenchCase, { mode, threads, ...result }: Result): string {
+  const { seconds, cpuSeconds, peakMb, difference } = result;
+  const line = (what: string, { ours, torch, ratio }: Pair, unit: string, digits: number) =>
+    `  ${what.padEnd(12)} ours ${ours.toFixed(digits)} ${unit}, PyTorch ${
+      torch.toFixed(digits)
+    } ${unit}: ratio ${ratio.toFixed(2)}`;
+  return [
+    `${title}: ${mode === "forward" ? "value" : "value and gradient"}`,
+    line("time", seconds, "s", 3) + ` (${threads} threads, medians of ${values.repeat})`,
+    line("CPU time", cpuSeconds, "s", 3),
+    line("peak memory", peakMb, "MB", 0),
+    `  largest difference ${difference.toExponential(1)} of the largest value`,
+  ].join("\n");
 }

@@ -1,15 +1,23 @@
 /**
  * Our side of the benchmarks; speaks the line protocol of `python/peer.py`:
  *
- *     deno run -A bench/ours.ts FOLDER CASE THREADS
+ *     deno run -A bench/ours.ts FOLDER CASE_JSON MODE THREADS
  */
-import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
-import { stdin } from "node:process";
+import process from "node:process";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { Builder, float32, gradient, serialize, type Tensor } from "../autodiff/mod.ts";
+import { Builder, gradient, serialize, type Tensor } from "../autodiff/mod.ts";
 import { clipImageEmbedding, openClip } from "../models/clip/mod.ts";
-import { parseUNetConfig, readPipeline, unetVjpGraph } from "../models/diffusers/mod.ts";
+import {
+  decodeGraph,
+  decodeVjpGraph,
+  parseUNetConfig,
+  parseVaeConfig,
+  readPipeline,
+  unetGraph,
+  unetVjpGraph,
+} from "../models/diffusers/mod.ts";
 import { WeightScope } from "../models/mod.ts";
 import { openSafetensors, openWeights, writeSafetensors } from "../models/weights/mod.ts";
 import { type ModelSource, openEngine } from "../runtime/mod.ts";
@@ -20,118 +28,127 @@ import {
   PipelineModel,
   trainStep,
 } from "../trainer/mod.ts";
+import type { BenchCase, ClipCase, IterationCase, Mode, UNetCase, VaeCase } from "./cases.ts";
 
-/** Gradients by name. */
+/** One run: values and gradients by the names both sides use. */
 type Run = () => Promise<Readonly<Record<string, Tensor>>>;
 
+const [folder = "", json = "{}", mode = "gradient", threads = "1"] = Deno.args;
 const engine = await openEngine({ isolation: "in-process" });
-
-const [folder = "", name = "", threads = "1"] = Deno.args;
-const options = { intraOpNumThreads: Number(threads), allowSpinning: true };
+const options = { intraOpNumThreads: Number(threads) };
 const inputs = openSafetensors(`${folder}/inputs.safetensors`);
 const read = (tensor: string) => inputs.readFloat32(tensor);
+const wanted = mode === "forward" ? "forward" : "gradient";
 
-/** d ⟨direction, embedding⟩ / d pixels of CLIP's image tower. */
-async function clipCase(): Promise<Run> {
-  const model = await openClip(`${folder}/clip`);
-  const [pixels, direction] = [await read("pixels"), await read("direction")];
-  const b = new Builder({ differentiable: true });
-  const x = b.input("pixels", pixels);
-  const cotangent = b.input("direction", direction);
-  const y = clipImageEmbedding(new WeightScope(b, model.weights), x, model.config);
-  const [dx] = gradient(b, [{ value: y, cotangent }], [x]);
+async function clipRun({ batch, vision }: ClipCase, mode: Mode): Promise<Run> {
+  const model = await openClip(`${folder}/model`);
+  const side = Number(vision.image_size);
+  const b = new Builder({ differentiable: mode === "gradient" });
+  const x = b.input("pixels", { dtype: "float32", shape: [batch, 3, side, side] });
+  const value = clipImageEmbedding(new WeightScope(b, model.weights), x, model.config);
+  const source = (outputs: Parameters<typeof serialize>[1]) => ({
+    bytes: serialize(b, outputs),
+    weightsRoot: model.source.root,
+  });
+  if (mode === "forward") return await sessionRun(source({ value }));
+  const cotangent = b.input("cotangent", value);
+  const [dx] = gradient(b, [{ value, cotangent }], [x]);
   if (dx === undefined) throw new TypeError("No gradient");
-  const bytes = serialize(b, { "grad.pixels": dx, value: y });
-  return await runOf({ bytes, weightsRoot: model.source.root }, { pixels, direction });
+  return await sessionRun(source({ value, "grad.pixels": dx }));
 }
 
-/** Gradients of every LoRA tensor of a U-Net. */
-async function unetCase(): Promise<Run> {
-  const file = `${folder}/unet/config.json`;
-  const config = parseUNetConfig(JSON.parse(readFileSync(file, "utf8")), file);
-  const weights = await openWeights(`${folder}/unet`);
-  const lora = { rank: 32, alpha: 32 };
-  const size = { batch: 1, height: 32, width: 32, tokens: 77 };
-  const model = unetVjpGraph({ config, weights }, { ...size, lora });
-  const feeds: Record<string, Tensor> = {
-    sample: await read("sample"),
-    timestep: float32([500]),
-    encoder_hidden_states: await read("states"),
-    cotangent: await read("cotangent"),
-  };
-  for (const n of inputs.tensors.keys()) {
-    if (n.startsWith("lora.")) feeds[n.slice("lora.".length)] = await read(n);
-  }
-  return await runOf(model, feeds);
+async function unetRun({ batch, size, rank }: UNetCase, mode: Mode): Promise<Run> {
+  const config = parseUNetConfig(...configFile());
+  const weights = await openWeights(`${folder}/model`);
+  const shape = { batch, height: size, width: size, tokens: 77, lora: { rank, alpha: rank } };
+  const graph = mode === "forward" ? unetGraph : unetVjpGraph;
+  return await sessionRun(graph({ config, weights }, shape));
 }
 
-async function runOf(model: ModelSource, feeds: Readonly<Record<string, Tensor>>): Promise<Run> {
+async function vaeRun({ batch, size }: VaeCase, mode: Mode): Promise<Run> {
+  const config = parseVaeConfig(...configFile());
+  const weights = await openWeights(`${folder}/model`);
+  const graph = mode === "forward" ? decodeGraph : decodeVjpGraph;
+  return await sessionRun(graph({ config, weights }, { batch, height: size, width: size }));
+}
+
+function configFile(): [Record<string, unknown>, string] {
+  const path = `${folder}/model/config.json`;
+  return [JSON.parse(readFileSync(path, "utf8")), path];
+}
+
+async function sessionRun(model: ModelSource): Promise<Run> {
   const session = await engine.load(model, options);
-  return async () => {
-    const out = Object.entries(await session.run({ ...feeds }));
-    return Object.fromEntries(
-      out.flatMap(([n, t]) => n.startsWith("grad.") ? [[n.slice("grad.".length), t]] : []),
-    );
-  };
+  const feeds: Record<string, Tensor> = {};
+  for (const name of session.inputNames) feeds[name] = await read(name);
+  return async () => await session.run(feeds);
 }
 
-/** One DRTune iteration of the embedded pipeline, up to the LoRA gradients; the image's gradient is given. */
-async function iterationCase(): Promise<Run> {
+async function iterationRun(
+  { batch, rank, steps, trainSteps, tMin, guidance }: IterationCase,
+): Promise<Run> {
   const pipeline = await readPipeline(fileURLToPath(new URL("../zoo/pipeline", import.meta.url)));
   const lora: Record<string, Float32Tensor> = {};
-  for (const n of inputs.tensors.keys()) {
-    if (n.startsWith("zoo.")) lora[n.slice("zoo.".length)] = await read(n);
+  for (const name of inputs.tensors.keys()) {
+    if (name.includes(".lora_")) lora[name] = await read(name);
   }
   const model = new PipelineModel(pipeline, engine, {
-    lora: { rank: 16, alpha: 16 },
+    lora: { rank, alpha: rank },
     session: options,
   });
   const denoiser = await model.adapt(lora);
-  const [x, noise] = [await read("zoo_x"), await read("zoo_noise")];
-  const gradient = await read("zoo_image_grad");
+  const [x, noise] = [await read("sample"), await read("noise")];
+  const imageGradient = await read("cotangent");
   const size = x.data.length;
-  const sampler = makeSampler(
-    { kind: "ddpm", steps: 10 },
-    parseSchedulerConfig(pipeline.scheduler),
-  );
+  const sampler = makeSampler({ kind: "ddpm", steps }, parseSchedulerConfig(pipeline.scheduler));
   return async () => {
     const { prompts, decoder } = model;
     const { gradients } = await trainStep({ prompts, decoder, denoiser }, {
       sampler,
-      plan: { trainSteps: [3, 8], tMin: 2, inputStopGradient: true, redraws: 0 },
-      guidance: { scale: 5, gradient: "both" },
-      prompts: Array.from({ length: 8 }, () => "a fox, and books"),
+      plan: { trainSteps, tMin, inputStopGradient: true, redraws: 0 },
+      guidance: { scale: guidance, gradient: "both" },
+      prompts: Array.from({ length: batch }, () => "a fox, and books"),
       noise: {
         initial: () => x,
         step: (i) => noise.data.subarray(i * size, (i + 1) * size),
         redraw: () => new Float32Array(size),
       },
-      reward: { evaluate: () => Promise.resolve({ loss: 0, gradient, rewards: {} }) },
+      reward: {
+        evaluate: () => Promise.resolve({ loss: 0, gradient: imageGradient, rewards: {} }),
+      },
     });
-    return gradients;
+    return Object.fromEntries(Object.entries(gradients).map(([n, g]) => [`grad.${n}`, g]));
   };
 }
 
-const cases: Readonly<Record<string, () => Promise<Run>>> = {
-  clip: clipCase,
-  unet: unetCase,
-  iteration: iterationCase,
-};
-const make = cases[name];
-if (make === undefined) throw new RangeError(`No case "${name}"`);
-const run = await make();
+function runOf(bench: BenchCase, mode: Mode): Promise<Run> {
+  switch (bench.kind) {
+    case "clip":
+      return clipRun(bench, mode);
+    case "unet":
+      return unetRun(bench, mode);
+    case "vae":
+      return vaeRun(bench, mode);
+    case "iteration":
+      return iterationRun(bench);
+  }
+}
+
+const bench: BenchCase = JSON.parse(json);
+const run = await runOf(bench, wanted);
 let last: Readonly<Record<string, Tensor>> = {};
 const answer = (value: unknown) => console.log(JSON.stringify(value));
-answer({ ready: true });
-for await (const line of createInterface({ input: stdin })) {
+answer({});
+for await (const line of createInterface({ input: process.stdin })) {
   const [word, file] = line.split(" ");
   if (word === "run") {
-    const start = performance.now();
+    const [start, cpu] = [performance.now(), process.cpuUsage()];
     last = await run();
-    answer({ seconds: (performance.now() - start) / 1000 });
+    const { user, system } = process.cpuUsage(cpu);
+    answer({ seconds: (performance.now() - start) / 1e3, cpuSeconds: (user + system) / 1e6 });
   } else if (word === "save" && file !== undefined) {
     await writeSafetensors(file, { ...last });
-    answer({ saved: Object.keys(last).length });
+    answer({});
   } else if (word === "memory") {
     const status = readFileSync("/proc/self/status", "utf8");
     answer({ peakMb: Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? NaN) / 1024 });

@@ -1,4 +1,11 @@
-import type { Builder, DType, Shape, Value } from "../autodiff/mod.ts";
+import {
+  type Builder,
+  BYTES_PER_ELEMENT,
+  type DType,
+  type Shape,
+  sizeOf,
+  type Value,
+} from "../autodiff/mod.ts";
 import { type WeightLocation, WeightsError } from "./weights/mod.ts";
 
 /** Where a weight lies. `shape` is what it is read as. */
@@ -68,5 +75,19 @@ export class WeightScope {
     const weight = this.b.weight(path, { dtype, shape: stored }, { file, offset });
     const value = transposed ? this.b.reshape(this.b.transpose(weight, [1, 0]), as) : weight;
     return this.b.cast(value, this.dtype);
+  }
+
+  /** Rows start..end of a weight that must have exactly `shape` in the file; the others are not read. */
+  rows(name: string, shape: Shape, { start, end }: { start: number; end: number }): Value {
+    const whole = this.#source.get(this.path(name));
+    if (whole.transposed || whole.shape.join() !== shape.join()) {
+      return this.b.slice(this.get(name, shape), { axis: 0, start, end });
+    }
+    const part = [end - start, ...shape.slice(1)];
+    const bytesPerRow = sizeOf(shape.slice(1)) * BYTES_PER_ELEMENT[whole.dtype];
+    const location = { file: whole.file, offset: whole.offset + start * bytesPerRow };
+    const type = { dtype: whole.dtype, shape: part };
+    const rows = this.b.weight(`${this.path(name)}[${start}:${end}]`, type, location);
+    return this.b.cast(rows, this.dtype);
   }
 }

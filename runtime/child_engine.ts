@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { Tensor } from "../autodiff/mod.ts";
 import { checkTensor } from "./_check_tensor.ts";
 import { encodeFrame, readFrame } from "./_frames.ts";
+import { ALLOCATOR_ENV } from "./allocator_env.ts";
 import { ignoreClosed } from "./_ignore_closed.ts";
 import { type Reply, replySchema, type Request } from "./_messages.ts";
 import { SerialQueue } from "./_serial_queue.ts";
@@ -218,6 +219,7 @@ function spawn(): Deno.ChildProcess {
       `--allow-ffi=${binding}`,
       path("./engine_main.ts"),
     ],
+    env: ALLOCATOR_ENV,
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",

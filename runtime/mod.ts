@@ -1,3 +1,4 @@
+export { ALLOCATOR_ENV } from "./allocator_env.ts";
 export { assertFinite } from "./assert_finite.ts";
 export { availableProviders, type ProviderStatus } from "./available_providers.ts";
 export type { ChildEngineOptions } from "./child_engine.ts";

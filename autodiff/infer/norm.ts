@@ -1,4 +1,5 @@
 import { intOf } from "../attributes.ts";
+import { sizeOf } from "../tensor.ts";
 import {
   dim,
   type Infer,
@@ -42,13 +43,21 @@ export const NORM = {
   InstanceNormalization: perChannel(2),
   /** In inference only, with the given mean and variance. */
   BatchNormalization: perChannel(4),
-  /** Opset 21's: scale and bias per channel. Written out in plain operators by the serializer. */
+  /**
+   * Opset 21's: scale and bias per channel. Written out in plain operators by the serializer; outputs 1 and 2, for the
+   * gradient, are what `groupNormalize` returns.
+   */
   GroupNormalization: (c) => {
     const x = requiredFloat(c, 0);
     const groups = intOf(c.attributes, "num_groups", 0);
     if (groups < 1 || dim(x.shape, 1) % groups !== 0) {
       throw new Error(`${dim(x.shape, 1)} channels are not a multiple of num_groups ${groups}`);
     }
-    return perChannel(2)(c);
+    const rows = dim(x.shape, 0) * groups;
+    return [
+      ...perChannel(2)(c),
+      type(x.dtype, [rows, sizeOf(x.shape) / rows]),
+      type(x.dtype, [rows, 1]),
+    ];
   },
 } satisfies Record<string, Infer>;

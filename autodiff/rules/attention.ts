@@ -26,13 +26,19 @@ const attention: Rule = (c) => {
   const scale = floatOf(c.attributes, "scale", 1);
   const split = (x: Value) => splitHeads(b, x, heads);
   const [q, k, v] = [split(input(c, 0)), split(input(c, 1)), split(input(c, 2))];
-  const [out, dOut] = [split(output(c)), split(cotangent(c))];
-  const delta = b.sum(b.mul(dOut, out), { axes: [3] });
+  const dOut = split(cotangent(c));
+  const probabilities = output(c, 1);
+  const [batch = 1, , queries = 1] = probabilities.shape;
+  const perHead = b.reshape(b.mul(cotangent(c), output(c)), [
+    batch,
+    queries,
+    heads,
+    dim(q.shape, 3),
+  ]);
+  const delta = b.transpose(b.sum(perHead, { axes: [3] }), [0, 2, 1, 3]);
   const minusOne = b.fill(-1, { dtype: v.dtype, shape: [1, 1, 1, 1] });
   const wideV = b.concat([v, b.expand(minusOne, [...v.shape.slice(0, 3), 1])], 3);
   const wideOut = b.concat([dOut, delta], 3);
-  const probabilities = output(c, 1);
-  const queries = dim(probabilities.shape, 2);
   const bytes = byteLengthOf(probabilities);
   const isKept = bytes <= b.attentionMemory;
   const size = isKept

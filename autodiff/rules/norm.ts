@@ -4,7 +4,7 @@ import type { Value } from "../graph.ts";
 import { dim } from "../infer/_types.ts";
 import { asChannels, groupNormalize, normalizedAxes, statisticsOf } from "../normalize.ts";
 import { sizeOf } from "../tensor.ts";
-import { cotangent, input, type Rule } from "./_types.ts";
+import { cotangent, input, output, type Rule, type RuleContext } from "./_types.ts";
 
 /**
  * The gradient through normalization: with x̂ the normalized rows and g = d/dx̂,
@@ -48,10 +48,12 @@ const layerNorm: Rule = (c) => {
   return [b.total(dx), dy ? b.mul(dy, normalized) : none, dy ?? none];
 };
 
-const groupNorm: Rule = (c) => {
+function perGroup(
+  c: RuleContext,
+  { normalized, invStd }: { normalized: Value; invStd: Value },
+): readonly (Value | undefined)[] {
   const { b } = c;
   const [x, scale, dy] = [input(c, 0), input(c, 1), cotangent(c)];
-  const { normalized, invStd } = groupNormalize(b, x, c.attributes);
   const g = b.reshape(b.mul(dy, asChannels(b, scale, x)), normalized.shape);
   return [
     c.wants[0]
@@ -60,6 +62,13 @@ const groupNorm: Rule = (c) => {
     c.wants[1] ? sumPerChannel(b, b.mul(dy, b.reshape(normalized, x.shape))) : undefined,
     c.wants[2] ? sumPerChannel(b, dy) : undefined,
   ];
+}
+
+const groupNorm: Rule = (c) => {
+  if (c.cotangents[1] !== undefined || c.cotangents[2] !== undefined) {
+    throw new RangeError("GroupNormalization has no gradient through its normalized rows");
+  }
+  return perGroup(c, { normalized: output(c, 1), invStd: output(c, 2) });
 };
 
 /** Instance normalization is group normalization with one channel a group. */
@@ -68,7 +77,7 @@ const instanceNorm: Rule = (c) => {
     num_groups: int(dim(input(c, 0).shape, 1)),
     epsilon: float(floatOf(c.attributes, "epsilon", 1e-5)),
   };
-  return groupNorm({ ...c, attributes });
+  return perGroup(c, groupNormalize(c.b, input(c, 0), attributes));
 };
 
 /** Inference: y = scale (x - mean) / √(var + ε) + bias with given statistics, an affine map per channel. */

@@ -1,138 +1,195 @@
 #!/usr/bin/env python3
 """The PyTorch side of the benchmarks: plain autograd with SDPA, frozen weights, LoRA by PEFT.
 
-  python peer.py prepare FOLDER      writes random weights in real formats, and inputs (seeded)
-  python peer.py serve FOLDER CASE THREADS
-      reads lines from stdin: "run" answers {"seconds": s}; "save FILE" writes the gradients of the last run;
-      "memory" answers {"peakMb": m}; an empty line ends it.
+  python peer.py prepare FOLDER CASE_JSON              writes random weights in their usual format, and inputs (seeded)
+  python peer.py serve FOLDER CASE_JSON MODE THREADS   answers each line on stdin with a line of JSON: `run` runs once and
+      gives {"seconds": wall, "cpuSeconds": of all threads}, `save FILE` writes the outputs of the last run, `memory`
+      gives {"peakMb": of resident memory}; an empty line ends it. The first answer, {}, says that it is ready.
 """
-import json, os, resource, sys, time
+import json, resource, sys, time
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-RANK = 32
-UNET = dict(
-    sample_size=32, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(160, 320, 640, 640),
-    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=768, attention_head_dim=8)
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+ZOO = Path(__file__).resolve().parents[2] / "zoo/pipeline"
+VAE = dict(sample_size=512, latent_channels=4, layers_per_block=2, block_out_channels=[128, 256, 512, 512],
+           down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4)
 
 
-def prepare(folder):
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPConfig, CLIPModel
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig()).save_pretrained(f"{folder}/clip")  # ViT-B/32, transformers' default
-    unet = UNet2DConditionModel(**UNET)
-    unet.save_pretrained(f"{folder}/unet")
-    inputs = {"pixels": torch.randn(4, 3, 224, 224), "direction": torch.randn(4, 512),
-              "sample": torch.randn(1, 4, 32, 32), "states": torch.randn(1, 77, 768), "cotangent": torch.randn(1, 4, 32, 32)}
-    for name, p in lora(unet).items():
-        inputs[f"lora.{name}"] = torch.randn_like(p) * 0.02
-    b = ITERATION["batch"]
-    inputs.update(zoo_x=torch.randn(b, 4, 16, 16), zoo_noise=torch.randn(ITERATION["T"], b, 4, 16, 16),
-                  zoo_image_grad=torch.randn(b, 3, 64, 64) / 1000)
-    zoo = UNet2DConditionModel.from_pretrained(f"{os.path.dirname(os.path.abspath(__file__))}/../../zoo/pipeline/unet")
-    for name, p in lora(zoo, ITERATION["rank"]).items():
-        inputs[f"zoo.{name}"] = torch.randn_like(p) * 0.02
-    save_file(inputs, f"{folder}/inputs.safetensors")
-    print(json.dumps({"unetParameters": sum(p.numel() for n, p in unet.named_parameters() if "lora" not in n)}))
-
-
-def lora(unet, rank=RANK):
+def add_lora(unet, rank):
+    """A fresh adapter; its tensors under PEFT's names in files."""
     from peft import LoraConfig
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS, init_lora_weights=False))
-    return {n.replace(".default", ""): p for n, p in unet.named_parameters() if "lora_" in n}
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS))
+    return {n.replace(".default", ""): p for n, p in unet.named_parameters() if ".lora_" in n}
 
 
-def clip_case(folder, inputs):
-    from transformers import CLIPModel
-    model = CLIPModel.from_pretrained(f"{folder}/clip", attn_implementation="sdpa").eval().requires_grad_(False)
-
-    def run():
-        x = inputs["pixels"].clone().requires_grad_(True)
-        y = model.visual_projection(model.vision_model(pixel_values=x).pooler_output)
-        return {"pixels": torch.autograd.grad((y * inputs["direction"]).sum(), x)[0]}
-    return run
+def random_lora(unet, rank):
+    """B not zero, as it is only in a new adapter, where no gradient reaches A."""
+    return {n: torch.randn(p.shape) * 0.02 for n, p in add_lora(unet, rank).items()}
 
 
-def unet_case(folder, inputs):
-    from diffusers import UNet2DConditionModel
-    unet = UNet2DConditionModel.from_pretrained(f"{folder}/unet").eval()
-    params = lora(unet)
-    with torch.no_grad():
-        for name, p in params.items():
-            p.copy_(inputs[f"lora.{name}"])
+class Clip:
+    @staticmethod
+    def prepare(case, folder):
+        from transformers import CLIPConfig, CLIPModel
+        # The text tower is not measured: as small as the format allows.
+        text = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=16,
+                    bos_token_id=14, eos_token_id=15, pad_token_id=15)
+        config = CLIPConfig(vision_config=case["vision"], text_config=text, projection_dim=case["projection"])
+        CLIPModel(config).save_pretrained(f"{folder}/model")
+        side = case["vision"]["image_size"]
+        return {"pixels": torch.randn(case["batch"], 3, side, side),
+                "cotangent": torch.randn(case["batch"], case["projection"])}
 
-    def run():
-        y = unet(inputs["sample"], torch.tensor([500.0]), encoder_hidden_states=inputs["states"]).sample
-        grads = torch.autograd.grad((y * inputs["cotangent"]).sum(), list(params.values()))
-        return dict(zip(params, grads))
-    return run
+    def __init__(self, case, folder, inputs):
+        from transformers import CLIPVisionModelWithProjection
+        self.model = CLIPVisionModelWithProjection.from_pretrained(f"{folder}/model", attn_implementation="sdpa")
+        self.model.eval().requires_grad_(False)
+        self.inputs = inputs
 
-
-ITERATION = dict(T=10, train=[3, 8], t_min=2, guidance=5.0, batch=8, rank=16)
-
-
-def iteration_case(folder, inputs):
-    """One DRTune iteration of the embedded pipeline up to the LoRA gradients: sampling without gradients, the decoder's
-    product, then one forward and backward for each trained step (the strongest form in PyTorch: closed form, no stored
-    trajectory)."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, f"{here}/../../tests/golden/reference")
-    import drtune_ref as R
-    c = ITERATION
-    zoo = f"{here}/../../zoo/pipeline"
-    m = R.Model(zoo, torch.float32, c["rank"], c["rank"])
-    R.set_lora(m.lora, {n: inputs[f"zoo.{n}"] for n in m.lora})
-    config = json.load(open(f"{zoo}/scheduler/scheduler_config.json"))
-    s = R.build_schedule("ddpm", config, c["T"])
-    names, params = list(m.lora), list(m.lora.values())
-
-    def run():
+    def forward(self):
         with torch.no_grad():
-            e = m.encode(["a fox, and books"] * c["batch"])
-            o = R.sample(m, s, inputs["zoo_x"], inputs["zoo_noise"], e, c["guidance"], [], c["t_min"], True)
+            return {"value": self.model(pixel_values=self.inputs["pixels"]).image_embeds}
+
+    def gradient(self):
+        x = self.inputs["pixels"].clone().requires_grad_(True)
+        y = self.model(pixel_values=x).image_embeds
+        return {"value": y, "grad.pixels": torch.autograd.grad(y, x, self.inputs["cotangent"])[0]}
+
+
+class UNet:
+    @staticmethod
+    def prepare(case, folder):
+        from diffusers import UNet2DConditionModel
+        unet = UNet2DConditionModel(sample_size=case["size"], **case["config"])
+        unet.save_pretrained(f"{folder}/model")
+        batch, latents = case["batch"], (case["batch"], 4, case["size"], case["size"])
+        return {"sample": torch.randn(latents), "timestep": torch.full((batch,), 500.0),
+                "encoder_hidden_states": torch.randn(batch, 77, unet.config.cross_attention_dim),
+                "cotangent": torch.randn(latents), **random_lora(unet, case["rank"])}
+
+    def __init__(self, case, folder, inputs):
+        from diffusers import UNet2DConditionModel
+        self.unet, self.inputs = UNet2DConditionModel.from_pretrained(f"{folder}/model").eval(), inputs
+        self.lora = add_lora(self.unet, case["rank"])
+        with torch.no_grad():
+            for name, p in self.lora.items():
+                p.copy_(inputs[name])
+        if case.get("checkpointing"):
+            self.unet.train()  # without which diffusers does not checkpoint; there is no dropout
+            self.unet.enable_gradient_checkpointing()
+
+    def predict(self):
+        return self.unet(*(self.inputs[n] for n in ("sample", "timestep", "encoder_hidden_states"))).sample
+
+    def forward(self):
+        with torch.no_grad():
+            return {"prediction": self.predict()}
+
+    def gradient(self):
+        y = self.predict()
+        grads = torch.autograd.grad(y, list(self.lora.values()), self.inputs["cotangent"])
+        return {"prediction": y, **{f"grad.{n}": g for n, g in zip(self.lora, grads)}}
+
+
+class Vae:
+    @staticmethod
+    def prepare(case, folder):
+        from diffusers import AutoencoderKL
+        AutoencoderKL(**VAE).save_pretrained(f"{folder}/model")
+        batch, size = case["batch"], case["size"]
+        return {"latents": torch.randn(batch, 4, size, size), "cotangent": torch.randn(batch, 3, 8 * size, 8 * size)}
+
+    def __init__(self, case, folder, inputs):
+        from diffusers import AutoencoderKL
+        self.vae, self.inputs = AutoencoderKL.from_pretrained(f"{folder}/model").eval().requires_grad_(False), inputs
+        if case.get("checkpointing"):
+            self.vae.train()
+            self.vae.enable_gradient_checkpointing()
+
+    def decode(self, latents):
+        return self.vae.decode(latents / self.vae.config.scaling_factor).sample / 2 + 0.5
+
+    def forward(self):
+        with torch.no_grad():
+            return {"image": self.decode(self.inputs["latents"])}
+
+    def gradient(self):
+        x = self.inputs["latents"].clone().requires_grad_(True)
+        y = self.decode(x)
+        return {"image": y, "grad.latents": torch.autograd.grad(y, x, self.inputs["cotangent"])[0]}
+
+
+class Iteration:
+    """One DRTune iteration up to the LoRA gradients, in the strongest form in PyTorch: sampling without gradients, the
+    decoder's product, then forward and backward for each trained step with its scalar (closed form, nothing stored)."""
+    @staticmethod
+    def prepare(case, folder):
+        from diffusers import UNet2DConditionModel
+        batch = case["batch"]
+        return {"sample": torch.randn(batch, 4, 16, 16), "noise": torch.randn(case["steps"], batch, 4, 16, 16),
+                "cotangent": torch.randn(batch, 3, 64, 64) / 1000,
+                **random_lora(UNet2DConditionModel.from_pretrained(ZOO / "unet"), case["rank"])}
+
+    def __init__(self, case, folder, inputs):
+        sys.path.insert(0, str(ZOO.parents[1] / "tests/golden/reference"))
+        import drtune_ref
+        self.ref, self.case, self.inputs = drtune_ref, case, inputs
+        self.model = drtune_ref.Model(str(ZOO), torch.float32, case["rank"], case["rank"])
+        drtune_ref.set_lora(self.model.lora, inputs)
+        config = json.loads((ZOO / "scheduler/scheduler_config.json").read_text())
+        self.schedule = drtune_ref.build_schedule("ddpm", config, case["steps"])
+
+    def gradient(self):
+        case, model, s, inputs = self.case, self.model, self.schedule, self.inputs
+        with torch.no_grad():
+            e = model.encode(["a fox, and books"] * case["batch"])
+            o = self.ref.sample(model, s, inputs["sample"], inputs["noise"], e, case["guidance"], [], case["tMin"], True)
         x0 = o["x0"].detach().requires_grad_(True)
-        g0, = torch.autograd.grad((m.decode(x0) * inputs["zoo_image_grad"]).sum(), x0)
-        kappa = R.closed_form(s, o["stop"])
+        g0, = torch.autograd.grad(model.decode(x0), x0, inputs["cotangent"])
+        kappa = self.ref.closed_form(s, o["stop"])
+        names, params = list(model.lora), list(model.lora.values())
         total = [torch.zeros_like(p) for p in params]
-        for t in c["train"]:
-            i = c["T"] - t
+        for t in case["trainSteps"]:
+            i = case["steps"] - t
             if i <= o["stop"]:
-                eps = m.eps(o["xs"][i], s["timesteps"][i], e, c["guidance"])
+                eps = model.eps(o["xs"][i], s["timesteps"][i], e, case["guidance"])
                 for a, g in zip(total, torch.autograd.grad(eps, params, kappa[i] * g0)):
                     a += g
-        return dict(zip(names, total))
-    return run
+        return {f"grad.{n}": g for n, g in zip(names, total)}
 
 
-def serve(folder, case, threads):
+KINDS = {"clip": Clip, "unet": UNet, "vae": Vae, "iteration": Iteration}
+
+
+def serve(folder, case, mode, threads):
+    # What libraries print must not end up among the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    answer = lambda value: print(json.dumps(value), file=answers, flush=True)
     torch.set_num_threads(threads)
-    inputs = load_file(f"{folder}/inputs.safetensors")
-    run = {"clip": clip_case, "unet": unet_case, "iteration": iteration_case}[case](folder, inputs)
-    last = {}
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        words = line.split()
+    run = getattr(KINDS[case["kind"]](case, folder, load_file(f"{folder}/inputs.safetensors")), mode)
+    answer({})
+    for words in (line.split() for line in sys.stdin):
         if not words:
             break
         if words[0] == "run":
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             last = run()
-            print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+            answer({"seconds": time.perf_counter() - start, "cpuSeconds": time.process_time() - cpu})
         elif words[0] == "save":
-            save_file({k: v.contiguous() for k, v in last.items()}, words[1])
-            print(json.dumps({"saved": len(last)}), flush=True)
+            save_file({k: v.detach().contiguous() for k, v in last.items()}, words[1])
+            answer({})
         elif words[0] == "memory":
-            print(json.dumps({"peakMb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
+            answer({"peakMb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    if sys.argv[1] == "prepare":
-        prepare(sys.argv[2])
+    what, folder, case = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    if what == "prepare":
+        torch.manual_seed(0)
+        save_file(KINDS[case["kind"]].prepare(case, folder), f"{folder}/inputs.safetensors")
     else:
-        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        serve(folder, case, sys.argv[4], int(sys.argv[5]))

@@ -1,6 +1,7 @@
 import type { Value } from "../../autodiff/mod.ts";
 import { conv2d, groupNorm, linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
+import { rowsLike } from "./_rows_like.ts";
 
 /** Options of a residual block and of an upsampler. */
 export interface ResnetOptions {
@@ -24,13 +25,17 @@ export function resnet(
     return conv2d(s.at(`conv${i}`), active, { out: channels, kernel: 3 });
   };
   const first = half(1, x);
-  const timed = time === undefined
-    ? first
-    : b.add(first, b.unsqueeze(linear(s.at("time_emb_proj"), time, channels), [2, 3]));
+  const timed = time === undefined ? first : addTime(s.at("time_emb_proj"), first, time);
   const shortcut = x.shape[1] === channels
     ? x
     : conv2d(s.at("conv_shortcut"), x, { out: channels, kernel: 1 });
-  return b.add(shortcut, half(2, timed));
+  return b.add(rowsLike(b, shortcut, timed), half(2, timed));
+}
+
+function addTime(s: WeightScope, x: Value, time: Value): Value {
+  const { b } = s;
+  const shift = b.unsqueeze(linear(s, time, x.shape[1] ?? 1), [2, 3]);
+  return b.add(rowsLike(b, x, shift), rowsLike(b, shift, x));
 }
 
 /**

@@ -2,6 +2,7 @@ import type { Value } from "../../autodiff/mod.ts";
 import { type LoraInputs, loraLinear } from "../lora/mod.ts";
 import { groupNorm, layerNorm } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
+import { rowsLike } from "./_rows_like.ts";
 
 /** A linear layer that may be stored as a 1x1 convolution. */
 function projection(s: WeightScope, x: Value, stored: "matrix" | "convolution"): Value {
@@ -30,9 +31,10 @@ export function addTokens(
   { tokens, stored }: { readonly tokens: Value; readonly stored: "matrix" | "convolution" },
 ): Value {
   const { b } = s;
-  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const [, channels = 1, height = 1, width = 1] = x.shape;
   const y = projection(s.at("proj_out"), tokens, stored);
-  return b.add(b.transpose(b.reshape(y, [batch, height, width, channels]), [0, 3, 1, 2]), x);
+  const grid = b.reshape(y, [tokens.shape[0] ?? 1, height, width, channels]);
+  return b.add(b.transpose(grid, [0, 3, 1, 2]), rowsLike(b, x, tokens));
 }
 
 /**
@@ -57,14 +59,31 @@ export function transformerBlock(
     return project("to_out.0", b.attention(q, k, v, { heads }));
   };
   const own = layerNorm(s.at("norm1"), x);
-  const attended = b.add(attention("attn1", own, own), x);
+  // Rows that differ in their context only are the same up to here.
+  const attended = rowsLike(b, b.add(attention("attn1", own, own), x), context);
   const read = b.add(attention("attn2", layerNorm(s.at("norm2"), attended), context), attended);
-  const inner = loraLinear(s.at("ff.net.0.proj"), layerNorm(s.at("norm3"), read), {
-    out: 8 * width,
-    lora,
-  });
-  const [value, gate] = b.split(inner, [4 * width, 4 * width], -1);
-  if (value === undefined || gate === undefined) throw new RangeError("Split has 2 outputs");
+  const [value, gate] = valueAndGate(s.at("ff.net.0.proj"), layerNorm(s.at("norm3"), read), lora);
   const gated = b.mul(value, b.gelu(gate));
   return b.add(loraLinear(s.at("ff.net.2"), gated, { out: width, lora }), read);
+}
+
+/** Both halves of a gated layer, [B, N, 4·C] each: products of their own, for which the weight's rows lie apart already. */
+function valueAndGate(
+  s: WeightScope,
+  x: Value,
+  lora: LoraInputs | undefined,
+): readonly [Value, Value] {
+  const { b } = s;
+  const width = x.shape.at(-1) ?? 1;
+  const [out, half] = [8 * width, 4 * width];
+  if (lora?.pair(s.path()) !== undefined) {
+    const both = loraLinear(s, x, { out, lora });
+    const part = (start: number) => b.slice(both, { axis: 2, start, end: start + half });
+    return [part(0), part(half)];
+  }
+  const part = (start: number) => {
+    const rows = { start, end: start + half };
+    return b.linear(x, s.rows("weight", [out, width], rows), s.rows("bias", [out], rows));
+  };
+  return [part(0), part(half)];
 }

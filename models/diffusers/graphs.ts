@@ -32,13 +32,17 @@ export interface GraphOptions {
   readonly attentionMemory?: number;
 }
 
-/** The size of a U-Net's inputs. */
-export interface UNetSize {
-  /** Samples in a batch; both branches of guidance count. */
+/** The size of a batch of latents. */
+export interface LatentsSize {
   readonly batch: number;
-  /** Of the latents. */
   readonly height: number;
   readonly width: number;
+}
+
+/** The size of a U-Net's inputs. */
+export interface UNetSize extends LatentsSize {
+  /** Predictions for each row of the batch, 2 for both branches of guidance. Default 1. */
+  readonly contexts?: number;
   /** Text tokens attended to. */
   readonly tokens: number;
 }
@@ -70,8 +74,8 @@ export function textGraphs(
 
 /**
  * A U-Net forward: the inputs of `UNetInputs` under those names, and with `lora` its tensors under PEFT's names.
- * Output `prediction` [batch, channels, height, width]: noise or velocity, as the model was trained. Guidance is the
- * caller's: both branches go in one batch.
+ * Output `prediction` [contexts · batch, channels, height, width]: noise or velocity, as the model was trained. Guidance
+ * is the caller's: both branches go in one batch, of which `sample` and `timestep` hold one.
  */
 export function unetGraph(
   part: Part<UNetConfig>,
@@ -107,7 +111,7 @@ export function unetVjpGraph(
 /** A VAE decoder forward: input `latents` [batch, channels, height, width], output `image` as `vaeDecode`'s. */
 export function decodeGraph(
   part: Part<VaeConfig>,
-  size: Omit<UNetSize, "tokens"> & GraphOptions,
+  size: LatentsSize & GraphOptions,
 ): ModelGraph {
   const { b, image } = buildDecoder(part, { ...size, differentiable: false });
   return graphOf(part, b, { name: "VAE decoder", outputs: { image } });
@@ -119,7 +123,7 @@ export function decodeGraph(
  */
 export function decodeVjpGraph(
   part: Part<VaeConfig>,
-  size: Omit<UNetSize, "tokens"> & GraphOptions,
+  size: LatentsSize & GraphOptions,
 ): ModelGraph {
   const { b, latents, image } = buildDecoder(part, { ...size, differentiable: true });
   const outputs = { image, ...vjp(b, image, new Map([["latents", latents]])) };
@@ -137,7 +141,7 @@ export function imageSize(
 
 function buildUNet(
   { config, weights }: Part<UNetConfig>,
-  { batch, height, width, tokens, lora, ...options }:
+  { batch, contexts = 1, height, width, tokens, lora, ...options }:
     & UNetSize
     & GraphOptions
     & { lora: LoraConfig | undefined; differentiable: boolean },
@@ -147,10 +151,14 @@ function buildUNet(
   const inputs: UNetInputs = {
     sample: float("sample", [batch, config.inChannels, height, width]),
     timestep: float("timestep", [batch]),
-    encoder_hidden_states: float("encoder_hidden_states", [batch, tokens, config.contextWidth]),
+    encoder_hidden_states: float("encoder_hidden_states", [
+      contexts * batch,
+      tokens,
+      config.contextWidth,
+    ]),
     ...(config.textTime && {
-      text_embeds: float("text_embeds", [batch, config.textTime.textWidth]),
-      time_ids: float("time_ids", [batch, TIME_IDS]),
+      text_embeds: float("text_embeds", [contexts * batch, config.textTime.textWidth]),
+      time_ids: float("time_ids", [contexts * batch, TIME_IDS]),
     }),
   };
   const adapter = lora && new LoraInputs(b, unetAdaptableLayers(config), lora);
@@ -161,7 +169,7 @@ function buildUNet(
 function buildDecoder(
   { config, weights }: Part<VaeConfig>,
   { batch, height, width, ...options }:
-    & Omit<UNetSize, "tokens">
+    & LatentsSize
     & GraphOptions
     & { differentiable: boolean },
 ) {

@@ -3,6 +3,7 @@ export {
   decodeVjpGraph,
   type GraphOptions,
   imageSize,
+  type LatentsSize,
   type ModelGraph,
   textGraphs,
   unetGraph,

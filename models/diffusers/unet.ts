@@ -4,6 +4,7 @@ import { conv2d, groupNorm } from "../nn.ts";
 import { compose, type Segment } from "../segments.ts";
 import type { WeightScope } from "../weight_scope.ts";
 import { resnet, upsample } from "./_resnet.ts";
+import { rowsLike } from "./_rows_like.ts";
 import { embed, sinusoids } from "./_time_embedding.ts";
 import { addTokens, tokensOf, transformerBlock } from "./_transformer.ts";
 import { TIME_IDS, type UNetConfig, type UNetLevel } from "./unet_config.ts";
@@ -14,11 +15,14 @@ export interface UNetInputs {
   readonly sample: Value;
   /** float32 [B], on the schedule's training scale; need not be whole. */
   readonly timestep: Value;
-  /** Text states, [B, N, contextWidth]. */
+  /**
+   * Text states, [R·B, N, contextWidth]: R for each sample, as both branches of guidance have, the first of each before
+   * the second of any. The prediction is in this order, and what samples have in common is computed once.
+   */
   readonly encoder_hidden_states: Value;
-  /** Pooled text embedding, [B, textWidth]. */
+  /** Pooled text embedding, [R·B, textWidth]. */
   readonly text_embeds?: Value;
-  /** float32 [B, 6]: original height and width, crop top and left, target height and width, in pixels. */
+  /** float32 [R·B, 6]: original height and width, crop top and left, target height and width, in pixels. */
   readonly time_ids?: Value;
 }
 
@@ -32,7 +36,7 @@ export interface UNetContext {
 type UNetSegment = Segment<UNetContext>;
 
 /**
- * diffusers' `UNet2DConditionModel`: the predicted noise or velocity, [B, outChannels, H, W]. `s` is the root of its
+ * diffusers' `UNet2DConditionModel`: the predicted noise or velocity, [R·B, outChannels, H, W]. `s` is the root of its
  * state dict. Throws `RangeError` where an input does not fit the configuration.
  */
 export function unet(
@@ -42,14 +46,16 @@ export function unet(
 ): Value {
   checkInputs(inputs, config);
   const [, , height = 1, width = 1] = inputs.sample.shape;
-  return compose(unetSegments(config, { height, width }), {
+  const prediction = compose(unetSegments(config, { height, width }), {
     context: { b: s.b, s, lora },
     inputs: { ...inputs },
   });
+  return rowsLike(s.b, prediction, inputs.encoder_hidden_states);
 }
 
 function checkInputs(inputs: UNetInputs, { inChannels, contextWidth, textTime }: UNetConfig): void {
   const batch = inputs.sample.shape[0] ?? 1;
+  const contexts = inputs.encoder_hidden_states.shape[0] ?? 1;
   const check = (
     what: string,
     value: Value | undefined,
@@ -63,10 +69,11 @@ function checkInputs(inputs: UNetInputs, { inChannels, contextWidth, textTime }:
   };
   check("Latents", inputs.sample, [batch, inChannels, "height", "width"]);
   check("Timesteps", inputs.timestep, [batch]);
-  check("Text states", inputs.encoder_hidden_states, [batch, "tokens", contextWidth]);
+  const rows = contexts % batch === 0 ? contexts : batch;
+  check("Text states", inputs.encoder_hidden_states, [rows, "tokens", contextWidth]);
   if (textTime === undefined) return;
-  check("Pooled text embeddings", inputs.text_embeds, [batch, textTime.textWidth]);
-  check("Time ids", inputs.time_ids, [batch, TIME_IDS]);
+  check("Pooled text embeddings", inputs.text_embeds, [rows, textTime.textWidth]);
+  check("Time ids", inputs.time_ids, [rows, TIME_IDS]);
 }
 
 /** A U-Net for latents of one size, in segments that read the names of `UNetInputs`. */
@@ -96,7 +103,9 @@ export function unetSegments(
   const residual = (path: string, { channels, skip }: { channels: number; skip?: string }) => {
     const x = h;
     h = add(path, skip === undefined ? [x, time] : [x, skip, time], ({ b, s }, read) => {
-      const input = skip === undefined ? read(x) : b.concat([read(x), read(skip)], 1);
+      const input = skip === undefined
+        ? read(x)
+        : b.concat([read(x), rowsLike(b, read(skip), read(x))], 1);
       return resnet(s.at(path), input, { channels, groups, epsilon, time: read(time) });
     });
   };
@@ -201,7 +210,9 @@ function timeEmbedding(
     ...options,
   });
   const added = b.concat([text, b.reshape(waves, [batch, TIME_IDS * textTime.sizeWidth])], 1);
-  return b.silu(b.add(embedded, embed(s.at("add_embedding"), added, timeWidth)));
+  return b.silu(
+    b.add(rowsLike(b, embedded, added), embed(s.at("add_embedding"), added, timeWidth)),
+  );
 }
 
 /** The linear layers of a U-Net's attentions, in the order in which PyTorch lists its modules. */

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { Builder, float32 } from "../../autodiff/mod.ts";
+import { Builder, float32, type TensorOf } from "../../autodiff/mod.ts";
 import {
   assertClose,
+  float,
   readTensors,
   repositoryPath,
   runOnce,
@@ -20,6 +21,8 @@ import { parseUNetConfig, type UNetConfig } from "./unet_config.ts";
 // Values are PyTorch's in float64 (tests/models/make_model_goldens.py).
 const VALUES = 1e-5;
 const GRADIENTS = 3e-5;
+
+type Float32 = TensorOf<"float32">;
 
 const CASES = {
   unet_sd2: "tests/golden/models/unet_sd2",
@@ -136,6 +139,51 @@ Deno.test("inputs that do not fit the configuration are refused when the graph i
     /Timesteps have shape \[2\], expected \[1\]/,
   );
 });
+
+Deno.test("predictions for several contexts are those of repeated samples", () =>
+  withEngine(async (engine) => {
+    const part = await readPart(CASES.unet_sd2);
+    const values = readTensors("tests/golden/models/unet_sd2/values.safetensors");
+    const lora = JSON.parse(
+      await Deno.readTextFile(repositoryPath("tests/golden/models/unet_sd2/facts.json")),
+    );
+    const tensors = withPrefix(values, "lora.");
+    const [sample, timestep] = [float(values, "sample"), float(values, "timestep")];
+    const [states, cotangent] = [
+      float(values, "encoder_hidden_states"),
+      float(values, "cotangent"),
+    ];
+    const [batch = 0, , height = 0, width = 0] = sample.shape;
+    const size = { batch, height, width, tokens: states.shape[1] ?? 0, lora, sampleGradient: true };
+    const twice = (t: Float32, second: (v: number) => number) =>
+      float32([...t.data, ...t.data.map(second)], [2 * batch, ...t.shape.slice(1)]);
+    const rest = {
+      ...tensors,
+      encoder_hidden_states: twice(states, (v) => 0.5 - v),
+      cotangent: twice(cotangent, (v) => -3 * v),
+    };
+    const apart = await runOnce(engine, unetVjpGraph(part, { ...size, batch: 2 * batch }), {
+      ...rest,
+      sample: twice(sample, (v) => v),
+      timestep: twice(timestep, (v) => v),
+    });
+    const shared = await runOnce(engine, unetVjpGraph(part, { ...size, contexts: 2 }), {
+      ...rest,
+      sample,
+      timestep,
+    });
+    const { "grad.sample": dx, ...others } = apart;
+    for (const [what, value] of Object.entries(others)) {
+      assertClose(shared[what], value, { tolerance: VALUES, what });
+    }
+    assert.ok(dx?.dtype === "float32");
+    const n = sample.data.length;
+    const sum = float32(
+      dx.data.subarray(0, n).map((v, i) => v + (dx.data[n + i] ?? NaN)),
+      sample.shape,
+    );
+    assertClose(shared["grad.sample"], sum, { tolerance: VALUES, what: "grad.sample" });
+  }));
 
 Deno.test("a batch is its rows, one by one", () =>
   withEngine(async (engine) => {

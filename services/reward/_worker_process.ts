@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { encodeFrame, type Frame, readFrame } from "../../runtime/mod.ts";
+import { ALLOCATOR_ENV, encodeFrame, type Frame, readFrame } from "../../runtime/mod.ts";
 import { raceAbort } from "../common/mod.ts";
 
 /** A program that answers frames on stdin by frames on stdout, one after another. */
@@ -41,7 +41,7 @@ export class WorkerProcess {
     const config = fileURLToPath(new URL("../../deno.json", import.meta.url));
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", "--quiet", "--no-prompt", `--config=${config}`, ...permissions, entry.href],
-      env: { NO_COLOR: "1" },
+      env: { ...ALLOCATOR_ENV, NO_COLOR: "1" },
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",

@@ -127,7 +127,7 @@ export class PipelineModel implements Model {
     await update(parameters);
     return {
       predict: (rows) => this.#predict(rows, feeds),
-      vjp: (rows, cotangent, { input }) => this.#product(rows, { cotangent, input, feeds }),
+      vjp: (rows, cotangents, { input }) => this.#product(rows, { cotangents, input, feeds }),
       update,
       release: async () => {
         for (const name of names) await this.#engine.forget(prefix + name);
@@ -139,34 +139,37 @@ export class PipelineModel implements Model {
     await this.#sessions.dispose();
   }
 
-  async #predict(rows: DenoiserRows, lora: Record<string, Feed>): Promise<Float32Tensor> {
-    const out: Float32Tensor[] = [];
-    for (const part of parts(rows, this.#limits.forward)) {
+  async #predict(
+    rows: DenoiserRows,
+    lora: Record<string, Feed>,
+  ): Promise<readonly Float32Tensor[]> {
+    const out = rows.branches.map((): Float32Tensor[] => []);
+    for (const { part } of parts(rows, this.#limits.forward)) {
       const size = this.#sizeOf(part);
       const session = await this.#sessions.get(
         `U-Net ${Object.values(size)}`,
         () => unetGraph(this.#pipeline.unet, { ...size, lora: this.#lora }),
       );
       const { prediction } = await session.run({ ...lora, ...feedsOf(part) });
-      out.push(asFloat32("prediction", prediction));
+      const all = asFloat32("prediction", prediction);
+      out.forEach((list, b) => list.push(sliceBatch(all, b * size.batch, (b + 1) * size.batch)));
     }
-    return concatBatch(out);
+    return out.map(concatBatch);
   }
 
   async #product(
     rows: DenoiserRows,
-    { cotangent, input, feeds }: {
-      readonly cotangent: Float32Tensor;
+    { cotangents, input, feeds }: {
+      readonly cotangents: readonly Float32Tensor[];
       readonly input: boolean;
       readonly feeds: Record<string, Feed>;
     },
   ): Promise<{ parameters: Parameters; x?: Float32Tensor }> {
     const parameters: Record<string, Float32Tensor> = {};
     const xs: Float32Tensor[] = [];
-    let start = 0;
-    for (const part of parts(rows, this.#limits.products)) {
+    for (const { part, start, end } of parts(rows, this.#limits.products)) {
       const size = this.#sizeOf(part);
-      const end = start + size.batch;
+      const cotangent = concatBatch(cotangents.map((t) => sliceBatch(t, start, end)));
       const session: Session = await this.#sessions.get(
         `U-Net product ${Object.values(size)} ${input}`,
         () =>
@@ -174,7 +177,7 @@ export class PipelineModel implements Model {
       );
       const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
       const out = await session.run(
-        { ...feeds, ...feedsOf(part), cotangent: sliceBatch(cotangent, start, end) },
+        { ...feeds, ...feedsOf(part), cotangent },
         wanted,
       );
       if (input) xs.push(asFloat32("grad.sample", out["grad.sample"]));
@@ -182,7 +185,6 @@ export class PipelineModel implements Model {
         [name.slice("grad.".length), asFloat32(name, out[name])] as const
       );
       accumulate(parameters, Object.fromEntries(gradients));
-      start = end;
     }
     return input ? { parameters, x: concatBatch(xs) } : { parameters };
   }
@@ -208,22 +210,33 @@ export class PipelineModel implements Model {
     return concatBatch(out);
   }
 
-  #sizeOf({ x }: DenoiserRows): UNetSize {
+  #sizeOf({ x, branches }: DenoiserRows): Required<UNetSize> {
     const [batch = 1, , height = 1, width = 1] = x.shape;
-    return { batch, height, width, tokens: this.prompts.tokens };
+    return { batch, contexts: branches.length, height, width, tokens: this.prompts.tokens };
   }
 }
 
-/** Rows in parts of at most `limit` latent positions. */
-function parts(rows: DenoiserRows, limit: number): DenoiserRows[] {
-  const [batch = 1, , height = 1, width = 1] = rows.x.shape;
-  return chunks(batch, limit / (height * width)).map(([start, end]) => ({
-    x: sliceBatch(rows.x, start, end),
-    timesteps: rows.timesteps.slice(start, end),
-    conditioning: mapParameters(rows.conditioning, (t) => sliceBatch(t, start, end)),
-  }));
+/** Rows in parts of at most `limit` latent positions, those of all branches counted. */
+function parts(
+  { x, timesteps, branches }: DenoiserRows,
+  limit: number,
+): { readonly part: DenoiserRows; readonly start: number; readonly end: number }[] {
+  const [batch = 1, , height = 1, width = 1] = x.shape;
+  return chunks(batch, limit / (branches.length * height * width)).map(([start, end]) => {
+    const rows = (t: Float32Tensor) => sliceBatch(t, start, end);
+    const part = {
+      x: rows(x),
+      timesteps: timesteps.slice(start, end),
+      branches: branches.map((conditioning) => mapParameters(conditioning, rows)),
+    };
+    return { part, start, end };
+  });
 }
 
-function feedsOf({ x, timesteps, conditioning }: DenoiserRows): Record<string, Feed> {
-  return { sample: x, timestep: float32([...timesteps]), ...conditioning };
+function feedsOf({ x, timesteps, branches }: DenoiserRows): Record<string, Feed> {
+  const conditioning = Object.keys(branches[0] ?? {}).map((name) => {
+    const tensors = branches.map((branch) => asFloat32(name, branch[name]));
+    return [name, concatBatch(tensors)] as const;
+  });
+  return { sample: x, timestep: float32([...timesteps]), ...Object.fromEntries(conditioning) };
 }

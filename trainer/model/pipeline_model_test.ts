@@ -3,9 +3,9 @@ import { float32 } from "../../autodiff/mod.ts";
 import { readPipeline } from "../../models/diffusers/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 import { randomStream } from "../random.ts";
-import { mapParameters } from "../tensors.ts";
+import { type Float32Tensor, mapParameters } from "../tensors.ts";
 import { chunks } from "./_chunks.ts";
-import { PipelineModel } from "./mod.ts";
+import { type AdaptedDenoiser, PipelineModel } from "./mod.ts";
 
 Deno.test("chunks are as few and as even as can be", () => {
   assert.deepEqual(chunks(5, 2), [[0, 1], [1, 3], [3, 5]]);
@@ -30,12 +30,16 @@ Deno.test("LoRA weights act in proportion to their scale, and few sessions serve
     const size = { height: 8, width: 8 };
     const { conditional } = await model.prompts.encode(["a red cat", "books"], size);
     const x = float32(random.normals(2 * 4 * 64), [2, 4, 8, 8]);
-    const rows = { x, timesteps: [7, 500], conditioning: conditional };
+    const rows = { x, timesteps: [7, 500], branches: [conditional] };
+    const outputOf = async (denoiser: AdaptedDenoiser) => {
+      const [output] = await denoiser.predict(rows);
+      return [...output?.data ?? []];
+    };
     const predicted = async (parameters: typeof tuned, scale: number) => {
       const denoiser = await model.adapt(parameters, { scale });
-      const { data } = await denoiser.predict(rows);
+      const output = await outputOf(denoiser);
       await denoiser.release();
-      return [...data];
+      return output;
     };
     const frozen = await predicted(fresh, 1);
     assert.deepEqual(await predicted(tuned, 0), frozen);
@@ -50,16 +54,82 @@ Deno.test("LoRA weights act in proportion to their scale, and few sessions serve
     assert.notDeepEqual(half, frozen);
 
     const denoiser = await model.adapt(tuned);
-    const tunedOut = [...(await denoiser.predict(rows)).data];
+    const tunedOut = await outputOf(denoiser);
     await denoiser.update(fresh);
-    assert.deepEqual([...(await denoiser.predict(rows)).data], frozen);
+    assert.deepEqual(await outputOf(denoiser), frozen);
     assert.notDeepEqual(tunedOut, frozen);
     // Decoding takes other sessions, which push the first ones out.
     await model.decoder.vjp(x, await model.decoder.decode(x));
-    assert.deepEqual([...(await denoiser.predict(rows)).data], frozen);
+    assert.deepEqual(await outputOf(denoiser), frozen);
     assert.match(await model.digest(), /^[0-9a-f]{64}$/);
     await model.dispose();
   } finally {
     await engine.close();
   }
 });
+
+Deno.test("branches give what each gives alone, and their gradients add up, however rows are grouped", async () => {
+  const engine = await openEngine({ isolation: "in-process" });
+  try {
+    const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
+    const pipeline = await readPipeline(folder);
+    const random = randomStream(2, "noise");
+    const normal = (shape: number[]) =>
+      float32(random.normals(shape.reduce((a, b) => a * b)), shape);
+    const [x, first, second] = [[3, 4, 8, 8], [3, 4, 8, 8], [3, 4, 8, 8]].map(normal);
+    assert.ok(x && first && second);
+    const lora = { rank: 2, alpha: 2 };
+    const session = { intraOpNumThreads: 1 };
+    // At most two rows of 64 positions in both branches, which leaves one over.
+    const grouped = new PipelineModel(pipeline, engine, {
+      lora,
+      session,
+      limits: { forward: 256, products: 256 },
+    });
+    const model = new PipelineModel(pipeline, engine, { lora, session });
+    const parameters = mapParameters(
+      model.initialParameters(1),
+      ({ shape }) => float32(normal([...shape]).data.map((v) => 0.1 * v), shape),
+    );
+    const prompts = ["a red cat", "books", "a fox"];
+    const { conditional, unconditional } = await model.prompts.encode(prompts, {
+      height: 8,
+      width: 8,
+    });
+    const rows = { x, timesteps: [7, 500, 900] };
+    const both = { ...rows, branches: [unconditional, conditional] };
+    const [one, parts] = [await model.adapt(parameters), await grouped.adapt(parameters)];
+    const input = { input: true };
+    const together = await parts.vjp(both, [first, second], input);
+    const apart = [
+      await one.vjp({ ...rows, branches: [unconditional] }, [first], input),
+      await one.vjp({ ...rows, branches: [conditional] }, [second], input),
+    ];
+    const sum = (of: (product: (typeof apart)[number]) => Float32Tensor | undefined) => {
+      const [a, b] = apart.map((product) => of(product)?.data);
+      return Array.from(a ?? [], (v, i) => v + (b?.[i] ?? NaN));
+    };
+    assertClose(together.x, sum((product) => product.x));
+    for (const name of Object.keys(parameters)) {
+      assertClose(together.parameters[name], sum((product) => product.parameters[name]));
+    }
+    const outputs = await parts.predict(both);
+    for (const [i, branch] of both.branches.entries()) {
+      const [alone] = await one.predict({ ...rows, branches: [branch] });
+      assertClose(outputs[i], [...alone?.data ?? []]);
+    }
+    assert.equal(outputs.length, 2);
+    await model.dispose();
+    await grouped.dispose();
+  } finally {
+    await engine.close();
+  }
+});
+
+/** To float32 rounding of the largest value. */
+function assertClose(actual: Float32Tensor | undefined, expected: readonly number[]): void {
+  assert.equal(actual?.data.length, expected.length);
+  const apart = expected.map((v, i) => Math.abs(v - (actual?.data[i] ?? NaN)));
+  const relative = Math.max(...apart) / Math.max(...expected.map(Math.abs));
+  assert.ok(relative <= 1e-5, `${relative} apart`);
+}

@@ -3,6 +3,7 @@ import {
   batchOf,
   concatBatch,
   type Float32Tensor,
+  mapParameters,
   type Parameters,
   sliceBatch,
 } from "../tensors.ts";
@@ -40,7 +41,7 @@ interface Branch {
   readonly gradient: number;
 }
 
-/** A denoiser under guidance. Both branches run as one batch, the unconditional one first. */
+/** A denoiser under guidance. Both branches run as one batch. */
 export class GuidedDenoiser {
   readonly #denoiser: Denoiser;
   readonly #branches: readonly Branch[];
@@ -68,14 +69,15 @@ export class GuidedDenoiser {
 
   /** The guided output, flat, the size of x. */
   async predict(x: Float32Tensor, timestep: number): Promise<Float64Array> {
-    const rows = this.#branches.map(({ conditioning }) => rowsOf({ x, timestep, conditioning }));
-    const { data } = await this.#denoiser.predict(concatRows(rows));
-    const out = new Float64Array(x.data.length);
-    this.#branches.forEach(({ weight }, b) => {
-      const start = b * out.length;
-      for (let i = 0; i < out.length; i++) out[i] = (out[i] ?? 0) + weight * (data[start + i] ?? 0);
-    });
-    return out;
+    const outputs = await this.#denoiser.predict(rowsOf([{ x, timestep }], this.#branches));
+    const guided = new Float64Array(x.data.length);
+    for (const [b, { weight }] of this.#branches.entries()) {
+      const output = outputs[b]?.data;
+      for (let i = 0; i < guided.length; i++) {
+        guided[i] = (guided[i] ?? 0) + weight * (output?.[i] ?? NaN);
+      }
+    }
+    return guided;
   }
 
   /** The vector-Jacobian products of independent points, as one batch; `inputs` per point if asked for. */
@@ -83,53 +85,42 @@ export class GuidedDenoiser {
     points: readonly Point[],
     { input }: { readonly input: boolean },
   ): Promise<{ readonly parameters: Parameters; readonly inputs: readonly Float64Array[] }> {
-    const branches = this.#branches.filter(({ gradient }) => gradient !== 0);
     if (points.length === 0) return { parameters: {}, inputs: [] };
-    const parts = points.flatMap(({ x, timestep, cotangent }) =>
-      branches.map(({ conditioning, gradient }) => ({
-        rows: rowsOf({ x, timestep, conditioning }),
-        cotangent: float32(Float32Array.from(cotangent, (v) => gradient * v), x.shape),
-      }))
+    const branches = this.#branches.filter(({ gradient }) => gradient !== 0);
+    const cotangents = branches.map(({ gradient }) =>
+      concatBatch(
+        points.map(({ x, cotangent }) =>
+          float32(Float32Array.from(cotangent, (v) => gradient * v), x.shape)
+        ),
+      )
     );
     const { parameters, x } = await this.#denoiser.vjp(
-      concatRows(parts.map((p) => p.rows)),
-      concatBatch(parts.map((p) => p.cotangent)),
+      rowsOf(points, branches),
+      cotangents,
       { input },
     );
     if (!input) return { parameters, inputs: [] };
     if (x === undefined) throw new TypeError("The denoiser returned no gradient of its input");
-    const inputs = points.map((point, p) => {
-      const size = batchOf(point.x);
-      const sum = new Float64Array(point.cotangent.length);
-      branches.forEach((_, b) => {
-        const start = (p * branches.length + b) * size;
-        const { data } = sliceBatch(x, start, start + size);
-        for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + (data[i] ?? 0);
-      });
-      return sum;
+    let start = 0;
+    const inputs = points.map((point) => {
+      const end = start + batchOf(point.x);
+      const part = Float64Array.from(sliceBatch(x, start, end).data);
+      start = end;
+      return part;
     });
     return { parameters, inputs };
   }
 }
 
 function rowsOf(
-  { x, timestep, conditioning }: { x: Float32Tensor; timestep: number; conditioning: Conditioning },
+  points: readonly Pick<Point, "x" | "timestep">[],
+  branches: readonly Branch[],
 ): DenoiserRows {
-  return { x, timesteps: new Array<number>(batchOf(x)).fill(timestep), conditioning };
-}
-
-function concatRows(parts: readonly DenoiserRows[]): DenoiserRows {
-  const names = Object.keys(parts[0]?.conditioning ?? {});
   return {
-    x: concatBatch(parts.map((p) => p.x)),
-    timesteps: parts.flatMap((p) => p.timesteps),
-    conditioning: Object.fromEntries(names.map((name) => [
-      name,
-      concatBatch(parts.map(({ conditioning }) => {
-        const tensor = conditioning[name];
-        if (tensor === undefined) throw new RangeError(`A branch has no conditioning "${name}"`);
-        return tensor;
-      })),
-    ])),
+    x: concatBatch(points.map(({ x }) => x)),
+    timesteps: points.flatMap(({ x, timestep }) => new Array<number>(batchOf(x)).fill(timestep)),
+    branches: branches.map(({ conditioning }) =>
+      mapParameters(conditioning, (tensor) => concatBatch(points.map(() => tensor)))
+    ),
   };
 }

@@ -6,26 +6,27 @@ import type { Float32Tensor, Parameters } from "../tensors.ts";
  */
 export type Conditioning = Readonly<Record<string, Float32Tensor>>;
 
-/** Independent inputs of a denoiser. */
+/** Independent inputs of a denoiser, each of which it sees under one or several conditionings. */
 export interface DenoiserRows {
   /** Latents, [N, C, H, W]. */
   readonly x: Float32Tensor;
   /** Training timestep of each row. */
   readonly timesteps: readonly number[];
-  readonly conditioning: Conditioning;
+  /** The branches of guidance: what each conditions the N rows on. */
+  readonly branches: readonly Conditioning[];
 }
 
 /** A denoiser with trained parameters. */
 export interface Denoiser {
-  /** What it predicts (noise, v or the clean sample), the shape of `x`. */
-  predict(rows: DenoiserRows): Promise<Float32Tensor>;
+  /** What it predicts (noise, v or the clean sample) in each branch, the shape of `x` each. */
+  predict(rows: DenoiserRows): Promise<readonly Float32Tensor[]>;
   /**
-   * Vector-Jacobian product at each row with its cotangent (the shape of `x`): summed over rows for the parameters,
-   * row by row for `x`, which is there when `input` asks for it.
+   * Vector-Jacobian product at each row with the cotangent of each branch (the shape of `x`): summed over rows and
+   * branches for the parameters, row by row for `x`, which is there when `input` asks for it.
    */
   vjp(
     rows: DenoiserRows,
-    cotangent: Float32Tensor,
+    cotangents: readonly Float32Tensor[],
     options: { readonly input: boolean },
   ): Promise<{ readonly parameters: Parameters; readonly x?: Float32Tensor }>;
 }

@@ -30,23 +30,28 @@ export class FakeNetworks implements Networks {
 
   readonly denoiser: Denoiser = {
     predict: (rows) => {
-      this.predicted.push(batchOf(rows.x));
-      const out = new Float32Array(rows.x.data.length);
-      this.#each(rows, ({ i, a, x, phase }) => out[i] = a * x + Math.sin(phase));
-      return Promise.resolve(float32(out, rows.x.shape));
+      this.predicted.push(batchOf(rows.x) * rows.branches.length);
+      const outputs = rows.branches.map((branch) => {
+        const out = new Float32Array(rows.x.data.length);
+        this.#each(rows, branch, ({ i, a, x, phase }) => out[i] = a * x + Math.sin(phase));
+        return float32(out, rows.x.shape);
+      });
+      return Promise.resolve(outputs);
     },
-    vjp: (rows, cotangent, { input }) => {
-      this.differentiated.push(batchOf(rows.x));
+    vjp: (rows, cotangents, { input }) => {
+      this.differentiated.push(batchOf(rows.x) * rows.branches.length);
       const dx = new Float32Array(rows.x.data.length);
       const [da, dw] = [[0], [0, 0]];
-      this.#each(rows, ({ i, a, x, e, t, w0, phase }) => {
-        const c = cotangent.data[i] ?? 0;
-        const slope = c * Math.cos(phase);
-        dx[i] = c * a + slope * w0 * e;
-        da[0] = (da[0] ?? 0) + c * x;
-        dw[0] = (dw[0] ?? 0) + slope * e * x;
-        dw[1] = (dw[1] ?? 0) + slope * t;
-      });
+      for (const [b, branch] of rows.branches.entries()) {
+        this.#each(rows, branch, ({ i, a, x, e, t, w0, phase }) => {
+          const c = cotangents[b]?.data[i] ?? 0;
+          const slope = c * Math.cos(phase);
+          dx[i] = (dx[i] ?? 0) + c * a + slope * w0 * e;
+          da[0] = (da[0] ?? 0) + c * x;
+          dw[0] = (dw[0] ?? 0) + slope * e * x;
+          dw[1] = (dw[1] ?? 0) + slope * t;
+        });
+      }
       const parameters = { a: float32(da), w: float32(dw) };
       return Promise.resolve(
         input ? { parameters, x: float32(dx, rows.x.shape) } : { parameters },
@@ -83,7 +88,8 @@ export class FakeNetworks implements Networks {
   };
 
   #each(
-    { x: { data, shape }, timesteps, conditioning }: DenoiserRows,
+    { x: { data, shape }, timesteps }: DenoiserRows,
+    conditioning: Conditioning,
     visit: (
       at: { i: number; a: number; x: number; e: number; t: number; w0: number; phase: number },
     ) => void,
@@ -94,7 +100,7 @@ export class FakeNetworks implements Networks {
     data.forEach((x, i) => {
       const row = Math.floor(i / size);
       const t = (timesteps[row] ?? 0) / 1000;
-      const e = (conditioning satisfies Conditioning).e?.data[row] ?? 0;
+      const e = conditioning.e?.data[row] ?? 0;
       visit({ i, a, x, e, t, w0, phase: w0 * e * x + w1 * t });
     });
   }
