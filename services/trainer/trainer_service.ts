@@ -171,8 +171,7 @@ export function trainerHandlers(
     async *exportLora({ runId, step, format, precision }) {
       const run = store.get(runId);
       const checkpoint = await checkpointOf(run, step);
-      const { rank, alpha = rank, targets = ["to_q", "to_k", "to_v", "to_out.0"] } =
-        run.config.lora;
+      const { rank, alpha, targets } = run.config.lora;
       const lora = { rank, alpha, targets, tensors: loraTensors(checkpoint.parameters) };
       const write = format === LoraFormat.KOHYA ? toKohyaLora : toDiffusersLora;
       const { tensors, metadata } = write(lora, await run.savedProvenance(checkpoint.step));
@@ -201,7 +200,7 @@ function loraTensors(parameters: Parameters) {
   return Object.fromEntries(Object.entries(parameters).map(([name, t]) => [name, t]));
 }
 
-const heldOut = (config: RunConfig) => config.heldOutPrompts ?? config.prompts.slice(0, 8);
+const heldOut = (config: RunConfig) => config.heldOutPrompts;
 
 function requestsOf(
   prompts: readonly string[],
@@ -228,10 +227,19 @@ function sampling(config: RunConfig, request: SampleRequest): RunConfig {
   if (kind !== "ddpm" && kind !== "ddim" && kind !== "dpmsolver++") {
     throw new FieldError("sampler.kind", `is "${kind}", expected ddpm, ddim or dpmsolver++`);
   }
-  const eta = sampler?.eta ?? (kind === config.sampler.kind ? config.sampler.eta : 0);
+  const { eta: ownEta, karrasSigmas: ownKarras } = kind === config.sampler.kind
+    ? config.sampler
+    : { eta: 0 };
+  const eta = sampler?.eta ?? ownEta;
+  const karrasSigmas = sampler?.karrasSigmas ?? ownKarras;
   return {
     ...config,
-    sampler: { kind, steps: sampler?.steps ?? config.sampler.steps, eta },
+    sampler: {
+      kind,
+      steps: sampler?.steps ?? config.sampler.steps,
+      eta,
+      ...(karrasSigmas !== undefined && { karrasSigmas }),
+    },
     guidance: { ...config.guidance, scale: guidanceScale ?? config.guidance.scale },
     ...(latentHeight !== undefined && { latentHeight }),
     ...(latentWidth !== undefined && { latentWidth }),

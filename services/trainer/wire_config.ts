@@ -8,10 +8,10 @@ import {
 import { FieldError, insideRoot, type RewardTerm, type RunConfig } from "../../trainer/mod.ts";
 
 const GRADIENTS = {
-  [GuidanceGradient.UNSPECIFIED]: undefined,
-  [GuidanceGradient.BOTH]: "both",
-  [GuidanceGradient.CONDITIONAL]: "conditional",
-} as const;
+  both: GuidanceGradient.BOTH,
+  conditional: GuidanceGradient.CONDITIONAL,
+  none: GuidanceGradient.NONE,
+} as const satisfies Record<RunConfig["guidance"]["gradient"], GuidanceGradient>;
 
 const MAX_PROMPT_BYTES = 64 * 2 ** 20;
 
@@ -28,7 +28,7 @@ export async function fromWireConfig(
     method: method && compact({ ...plain(method), name: method.name || undefined }),
     sampler: sampler && compact({ ...plain(sampler), kind: sampler.kind || undefined }),
     guidance: guidance &&
-      compact({ scale: guidance.scale, gradient: GRADIENTS[guidance.gradient] }),
+      compact({ scale: guidance.scale, gradient: gradientOf(guidance.gradient) }),
     lora: lora && compact({
       rank: lora.rank,
       alpha: lora.alpha,
@@ -46,6 +46,12 @@ export async function fromWireConfig(
     latentHeight: config.latentHeight,
     latentWidth: config.latentWidth,
   });
+}
+
+/** The schema's name; for a number that this version does not know, the number, which the schema refuses. */
+function gradientOf(wire: GuidanceGradient): string | undefined {
+  if (wire === GuidanceGradient.UNSPECIFIED) return undefined;
+  return Object.entries(GRADIENTS).find(([, value]) => value === wire)?.[0] ?? String(wire);
 }
 
 /** One term of a mixture; checked by `rewardMixtureSchema`. */
@@ -70,15 +76,11 @@ export function toWireConfig(config: RunConfig) {
   return {
     ...config,
     method: compact(config.method),
-    guidance: {
-      scale: guidance.scale,
-      gradient: guidance.gradient === "conditional"
-        ? GuidanceGradient.CONDITIONAL
-        : GuidanceGradient.BOTH,
-    },
-    lora: { rank: lora.rank, alpha: lora.alpha ?? lora.rank, targets: lora.targets ?? [] },
+    sampler: compact(config.sampler),
+    guidance: { scale: guidance.scale, gradient: GRADIENTS[guidance.gradient] },
+    lora: { ...lora, targets: [...lora.targets] },
     prompts: listOf(prompts),
-    heldOutPrompts: listOf(heldOutPrompts ?? prompts),
+    heldOutPrompts: listOf(heldOutPrompts),
     rewards: config.rewards.map(toWireTerm),
   };
 }

@@ -71,6 +71,12 @@ export function makeSampler(options: SamplerOptions, config: SchedulerConfig): S
     const expected = kind === "ddim" ? "0 to 1" : `0 with sampler.kind ${kind}`;
     throw new FieldError("sampler.eta", `is ${eta}, expected ${expected}`);
   }
+  if (options.karrasSigmas === true && kind !== "dpmsolver++") {
+    throw new FieldError(
+      "sampler.karrasSigmas",
+      `is true, expected false with sampler.kind ${kind}`,
+    );
+  }
   const { levels, updates } = TABLES[kind](options, config);
   return {
     kind,

@@ -211,6 +211,10 @@ Deno.test("what is not implemented is refused by name", () => {
   );
   make({ kind: "dpmsolver++", steps: 1000 }, /sampler\.steps is 1000, expected 1 to 999/);
   make({ kind: "ddpm", steps: 5, eta: 0.5 }, /sampler\.eta is 0\.5, expected 0 with sampler\.kind/);
+  make(
+    { kind: "ddpm", steps: 5, karrasSigmas: true },
+    /sampler\.karrasSigmas is true, expected false with sampler\.kind ddpm/,
+  );
   make({ kind: "ddim", steps: 5, eta: 2 }, /sampler\.eta is 2, expected 0 to 1/);
   const file = { path: "/model/scheduler_config.json", className: "", config: { beta_end: 2 } };
   assert.throws(
