@@ -92,7 +92,10 @@ Deno.test("The verbs of the trainer are routes", () =>
     const term = { name: "clip", endpoint: "127.0.0.1:1", weight: 0.3 };
     const swap = await (await ask("/v1/runs/new/swap", post({ set: term }))).json();
     assert.deepEqual(swap.rewards.map(({ name }: { name: string }) => name), ["symmetry", "clip"]);
+    const save = await (await ask("/v1/runs/new/save", { method: "POST" })).json();
+    assert.equal(save.step, resumed.run.step);
     await ask("/v1/runs/new/stop", { method: "POST" });
+    assert.equal((await ask("/v1/runs/new/save", { method: "POST" })).status, 409);
     assert.equal((await ask("/v1/runs/new", { method: "DELETE" })).status, 200);
     assert.deepEqual(await errorOf(await ask("/v1/runs/new")), [404, {
       code: "NOT_FOUND",
