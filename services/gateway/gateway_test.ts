@@ -136,7 +136,8 @@ Deno.test("Bad requests are told what is wrong, and where", () =>
       }],
       [post({ config: { guidance: { gradient: "NONE" } } }), 400, {
         message: 'Field config.guidance.gradient is "NONE", expected one of ' +
-          "GUIDANCE_GRADIENT_UNSPECIFIED, GUIDANCE_GRADIENT_BOTH, GUIDANCE_GRADIENT_CONDITIONAL",
+          "GUIDANCE_GRADIENT_UNSPECIFIED, GUIDANCE_GRADIENT_BOTH, GUIDANCE_GRADIENT_CONDITIONAL, " +
+          "GUIDANCE_GRADIENT_NONE",
         field: "config.guidance.gradient",
         line: 1,
       }],
