@@ -233,9 +233,6 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
   }
 }
 
-/** How long a request may have been on its way here. */
-const UNDER_WAY_MS = 200;
-
 function wireStatus(error: StatusError) {
   return { code: error.code, details: error.message };
 }
@@ -248,8 +245,7 @@ function contextOf(call: AnyCall, controller: AbortController): CallContext {
     ? new Date(until)
     : undefined;
   call.once("cancelled", () => {
-    // The caller's clock ran while its request was on the way.
-    const late = deadline !== undefined && deadline.getTime() - UNDER_WAY_MS <= Date.now();
+    const late = deadline !== undefined && deadline.getTime() <= Date.now();
     controller.abort(
       late
         ? new StatusError("DEADLINE_EXCEEDED", "Deadline exceeded")

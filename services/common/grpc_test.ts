@@ -218,7 +218,6 @@ Deno.test("A server stream ends with its handler, and leaving it early cancels t
       getRun: missing,
       listRuns: missing,
       stopRun: missing,
-      saveRun: missing,
       resumeRun: missing,
       deleteRun: missing,
       swapReward: missing,

@@ -12,7 +12,11 @@ export {
   type Handlers,
 } from "./grpc_service.ts";
 export * from "./log.ts";
+export * from "./nearest.ts";
+export * from "./parse_addresses.ts";
 export * from "./race_abort.ts";
 export * from "./remote_reward.ts";
 export * from "./read_config.ts";
+export * from "./read_token.ts";
 export * from "./statistics.ts";
+export * from "./told_to_end.ts";

@@ -1,5 +1,6 @@
-import { LineCounter, parseDocument } from "yaml";
+import { isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
+import { describeIssue } from "./_describe_issue.ts";
 
 /** A configuration file that cannot be used; the message has one line for each fault: file, line, field, what is wrong. */
 export class ConfigError extends Error {
@@ -17,7 +18,7 @@ export async function readConfig<T>(
   schema: z.ZodType<T>,
   overrides: Readonly<Record<string, unknown>> = {},
 ): Promise<T> {
-  const text = path === undefined ? "{}" : await read(path);
+  const text = path === undefined ? "{}" : await readText(path);
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, prettyErrors: false });
   const at = (offset: number) =>
@@ -27,17 +28,19 @@ export async function readConfig<T>(
       document.errors.map(({ pos: [offset], message }) => `${at(offset)}: ${message}`).join("\n"),
     );
   }
-  const value: unknown = document.toJS({ maxAliasCount: 100 });
-  const result = schema.safeParse(isRecord(value) ? { ...value, ...overrides } : value);
+  const read: unknown = document.toJS({ maxAliasCount: 100 });
+  const value: unknown = isRecord(read) ? { ...read, ...overrides } : read;
+  const result = schema.safeParse(value);
   if (result.success) return result.data;
+  const faults = result.error.issues.flatMap((issue) => describeIssue(issue, { value, schema }));
   throw new ConfigError(
-    result.error.issues.map(({ path: keys, message }) =>
+    faults.map(({ path: keys, message }) =>
       `${at(offsetOf(document, keys))}: ${keys.join(".") || "file"}: ${message}`
     ).join("\n"),
   );
 }
 
-async function read(path: string): Promise<string> {
+async function readText(path: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (cause) {
@@ -50,18 +53,18 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Where the value under these keys begins, or the nearest one around it that is there. */
+/** Where the entry under these keys begins, or the nearest one around it that is there. */
 function offsetOf(
   document: ReturnType<typeof parseDocument>,
   keys: readonly PropertyKey[],
 ): number {
   for (let depth = keys.length; depth > 0; depth--) {
-    const node: unknown = document.getIn(keys.slice(0, depth), true);
-    if (hasRange(node)) return node.range[0];
+    const parent: unknown = document.getIn(keys.slice(0, depth - 1), true);
+    const last = String(keys[depth - 1]);
+    const key = isMap(parent)
+      ? parent.items.map((pair) => pair.key).find((k) => isScalar(k) && String(k.value) === last)
+      : document.getIn(keys.slice(0, depth), true);
+    if (isNode(key) && key.range) return key.range[0];
   }
   return 0;
-}
-
-function hasRange(node: unknown): node is { readonly range: readonly [number, number, number] } {
-  return typeof node === "object" && node !== null && "range" in node && Array.isArray(node.range);
 }

@@ -6,7 +6,14 @@
  * Prints one JSON line on stdout when it listens, and logs to stderr. SIGTERM and SIGINT drain and end it.
  */
 import { parseArgs } from "node:util";
-import { createLogger } from "../common/mod.ts";
+import {
+  AddressError,
+  createLogger,
+  parseAddress,
+  parseAddresses,
+  readToken,
+  toldToEnd,
+} from "../common/mod.ts";
 import { serveGateway } from "./serve_gateway.ts";
 
 const USAGE = `Usage: deno run -A services/gateway/main.ts --trainer HOST:PORT [options]
@@ -38,8 +45,8 @@ export async function main(args: readonly string[]): Promise<number> {
     const token = values["token-file"] && await readToken(values["token-file"]);
     const trainerToken = values["trainer-token"] && await readToken(values["trainer-token"]);
     const server = await serveGateway({
-      trainer: address("--trainer", trainer),
-      rewards: parseRewards(values.rewards ?? ""),
+      trainer: parseAddress("--trainer", trainer),
+      rewards: parseAddresses("--rewards", values.rewards ?? ""),
       host: values.host,
       port: portOf(values.port),
       log: createLogger({ level: logLevel(values["log-level"]) }),
@@ -48,17 +55,14 @@ export async function main(args: readonly string[]): Promise<number> {
       ...(token && { token }),
       ...(trainerToken && { trainerToken }),
     });
-    const ended = Promise.withResolvers<void>();
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      Deno.addSignalListener(signal, () => ended.resolve());
-    }
+    const ended = toldToEnd();
     console.log(JSON.stringify({ ready: true, address: server.address }));
-    await ended.promise;
+    await ended;
     await server.stop();
     return 0;
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
-    return error instanceof UsageError ? 2 : 1;
+    return error instanceof UsageError || error instanceof AddressError ? 2 : 1;
   }
 }
 
@@ -84,25 +88,6 @@ function parse(args: readonly string[]) {
   }
 }
 
-function address(option: string, text: string): string {
-  const port = Number(/^[^\s/]+:(\d{1,5})$/.exec(text)?.[1]);
-  if (port >= 1 && port <= 65535) return text;
-  throw new UsageError(`Option ${option} is "${text}", expected HOST:PORT`);
-}
-
-function parseRewards(text: string): ReadonlyMap<string, string> {
-  const rewards = new Map<string, string>();
-  for (const entry of text.split(",").filter((entry) => entry !== "")) {
-    const [name, value] = [/^([\w.-]+)=/.exec(entry)?.[1], entry.slice(entry.indexOf("=") + 1)];
-    if (name === undefined) {
-      throw new UsageError(`Option --rewards has "${entry}", expected NAME=HOST:PORT`);
-    }
-    if (rewards.has(name)) throw new UsageError(`Option --rewards names ${name} twice`);
-    rewards.set(name, address("--rewards", value));
-  }
-  return rewards;
-}
-
 function portOf(text: string): number {
   const port = Number(text);
   if (/^\d+$/.test(text) && port <= 65535) return port;
@@ -119,23 +104,6 @@ function logLevel(text: string) {
 
 function folderUrl(path: string): URL {
   return new URL(`${path.replace(/\/*$/, "")}/`, `file://${Deno.cwd()}/`);
-}
-
-async function readToken(path: string): Promise<string> {
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (cause) {
-    const what = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`Token file ${path} cannot be read: ${what}`, { cause });
-  }
-  const token = text.split("\n", 1)[0]?.trim() ?? "";
-  if (token.length < 16 || !/^[\x21-\x7e]+$/.test(token)) {
-    throw new Error(
-      `Token in ${path} has ${token.length} characters, expected at least 16, letters and digits`,
-    );
-  }
-  return token;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

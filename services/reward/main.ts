@@ -9,13 +9,14 @@
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseRewardConfig, RewardConfigError } from "../../rewards/mod.ts";
-import { ConfigError, readConfig } from "../common/mod.ts";
+import { ConfigError, readConfig, toldToEnd } from "../common/mod.ts";
 import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
 
 const USAGE = `Usage: deno run -A services/reward/main.ts [options]
 
   --config FILE    YAML or JSON file; the other options replace its values
   --reward RECORD  a kind ("symmetry") or a JSON record; may be repeated
+  --settings JSON  other fields of the file as a JSON object, e.g. {"threads":2,"provider":"cuda"}
   --host HOST      address to listen on (127.0.0.1)
   --port PORT      0 takes a free port (50051)
   --help           this text`;
@@ -43,6 +44,7 @@ export async function main(
       options: {
         config: { type: "string" },
         reward: { type: "string", multiple: true },
+        settings: { type: "string" },
         host: { type: "string" },
         port: { type: "string" },
         help: { type: "boolean" },
@@ -54,20 +56,17 @@ export async function main(
     }
     const schema = worker ? rewardServerSchema : ownRewardsSchema;
     const config = await readConfig(values.config, schema, overrides(values));
-    const ended = Promise.withResolvers<"ended">();
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      Deno.addSignalListener(signal, () => ended.resolve("ended"));
-    }
+    const ended = toldToEnd();
     const starting = startRewardServer(config, {
       folder: values.config === undefined ? Deno.cwd() : dirname(resolve(values.config)),
       ...(worker && { worker }),
     });
-    const server = await Promise.race([starting, ended.promise]);
+    const server = await Promise.race([starting, ended]);
     // Told to end while loading: there is nothing to drain, and the workers end with this process.
-    if (server === "ended") return 0;
+    if (server === undefined) return 0;
     const { address, adminAddress } = server;
     console.log(JSON.stringify({ event: "ready", address, adminAddress, pid: Deno.pid }));
-    await ended.promise;
+    await ended;
     await server.stop();
     return 0;
   } catch (error) {
@@ -77,13 +76,15 @@ export async function main(
 }
 
 function overrides(
-  { host, port, reward }: {
+  { host, port, reward, settings }: {
     readonly host?: string | undefined;
     readonly port?: string | undefined;
     readonly reward?: readonly string[] | undefined;
+    readonly settings?: string | undefined;
   },
 ): Record<string, unknown> {
   return {
+    ...(settings !== undefined && parseObject("settings", settings)),
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: Number(port) }),
     ...(reward && { rewards: reward.map(parseReward) }),
@@ -91,12 +92,17 @@ function overrides(
 }
 
 function parseReward(text: string): unknown {
-  if (!text.startsWith("{")) return { kind: text };
+  return text.startsWith("{") ? parseObject("reward", text) : { kind: text };
+}
+
+function parseObject(option: string, text: string): object {
   try {
-    return JSON.parse(text);
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
   } catch (cause) {
-    throw new ConfigError(`--reward ${text}: ${cause instanceof Error ? cause.message : cause}`);
+    throw new ConfigError(`--${option} ${text}: ${cause instanceof Error ? cause.message : cause}`);
   }
+  throw new ConfigError(`--${option} ${text}: expected a JSON object`);
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

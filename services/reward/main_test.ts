@@ -50,9 +50,9 @@ Deno.test("A faulty configuration is told by file, line and field", async () => 
     const { code, stderr } = await run(["--config", file]);
     assert.equal(code, 2);
     assert.deepEqual(stderr.trim().split("\n"), [
-      `${file}:1: port: Too big: expected number to be <=65535`,
-      `${file}:5: rewards.2.kind: Invalid input: expected string, received undefined`,
-      `${file}:7: limits: Unrecognized key: "maxSides"`,
+      `${file}:1: port: Found 70000, expected at most 65535`,
+      `${file}:5: rewards.2.kind: Missing, expected text`,
+      `${file}:7: limits.maxSides: Unknown field, did you mean maxSide?`,
     ]);
   } finally {
     await Deno.remove(file);

@@ -6,7 +6,7 @@
  * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT let the present step finish,
  * write a checkpoint and end it; the next start goes on from there.
  */
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { PROVIDERS } from "../../runtime/mod.ts";
@@ -16,7 +16,13 @@ import {
   type RunDependencies,
   RunStore,
 } from "../../trainer/mod.ts";
-import { createLogger, startGrpcServer } from "../common/mod.ts";
+import {
+  createLogger,
+  parseAddresses,
+  readToken,
+  startGrpcServer,
+  toldToEnd,
+} from "../common/mod.ts";
 import { connectReward } from "./reward_client.ts";
 import { trainerService } from "./trainer_service.ts";
 
@@ -24,6 +30,7 @@ const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
 
   --models DIR       folder of models and prompt files; requests name paths inside it (.)
   --runs DIR         folder of runs (runs)
+  --rewards LIST     NAME=HOST:PORT,…: where rewards are to which a run gives no endpoint
   --host HOST        address to listen on (127.0.0.1)
   --port PORT        0 takes a free port (50060)
   --threads N        threads of one operator (all cores)
@@ -39,6 +46,7 @@ export async function main(args: readonly string[]): Promise<number> {
       options: {
         models: { type: "string", default: "." },
         runs: { type: "string", default: "runs" },
+        rewards: { type: "string" },
         host: { type: "string", default: "127.0.0.1" },
         port: { type: "string", default: "50060" },
         threads: { type: "string" },
@@ -61,9 +69,10 @@ export async function main(args: readonly string[]): Promise<number> {
         `Option --provider is "${values.provider}", expected ${PROVIDERS.join(", ")}`,
       );
     }
+    const rewards = parseAddresses("--rewards", values.rewards ?? "");
     const token = values["token-file"] === undefined
       ? undefined
-      : (await readFile(values["token-file"], "utf8")).split("\n")[0]?.trim();
+      : await readToken(values["token-file"]);
     const log = createLogger();
     const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
     await mkdir(runs, { recursive: true });
@@ -75,18 +84,17 @@ export async function main(args: readonly string[]): Promise<number> {
     };
     const store = await RunStore.open(runs, dependencies);
     for (const [run, reason] of store.unreadable) log.warn("Run is unreadable", { run, reason });
-    const ended = Promise.withResolvers<void>();
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      Deno.addSignalListener(signal, () => ended.resolve());
-    }
+    const ended = toldToEnd();
     const server = await startGrpcServer({
-      services: [trainerService({ store, dependencies, modelRoot, ...(token && { token }) })],
+      services: [
+        trainerService({ store, dependencies, modelRoot, rewards, ...(token && { token }) }),
+      ],
       host: values.host,
       port,
       log,
     });
     console.log(JSON.stringify({ event: "ready", address: server.address, pid: Deno.pid }));
-    await ended.promise;
+    await ended;
     await store.close();
     await server.stop({ drainSeconds: 2 });
     return 0;

@@ -33,6 +33,7 @@ import {
   UnknownRunError,
 } from "../../trainer/mod.ts";
 import { type GrpcService, grpcService, type Handlers, StatusError } from "../common/mod.ts";
+import { fillInEndpoints } from "./fill_in_endpoints.ts";
 import { pairedSummary } from "./paired_summary.ts";
 import { fromWireConfig, fromWireTerm, promptsOf, toWireTerm } from "./wire_config.ts";
 import { toWireEvent, toWireRun } from "./wire_events.ts";
@@ -43,6 +44,8 @@ export interface TrainerOptions {
   readonly dependencies: RunDependencies;
   /** Folder of models and prompt files. */
   readonly modelRoot: string;
+  /** "host:port" of reward servers by name, for terms without an endpoint. Default: none. */
+  readonly rewards?: ReadonlyMap<string, string>;
   /** Callers must send it as "authorization: Bearer <token>". Default: none. */
   readonly token?: string;
 }
@@ -60,10 +63,13 @@ export function trainerService(options: TrainerOptions): GrpcService {
 
 /** The handlers, plain functions of requests. */
 export function trainerHandlers(
-  { store, dependencies, modelRoot }: TrainerOptions,
+  { store, dependencies, modelRoot, rewards: addresses = new Map() }: TrainerOptions,
 ): Handlers<typeof TrainerService> {
+  const fillIn = (field: string, terms: readonly WireTerm[]) =>
+    fillInEndpoints(terms, { addresses, field });
   return {
     async startRun({ runId, config }) {
+      fillIn("config.rewards", config?.rewards ?? []);
       const { run, created } = await store.start(runId, await fromWireConfig(config, modelRoot));
       return { run: toWireRun(run), created };
     },
@@ -78,9 +84,6 @@ export function trainerHandlers(
       await run.stop();
       return { run: toWireRun(run) };
     },
-    async saveRun({ runId }) {
-      return { step: await store.get(runId).save() };
-    },
     async resumeRun({ runId, iterations }) {
       return { run: toWireRun(await store.resume(runId, iterations)) };
     },
@@ -91,6 +94,8 @@ export function trainerHandlers(
     async swapReward({ runId, change }) {
       const run = store.get(runId);
       if (run.ended) throw new RunStateError(`Run "${runId}" is ${run.state}: its rewards stay`);
+      if (change.case === "set") fillIn("set", [change.value]);
+      else if (change.case === "mixture") fillIn("mixture.rewards", change.value.rewards);
       const rewards = changed(run.rewards, change);
       return { step: await run.swap(rewards), rewards: rewards.map(toWireTerm) };
     },
@@ -127,6 +132,7 @@ export function trainerHandlers(
         seed: request.seed ?? 0,
         imagesPerPrompt: request.imagesPerPrompt ?? 1,
       });
+      fillIn("rewards", request.rewards);
       const terms = request.rewards.length > 0 ? mixtureOf(request.rewards) : run.rewards;
       const checkpoint = await checkpointOf(run, request.step);
       const clients = await Promise.all(
