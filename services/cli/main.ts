@@ -1,7 +1,7 @@
 import { type Command, helpOf, parseCommand, UsageError } from "./command.ts";
 import { demo } from "./commands/demo.ts";
 import { exportLora } from "./commands/export.ts";
-import { resume, runs, stop, watch } from "./commands/runs.ts";
+import { resume, runs, save, stop, watch } from "./commands/runs.ts";
 import { score } from "./commands/score.ts";
 import { trace } from "./commands/trace.ts";
 import { train } from "./commands/train.ts";
@@ -13,6 +13,7 @@ const COMMANDS: readonly Command[] = [
   watch,
   runs,
   stop,
+  save,
   resume,
   exportLora,
   trace,

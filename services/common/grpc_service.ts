@@ -233,6 +233,9 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
   }
 }
 
+/** How long a request may have been on its way here. */
+const UNDER_WAY_MS = 200;
+
 function wireStatus(error: StatusError) {
   return { code: error.code, details: error.message };
 }
@@ -245,7 +248,8 @@ function contextOf(call: AnyCall, controller: AbortController): CallContext {
     ? new Date(until)
     : undefined;
   call.once("cancelled", () => {
-    const late = deadline !== undefined && deadline.getTime() <= Date.now();
+    // The caller's clock ran while its request was on the way.
+    const late = deadline !== undefined && deadline.getTime() - UNDER_WAY_MS <= Date.now();
     controller.abort(
       late
         ? new StatusError("DEADLINE_EXCEEDED", "Deadline exceeded")

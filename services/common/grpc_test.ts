@@ -218,6 +218,7 @@ Deno.test("A server stream ends with its handler, and leaving it early cancels t
       getRun: missing,
       listRuns: missing,
       stopRun: missing,
+      saveRun: missing,
       resumeRun: missing,
       deleteRun: missing,
       swapReward: missing,

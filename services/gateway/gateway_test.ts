@@ -92,7 +92,10 @@ Deno.test("The verbs of the trainer are routes", () =>
     const term = { name: "clip", endpoint: "127.0.0.1:1", weight: 0.3 };
     const swap = await (await ask("/v1/runs/new/swap", post({ set: term }))).json();
     assert.deepEqual(swap.rewards.map(({ name }: { name: string }) => name), ["symmetry", "clip"]);
+    const save = await (await ask("/v1/runs/new/save", { method: "POST" })).json();
+    assert.equal(save.step, resumed.run.step);
     await ask("/v1/runs/new/stop", { method: "POST" });
+    assert.equal((await ask("/v1/runs/new/save", { method: "POST" })).status, 409);
     assert.equal((await ask("/v1/runs/new", { method: "DELETE" })).status, 200);
     assert.deepEqual(await errorOf(await ask("/v1/runs/new")), [404, {
       code: "NOT_FOUND",
@@ -133,7 +136,8 @@ Deno.test("Bad requests are told what is wrong, and where", () =>
       }],
       [post({ config: { guidance: { gradient: "NONE" } } }), 400, {
         message: 'Field config.guidance.gradient is "NONE", expected one of ' +
-          "GUIDANCE_GRADIENT_UNSPECIFIED, GUIDANCE_GRADIENT_BOTH, GUIDANCE_GRADIENT_CONDITIONAL",
+          "GUIDANCE_GRADIENT_UNSPECIFIED, GUIDANCE_GRADIENT_BOTH, GUIDANCE_GRADIENT_CONDITIONAL, " +
+          "GUIDANCE_GRADIENT_NONE",
         field: "config.guidance.gradient",
         line: 1,
       }],

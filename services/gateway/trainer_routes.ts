@@ -60,6 +60,10 @@ export function trainerRoutes(
       binding: { method: "post", path: "/v1/runs/{runId}/stop", tag, summary: "Stop a run" },
       environment,
     }),
+    unaryRoute(rpc.saveRun, (request, options) => trainer.saveRun(request, options), {
+      binding: { method: "post", path: "/v1/runs/{runId}/save", tag, summary: "Save a run now" },
+      environment,
+    }),
     unaryRoute(rpc.resumeRun, (request, options) => trainer.resumeRun(request, options), {
       binding: { method: "post", path: "/v1/runs/{runId}/resume", tag, summary: "Resume a run" },
       environment,

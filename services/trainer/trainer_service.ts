@@ -84,6 +84,9 @@ export function trainerHandlers(
       await run.stop();
       return { run: toWireRun(run) };
     },
+    async saveRun({ runId }) {
+      return { step: await store.get(runId).save() };
+    },
     async resumeRun({ runId, iterations }) {
       return { run: toWireRun(await store.resume(runId, iterations)) };
     },

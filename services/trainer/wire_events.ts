@@ -56,6 +56,8 @@ export function toWireEvent(event: RunEvent) {
           value: { step: event.step, rewards: event.rewards.map(toWireTerm), at: at(event.at) },
         },
       };
+    case "save":
+      return { event: { case: "save" as const, value: { step: event.step, at: at(event.at) } } };
     case "checkpoint":
       return {
         event: { case: "checkpoint" as const, value: { step: event.step, at: at(event.at) } },

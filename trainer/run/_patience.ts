@@ -36,6 +36,8 @@ export class Patience {
     for (let wait = Math.min(250, this.#longest), isAway = false;;) {
       try {
         const result = await work();
+        // What was asked for while it was away counts from before this work.
+        if (isAway && isWanted()) throw new InterruptedError("Interrupted when a reward came back");
         if (isAway) await this.#report.back();
         return result;
       } catch (error) {

@@ -8,6 +8,7 @@ export { insideRoot, type OpenModelOptions, openRunModel, prepareRunConfig } fro
 export * from "./pictures.ts";
 export * from "./reward_mixture.ts";
 export * from "./run_config.ts";
+export * from "./run_errors.ts";
 export * from "./run_events.ts";
 export { RunFolder } from "./run_folder.ts";
 export * from "./run_store.ts";

@@ -77,6 +77,9 @@ const swapEventSchema = z.strictObject({
   at,
 });
 
+/** A checkpoint was asked for after this step. */
+const saveEventSchema = z.strictObject({ type: z.literal("save"), step, at });
+
 /** A checkpoint that is whole on disk. */
 const checkpointEventSchema = z.strictObject({ type: z.literal("checkpoint"), step, at });
 
@@ -85,6 +88,7 @@ export const runEventSchema = z.discriminatedUnion("type", [
   stepEventSchema,
   stateEventSchema,
   swapEventSchema,
+  saveEventSchema,
   checkpointEventSchema,
 ]);
 
@@ -97,5 +101,6 @@ export type SampleReference = z.output<typeof sampleSchema>;
 export type StepEvent = z.output<typeof stepEventSchema>;
 export type StateEvent = z.output<typeof stateEventSchema>;
 export type SwapEvent = z.output<typeof swapEventSchema>;
+export type SaveEvent = z.output<typeof saveEventSchema>;
 export type CheckpointEvent = z.output<typeof checkpointEventSchema>;
 export type RunEvent = z.output<typeof runEventSchema>;

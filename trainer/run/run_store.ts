@@ -5,26 +5,12 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { parseConfig } from "../parse_config.ts";
 import { checkRunId, parseRunConfig, runConfigSchema } from "./run_config.ts";
+import { RunConflictError, RunStateError, UnknownRunError } from "./run_errors.ts";
 import { RunFolder } from "./run_folder.ts";
 import { type RunDependencies, TrainingRun } from "./training_run.ts";
 
 /** Name of a folder that is being removed. */
 const DELETED = ".deleted-";
-
-/** A request that the state of a run does not allow. */
-export class RunStateError extends Error {
-  override readonly name = "RunStateError";
-}
-
-/** No run has this id. */
-export class UnknownRunError extends Error {
-  override readonly name = "UnknownRunError";
-}
-
-/** The same id with another configuration. */
-export class RunConflictError extends Error {
-  override readonly name = "RunConflictError";
-}
 
 /** The runs of a folder. They train one at a time, in the order in which they were started. */
 export class RunStore {

@@ -354,6 +354,71 @@ Deno.test("a swap takes effect between iterations, with a checkpoint there", asy
   });
 });
 
+Deno.test("a save is a checkpoint at the next step boundary, through a kill too", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const [live, killed] = [join(root, "live"), join(root, "killed")];
+    await mkdir(live);
+    const reward = new FakeReward(0.2);
+    const store = await RunStore.open(live, world({ dark: reward }));
+    const saved: number[] = [];
+    reward.onCall = async () => {
+      const run = store.get("run");
+      if (run.step === 5) {
+        saved.push(await run.save());
+        await cp(live, killed, { recursive: true });
+      }
+      if (run.step === 0 || run.step === 7) saved.push(await run.save());
+    };
+    const { run } = await store.start("run", { ...CONFIG, sampleEvery: 0 });
+    const { run: second } = await store.start("second", CONFIG);
+    await assert.rejects(second.save(), /Run "second" is queued: there is nothing to save/);
+    await second.stop();
+    await until(run);
+    assert.deepEqual(saved, [1, 6, 8]);
+    assert.deepEqual(run.checkpoints, [1, 4, 6, 8, 9]);
+    const kinds = run.events.flatMap((e) => e.step === 6 ? e.type : []);
+    assert.deepEqual(kinds, ["save", "step", "checkpoint"]);
+    await assert.rejects(run.save(), RunStateError);
+    await store.close();
+    assert.equal(await result(live), expected);
+    const again = await finish(killed, { dark: new FakeReward(0.2) });
+    assert.deepEqual(again.checkpoints, [1, 4, 6, 8, 9]);
+    assert.equal(await result(killed), expected);
+  });
+});
+
+Deno.test("a run that waits is saved as it is, and what was asked for counts from there", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const reward = new FakeReward(0.2);
+    const store = await RunStore.open(root, world({ dark: reward }));
+    const { run } = await store.start("run", CONFIG);
+    await until(run, isStep(5));
+    reward.isAway = true;
+    await until(run, isState("paused"));
+    const step = run.step;
+    assert.equal(await run.save(), step);
+    await until(run, (e) => e.type === "checkpoint" && e.step === step);
+    await until(run, (e) => isState("paused")(e) && run.state === "paused");
+    // The reward comes back with the answer to a try that was on its way.
+    let asked: Promise<number> | undefined;
+    reward.onCall = () => {
+      asked ??= run.swap([{ ...run.config.rewards[0] ?? assert.fail(), weight: 2 }]);
+      reward.isAway = false;
+    };
+    await until(run);
+    await store.close();
+    assert.equal(await asked, step);
+    const weighted = run.events.flatMap((e) => {
+      const mean = e.type === "step" ? e.rewards.dark?.mean : undefined;
+      return e.type === "step" && mean !== undefined ? [[e.step, Math.round(e.loss / mean)]] : [];
+    });
+    assert.deepEqual(weighted.filter(([s = 0, w]) => w !== (s > step ? 2 : 1)), []);
+    assert.notEqual(await result(root), expected);
+  });
+});
+
 Deno.test("NaN and a full disk end a run with the reason, and what was done is kept", async () => {
   await inFolder(async (root) => {
     const reward = new FakeReward(0.2);

@@ -18,6 +18,7 @@ import { InterruptedError, Patience } from "./_patience.ts";
 import { draw, encodePng } from "./pictures.ts";
 import { type RewardClient, RewardMixture, RewardUnavailableError } from "./reward_mixture.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
+import { RunStateError } from "./run_errors.ts";
 import type { RunEvent, RunState, SampleReference, StateEvent, StepEvent } from "./run_events.ts";
 import type { RunFolder } from "./run_folder.ts";
 
@@ -200,9 +201,23 @@ export class TrainingRun {
    */
   async swap(rewards: readonly RewardTerm[]): Promise<number> {
     await Promise.all(rewards.map((term) => this.#client(term, AbortSignal.timeout(CONNECT_MS))));
-    const inVain = this.state === "paused";
-    const step = inVain ? this.#step : this.#iterating ?? this.#step;
+    const step = this.#boundary();
     await this.#emit({ type: "swap", step, rewards, at: this.#now() });
+    this.#patience.wake();
+    return step;
+  }
+
+  /**
+   * Asks for a checkpoint at the next step boundary; an iteration that waits for a reward is given up for it and begins
+   * again. Returns how many iterations the checkpoint will hold. Throws `RunStateError` where the run does not train.
+   */
+  async save(): Promise<number> {
+    if (this.ended || this.state === "queued") {
+      throw new RunStateError(`Run "${this.id}" is ${this.state}: there is nothing to save`);
+    }
+    // Before the first iteration there is nothing that its configuration does not say.
+    const step = Math.max(1, this.#boundary());
+    await this.#emit({ type: "save", step, at: this.#now() });
     this.#patience.wake();
     return step;
   }
@@ -254,7 +269,7 @@ export class TrainingRun {
     await removeBeyond(checkpoints, step);
     await this.refresh();
     const kept = this.#events.filter((e) =>
-      e.type === "swap" || e.type === "state" || e.step <= step
+      e.type === "swap" || e.type === "state" || e.type === "save" || e.step <= step
     );
     this.#step = step;
     // First in memory: what happens while the log is written comes after it.
@@ -280,7 +295,8 @@ export class TrainingRun {
     const { config } = this;
     const step = this.#iterating = at.step + 1;
     const terms = this.#mixtureOf(step);
-    const isWanted = () => this.#ending !== undefined || this.#mixtureOf(step + 1) !== terms;
+    const isWanted = () =>
+      this.#ending !== undefined || this.#mixtureOf(step + 1) !== terms || this.#isSaveDue(at.step);
     try {
       const { next, facts } = await iterate(opened, {
         at,
@@ -376,11 +392,19 @@ export class TrainingRun {
     return out;
   }
 
-  /** At its interval, and where the mixture changes: what came before then needs no reward that has gone. */
+  /**
+   * Whether a step lacks the checkpoint it is to have: at the interval, where one was asked for, and where the mixture
+   * changes, so that what came before needs no reward that has gone.
+   */
   #isSaveDue(step: number): boolean {
-    const { checkpointEvery } = this.config;
-    return step % (checkpointEvery || Infinity) === 0 ||
-      this.#events.some((e) => e.type === "swap" && e.step === step);
+    if (step === 0 || this.#checkpoints.includes(step)) return false;
+    return step % (this.config.checkpointEvery || Infinity) === 0 ||
+      this.#events.some((e) => (e.type === "swap" || e.type === "save") && e.step === step);
+  }
+
+  /** The step after which what is asked for now takes effect: a reward that is away is not waited for. */
+  #boundary(): number {
+    return this.state === "paused" ? this.#step : this.#iterating ?? this.#step;
   }
 
   async #save(at: Checkpoint, model: Model): Promise<void> {

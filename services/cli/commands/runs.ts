@@ -106,6 +106,30 @@ export const stop: Command = {
   },
 };
 
+/** Saves a run. */
+export const save: Command = {
+  name: "save",
+  summary: "Write a checkpoint at a run's next step boundary and go on",
+  usage: "RUN",
+  options: TRAINER_OPTIONS,
+  examples: ["drtune save books-1"],
+  async run(args, signal) {
+    const client = trainerClient(args);
+    const runId = runIdOf(args);
+    try {
+      const { step } = await client.saveRun({ runId }, { ...CALL, signal });
+      console.log(
+        args.flag("json")
+          ? JSON.stringify({ runId, step })
+          : `${runId} is saved after step ${step}`,
+      );
+      return 0;
+    } finally {
+      client.close();
+    }
+  },
+};
+
 /** Continues a run. */
 export const resume: Command = {
   name: "resume",

@@ -62,6 +62,8 @@ function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefin
       return `Rewards swapped after step ${event.value.step}: ${
         event.value.rewards.map((r) => `${r.name} x ${r.weight ?? 1}`).join(", ")
       }`;
+    case "save":
+      return `Checkpoint asked for at step ${event.value.step}`;
     case "checkpoint":
       return `Checkpoint at step ${event.value.step}`;
     default:

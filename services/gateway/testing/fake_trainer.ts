@@ -80,6 +80,16 @@ export class FakeTrainer {
         this.#setState(runId, RunState.STOPPED, "Stopped by the user");
         return Promise.resolve({ run: this.#get(runId).run });
       },
+      saveRun: ({ runId }) => {
+        const { run } = this.#get(runId);
+        if (run.state !== RunState.RUNNING) {
+          throw new StatusError("FAILED_PRECONDITION", `Run ${runId} is not running`);
+        }
+        const { step } = run;
+        this.#record(runId, { event: { case: "save", value: { step, at: run.updatedAt } } });
+        this.#checkpoint(run);
+        return Promise.resolve({ step });
+      },
       resumeRun: ({ runId, iterations }) => {
         const { run } = this.#get(runId);
         if (run.state === RunState.RUNNING) {
@@ -182,11 +192,13 @@ export class FakeTrainer {
     run.latest = event;
     run.updatedAt = timestampFromMs(Date.now());
     this.#record(id, { event: { case: "step", value: event } });
-    if (step % (run.config?.checkpointEvery ?? 20) === 0) {
-      run.checkpoints.push(step);
-      this.#record(id, { event: { case: "checkpoint", value: { step, at: run.updatedAt } } });
-    }
+    if (step % (run.config?.checkpointEvery ?? 20) === 0) this.#checkpoint(run);
     if (step >= run.iterations) this.#setState(id, RunState.FINISHED, "");
+  }
+
+  #checkpoint({ id, step, updatedAt: at, checkpoints }: Run): void {
+    if (!checkpoints.includes(step)) checkpoints.push(step);
+    this.#record(id, { event: { case: "checkpoint", value: { step, at } } });
   }
 
   /** Changes the mixture of a run. */

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file drtune/trainer/v1/trainer.proto.
  */
 export const file_drtune_trainer_v1_trainer: GenFile = /*@__PURE__*/
-  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSLhBQoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQFCBwoFX3NlZWRCDQoLX2l0ZXJhdGlvbnNCEwoRX2NoZWNrcG9pbnRfZXZlcnlCDwoNX3NhbXBsZV9ldmVyeUIQCg5fbGF0ZW50X2hlaWdodEIPCg1fbGF0ZW50X3dpZHRoIqoBCgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQFCBAoCX2tCBAoCX21CFgoUX2lucHV0X3N0b3BfZ3JhZGllbnRCDQoLX2Vhcmx5X3N0b3AigwEKDVNhbXBsZXJDb25maWcSDAoEa2luZBgBIAEoCRISCgVzdGVwcxgCIAEoBUgAiAEBEhAKA2V0YRgDIAEoAUgBiAEBEhoKDWthcnJhc19zaWdtYXMYBCABKAhIAogBAUIICgZfc3RlcHNCBgoEX2V0YUIQCg5fa2FycmFzX3NpZ21hcyJlCg5HdWlkYW5jZUNvbmZpZxISCgVzY2FsZRgBIAEoAUgAiAEBEjUKCGdyYWRpZW50GAIgASgOMiMuZHJ0dW5lLnRyYWluZXIudjEuR3VpZGFuY2VHcmFkaWVudEIICgZfc2NhbGUiVwoKTG9yYUNvbmZpZxIRCgRyYW5rGAEgASgFSACIAQESEgoFYWxwaGEYAiABKAFIAYgBARIPCgd0YXJnZXRzGAMgAygJQgcKBV9yYW5rQggKBl9hbHBoYSKXAgoPT3B0aW1pemVyQ29uZmlnEhoKDWxlYXJuaW5nX3JhdGUYASABKAFIAIgBARISCgViZXRhMRgCIAEoAUgBiAEBEhIKBWJldGEyGAMgASgBSAKIAQESFAoHZXBzaWxvbhgEIAEoAUgDiAEBEhkKDHdlaWdodF9kZWNheRgFIAEoAUgEiAEBEhoKDW1heF9ncmFkX25vcm0YBiABKAFIBYgBARITCgZ3YXJtdXAYByABKAVIBogBAUIQCg5fbGVhcm5pbmdfcmF0ZUIICgZfYmV0YTFCCAoGX2JldGEyQgoKCF9lcHNpbG9uQg8KDV93ZWlnaHRfZGVjYXlCEAoOX21heF9ncmFkX25vcm1CCQoHX3dhcm11cCJVCgtCYXRjaENvbmZpZxIRCgRzaXplGAEgASgFSACIAQESGQoMYWNjdW11bGF0aW9uGAIgASgFSAGIAQFCBwoFX3NpemVCDwoNX2FjY3VtdWxhdGlvbiJXCgxQcm9tcHRTb3VyY2USLQoEbGlzdBgBIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlByb21wdExpc3RIABIOCgRmaWxlGAIgASgJSABCCAoGc291cmNlIh0KClByb21wdExpc3QSDwoHcHJvbXB0cxgBIAMoCSJ1CgpSZXdhcmRUZXJtEgwKBG5hbWUYASABKAkSEAoIZW5kcG9pbnQYAiABKAkSDgoGcmV3YXJkGAMgASgJEhMKBndlaWdodBgEIAEoAUgAiAEBEhcKD2V4cGVjdGVkX2RpZ2VzdBgFIAEoCUIJCgdfd2VpZ2h0Ip4DCgNSdW4SCgoCaWQYASABKAkSKgoFc3RhdGUYAiABKA4yGy5kcnR1bmUudHJhaW5lci52MS5SdW5TdGF0ZRIMCgRzdGVwGAMgASgFEhIKCml0ZXJhdGlvbnMYBCABKAUSDgoGcmVhc29uGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgZjb25maWcYCSABKAsyHC5kcnR1bmUudHJhaW5lci52MS5SdW5Db25maWcSLgoHcmV3YXJkcxgKIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0SLAoGbGF0ZXN0GAsgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50EhMKC2NoZWNrcG9pbnRzGAwgAygFIrgDCglTdGVwRXZlbnQSDAoEc3RlcBgBIAEoBRIMCgRsb3NzGAIgASgBEhEKCWdyYWRfbm9ybRgDIAEoARI6CgdyZXdhcmRzGAQgAygLMikuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50LlJld2FyZHNFbnRyeRI6CgdzZWNvbmRzGAUgAygLMikuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50LlNlY29uZHNFbnRyeRIUCgxzZWNvbmRzX2xlZnQYBiABKAESMwoHc2FtcGxlcxgHIAMoCzIiLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlZmVyZW5jZRImCgJhdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvbXB0cxgJIAMoCRpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEaLgoMU2Vjb25kc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiQAoNUmV3YXJkTWV0cmljcxIMCgRtZWFuGAEgASgBEhEKCXBlcl9pbWFnZRgCIAMoAhIOCgZkaWdlc3QYAyABKAkirwEKD1NhbXBsZVJlZmVyZW5jZRIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRIMCgRwYXRoGAMgASgJEkAKB3Jld2FyZHMYBCADKAsyLy5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZWZlcmVuY2UuUmV3YXJkc0VudHJ5Gi4KDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBIn4KClN0YXRlRXZlbnQSKgoFc3RhdGUYASABKA4yGy5kcnR1bmUudHJhaW5lci52MS5SdW5TdGF0ZRIOCgZyZWFzb24YAiABKAkSDAoEc3RlcBgDIAEoBRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAicQoJU3dhcEV2ZW50EgwKBHN0ZXAYASABKAUSLgoHcmV3YXJkcxgCIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0SJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkcKD0NoZWNrcG9pbnRFdmVudBIMCgRzdGVwGAEgASgFEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJPCg9TdGFydFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiwKBmNvbmZpZxgCIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlJ1bkNvbmZpZyJIChBTdGFydFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1bhIPCgdjcmVhdGVkGAIgASgIIjQKD1dhdGNoUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoJZnJvbV9zdGVwGAIgASgFIuEBChBXYXRjaFJ1blJlc3BvbnNlEiwKBHN0ZXAYASABKAsyHC5kcnR1bmUudHJhaW5lci52MS5TdGVwRXZlbnRIABIuCgVzdGF0ZRgCIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlN0YXRlRXZlbnRIABIsCgRzd2FwGAMgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3dhcEV2ZW50SAASOAoKY2hlY2twb2ludBgEIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLkNoZWNrcG9pbnRFdmVudEgAQgcKBWV2ZW50Ih8KDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjUKDkdldFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIRCg9MaXN0UnVuc1JlcXVlc3QiOAoQTGlzdFJ1bnNSZXNwb25zZRIkCgRydW5zGAEgAygLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIiAKDlN0b3BSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSI2Cg9TdG9wUnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIkoKEFJlc3VtZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhcKCml0ZXJhdGlvbnMYAiABKAVIAIgBAUINCgtfaXRlcmF0aW9ucyI4ChFSZXN1bWVSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIgoQRGVsZXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2UiogEKEVN3YXBSZXdhcmRSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIsCgNzZXQYAiABKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtSAASEAoGcmVtb3ZlGAMgASgJSAASMwoHbWl4dHVyZRgEIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZE1peHR1cmVIAEIICgZjaGFuZ2UiPwoNUmV3YXJkTWl4dHVyZRIuCgdyZXdhcmRzGAEgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSJSChJTd2FwUmV3YXJkUmVzcG9uc2USDAoEc3RlcBgBIAEoBRIuCgdyZXdhcmRzGAIgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSKDAwoNU2FtcGxlUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEg8KB3Byb21wdHMYAyADKAkSEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESFwoKbG9yYV9zY2FsZRgGIAEoAUgDiAEBEjEKB3NhbXBsZXIYByABKAsyIC5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVyQ29uZmlnEhsKDmd1aWRhbmNlX3NjYWxlGAggASgBSASIAQESGgoNbGF0ZW50X2hlaWdodBgJIAEoBUgFiAEBEhkKDGxhdGVudF93aWR0aBgKIAEoBUgGiAEBQgcKBV9zdGVwQgcKBV9zZWVkQhQKEl9pbWFnZXNfcGVyX3Byb21wdEINCgtfbG9yYV9zY2FsZUIRCg9fZ3VpZGFuY2Vfc2NhbGVCEAoOX2xhdGVudF9oZWlnaHRCDwoNX2xhdGVudF93aWR0aCI7Cg5TYW1wbGVSZXNwb25zZRIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRILCgNwbmcYAyABKAwi9AEKEkV2YWx1YXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEjAKB3Byb21wdHMYAyABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESLgoHcmV3YXJkcxgGIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm1CBwoFX3N0ZXBCBwoFX3NlZWRCFAoSX2ltYWdlc19wZXJfcHJvbXB0IokBChNFdmFsdWF0ZVJ1blJlc3BvbnNlEjAKBHBhaXIYASABKAsyIC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlySAASNwoHc3VtbWFyeRgCIAEoCzIkLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5SABCBwoFZXZlbnQihAIKDUV2YWx1YXRlZFBhaXISDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SPAoGYmVmb3JlGAMgAygLMiwuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpci5CZWZvcmVFbnRyeRI6CgVhZnRlchgEIAMoCzIrLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXIuQWZ0ZXJFbnRyeRotCgtCZWZvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBGiwKCkFmdGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASLGAQoRRXZhbHVhdGlvblN1bW1hcnkSQgoHcmV3YXJkcxgBIAMoCzIxLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5LlJld2FyZHNFbnRyeRINCgVwYWlycxgCIAEoBRIMCgRzdGVwGAMgASgFGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRTdW1tYXJ5OgI4ASJgCg1SZXdhcmRTdW1tYXJ5Eg4KBmJlZm9yZRgBIAEoARINCgVhZnRlchgCIAEoARISCgpkaWZmZXJlbmNlGAMgASgBEg0KBWxvd2VyGAQgASgBEg0KBXVwcGVyGAUgASgBIqMBChFFeHBvcnRMb3JhUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEi0KBmZvcm1hdBgDIAEoDjIdLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGb3JtYXQSMwoJcHJlY2lzaW9uGAQgASgOMiAuZHJ0dW5lLnRyYWluZXIudjEuTG9yYVByZWNpc2lvbkIHCgVfc3RlcCJZChJFeHBvcnRMb3JhUmVzcG9uc2USKwoEZmlsZRgBIAEoCzIbLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGaWxlSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiRAoITG9yYUZpbGUSDAoEbmFtZRgBIAEoCRIMCgRzaXplGAIgASgDEg4KBnNoYTI1NhgDIAEoCRIMCgRzdGVwGAQgASgFKpABChBHdWlkYW5jZUdyYWRpZW50EiEKHUdVSURBTkNFX0dSQURJRU5UX1VOU1BFQ0lGSUVEEAASGgoWR1VJREFOQ0VfR1JBRElFTlRfQk9USBABEiEKHUdVSURBTkNFX0dSQURJRU5UX0NPTkRJVElPTkFMEAISGgoWR1VJREFOQ0VfR1JBRElFTlRfTk9ORRADKsUBCghSdW5TdGF0ZRIZChVSVU5fU1RBVEVfVU5TUEVDSUZJRUQQABIUChBSVU5fU1RBVEVfUVVFVUVEEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIUChBSVU5fU1RBVEVfUEFVU0VEEAMSFgoSUlVOX1NUQVRFX1NUT1BQSU5HEAQSFQoRUlVOX1NUQVRFX1NUT1BQRUQQBRIWChJSVU5fU1RBVEVfRklOSVNIRUQQBhIUChBSVU5fU1RBVEVfRkFJTEVEEAcqWwoKTG9yYUZvcm1hdBIbChdMT1JBX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhkKFUxPUkFfRk9STUFUX0RJRkZVU0VSUxABEhUKEUxPUkFfRk9STUFUX0tPSFlBEAIqZwoNTG9yYVByZWNpc2lvbhIeChpMT1JBX1BSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhoKFkxPUkFfUFJFQ0lTSU9OX0ZMT0FUMzIQARIaChZMT1JBX1BSRUNJU0lPTl9GTE9BVDE2EAIyywcKDlRyYWluZXJTZXJ2aWNlElMKCFN0YXJ0UnVuEiIuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXNwb25zZRJVCghXYXRjaFJ1bhIiLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVzcG9uc2UwARJNCgZHZXRSdW4SIC5kcnR1bmUudHJhaW5lci52MS5HZXRSdW5SZXF1ZXN0GiEuZHJ0dW5lLnRyYWluZXIudjEuR2V0UnVuUmVzcG9uc2USUwoITGlzdFJ1bnMSIi5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1JlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1Jlc3BvbnNlElAKB1N0b3BSdW4SIS5kcnR1bmUudHJhaW5lci52MS5TdG9wUnVuUmVxdWVzdBoiLmRydHVuZS50cmFpbmVyLnYxLlN0b3BSdW5SZXNwb25zZRJWCglSZXN1bWVSdW4SIy5kcnR1bmUudHJhaW5lci52MS5SZXN1bWVSdW5SZXF1ZXN0GiQuZHJ0dW5lLnRyYWluZXIudjEuUmVzdW1lUnVuUmVzcG9uc2USVgoJRGVsZXRlUnVuEiMuZHJ0dW5lLnRyYWluZXIudjEuRGVsZXRlUnVuUmVxdWVzdBokLmRydHVuZS50cmFpbmVyLnYxLkRlbGV0ZVJ1blJlc3BvbnNlElkKClN3YXBSZXdhcmQSJC5kcnR1bmUudHJhaW5lci52MS5Td2FwUmV3YXJkUmVxdWVzdBolLmRydHVuZS50cmFpbmVyLnYxLlN3YXBSZXdhcmRSZXNwb25zZRJPCgZTYW1wbGUSIC5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZXF1ZXN0GiEuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVzcG9uc2UwARJeCgtFdmFsdWF0ZVJ1bhIlLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlUnVuUmVxdWVzdBomLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlUnVuUmVzcG9uc2UwARJbCgpFeHBvcnRMb3JhEiQuZHJ0dW5lLnRyYWluZXIudjEuRXhwb3J0TG9yYVJlcXVlc3QaJS5kcnR1bmUudHJhaW5lci52MS5FeHBvcnRMb3JhUmVzcG9uc2UwAWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSLhBQoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQFCBwoFX3NlZWRCDQoLX2l0ZXJhdGlvbnNCEwoRX2NoZWNrcG9pbnRfZXZlcnlCDwoNX3NhbXBsZV9ldmVyeUIQCg5fbGF0ZW50X2hlaWdodEIPCg1fbGF0ZW50X3dpZHRoIqoBCgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQFCBAoCX2tCBAoCX21CFgoUX2lucHV0X3N0b3BfZ3JhZGllbnRCDQoLX2Vhcmx5X3N0b3AigwEKDVNhbXBsZXJDb25maWcSDAoEa2luZBgBIAEoCRISCgVzdGVwcxgCIAEoBUgAiAEBEhAKA2V0YRgDIAEoAUgBiAEBEhoKDWthcnJhc19zaWdtYXMYBCABKAhIAogBAUIICgZfc3RlcHNCBgoEX2V0YUIQCg5fa2FycmFzX3NpZ21hcyJlCg5HdWlkYW5jZUNvbmZpZxISCgVzY2FsZRgBIAEoAUgAiAEBEjUKCGdyYWRpZW50GAIgASgOMiMuZHJ0dW5lLnRyYWluZXIudjEuR3VpZGFuY2VHcmFkaWVudEIICgZfc2NhbGUiVwoKTG9yYUNvbmZpZxIRCgRyYW5rGAEgASgFSACIAQESEgoFYWxwaGEYAiABKAFIAYgBARIPCgd0YXJnZXRzGAMgAygJQgcKBV9yYW5rQggKBl9hbHBoYSKXAgoPT3B0aW1pemVyQ29uZmlnEhoKDWxlYXJuaW5nX3JhdGUYASABKAFIAIgBARISCgViZXRhMRgCIAEoAUgBiAEBEhIKBWJldGEyGAMgASgBSAKIAQESFAoHZXBzaWxvbhgEIAEoAUgDiAEBEhkKDHdlaWdodF9kZWNheRgFIAEoAUgEiAEBEhoKDW1heF9ncmFkX25vcm0YBiABKAFIBYgBARITCgZ3YXJtdXAYByABKAVIBogBAUIQCg5fbGVhcm5pbmdfcmF0ZUIICgZfYmV0YTFCCAoGX2JldGEyQgoKCF9lcHNpbG9uQg8KDV93ZWlnaHRfZGVjYXlCEAoOX21heF9ncmFkX25vcm1CCQoHX3dhcm11cCJVCgtCYXRjaENvbmZpZxIRCgRzaXplGAEgASgFSACIAQESGQoMYWNjdW11bGF0aW9uGAIgASgFSAGIAQFCBwoFX3NpemVCDwoNX2FjY3VtdWxhdGlvbiJXCgxQcm9tcHRTb3VyY2USLQoEbGlzdBgBIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlByb21wdExpc3RIABIOCgRmaWxlGAIgASgJSABCCAoGc291cmNlIh0KClByb21wdExpc3QSDwoHcHJvbXB0cxgBIAMoCSJ1CgpSZXdhcmRUZXJtEgwKBG5hbWUYASABKAkSEAoIZW5kcG9pbnQYAiABKAkSDgoGcmV3YXJkGAMgASgJEhMKBndlaWdodBgEIAEoAUgAiAEBEhcKD2V4cGVjdGVkX2RpZ2VzdBgFIAEoCUIJCgdfd2VpZ2h0Ip4DCgNSdW4SCgoCaWQYASABKAkSKgoFc3RhdGUYAiABKA4yGy5kcnR1bmUudHJhaW5lci52MS5SdW5TdGF0ZRIMCgRzdGVwGAMgASgFEhIKCml0ZXJhdGlvbnMYBCABKAUSDgoGcmVhc29uGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgZjb25maWcYCSABKAsyHC5kcnR1bmUudHJhaW5lci52MS5SdW5Db25maWcSLgoHcmV3YXJkcxgKIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0SLAoGbGF0ZXN0GAsgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50EhMKC2NoZWNrcG9pbnRzGAwgAygFIrgDCglTdGVwRXZlbnQSDAoEc3RlcBgBIAEoBRIMCgRsb3NzGAIgASgBEhEKCWdyYWRfbm9ybRgDIAEoARI6CgdyZXdhcmRzGAQgAygLMikuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50LlJld2FyZHNFbnRyeRI6CgdzZWNvbmRzGAUgAygLMikuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50LlNlY29uZHNFbnRyeRIUCgxzZWNvbmRzX2xlZnQYBiABKAESMwoHc2FtcGxlcxgHIAMoCzIiLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlZmVyZW5jZRImCgJhdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvbXB0cxgJIAMoCRpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEaLgoMU2Vjb25kc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiQAoNUmV3YXJkTWV0cmljcxIMCgRtZWFuGAEgASgBEhEKCXBlcl9pbWFnZRgCIAMoAhIOCgZkaWdlc3QYAyABKAkirwEKD1NhbXBsZVJlZmVyZW5jZRIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRIMCgRwYXRoGAMgASgJEkAKB3Jld2FyZHMYBCADKAsyLy5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZWZlcmVuY2UuUmV3YXJkc0VudHJ5Gi4KDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBIn4KClN0YXRlRXZlbnQSKgoFc3RhdGUYASABKA4yGy5kcnR1bmUudHJhaW5lci52MS5SdW5TdGF0ZRIOCgZyZWFzb24YAiABKAkSDAoEc3RlcBgDIAEoBRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAicQoJU3dhcEV2ZW50EgwKBHN0ZXAYASABKAUSLgoHcmV3YXJkcxgCIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0SJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkEKCVNhdmVFdmVudBIMCgRzdGVwGAEgASgFEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJHCg9DaGVja3BvaW50RXZlbnQSDAoEc3RlcBgBIAEoBRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTwoPU3RhcnRSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIsCgZjb25maWcYAiABKAsyHC5kcnR1bmUudHJhaW5lci52MS5SdW5Db25maWciSAoQU3RhcnRSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4SDwoHY3JlYXRlZBgCIAEoCCI0Cg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKCWZyb21fc3RlcBgCIAEoBSKPAgoQV2F0Y2hSdW5SZXNwb25zZRIsCgRzdGVwGAEgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50SAASLgoFc3RhdGUYAiABKAsyHS5kcnR1bmUudHJhaW5lci52MS5TdGF0ZUV2ZW50SAASLAoEc3dhcBgDIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN3YXBFdmVudEgAEjgKCmNoZWNrcG9pbnQYBCABKAsyIi5kcnR1bmUudHJhaW5lci52MS5DaGVja3BvaW50RXZlbnRIABIsCgRzYXZlGAUgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZUV2ZW50SABCBwoFZXZlbnQiHwoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNQoOR2V0UnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIhEKD0xpc3RSdW5zUmVxdWVzdCI4ChBMaXN0UnVuc1Jlc3BvbnNlEiQKBHJ1bnMYASADKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIAoOU3RvcFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjYKD1N0b3BSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIAoOU2F2ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIh8KD1NhdmVSdW5SZXNwb25zZRIMCgRzdGVwGAEgASgFIkoKEFJlc3VtZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhcKCml0ZXJhdGlvbnMYAiABKAVIAIgBAUINCgtfaXRlcmF0aW9ucyI4ChFSZXN1bWVSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIgoQRGVsZXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2UiogEKEVN3YXBSZXdhcmRSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIsCgNzZXQYAiABKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtSAASEAoGcmVtb3ZlGAMgASgJSAASMwoHbWl4dHVyZRgEIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZE1peHR1cmVIAEIICgZjaGFuZ2UiPwoNUmV3YXJkTWl4dHVyZRIuCgdyZXdhcmRzGAEgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSJSChJTd2FwUmV3YXJkUmVzcG9uc2USDAoEc3RlcBgBIAEoBRIuCgdyZXdhcmRzGAIgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSKDAwoNU2FtcGxlUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEg8KB3Byb21wdHMYAyADKAkSEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESFwoKbG9yYV9zY2FsZRgGIAEoAUgDiAEBEjEKB3NhbXBsZXIYByABKAsyIC5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVyQ29uZmlnEhsKDmd1aWRhbmNlX3NjYWxlGAggASgBSASIAQESGgoNbGF0ZW50X2hlaWdodBgJIAEoBUgFiAEBEhkKDGxhdGVudF93aWR0aBgKIAEoBUgGiAEBQgcKBV9zdGVwQgcKBV9zZWVkQhQKEl9pbWFnZXNfcGVyX3Byb21wdEINCgtfbG9yYV9zY2FsZUIRCg9fZ3VpZGFuY2Vfc2NhbGVCEAoOX2xhdGVudF9oZWlnaHRCDwoNX2xhdGVudF93aWR0aCI7Cg5TYW1wbGVSZXNwb25zZRIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRILCgNwbmcYAyABKAwi9AEKEkV2YWx1YXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEjAKB3Byb21wdHMYAyABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESLgoHcmV3YXJkcxgGIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm1CBwoFX3N0ZXBCBwoFX3NlZWRCFAoSX2ltYWdlc19wZXJfcHJvbXB0IokBChNFdmFsdWF0ZVJ1blJlc3BvbnNlEjAKBHBhaXIYASABKAsyIC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlySAASNwoHc3VtbWFyeRgCIAEoCzIkLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5SABCBwoFZXZlbnQihAIKDUV2YWx1YXRlZFBhaXISDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SPAoGYmVmb3JlGAMgAygLMiwuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpci5CZWZvcmVFbnRyeRI6CgVhZnRlchgEIAMoCzIrLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXIuQWZ0ZXJFbnRyeRotCgtCZWZvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBGiwKCkFmdGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASLGAQoRRXZhbHVhdGlvblN1bW1hcnkSQgoHcmV3YXJkcxgBIAMoCzIxLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5LlJld2FyZHNFbnRyeRINCgVwYWlycxgCIAEoBRIMCgRzdGVwGAMgASgFGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRTdW1tYXJ5OgI4ASJgCg1SZXdhcmRTdW1tYXJ5Eg4KBmJlZm9yZRgBIAEoARINCgVhZnRlchgCIAEoARISCgpkaWZmZXJlbmNlGAMgASgBEg0KBWxvd2VyGAQgASgBEg0KBXVwcGVyGAUgASgBIqMBChFFeHBvcnRMb3JhUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEi0KBmZvcm1hdBgDIAEoDjIdLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGb3JtYXQSMwoJcHJlY2lzaW9uGAQgASgOMiAuZHJ0dW5lLnRyYWluZXIudjEuTG9yYVByZWNpc2lvbkIHCgVfc3RlcCJZChJFeHBvcnRMb3JhUmVzcG9uc2USKwoEZmlsZRgBIAEoCzIbLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGaWxlSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiRAoITG9yYUZpbGUSDAoEbmFtZRgBIAEoCRIMCgRzaXplGAIgASgDEg4KBnNoYTI1NhgDIAEoCRIMCgRzdGVwGAQgASgFKpABChBHdWlkYW5jZUdyYWRpZW50EiEKHUdVSURBTkNFX0dSQURJRU5UX1VOU1BFQ0lGSUVEEAASGgoWR1VJREFOQ0VfR1JBRElFTlRfQk9USBABEiEKHUdVSURBTkNFX0dSQURJRU5UX0NPTkRJVElPTkFMEAISGgoWR1VJREFOQ0VfR1JBRElFTlRfTk9ORRADKsUBCghSdW5TdGF0ZRIZChVSVU5fU1RBVEVfVU5TUEVDSUZJRUQQABIUChBSVU5fU1RBVEVfUVVFVUVEEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIUChBSVU5fU1RBVEVfUEFVU0VEEAMSFgoSUlVOX1NUQVRFX1NUT1BQSU5HEAQSFQoRUlVOX1NUQVRFX1NUT1BQRUQQBRIWChJSVU5fU1RBVEVfRklOSVNIRUQQBhIUChBSVU5fU1RBVEVfRkFJTEVEEAcqWwoKTG9yYUZvcm1hdBIbChdMT1JBX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhkKFUxPUkFfRk9STUFUX0RJRkZVU0VSUxABEhUKEUxPUkFfRk9STUFUX0tPSFlBEAIqZwoNTG9yYVByZWNpc2lvbhIeChpMT1JBX1BSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhoKFkxPUkFfUFJFQ0lTSU9OX0ZMT0FUMzIQARIaChZMT1JBX1BSRUNJU0lPTl9GTE9BVDE2EAIynQgKDlRyYWluZXJTZXJ2aWNlElMKCFN0YXJ0UnVuEiIuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXNwb25zZRJVCghXYXRjaFJ1bhIiLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVzcG9uc2UwARJNCgZHZXRSdW4SIC5kcnR1bmUudHJhaW5lci52MS5HZXRSdW5SZXF1ZXN0GiEuZHJ0dW5lLnRyYWluZXIudjEuR2V0UnVuUmVzcG9uc2USUwoITGlzdFJ1bnMSIi5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1JlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1Jlc3BvbnNlElAKB1N0b3BSdW4SIS5kcnR1bmUudHJhaW5lci52MS5TdG9wUnVuUmVxdWVzdBoiLmRydHVuZS50cmFpbmVyLnYxLlN0b3BSdW5SZXNwb25zZRJQCgdTYXZlUnVuEiEuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZVJ1blJlcXVlc3QaIi5kcnR1bmUudHJhaW5lci52MS5TYXZlUnVuUmVzcG9uc2USVgoJUmVzdW1lUnVuEiMuZHJ0dW5lLnRyYWluZXIudjEuUmVzdW1lUnVuUmVxdWVzdBokLmRydHVuZS50cmFpbmVyLnYxLlJlc3VtZVJ1blJlc3BvbnNlElYKCURlbGV0ZVJ1bhIjLmRydHVuZS50cmFpbmVyLnYxLkRlbGV0ZVJ1blJlcXVlc3QaJC5kcnR1bmUudHJhaW5lci52MS5EZWxldGVSdW5SZXNwb25zZRJZCgpTd2FwUmV3YXJkEiQuZHJ0dW5lLnRyYWluZXIudjEuU3dhcFJld2FyZFJlcXVlc3QaJS5kcnR1bmUudHJhaW5lci52MS5Td2FwUmV3YXJkUmVzcG9uc2USTwoGU2FtcGxlEiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVxdWVzdBohLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlc3BvbnNlMAESXgoLRXZhbHVhdGVSdW4SJS5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlcXVlc3QaJi5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlc3BvbnNlMAESWwoKRXhwb3J0TG9yYRIkLmRydHVuZS50cmFpbmVyLnYxLkV4cG9ydExvcmFSZXF1ZXN0GiUuZHJ0dW5lLnRyYWluZXIudjEuRXhwb3J0TG9yYVJlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * How a run trains. Unset fields take the stated default; GetRun answers the configuration with all defaults filled in.
@@ -826,6 +826,34 @@ export const SwapEventSchema: GenMessage<SwapEvent> = /*@__PURE__*/
   messageDesc(file_drtune_trainer_v1_trainer, 15);
 
 /**
+ * A checkpoint was asked for by SaveRun.
+ *
+ * @generated from message drtune.trainer.v1.SaveEvent
+ */
+export type SaveEvent = Message<"drtune.trainer.v1.SaveEvent"> & {
+  /**
+   * Iterations it will hold.
+   *
+   * @generated from field: int32 step = 1;
+   */
+  step: number;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 2;
+   */
+  at?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.SaveEvent.
+ * Use `create(SaveEventSchema)` to create a new message.
+ */
+export const SaveEventSchema: GenMessage<SaveEvent> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 16);
+
+/**
  * A checkpoint that is whole on disk.
  *
  * @generated from message drtune.trainer.v1.CheckpointEvent
@@ -851,7 +879,7 @@ export type CheckpointEvent = Message<"drtune.trainer.v1.CheckpointEvent"> & {
  * Use `create(CheckpointEventSchema)` to create a new message.
  */
 export const CheckpointEventSchema: GenMessage<CheckpointEvent> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 16);
+  messageDesc(file_drtune_trainer_v1_trainer, 17);
 
 /**
  * Asks for a run to be started.
@@ -879,7 +907,7 @@ export type StartRunRequest = Message<"drtune.trainer.v1.StartRunRequest"> & {
  * Use `create(StartRunRequestSchema)` to create a new message.
  */
 export const StartRunRequestSchema: GenMessage<StartRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 17);
+  messageDesc(file_drtune_trainer_v1_trainer, 18);
 
 /**
  * The run of that id.
@@ -907,7 +935,7 @@ export type StartRunResponse = Message<"drtune.trainer.v1.StartRunResponse"> & {
  * Use `create(StartRunResponseSchema)` to create a new message.
  */
 export const StartRunResponseSchema: GenMessage<StartRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 18);
+  messageDesc(file_drtune_trainer_v1_trainer, 19);
 
 /**
  * Asks for a run's events.
@@ -935,7 +963,7 @@ export type WatchRunRequest = Message<"drtune.trainer.v1.WatchRunRequest"> & {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export const WatchRunRequestSchema: GenMessage<WatchRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 19);
+  messageDesc(file_drtune_trainer_v1_trainer, 20);
 
 /**
  * One event of a run.
@@ -980,6 +1008,14 @@ export type WatchRunResponse = Message<"drtune.trainer.v1.WatchRunResponse"> & {
      */
     value: CheckpointEvent;
     case: "checkpoint";
+  } | {
+    /**
+     * A checkpoint was asked for.
+     *
+     * @generated from field: drtune.trainer.v1.SaveEvent save = 5;
+     */
+    value: SaveEvent;
+    case: "save";
   } | { case: undefined; value?: undefined };
 };
 
@@ -988,7 +1024,7 @@ export type WatchRunResponse = Message<"drtune.trainer.v1.WatchRunResponse"> & {
  * Use `create(WatchRunResponseSchema)` to create a new message.
  */
 export const WatchRunResponseSchema: GenMessage<WatchRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 20);
+  messageDesc(file_drtune_trainer_v1_trainer, 21);
 
 /**
  * Asks for a run.
@@ -1009,7 +1045,7 @@ export type GetRunRequest = Message<"drtune.trainer.v1.GetRunRequest"> & {
  * Use `create(GetRunRequestSchema)` to create a new message.
  */
 export const GetRunRequestSchema: GenMessage<GetRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 21);
+  messageDesc(file_drtune_trainer_v1_trainer, 22);
 
 /**
  * The run asked for.
@@ -1030,7 +1066,7 @@ export type GetRunResponse = Message<"drtune.trainer.v1.GetRunResponse"> & {
  * Use `create(GetRunResponseSchema)` to create a new message.
  */
 export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 22);
+  messageDesc(file_drtune_trainer_v1_trainer, 23);
 
 /**
  * Asks for all runs.
@@ -1045,7 +1081,7 @@ export type ListRunsRequest = Message<"drtune.trainer.v1.ListRunsRequest"> & {
  * Use `create(ListRunsRequestSchema)` to create a new message.
  */
 export const ListRunsRequestSchema: GenMessage<ListRunsRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 23);
+  messageDesc(file_drtune_trainer_v1_trainer, 24);
 
 /**
  * All runs.
@@ -1066,7 +1102,7 @@ export type ListRunsResponse = Message<"drtune.trainer.v1.ListRunsResponse"> & {
  * Use `create(ListRunsResponseSchema)` to create a new message.
  */
 export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 24);
+  messageDesc(file_drtune_trainer_v1_trainer, 25);
 
 /**
  * Asks for a run to be stopped.
@@ -1087,7 +1123,7 @@ export type StopRunRequest = Message<"drtune.trainer.v1.StopRunRequest"> & {
  * Use `create(StopRunRequestSchema)` to create a new message.
  */
 export const StopRunRequestSchema: GenMessage<StopRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 25);
+  messageDesc(file_drtune_trainer_v1_trainer, 26);
 
 /**
  * The stopped run.
@@ -1108,7 +1144,49 @@ export type StopRunResponse = Message<"drtune.trainer.v1.StopRunResponse"> & {
  * Use `create(StopRunResponseSchema)` to create a new message.
  */
 export const StopRunResponseSchema: GenMessage<StopRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 26);
+  messageDesc(file_drtune_trainer_v1_trainer, 27);
+
+/**
+ * Asks for a checkpoint.
+ *
+ * @generated from message drtune.trainer.v1.SaveRunRequest
+ */
+export type SaveRunRequest = Message<"drtune.trainer.v1.SaveRunRequest"> & {
+  /**
+   * See Run.id.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.SaveRunRequest.
+ * Use `create(SaveRunRequestSchema)` to create a new message.
+ */
+export const SaveRunRequestSchema: GenMessage<SaveRunRequest> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 28);
+
+/**
+ * The checkpoint that will be written.
+ *
+ * @generated from message drtune.trainer.v1.SaveRunResponse
+ */
+export type SaveRunResponse = Message<"drtune.trainer.v1.SaveRunResponse"> & {
+  /**
+   * Iterations it will hold.
+   *
+   * @generated from field: int32 step = 1;
+   */
+  step: number;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.SaveRunResponse.
+ * Use `create(SaveRunResponseSchema)` to create a new message.
+ */
+export const SaveRunResponseSchema: GenMessage<SaveRunResponse> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 29);
 
 /**
  * Asks for a run to be continued.
@@ -1136,7 +1214,7 @@ export type ResumeRunRequest = Message<"drtune.trainer.v1.ResumeRunRequest"> & {
  * Use `create(ResumeRunRequestSchema)` to create a new message.
  */
 export const ResumeRunRequestSchema: GenMessage<ResumeRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 27);
+  messageDesc(file_drtune_trainer_v1_trainer, 30);
 
 /**
  * The continued run.
@@ -1157,7 +1235,7 @@ export type ResumeRunResponse = Message<"drtune.trainer.v1.ResumeRunResponse"> &
  * Use `create(ResumeRunResponseSchema)` to create a new message.
  */
 export const ResumeRunResponseSchema: GenMessage<ResumeRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 28);
+  messageDesc(file_drtune_trainer_v1_trainer, 31);
 
 /**
  * Asks for a run's folder to be removed.
@@ -1178,7 +1256,7 @@ export type DeleteRunRequest = Message<"drtune.trainer.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 29);
+  messageDesc(file_drtune_trainer_v1_trainer, 32);
 
 /**
  * The folder is gone.
@@ -1193,7 +1271,7 @@ export type DeleteRunResponse = Message<"drtune.trainer.v1.DeleteRunResponse"> &
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 30);
+  messageDesc(file_drtune_trainer_v1_trainer, 33);
 
 /**
  * Asks for another reward mixture.
@@ -1245,7 +1323,7 @@ export type SwapRewardRequest = Message<"drtune.trainer.v1.SwapRewardRequest"> &
  * Use `create(SwapRewardRequestSchema)` to create a new message.
  */
 export const SwapRewardRequestSchema: GenMessage<SwapRewardRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 31);
+  messageDesc(file_drtune_trainer_v1_trainer, 34);
 
 /**
  * A whole mixture.
@@ -1266,7 +1344,7 @@ export type RewardMixture = Message<"drtune.trainer.v1.RewardMixture"> & {
  * Use `create(RewardMixtureSchema)` to create a new message.
  */
 export const RewardMixtureSchema: GenMessage<RewardMixture> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 32);
+  messageDesc(file_drtune_trainer_v1_trainer, 35);
 
 /**
  * The mixture that will be trained.
@@ -1294,7 +1372,7 @@ export type SwapRewardResponse = Message<"drtune.trainer.v1.SwapRewardResponse">
  * Use `create(SwapRewardResponseSchema)` to create a new message.
  */
 export const SwapRewardResponseSchema: GenMessage<SwapRewardResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 33);
+  messageDesc(file_drtune_trainer_v1_trainer, 36);
 
 /**
  * Asks for images.
@@ -1378,7 +1456,7 @@ export type SampleRequest = Message<"drtune.trainer.v1.SampleRequest"> & {
  * Use `create(SampleRequestSchema)` to create a new message.
  */
 export const SampleRequestSchema: GenMessage<SampleRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 34);
+  messageDesc(file_drtune_trainer_v1_trainer, 37);
 
 /**
  * One image.
@@ -1413,7 +1491,7 @@ export type SampleResponse = Message<"drtune.trainer.v1.SampleResponse"> & {
  * Use `create(SampleResponseSchema)` to create a new message.
  */
 export const SampleResponseSchema: GenMessage<SampleResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 35);
+  messageDesc(file_drtune_trainer_v1_trainer, 38);
 
 /**
  * Asks for rewards with and without a run's LoRA.
@@ -1469,7 +1547,7 @@ export type EvaluateRunRequest = Message<"drtune.trainer.v1.EvaluateRunRequest">
  * Use `create(EvaluateRunRequestSchema)` to create a new message.
  */
 export const EvaluateRunRequestSchema: GenMessage<EvaluateRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 36);
+  messageDesc(file_drtune_trainer_v1_trainer, 39);
 
 /**
  * Progress and result of an evaluation.
@@ -1506,7 +1584,7 @@ export type EvaluateRunResponse = Message<"drtune.trainer.v1.EvaluateRunResponse
  * Use `create(EvaluateRunResponseSchema)` to create a new message.
  */
 export const EvaluateRunResponseSchema: GenMessage<EvaluateRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 37);
+  messageDesc(file_drtune_trainer_v1_trainer, 40);
 
 /**
  * The same prompt and seed without and with the LoRA.
@@ -1548,7 +1626,7 @@ export type EvaluatedPair = Message<"drtune.trainer.v1.EvaluatedPair"> & {
  * Use `create(EvaluatedPairSchema)` to create a new message.
  */
 export const EvaluatedPairSchema: GenMessage<EvaluatedPair> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 38);
+  messageDesc(file_drtune_trainer_v1_trainer, 41);
 
 /**
  * What an evaluation found.
@@ -1583,7 +1661,7 @@ export type EvaluationSummary = Message<"drtune.trainer.v1.EvaluationSummary"> &
  * Use `create(EvaluationSummarySchema)` to create a new message.
  */
 export const EvaluationSummarySchema: GenMessage<EvaluationSummary> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 39);
+  messageDesc(file_drtune_trainer_v1_trainer, 42);
 
 /**
  * One reward over all pairs, in its own units.
@@ -1632,7 +1710,7 @@ export type RewardSummary = Message<"drtune.trainer.v1.RewardSummary"> & {
  * Use `create(RewardSummarySchema)` to create a new message.
  */
 export const RewardSummarySchema: GenMessage<RewardSummary> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 40);
+  messageDesc(file_drtune_trainer_v1_trainer, 43);
 
 /**
  * Asks for a LoRA file.
@@ -1674,7 +1752,7 @@ export type ExportLoraRequest = Message<"drtune.trainer.v1.ExportLoraRequest"> &
  * Use `create(ExportLoraRequestSchema)` to create a new message.
  */
 export const ExportLoraRequestSchema: GenMessage<ExportLoraRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 41);
+  messageDesc(file_drtune_trainer_v1_trainer, 44);
 
 /**
  * A piece of a LoRA file.
@@ -1711,7 +1789,7 @@ export type ExportLoraResponse = Message<"drtune.trainer.v1.ExportLoraResponse">
  * Use `create(ExportLoraResponseSchema)` to create a new message.
  */
 export const ExportLoraResponseSchema: GenMessage<ExportLoraResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 42);
+  messageDesc(file_drtune_trainer_v1_trainer, 45);
 
 /**
  * About an exported LoRA file.
@@ -1753,7 +1831,7 @@ export type LoraFile = Message<"drtune.trainer.v1.LoraFile"> & {
  * Use `create(LoraFileSchema)` to create a new message.
  */
 export const LoraFileSchema: GenMessage<LoraFile> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 43);
+  messageDesc(file_drtune_trainer_v1_trainer, 46);
 
 /**
  * Through which branch of classifier-free guidance gradients flow.
@@ -2001,6 +2079,17 @@ export const TrainerService: GenService<{
     methodKind: "unary";
     input: typeof StopRunRequestSchema;
     output: typeof StopRunResponseSchema;
+  },
+  /**
+   * SaveRun writes a checkpoint at the run's next step boundary and goes on training. Answers at once; WatchRun tells when
+   * the checkpoint is whole. A run that has not begun or has ended answers FAILED_PRECONDITION.
+   *
+   * @generated from rpc drtune.trainer.v1.TrainerService.SaveRun
+   */
+  saveRun: {
+    methodKind: "unary";
+    input: typeof SaveRunRequestSchema;
+    output: typeof SaveRunResponseSchema;
   },
   /**
    * ResumeRun continues a run that is stopped, paused or failed, or a finished one with more iterations.
