@@ -13,4 +13,4 @@ export type { SafetensorsEntry, TensorLayout } from "./_safetensors_header.ts";
 export { openTorchFile, readTorchFile, TorchFile, type TorchFileOptions } from "./torch_file.ts";
 export { type WeightLocation, WeightSource } from "./weight_source.ts";
 export { WeightsError } from "./weights_error.ts";
-export { writeSafetensors } from "./write_safetensors.ts";
+export { copyToSafetensors, writeSafetensors } from "./write_safetensors.ts";

@@ -1,0 +1,83 @@
+import { cp, mkdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { float32, type Shape, sizeOf, type Tensor } from "../../autodiff/mod.ts";
+import { Random } from "../../models/random/mod.ts";
+import { copyToSafetensors, float32ToFloat16 } from "../../models/weights/mod.ts";
+import type { ModelFiles } from "./kinds.ts";
+import { networksOf } from "./shapes.ts";
+
+/** Element types a folder can be written in. */
+export const DTYPES = { fp16: "float16", fp32: "float32" } as const;
+
+/** Files of a small CLIP tokenizer. Its ids are rows of an embedding of the full size. */
+const TOKENIZER = ["merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"];
+
+/**
+ * Writes a diffusers folder with random weights of exactly the shapes that `files` describe, one tensor in memory at a
+ * time. Equal arguments give equal bytes. `tokenizer` is the folder of one whose vocabulary fits the embedding.
+ */
+export async function writeRandomModel(
+  folder: string,
+  { files, dtype, tokenizer, seed = 0 }: {
+    readonly files: ModelFiles;
+    readonly dtype: keyof typeof DTYPES;
+    readonly tokenizer: string;
+    readonly seed?: number;
+  },
+): Promise<void> {
+  let stream = 0;
+  for (const { file, shapes } of networksOf(files)) {
+    const path = join(folder, file);
+    await mkdir(dirname(path), { recursive: true });
+    const streams = new Map([...shapes.keys()].map((name) => [name, stream++]));
+    await copyToSafetensors(path, {
+      tensors: new Map([...shapes].map(([name, shape]) => [name, { dtype: DTYPES[dtype], shape }])),
+      read: (name) => {
+        const random = new Random(seed, streams.get(name));
+        const values = randomWeight(name, shapes.get(name) ?? [], random);
+        return Promise.resolve(dtype === "fp32" ? values : toHalf(values));
+      },
+    }, { format: "pt" });
+  }
+  for (const [path, value] of Object.entries(files)) {
+    await mkdir(dirname(join(folder, path)), { recursive: true });
+    await writeFile(join(folder, path), `${JSON.stringify(value, null, 2)}\n`);
+  }
+  for (const name of ["tokenizer", "tokenizer_2"]) {
+    if (!(name in (files["model_index.json"] ?? {}))) continue;
+    for (const file of TOKENIZER) await cp(join(tokenizer, file), join(folder, name, file));
+    // The context of CLIP, whatever the borrowed tokenizer was made for.
+    const path = join(folder, name, "tokenizer_config.json");
+    const config = JSON.parse(await Deno.readTextFile(path));
+    await writeFile(path, JSON.stringify({ ...config, model_max_length: 77 }, null, 2));
+  }
+}
+
+/** Scaled as PyTorch initializes layers, uniform in ±1/√(inputs), which keeps activations of the order of 1. */
+function randomWeight(name: string, shape: Shape, random: Random): ReturnType<typeof float32> {
+  const data = new Float32Array(sizeOf(shape));
+  const isNorm = shape.length === 1 && name.endsWith("weight");
+  const fanIn = sizeOf(shape.slice(1));
+  const bound = shape.length === 1 || name.includes("embedding.weight")
+    ? 0.02
+    : 1 / Math.sqrt(fanIn);
+  if (isNorm) data.fill(1);
+  else fillUniform(data, bound, random);
+  return float32(data, shape);
+}
+
+/** Uniform in ±bound by xorshift (Marsaglia, 2003), several hundred million numbers a second; seeded by `random`. */
+function fillUniform(data: Float32Array, bound: number, random: Random): void {
+  let word = random.uint32() | 1;
+  const scale = bound / 2 ** 31;
+  for (let i = 0; i < data.length; i++) {
+    word ^= word << 13;
+    word ^= word >>> 17;
+    word ^= word << 5;
+    data[i] = word * scale;
+  }
+}
+
+function toHalf({ data, shape }: ReturnType<typeof float32>): Tensor {
+  return { dtype: "float16", shape, data: float32ToFloat16(data) };
+}
