@@ -38,7 +38,7 @@ const STEP = 'Number(document.querySelector(".plot")?.getAttribute("aria-valueno
 
 Deno.test({
   name:
-    "In a browser: a run is started, its curves move, a reward is swapped, the run is stopped and resumed",
+    "In a browser: a run is started, its curves move, a reward is swapped, the run is saved, stopped and resumed",
   ignore: chromium === undefined,
   fn: () =>
     withPage(async (page, stack) => {
@@ -65,6 +65,9 @@ Deno.test({
       await page.click("Change");
       await page.until('document.querySelectorAll(".marker").length === 4');
       await page.until('document.body.innerText.includes("weight 0.25")');
+
+      await page.click("Save now");
+      await page.until('document.querySelector(".tiles").innerText.includes("step 6\\n1 in all")');
 
       await page.click("Stop");
       await page.until('document.querySelector(".state-stopped")');

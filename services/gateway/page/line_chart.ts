@@ -122,7 +122,7 @@ export class LineChart {
         svg("text", { class: "tick", x: MARGIN.left - 8, y: y + 4, "text-anchor": "end" }, text),
       ];
     });
-    const steps = ticks(first, last, Math.max(2, Math.floor(inner / 90)))
+    const steps = ticks(first, last, Math.max(3, Math.floor(inner / 70)))
       .filter((step) => Number.isInteger(step))
       .map((step) =>
         svg("text", {

@@ -18,6 +18,7 @@ export class RunHistory {
   readonly steps: StepEvent[] = [];
   readonly samples: SampledStep[] = [];
   readonly swaps: SwapEvent[] = [];
+  readonly saves: CheckpointEvent[] = [];
   readonly checkpoints: CheckpointEvent[] = [];
   readonly states: StateEvent[] = [];
 
@@ -42,7 +43,8 @@ export class RunHistory {
       if (!this.swaps.some(({ step, at }) => step === data.step && at === data.at)) {
         this.swaps.push(data);
       }
-    } else if (event === "checkpoint" && hasStep(data)) insert(this.checkpoints, data);
+    } else if (event === "save" && hasStep(data)) insert(this.saves, data);
+    else if (event === "checkpoint" && hasStep(data)) insert(this.checkpoints, data);
     else if (event === "state" && isStateEvent(data)) {
       // A stream begins with the present state, which was recorded already.
       const known = this.states.some(({ state, at }) => state === data.state && at === data.at);

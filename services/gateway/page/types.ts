@@ -54,6 +54,7 @@ export interface SwapEvent {
   readonly at?: string;
 }
 
+/** A checkpoint that was written, or asked for. */
 export interface CheckpointEvent {
   readonly step: number;
   readonly at?: string;

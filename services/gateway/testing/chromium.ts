@@ -58,6 +58,11 @@ export class BrowserPage implements AsyncDisposable {
         "--disable-dev-shm-usage",
         "--disable-gpu",
         "--no-first-run",
+        // Nothing of the browser's own goes out.
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
         "about:blank",
       ],
       stdout: "null",
@@ -78,6 +83,29 @@ export class BrowserPage implements AsyncDisposable {
 
   async goto(url: string): Promise<void> {
     await this.#send("Page.navigate", { url });
+  }
+
+  /** How the page is looked at: its size in CSS pixels, with so many device pixels each, and the theme. */
+  async look(
+    { width, height, scale = 1, theme }: {
+      readonly width: number;
+      readonly height: number;
+      readonly scale?: number;
+      readonly theme: "light" | "dark";
+    },
+  ): Promise<void> {
+    const metrics = { width, height, deviceScaleFactor: scale, mobile: width < 500 };
+    await this.#send("Emulation.setDeviceMetricsOverride", metrics);
+    const features = [{ name: "prefers-color-scheme", value: theme }];
+    await this.#send("Emulation.setEmulatedMedia", { features });
+  }
+
+  /** A PNG of what is seen, or of all of the page. */
+  async screenshot(
+    { whole = false }: { readonly whole?: boolean } = {},
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const { data } = await this.#send("Page.captureScreenshot", { captureBeyondViewport: whole });
+    return Uint8Array.fromBase64(data);
   }
 
   /** Presses a key, as "ArrowLeft". */

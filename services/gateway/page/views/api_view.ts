@@ -45,7 +45,7 @@ interface Document {
   readonly info: { readonly title: string; readonly description: string };
   readonly tags: readonly { readonly name: string }[];
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
-  readonly security?: unknown;
+  readonly security: readonly unknown[];
   readonly components: { readonly schemas: Readonly<Record<string, Schema>> };
 }
 
@@ -281,7 +281,7 @@ function tryIt(
       `curl ${stream ? "-N " : ""}${
         method === "get" ? "" : `-X ${method.toUpperCase()} `
       }'${location.origin}${url()}'`,
-      document.security !== undefined && `-H "authorization: Bearer $DRTUNE_TOKEN"`,
+      document.security.length > 0 && `-H "authorization: Bearer $DRTUNE_TOKEN"`,
       body && "-H 'content-type: application/json'",
       body && `-d '${body.value.replaceAll("'", "'\\''")}'`,
     ];

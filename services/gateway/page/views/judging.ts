@@ -17,6 +17,7 @@ export class Judging {
   readonly #status = h("p", { class: "sub", role: "status" });
   readonly #buttons: readonly HTMLButtonElement[];
   readonly #undo: HTMLButtonElement;
+  readonly #end: HTMLButtonElement;
   #drawn = false;
   #fault = "";
 
@@ -40,6 +41,7 @@ export class Judging {
       this.#comparison.undo();
       this.#show();
     }, { class: "small", "aria-keyshortcuts": "Backspace" });
+    this.#end = button("Finish", () => this.#finish(), { class: "small" });
     this.element = h(
       "section",
       { class: "judging", tabindex: -1, "aria-label": "Which is better?" },
@@ -54,7 +56,7 @@ export class Judging {
           "span",
           {},
           this.#undo,
-          button("Finish", () => this.#finish(), { class: "small" }),
+          this.#end,
           button("Give up", onQuit, { class: "small" }),
         ),
       ),
@@ -148,7 +150,7 @@ export class Judging {
       text,
     );
     for (const button of this.#buttons) button.disabled = current === undefined;
-    this.#undo.disabled = judged === 0;
+    this.#undo.disabled = this.#end.disabled = judged === 0;
     if (current === undefined) {
       replace(
         this.#prompt,

@@ -25,7 +25,11 @@ export function newRunView({ signal }: ViewContext): View {
     oninput: () => checkSoon(),
   });
   const verdict = h("p", { id: "check", role: "status", class: "sub" });
-  const presets = h("div", { class: "presets", role: "group", "aria-label": "Presets" });
+  const presets = h(
+    "div",
+    { class: "presets", role: "group", "aria-label": "Presets" },
+    h("p", { class: "empty" }, "Loading…"),
+  );
   let timer: ReturnType<typeof setTimeout> | undefined;
   signal.addEventListener("abort", () => clearTimeout(timer));
 

@@ -10,6 +10,7 @@ import { openSwapDialog } from "./swap_dialog.ts";
 export class RunActions {
   readonly element: HTMLElement;
   readonly #stop: HTMLButtonElement;
+  readonly #save: HTMLButtonElement;
   readonly #resume: HTMLButtonElement;
   readonly #swap: HTMLButtonElement;
   readonly #delete: HTMLButtonElement;
@@ -30,6 +31,7 @@ export class RunActions {
       if (now) dialog(now);
     };
     this.#stop = button("Stop", act(() => request(runPath(id, "/stop"), { method: "POST" })));
+    this.#save = button("Save now", act(() => request(runPath(id, "/save"), { method: "POST" })));
     this.#resume = button("Resume", open(openResumeDialog));
     this.#swap = button("Change rewards", open(openSwapDialog));
     this.#delete = button("Delete", open(openDeleteDialog));
@@ -39,6 +41,7 @@ export class RunActions {
       { class: "run-actions", hidden: true },
       this.#stop,
       this.#resume,
+      this.#save,
       this.#swap,
       button("Draw images", open(openSampleDialog)),
       this.#download,
@@ -52,7 +55,8 @@ export class RunActions {
     const going = isGoing(state);
     this.#stop.hidden = !going;
     this.#stop.disabled = state === "RUN_STATE_STOPPING";
-    this.#swap.hidden = !going;
+    this.#save.hidden = this.#swap.hidden = !going;
+    this.#save.disabled = state !== "RUN_STATE_RUNNING";
     this.#resume.hidden = going;
     this.#delete.hidden = going;
     this.#download.hidden = checkpoints.length === 0;

@@ -3,7 +3,7 @@ import { h, replace } from "../dom.ts";
 import { number } from "../format.ts";
 import { LineChart } from "../line_chart.ts";
 import type { RunHistory } from "../run_history.ts";
-import type { Run, StepEvent } from "../types.ts";
+import type { RewardTerm, Run, StepEvent } from "../types.ts";
 import { mixtureText } from "./mixture_text.ts";
 import { isGoing } from "./state_chip.ts";
 
@@ -19,6 +19,7 @@ export class RunCharts {
   readonly #signal: AbortSignal;
   #smoothing = Number(localStorage.getItem(SMOOTHING_KEY) ?? 0.6);
   #run: Run | undefined;
+  #better: ReadonlyMap<string, string> = new Map();
 
   constructor(
     { history, cursor, signal }: {
@@ -47,16 +48,23 @@ export class RunCharts {
     this.controls = h("label", { class: "inline" }, h("span", {}, "Smoothing"), slider, value);
   }
 
-  update(run: Run): void {
-    this.#run = run;
-    const weights = new Map(run.rewards.map(({ name, weight }) => [name, weight ?? 1]));
+  /** @param better "smaller" or "larger" by "HOST:PORT NAME", where it is known */
+  update(run: Run, better = this.#better): void {
+    [this.#run, this.#better] = [run, better];
+    const terms = new Map(run.rewards.map((term) => [term.name, term]));
     for (const name of this.#history.rewardNames) {
-      const weight = weights.get(name);
+      const term = terms.get(name);
       const chart = this.#draw(name, "reward", ({ rewards }) => rewards[name]?.mean);
-      chart.note = weight === undefined ? "not in the mixture now" : `weight ${number(weight, 3)}`;
+      chart.note = term === undefined ? "not in the mixture now" : this.#note(term);
     }
     this.#draw("loss", "", ({ loss }) => loss);
     this.#draw("gradient norm", "L2, before clipping", ({ gradNorm }) => gradNorm);
+  }
+
+  #note({ endpoint, reward = "", weight = 1 }: RewardTerm): string {
+    const better = this.#better.get(`${endpoint} ${reward}`);
+    return [`weight ${number(weight, 3)}`, better && `${better} is better`].filter(Boolean)
+      .join(", ");
   }
 
   #draw(

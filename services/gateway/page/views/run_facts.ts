@@ -10,11 +10,14 @@ const SPEED_STEPS = 20;
 /** How it goes, in numbers. */
 export function runTiles(run: Run, history: RunHistory): HTMLElement[] {
   const { step, iterations, latest, createdAt, endedAt, state, config } = run;
-  const recent = history.steps.slice(-SPEED_STEPS).map(({ seconds }) => seconds["total"] ?? NaN);
+  const known = history.steps.length > 0 ? history.steps : latest?.step ? [latest] : [];
+  const recent = known.slice(-SPEED_STEPS).map(({ seconds }) => seconds["total"] ?? NaN);
   const seconds = recent.reduce((a, b) => a + b, 0) / recent.length;
   const images = (config?.batch?.size ?? 1) * (config?.batch?.accumulation ?? 1);
   const going = isGoing(state);
   const elapsed = (Date.parse(endedAt ?? "") || Date.now()) - Date.parse(createdAt ?? "");
+  const newest = run.checkpoints.at(-1);
+  const asked = history.saves.at(-1)?.step ?? -1;
   const tile = (label: string, value: string, sub: Node | string = "") =>
     h(
       "div",
@@ -47,8 +50,12 @@ export function runTiles(run: Run, history: RunHistory): HTMLElement[] {
       : tile("Took", duration(elapsed / 1000), `ended ${dateTime(endedAt)}`),
     tile(
       "Checkpoint",
-      run.checkpoints.length > 0 ? `step ${run.checkpoints.at(-1)}` : "none yet",
-      run.checkpoints.length > 0 ? `${run.checkpoints.length} in all` : "",
+      newest === undefined ? "none yet" : `step ${newest}`,
+      going && asked > (newest ?? -1)
+        ? `writing step ${asked}…`
+        : newest === undefined
+        ? ""
+        : `${run.checkpoints.length} in all`,
     ),
   ];
 }

@@ -116,6 +116,7 @@ export function drawLog(element: HTMLElement, history: RunHistory): void {
       at,
       text: `Rewards became ${mixtureText(rewards)}`,
     })),
+    ...history.saves.map(({ step, at }) => ({ step, at, text: "A checkpoint was asked for" })),
     ...history.checkpoints.map(({ step, at }) => ({ step, at, text: "Checkpoint written" })),
     ...history.states.map(({ step, at, state, reason }) => ({
       step,

@@ -6,7 +6,7 @@ import { h, onceAFrame, replace } from "../dom.ts";
 import { follow } from "../follow.ts";
 import { RunHistory } from "../run_history.ts";
 import { SampleGallery } from "../sample_gallery.ts";
-import type { Run } from "../types.ts";
+import type { Run, Services } from "../types.ts";
 import { RunActions } from "./run_actions.ts";
 import { RunCharts } from "./run_charts.ts";
 import { drawPhases, runTiles } from "./run_facts.ts";
@@ -32,14 +32,21 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const config = h("pre", { class: "config" });
   let run: Run | undefined;
 
+  const loading = h("p", { class: "empty notice", role: "status" }, "Loading the run’s history…");
+  const told = h(
+    "div",
+    {},
+    section("Curves", charts.controls, charts.element),
+    section("Samples", gallery.element),
+    section("Rewards of each image", perImage),
+  );
   const sections = h(
     "div",
     { class: "run", hidden: true },
     tiles,
     phases,
-    section("Curves", charts.controls, charts.element),
-    section("Samples", gallery.element),
-    section("Rewards of each image", perImage),
+    loading,
+    told,
     section("Reward mixture", mixture),
     h("details", {}, h("summary", {}, "What happened"), log),
     h("details", {}, h("summary", {}, "Configuration"), config),
@@ -48,6 +55,9 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const draw = onceAFrame(() => {
     if (run === undefined) return;
     sections.hidden = false;
+    // "No step yet" would be wrong of a run whose events are on their way.
+    loading.hidden = run.step === 0 || history.steps.length > 0;
+    told.hidden = !loading.hidden;
     actions.element.hidden = false;
     const { state, reason } = run;
     replace(
@@ -58,8 +68,8 @@ export function runView({ overview, params, signal }: ViewContext): View {
     );
     actions.update(run);
     replace(tiles, ...runTiles(run, history));
-    drawPhases(phases, history.steps.at(-1));
-    charts.update(run);
+    drawPhases(phases, history.steps.at(-1) ?? run.latest);
+    charts.update(run, directions(overview.services));
     gallery.update(history, Number(run.config?.["sampleEvery"] ?? 0));
     drawPerImage(perImage, history, cursor.step);
     drawMixture(mixture, run, history);
@@ -111,6 +121,21 @@ export function runView({ overview, params, signal }: ViewContext): View {
       sections,
     ],
   };
+}
+
+/** Which way is better, by the address of a reward's server and its name there. */
+function directions(services: Services | undefined): ReadonlyMap<string, string> {
+  return new Map(
+    (services?.rewards ?? []).flatMap(({ address, rewards = [] }) =>
+      rewards.flatMap(({ name, direction }, _, { length }) => {
+        const better = direction === "DIRECTION_MINIMISE" ? "smaller" : "larger";
+        // A term that names no reward means the only one there is.
+        return [...(length === 1 ? [""] : []), name].map((n) =>
+          [`${address} ${n}`, better] as const
+        );
+      })
+    ),
+  );
 }
 
 function section(title: string, ...children: readonly (Node | string)[]): HTMLElement {

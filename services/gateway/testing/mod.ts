@@ -1,0 +1,2 @@
+/** A browser to look at the page with. */
+export * from "./chromium.ts";
