@@ -18,6 +18,7 @@ export {
   type ValueType,
   type WeightLocation,
 } from "./graph.ts";
+export { type StoredTensors, storedTensors, withExternalTensors } from "./import/external_data.ts";
 export {
   describeModel,
   importModel,

@@ -12,6 +12,8 @@ import { RewardConfigError } from "./errors.ts";
 /** A tokenizer that fits a text tower, and the digest of its files. */
 export interface TextCodec {
   readonly encode: (text: string) => readonly number[];
+  /** 1 for each of those ids that is not padding, else 0. */
+  readonly mask: (text: string) => readonly number[];
   readonly digest: string;
 }
 
@@ -50,8 +52,10 @@ export function openTextCodec(
   for (const name of readdirSync(folder).filter((n) => FILES.includes(n)).sort()) {
     hash.update(`${name}\n`).update(readFileSync(join(folder, name)));
   }
+  const encoded = (text: string) => tokenizer.encode(text, { maxLength: contextLength, layout });
   return {
-    encode: (text) => [...tokenizer.encode(text, { maxLength: contextLength, layout }).ids],
+    encode: (text) => [...encoded(text).ids],
+    mask: (text) => [...encoded(text).mask],
     digest: hash.digest("hex"),
   };
 }

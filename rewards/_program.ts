@@ -20,6 +20,8 @@ export interface RewardProgram {
   /** How images become the pixels `score` reads; without one it reads images of any size as they are. */
   readonly recipe?: PixelRecipe;
   readonly text?: TextProgram;
+  /** Most images that one graph can take. Default: any number. */
+  readonly maxBatch?: number;
   /** Appends the scores [B] of pixels float32 [B, 3, h, w] in [0, 1] and, with a `text`, its embeddings [B, D]. */
   readonly score: (b: Builder, pixels: Value, text?: Value) => Value;
   /** Folder of the weights the graphs refer to. */

@@ -73,7 +73,7 @@ export async function loadReward(
   };
   const runsOn = {
     sessions,
-    maxBatch: options.maxBatch ?? 16,
+    maxBatch: Math.min(options.maxBatch ?? 16, program.maxBatch ?? Infinity),
     onDispose: async () => {
       if (options.engine === undefined) await engine.close();
     },

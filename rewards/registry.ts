@@ -3,12 +3,13 @@ import { aesthetic } from "./kinds/aesthetic.ts";
 import { clip } from "./kinds/clip.ts";
 import { hpsv2 } from "./kinds/hpsv2.ts";
 import { jpeg } from "./kinds/jpeg.ts";
+import { onnx } from "./kinds/onnx.ts";
 import { owlvit } from "./kinds/owlvit.ts";
 import { pickscore } from "./kinds/pickscore.ts";
 import { symmetry } from "./kinds/symmetry.ts";
 
 /** Every kind of reward: the schema of its options and how to open it. A new reward is a row here. */
-export const REWARD_KINDS = { aesthetic, clip, hpsv2, jpeg, owlvit, pickscore, symmetry };
+export const REWARD_KINDS = { aesthetic, clip, hpsv2, jpeg, onnx, owlvit, pickscore, symmetry };
 
 /** The name of a kind. */
 export type RewardKindName = keyof typeof REWARD_KINDS;

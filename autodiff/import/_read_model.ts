@@ -35,7 +35,7 @@ export interface DeclaredValue {
 
 /** Reads a model file. Throws `ImportError` where it is none, too old or new, or too large. */
 export function readModel(bytes: Uint8Array): ForeignModel {
-  const { graph, opsetImport, functions } = parse(bytes);
+  const { graph, opsetImport, functions } = parseModel(bytes);
   if (graph === undefined) throw new ImportError("Model has no graph");
   const [called] = functions;
   if (called !== undefined) {
@@ -64,7 +64,8 @@ export function readModel(bytes: Uint8Array): ForeignModel {
   return { graph, versions };
 }
 
-function parse(bytes: Uint8Array): ModelProto {
+/** The message of a model file. */
+export function parseModel(bytes: Uint8Array): ModelProto {
   try {
     return fromBinary(ModelProtoSchema, bytes);
   } catch (cause) {

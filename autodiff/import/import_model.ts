@@ -27,6 +27,8 @@ export interface ModelInterface {
 export interface ImportOptions {
   /** Values for all of the model's inputs, by name; their shapes freeze the dimensions the model leaves open. */
   readonly inputs: Readonly<Record<string, Value>>;
+  /** Which outputs to append, and nothing that only others need. Default: all. */
+  readonly outputs?: readonly string[];
   /** Folder of the model file relative to the weights root, forward slashes. Default: the root itself. */
   readonly folder?: string;
   /** Entries that the largest value may have. Default 2^28. */
@@ -60,7 +62,14 @@ export function importModel(
     values.set(name, value);
   };
   for (const input of givenInputs(model, options.inputs)) define(...input);
-  const needed = nodesNeeded(model);
+  const known = graph.output.map(({ name }) => name);
+  const outputs = options.outputs ?? known;
+  const unknown = outputs.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    const returned = known.map((name) => `"${name}"`).join(", ");
+    throw new ImportError(`Output "${unknown}" is unknown; the model returns ${returned}`);
+  }
+  const needed = nodesNeeded(model, outputs);
   for (const tensor of graph.initializer) {
     if (needed.names.has(tensor.name)) define(tensor.name, stored(b, tensor, options));
   }
@@ -87,7 +96,7 @@ export function importModel(
     }
   }
   return Object.fromEntries(
-    graph.output.map(({ name }) => {
+    outputs.map((name) => {
       const value = find(name);
       if (value === undefined) throw new ImportError("An output has no name");
       return [name, value];
@@ -144,8 +153,8 @@ function givenInputs(
 }
 
 /** Nodes that outputs depend on, in order, and the names they read. */
-function nodesNeeded({ graph }: ForeignModel) {
-  const names = new Set(graph.output.map(({ name }) => name));
+function nodesNeeded({ graph }: ForeignModel, outputs: readonly string[]) {
+  const names = new Set(outputs);
   const nodes: NodeProto[] = [];
   for (const node of graph.node.toReversed()) {
     if (!node.output.some((name) => name !== "" && names.has(name))) continue;

@@ -1,18 +1,21 @@
+import type { Resample, Resize } from "./resize_taps.ts";
+
 /**
- * How an image of any size becomes the square a model reads, always with `bicubicTaps`:
+ * How an image of any size becomes the square a model reads, always with `resizeTaps`:
  * - `crop`: the shortest side is resized to `size`, the longest in proportion, and the centre cut out (CLIP);
  * - `pad`: the longest side is resized to `size` and the rest filled with zeros, before normalisation (HPS v2);
  * - `stretch`: both sides are resized to `size`, whatever the aspect (OWL-ViT).
  */
-export type Fit = "crop" | "pad" | "stretch";
+export const FITS = ["crop", "pad", "stretch"] as const;
+
+/** One of `FITS`. */
+export type Fit = (typeof FITS)[number];
 
 /**
  * One axis of a fit: `from` samples are resized to `to`, of which sample `offset + i` becomes sample i of the
  * result; samples outside 0..to-1 are zero.
  */
-export interface AxisFit {
-  readonly from: number;
-  readonly to: number;
+export interface AxisFit extends Resize {
   readonly offset: number;
 }
 
@@ -32,9 +35,10 @@ export type CropOffset = "torchvision" | "transformers";
 /** The geometry of fitting an image of `height` x `width` into a square of `size`. */
 export function fitPlane(
   { height, width }: { readonly height: number; readonly width: number },
-  { fit, size, cropOffset = "torchvision" }: {
+  { fit, size, resample = "bicubic", cropOffset = "torchvision" }: {
     readonly fit: Fit;
     readonly size: number;
+    readonly resample?: Resample;
     readonly cropOffset?: CropOffset;
   },
 ): PlaneFit {
@@ -50,7 +54,7 @@ export function fitPlane(
       : fit === "crop"
       ? from === short ? size : Math.trunc(size * long / short)
       : roundHalfToEven(from * (size / long));
-    return { from, to, offset: offsetOf(to) };
+    return { from, to, resample, offset: offsetOf(to) };
   };
   return { size, rows: axis(height), columns: axis(width) };
 }

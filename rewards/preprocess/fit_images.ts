@@ -1,6 +1,6 @@
 import type { Builder, Value } from "../../autodiff/mod.ts";
-import { bicubicTaps } from "./bicubic.ts";
 import type { AxisFit, PlaneFit } from "./fit.ts";
+import { resizeTaps } from "./resize_taps.ts";
 
 /**
  * Appends the linear map of a fit: x [B, 3, H, W] becomes [B, 3, size, size]. Resizing is separable, so it is one
@@ -31,12 +31,13 @@ function isIdentity({ from, to, offset }: AxisFit, size: number): boolean {
   return from === size && to === size && offset === 0;
 }
 
-function matrix({ from, to, offset }: AxisFit, size: number): Float64Array {
+function matrix({ offset, ...resize }: AxisFit, size: number): Float64Array {
+  const { from, to } = resize;
   const m = new Float64Array(size * from);
   for (let i = 0; i < size; i++) {
     const index = offset + i;
     if (index < 0 || index >= to) continue;
-    const { first, weights } = bicubicTaps(index, { from, to });
+    const { first, weights } = resizeTaps(index, resize);
     m.set(weights, i * from + first);
   }
   return m;

@@ -4,27 +4,26 @@ import { Builder, float32, gradient, serialize } from "../../autodiff/mod.ts";
 import { openSafetensors } from "../../models/weights/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 import { close } from "../_test_close.ts";
-import { bicubicTaps, type Fit, fitImages, fitPlane, fitUint8 } from "./mod.ts";
+import { fitImages, fitPlane, FITS, fitUint8, resizeTaps } from "./mod.ts";
 
 // Made by testdata/make_fits.py with Pillow and torchvision.
-const FITS = openSafetensors(
+const CASES = openSafetensors(
   fileURLToPath(new URL("../testdata/fits.safetensors", import.meta.url)),
 );
-const FIT_NAMES: readonly Fit[] = ["crop", "pad", "stretch"];
-
 function* cases() {
-  for (const name of FITS.tensors.keys()) {
-    const [fit, height, width, size, part] = name.split(".");
-    const known = FIT_NAMES.find((f) => f === fit);
+  for (const name of CASES.tensors.keys()) {
+    const [fit, resample, height, width, size, part] = name.split(".");
+    const known = FITS.find((f) => f === fit);
     if (part !== "image" || known === undefined) continue;
+    assert.ok(resample === "bicubic" || resample === "bilinear");
     const [h, w, n] = [Number(height), Number(width), Number(size)];
-    const plane = fitPlane({ height: h, width: w }, { fit: known, size: n });
+    const plane = fitPlane({ height: h, width: w }, { fit: known, size: n, resample });
     yield { name: name.slice(0, -".image".length), h, w, n, plane };
   }
 }
 
 async function bytesOf(name: string): Promise<Uint8Array> {
-  const tensor = await FITS.read(name);
+  const tensor = await CASES.read(name);
   assert.equal(tensor.dtype, "uint8");
   return tensor.data;
 }
@@ -37,7 +36,7 @@ Deno.test("fitUint8() is Pillow's resize bit for bit", async () => {
     assert.deepEqual(fitted, { height: n, width: n, data: await bytesOf(`${name}.pillow`) }, name);
     count++;
   }
-  assert.equal(count, 36);
+  assert.equal(count, 72);
 });
 
 Deno.test("fitImages() is torchvision's antialiased resize, and its gradient the adjoint", async () => {
@@ -51,7 +50,7 @@ Deno.test("fitImages() is torchvision's antialiased resize, and its gradient the
     assert.ok(dx);
     const session = await engine.load({ bytes: serialize(b, { y, dx }) });
     const image = Float32Array.from(await bytesOf(`${name}.image`), (v) => v / 255);
-    const exact = await FITS.readFloat32(`${name}.exact`);
+    const exact = await CASES.readFloat32(`${name}.exact`);
     const out = await session.run({
       x: float32(image, [1, 3, h, w]),
       dy: float32(exact.data, [1, 3, n, n]),
@@ -67,10 +66,10 @@ Deno.test("fitImages() is torchvision's antialiased resize, and its gradient the
   await engine.close();
 });
 
-Deno.test("bicubicTaps() sums to one and is the identity where nothing is resized", () => {
+Deno.test("resizeTaps() sums to one and is the identity where nothing is resized", () => {
   for (const [from, to] of [[7, 7], [7, 3], [3, 7], [1, 5], [1000, 1]] as const) {
     for (let i = 0; i < to; i++) {
-      const { first, weights } = bicubicTaps(i, { from, to });
+      const { first, weights } = resizeTaps(i, { from, to });
       assert.ok(first >= 0 && first + weights.length <= from);
       close([weights.reduce((a, w) => a + w, 0)], [1], 1e-12);
       if (from === to) assert.equal(weights[i - first], 1);

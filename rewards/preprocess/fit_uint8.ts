@@ -1,5 +1,5 @@
-import { bicubicTaps } from "./bicubic.ts";
 import type { AxisFit, PlaneFit } from "./fit.ts";
+import { resizeTaps } from "./resize_taps.ts";
 
 /** An image in 8 bits, planes first: [3, height, width]. */
 export interface Uint8Image {
@@ -9,7 +9,7 @@ export interface Uint8Image {
 }
 
 /**
- * The fit as the Python reference processors compute it on decoded PNG and JPEG files: PIL's 8-bit BICUBIC, which
+ * The fit as the Python reference processors compute it on decoded PNG and JPEG files: PIL's 8-bit resize, which
  * weighs in fixed point with 22 fractional bits and rounds and clips after each axis. Bit for bit equal to
  * `resize`, `crop` and `paste` of Pillow 13; earlier versions always resize horizontally first.
  */
@@ -40,12 +40,13 @@ export function fitUint8(image: Uint8Image, { size, rows, columns }: PlaneFit): 
 const PRECISION_BITS = 32 - 8 - 2;
 const ONE = 2 ** PRECISION_BITS;
 
-function resizeColumns(image: Uint8Image, { from, to }: AxisFit): Uint8Image {
+function resizeColumns(image: Uint8Image, resize: AxisFit): Uint8Image {
+  const { from, to } = resize;
   if (from === to) return image;
   const lines = 3 * image.height;
   const data = new Uint8ClampedArray(lines * to);
   for (let x = 0; x < to; x++) {
-    const { first, weights } = bicubicTaps(x, { from, to });
+    const { first, weights } = resizeTaps(x, resize);
     // Rounded to the nearest integer, halves away from zero.
     const fixed = Int32Array.from(weights, (w) => Math.trunc(w * ONE + (w < 0 ? -0.5 : 0.5)));
     for (let line = 0; line < lines; line++) {

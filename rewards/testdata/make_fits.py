@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Images fitted by Pillow 13.0.0 (8 bits) and torchvision 0.26.0 (float64) -> fits.safetensors, for preprocess/fit_test.ts.
-Each FIT.H.W.N: .image uint8 [3,H,W]; .pillow uint8 [3,N,N]; .exact float32 [3,N,N], the fit of image / 255."""
+Each FIT.RESAMPLE.H.W.N: .image uint8 [3,H,W]; .pillow uint8 [3,N,N]; .exact float32 [3,N,N], the fit of image / 255."""
 import os
 import numpy as np
 import torch
@@ -10,7 +10,10 @@ from safetensors.torch import save_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-BICUBIC = InterpolationMode.BICUBIC
+RESAMPLES = {
+    "bicubic": (Image.BICUBIC, InterpolationMode.BICUBIC),
+    "bilinear": (Image.BILINEAR, InterpolationMode.BILINEAR),
+}
 SIZES = [(24, 24, 24), (40, 40, 16), (29, 17, 16), (17, 29, 16), (5, 3, 16), (16, 40, 16), (16, 41, 16), (60, 13, 9),
          (33, 31, 32), (1, 1, 4), (16, 23, 16), (64, 37, 16)]
 
@@ -36,16 +39,17 @@ def place(resized, n, fit):
 def main():
     rng = np.random.default_rng(5)
     out = {}
-    for h, w, n in SIZES:
+    for (h, w, n), resample in [(size, r) for r in RESAMPLES for size in SIZES]:
+        pil, torchvision = RESAMPLES[resample]
         image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
         planes = torch.from_numpy(image).permute(2, 0, 1)
         for fit in ("crop", "pad", "stretch"):
             nh, nw = sides(h, w, n, fit)
             if min(nh, nw) == 0:
                 continue
-            pillow = np.array(Image.fromarray(image).resize((nw, nh), Image.BICUBIC))
-            exact = TF.resize(planes[None].double() / 255, [nh, nw], BICUBIC, antialias=True)[0]
-            key = f"{fit}.{h}.{w}.{n}"
+            pillow = np.array(Image.fromarray(image).resize((nw, nh), pil))
+            exact = TF.resize(planes[None].double() / 255, [nh, nw], torchvision, antialias=True)[0]
+            key = f"{fit}.{resample}.{h}.{w}.{n}"
             out[key + ".image"] = planes.clone().contiguous()
             out[key + ".pillow"] = place(torch.from_numpy(pillow).permute(2, 0, 1), n, fit).contiguous()
             out[key + ".exact"] = place(exact, n, fit).float().contiguous()
