@@ -27,7 +27,7 @@ Deno.test("parseRewardConfig() names field, what was found and what was expected
       return true;
     });
   };
-  const kinds = "aesthetic, clip, hpsv2, jpeg, owlvit, pickscore, symmetry";
+  const kinds = "aesthetic, clip, hpsv2, jpeg, onnx, owlvit, pickscore, symmetry";
   fails({}, `Reward field "kind" is missing, expected one of ${kinds}`);
   fails({ kind: "beauty" }, `Reward field "kind" is "beauty", expected one of ${kinds}`);
   fails("clip", `Reward is "clip", expected an object with a kind, one of ${kinds}`);

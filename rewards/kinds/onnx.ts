@@ -23,7 +23,7 @@ import { openOnnxModel } from "./_onnx_model.ts";
 
 const name = () => z.string().min(1);
 const perChannel = (value: z.ZodNumber) =>
-  z.union([value, z.tuple([value, value, value], "a number, or one for each of red, green, blue")]);
+  z.union([value, z.tuple([value, value, value])], "a number, or one for red, green and blue each");
 
 const schema = z.strictObject({
   kind: z.literal("onnx"),
