@@ -167,7 +167,8 @@ Deno.test("A configuration that does not fit the model is refused by name", asyn
     await refuses({ input: "z" }, /Reward field "input" is "z", expected one of "x"$/);
     await refuses({ output: "z" }, /Reward field "output" is "z", expected one of "y"$/);
     await refuses({ text: { input: "z" } }, /Reward field "text.input" is "z"/);
-    await refuses({ std: 0 }, /Reward field "std" is 0, expected a number, or one for red/);
+    await refuses({ std: 0 }, /Reward field "std" is 0, expected more than 0/);
+    await refuses({ mean: "grey" }, /"mean" is "grey", expected a number, or one for red, green/);
     await model({ inputs: { x: { shape: ["b", 3, 8, 9] } } });
     await refuses({}, /Model reads 8x9 pixels, expected a square/);
     await model({ inputs: { x: { shape: ["b", 3, 8, 8] } } });
