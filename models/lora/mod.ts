@@ -8,6 +8,7 @@ export {
   type LoraTensors,
 } from "./adapter.ts";
 export { LoraError } from "./lora_error.ts";
+export { type LoadedLora, loadLora } from "./load_lora.ts";
 export {
   fromLoraFile,
   type Lora,

@@ -103,9 +103,10 @@ export function trainerHandlers(
       return { step: await run.swap(rewards), rewards: rewards.map(toWireTerm) };
     },
     async *sample(request, { signal }) {
-      const { runId, prompts, step, seed = 0, imagesPerPrompt = 1, loraScale = 1 } = request;
+      const { runId, prompts, step, seed = 0, imagesPerPrompt = 1 } = request;
       const run = store.get(runId);
       const config = sampling(run.config, request);
+      const loraScale = request.loraScale ?? config.lora.sampleScale;
       const requests = requestsOf(prompts.length > 0 ? prompts : heldOut(config), {
         seed,
         imagesPerPrompt,
@@ -147,7 +148,8 @@ export function trainerHandlers(
           type Scores = Record<string, number>;
           const pairs: { before: Scores; after: Scores }[] = [];
           const scored = async function* (parameters: Parameters | undefined) {
-            const options = { config, parameters, loraScale: 1, signal };
+            const loraScale = config.lora.sampleScale;
+            const options = { config, parameters, loraScale, signal };
             for await (const { requests: part, images } of drawWith(opened, requests, options)) {
               const rewards = await mixture.score(images, part.map((r) => r.prompt), { signal });
               for (const i of part.keys()) {

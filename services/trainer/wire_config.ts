@@ -1,6 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import {
   GuidanceGradient,
+  type PanelReward,
   type PromptSource,
   type RewardTerm as WireTerm,
   type RunConfig as WireConfig,
@@ -21,7 +22,7 @@ export async function fromWireConfig(
   modelRoot: string,
 ): Promise<Record<string, unknown>> {
   if (config === undefined) throw new FieldError("config", "is missing");
-  const { method, sampler, guidance, lora, optimizer, batch } = config;
+  const { method, sampler, guidance, lora, optimizer, batch, drift, panel } = config;
   const heldOut = await promptsOf(config.heldOutPrompts, modelRoot, "heldOutPrompts");
   return compact({
     model: config.model,
@@ -29,16 +30,16 @@ export async function fromWireConfig(
     sampler: sampler && compact({ ...plain(sampler), kind: sampler.kind || undefined }),
     guidance: guidance &&
       compact({ scale: guidance.scale, gradient: gradientOf(guidance.gradient) }),
-    lora: lora && compact({
-      rank: lora.rank,
-      alpha: lora.alpha,
-      targets: lora.targets.length > 0 ? lora.targets : undefined,
-    }),
+    lora: lora &&
+      compact({ ...plain(lora), targets: lora.targets.length > 0 ? lora.targets : undefined }),
     optimizer: optimizer && plain(optimizer),
     batch: batch && plain(batch),
     prompts: await promptsOf(config.prompts, modelRoot, "prompts") ?? [],
     heldOutPrompts: heldOut,
     rewards: config.rewards.map(fromWireTerm),
+    drift: drift && compact({ ...plain(drift), kind: drift.kind || undefined }),
+    randomShift: config.randomShift,
+    panel: panel && { ...plain(panel), rewards: panel.rewards.map(fromWirePanelReward) },
     seed: config.seed,
     iterations: config.iterations,
     checkpointEvery: config.checkpointEvery,
@@ -65,6 +66,10 @@ export function fromWireTerm(term: WireTerm): Record<string, unknown> {
   });
 }
 
+function fromWirePanelReward(reward: PanelReward): Record<string, unknown> {
+  return { ...plain(reward), name: reward.name || reward.reward };
+}
+
 /** A term on the wire. */
 export function toWireTerm({ name, endpoint, reward, weight, expectedDigest }: RewardTerm) {
   return { name, endpoint, reward, weight, expectedDigest };
@@ -72,16 +77,17 @@ export function toWireTerm({ name, endpoint, reward, weight, expectedDigest }: R
 
 /** A configuration on the wire, every default filled in. */
 export function toWireConfig(config: RunConfig) {
-  const { guidance, lora, heldOutPrompts, prompts } = config;
+  const { guidance, lora, panel, heldOutPrompts, prompts } = config;
   return {
     ...config,
     method: compact(config.method),
     sampler: compact(config.sampler),
     guidance: { scale: guidance.scale, gradient: GRADIENTS[guidance.gradient] },
-    lora: { ...lora, targets: [...lora.targets] },
+    lora: compact({ ...lora, targets: [...lora.targets] }),
     prompts: listOf(prompts),
     heldOutPrompts: listOf(heldOutPrompts),
     rewards: config.rewards.map(toWireTerm),
+    panel: { ...panel, rewards: [...panel.rewards] },
   };
 }
 

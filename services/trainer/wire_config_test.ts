@@ -46,9 +46,9 @@ function fieldsOf(value: unknown, prefix = ""): string[] {
 const EVERY = {
   model: "pipeline",
   method: { name: "draft-k", k: 3, m: 4, inputStopGradient: true, earlyStop: true },
-  sampler: { kind: "dpmsolver++", steps: 12, eta: 0, karrasSigmas: true },
+  sampler: { kind: "ddim", steps: 12, eta: 0.5, karrasSigmas: true },
   guidance: { scale: 3, gradient: "none" },
-  lora: { rank: 3, alpha: 5, targets: ["to_q"] },
+  lora: { rank: 3, alpha: 5, targets: ["to_q"], init: "a.safetensors", sampleScale: 0.7 },
   optimizer: {
     learningRate: 1e-3,
     beta1: 0.5,
@@ -62,6 +62,15 @@ const EVERY = {
   prompts: ["a fox"],
   heldOutPrompts: ["a dog", "an owl"],
   rewards: [{ name: "c", endpoint: "h:1", reward: "clip", weight: -2, expectedDigest: "ab" }],
+  drift: { kind: "kl", weight: 2 },
+  randomShift: 5,
+  panel: {
+    every: 3,
+    rewards: [{ name: "p", endpoint: "h:2", reward: "pick", expectedDigest: "cd" }],
+    imagesPerPrompt: 4,
+    minDiversity: 0.5,
+    stop: true,
+  },
   seed: 4,
   iterations: 5,
   checkpointEvery: 6,

@@ -15,18 +15,22 @@ const STATES = {
 
 const at = (time: string) => timestampFromDate(new Date(time));
 
+const toWireMetrics = (rewards: StepEvent["rewards"]) =>
+  Object.fromEntries(
+    Object.entries(rewards).map(([n, { mean, perImage, digest }]) => [
+      n,
+      { mean, perImage: [...perImage], digest },
+    ]),
+  );
+
 /** A step on the wire. */
 export function toWireStep(step: StepEvent) {
   return {
     step: step.step,
     loss: step.loss,
     gradNorm: step.gradNorm,
-    rewards: Object.fromEntries(
-      Object.entries(step.rewards).map(([n, { mean, perImage, digest }]) => [
-        n,
-        { mean, perImage: [...perImage], digest },
-      ]),
-    ),
+    ...(step.drift !== undefined && { drift: step.drift }),
+    rewards: toWireMetrics(step.rewards),
     seconds: { ...step.seconds },
     secondsLeft: step.secondsLeft,
     samples: step.samples.map((s) => ({ ...s, rewards: { ...s.rewards } })),
@@ -58,6 +62,11 @@ export function toWireEvent(event: RunEvent) {
       };
     case "save":
       return { event: { case: "save" as const, value: { step: event.step, at: at(event.at) } } };
+    case "panel": {
+      const { type: _, rewards, ...facts } = event;
+      const value = { ...facts, rewards: toWireMetrics(rewards), at: at(event.at) };
+      return { event: { case: "panel" as const, value } };
+    }
     case "checkpoint":
       return {
         event: { case: "checkpoint" as const, value: { step: event.step, at: at(event.at) } },

@@ -5,7 +5,14 @@ import type { AdaptedDenoiser } from "../model/mod.ts";
 import { clipFactor, globalNorm, scaled, updateAdamW, warmedUp } from "../optim/mod.ts";
 import { permutation, randomStream } from "../random.ts";
 import { makeSampler } from "../samplers/mod.ts";
-import { type RewardSource, seededNoise, trainStep } from "../step/mod.ts";
+import {
+  type ImageSeed,
+  type RewardSource,
+  seededNoise,
+  type Shift,
+  shifted,
+  trainStep,
+} from "../step/mod.ts";
 import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { RunConfig } from "./run_config.ts";
@@ -17,7 +24,7 @@ export interface Iteration {
   readonly next: Checkpoint;
   readonly facts: Pick<
     StepEvent,
-    "loss" | "gradNorm" | "rewards" | "seconds" | "prompts" | "plans"
+    "loss" | "gradNorm" | "drift" | "rewards" | "seconds" | "prompts" | "plans"
   >;
 }
 
@@ -27,10 +34,12 @@ export interface Iteration {
  */
 export async function iterate(
   { model, scheduler, latents }: OpenedModel,
-  { at, config, denoiser, reward }: {
+  { at, config, denoiser, frozen, reward }: {
     readonly at: Checkpoint;
     readonly config: RunConfig;
     readonly denoiser: AdaptedDenoiser;
+    /** The denoiser without LoRA, for a configuration that penalises drift. */
+    readonly frozen?: AdaptedDenoiser | undefined;
     readonly reward: RewardSource;
   },
 ): Promise<Iteration> {
@@ -48,7 +57,9 @@ export async function iterate(
   const sum: Record<string, Float32Tensor> = {};
   const scores: Record<string, { values: number[]; digest: string }> = {};
   const seconds: Record<string, number> = {};
-  let loss = 0;
+  const { weight, kind } = config.drift;
+  const drift = frozen && weight > 0 ? { weight, kind, frozen } : undefined;
+  let [loss, drifted] = [0, 0];
   for (const [a, plan] of plans.entries()) {
     const part = prompts.slice(a * size, (a + 1) * size);
     const images = part.map((_, i) => ({ seed, iteration, image: a * size + i }));
@@ -58,11 +69,13 @@ export async function iterate(
       guidance: config.guidance,
       prompts: part,
       noise: seededNoise(images, latents),
-      reward,
+      reward: shifted(reward, { most: config.randomShift, shifts: shiftsOf(config, images) }),
+      drift,
       probe: assertFinite,
     });
     accumulate(sum, result.gradients);
-    loss += result.evaluation.loss / accumulation;
+    drifted += (result.drift ?? 0) / accumulation;
+    loss += (result.evaluation.loss + weight * (result.drift ?? 0)) / accumulation;
     for (const [name, { perImage, digest }] of Object.entries(result.evaluation.rewards)) {
       (scores[name] ??= { values: [], digest }).values.push(...perImage);
     }
@@ -81,7 +94,25 @@ export async function iterate(
       { mean: values.reduce((x, y) => x + y, 0) / values.length, perImage: values, digest },
     ]),
   );
-  return { next, facts: { loss, gradNorm, rewards, seconds, prompts: [...prompts], plans } };
+  return {
+    next,
+    facts: {
+      loss,
+      gradNorm,
+      ...(drift && { drift: drifted }),
+      rewards,
+      seconds,
+      prompts: [...prompts],
+      plans,
+    },
+  };
+}
+
+function shiftsOf({ randomShift }: RunConfig, images: readonly ImageSeed[]): Shift[] {
+  return images.map(({ seed, iteration, image }) => {
+    const random = randomStream(seed, "shift", { iteration, image });
+    return { x: random.integer(0, randomShift), y: random.integer(0, randomShift) };
+  });
 }
 
 function updated(

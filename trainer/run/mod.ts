@@ -5,6 +5,7 @@ export {
   readCheckpoint,
 } from "./checkpoint.ts";
 export { insideRoot, type OpenModelOptions, openRunModel, prepareRunConfig } from "./open_model.ts";
+export { diversity, findAlarm, type PanelMeasurement } from "./panel.ts";
 export * from "./pictures.ts";
 export * from "./reward_mixture.ts";
 export * from "./run_config.ts";

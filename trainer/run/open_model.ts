@@ -1,12 +1,23 @@
 import { realpath } from "node:fs/promises";
 import { isAbsolute, join, relative, resolve } from "node:path";
-import { type Pipeline, readPipeline, unetAdaptableLayers } from "../../models/diffusers/mod.ts";
-import { loraShapes } from "../../models/lora/mod.ts";
+import {
+  imageSize,
+  type Pipeline,
+  readPipeline,
+  unetAdaptableLayers,
+} from "../../models/diffusers/mod.ts";
+import {
+  type AdaptableLayer,
+  type LoadedLora,
+  loadLora,
+  type Lora,
+  loraShapes,
+} from "../../models/lora/mod.ts";
 import { openEngine, type SessionOptions } from "../../runtime/mod.ts";
 import { FieldError } from "../errors.ts";
 import { type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
 import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
-import type { RunConfig } from "./run_config.ts";
+import { parseRunConfig, type RunConfig } from "./run_config.ts";
 import type { OpenedModel } from "./training_run.ts";
 
 /** Where models lie and how they run. */
@@ -40,23 +51,74 @@ export async function insideRoot(root: string, path: string, field: string): Pro
 }
 
 /**
- * Checks a configuration against its model's files, reading no weights, and fills in the latents' size. Throws
- * `FieldError`, or the readers' errors naming the file at fault.
+ * Checks a configuration, also against its model's files, of which it reads no weights, and fills in its defaults: the
+ * latents' size from the U-Net, the LoRA's from the one it starts from. Throws `FieldError`, or the readers' errors
+ * naming the file at fault.
  */
 export async function prepareRunConfig(
-  config: RunConfig,
+  value: unknown,
   { root }: Pick<OpenModelOptions, "root">,
 ): Promise<RunConfig> {
-  const pipeline = await readPipeline(await insideRoot(root, config.model, "model"));
+  const given = parseRunConfig(value);
+  const pipeline = await readPipeline(await insideRoot(root, given.model, "model"));
+  const layers = unetAdaptableLayers(pipeline.unet.config);
+  const { init } = given.lora;
+  const start = init === undefined ? undefined : (await readStart(root, { init, layers })).lora;
+  const config = start === undefined ? given : parseRunConfig(value, { start });
   makeSampler(config.sampler, parseSchedulerConfig(pipeline.scheduler));
   try {
-    loraShapes(unetAdaptableLayers(pipeline.unet.config), config.lora);
+    loraShapes(layers, config.lora);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new FieldError("lora.targets", `is not for this model: ${error.message}`);
   }
+  if (start !== undefined) checkStart(config.lora, { start, layers });
   const { height, width } = latentSize(config, pipeline);
+  const image = imageSize(pipeline.vae.config, { height, width });
+  if (config.randomShift >= Math.min(image.height, image.width)) {
+    throw new FieldError(
+      "randomShift",
+      `is ${config.randomShift}, expected less than the images' ${image.height}x${image.width}`,
+    );
+  }
   return { ...config, latentHeight: height, latentWidth: width };
+}
+
+async function readStart(
+  root: string,
+  { init, layers }: { readonly init: string; readonly layers: readonly AdaptableLayer[] },
+): Promise<LoadedLora> {
+  const path = await insideRoot(root, init, "lora.init");
+  try {
+    return await loadLora(path, layers);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FieldError("lora.init", `is not for this model: ${reason}`, { cause });
+  }
+}
+
+/** A run goes on training exactly what the file holds. */
+function checkStart(
+  lora: RunConfig["lora"],
+  { start, layers }: { readonly start: Lora; readonly layers: readonly AdaptableLayer[] },
+): void {
+  for (const field of ["rank", "alpha"] as const) {
+    if (lora[field] === start[field]) continue;
+    throw new FieldError(
+      `lora.${field}`,
+      `is ${lora[field]}, expected ${start[field]}, as ${lora.init} has it`,
+    );
+  }
+  const wanted = loraShapes(layers, lora).map(({ name }) => name);
+  const missing = wanted.find((name) => start.tensors[name] === undefined) ??
+    Object.keys(start.tensors).find((name) => !wanted.includes(name));
+  if (missing === undefined) return;
+  throw new FieldError(
+    "lora.targets",
+    `is ${JSON.stringify(lora.targets)}, expected ${
+      JSON.stringify(start.targets)
+    }, as ${lora.init} has them (they differ in ${missing})`,
+  );
 }
 
 /** Opens a run's model in a process of its own, which ends with `release`. */
@@ -70,7 +132,15 @@ export async function openRunModel(
   const engine = await openEngine({ isolation: "child", name: config.model });
   try {
     const model = new PipelineModel(pipeline, engine, { lora: config.lora, session, limits });
-    return { model, scheduler, latents, release: () => engine.close() };
+    const { init } = config.lora;
+    const layers = unetAdaptableLayers(pipeline.unet.config);
+    return {
+      model,
+      scheduler,
+      latents,
+      ...(init !== undefined && { readStart: () => readStart(root, { init, layers }) }),
+      release: () => engine.close(),
+    };
   } catch (error) {
     await engine.close();
     throw error;

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { float32 } from "../../autodiff/mod.ts";
+import { readPipeline, unetAdaptableLayers } from "../../models/diffusers/mod.ts";
+import { initialLora, loraShapes, toDiffusersLora } from "../../models/lora/mod.ts";
+import { writeSafetensors } from "../../models/weights/mod.ts";
+import { mapParameters } from "../tensors.ts";
 import { FakeReward } from "../testing/fake_reward.ts";
 import {
   openRunModel,
@@ -46,6 +51,59 @@ Deno.test("a configuration is checked against its model before anything is loade
   await refused({ lora: { targets: ["to_x"] } }, /Field lora\.targets .*"to_x" names no layer/);
   await refused({ sampler: { eta: 0.5 } }, /Field sampler\.eta is 0\.5, expected 0/);
   await refused({ sampler: { steps: 1000 } }, /Field steps_offset is 1, expected less/);
+  await refused({ randomShift: 16 }, /Field randomShift is 16, expected less than .* 16x16/);
+});
+
+Deno.test("a LoRA to start from decides rank, alpha and targets, or must agree with them", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "drtune-start-"));
+  try {
+    await cp(join(root, "tiny-sd"), join(folder, "model"), { recursive: true });
+    const { unet } = await readPipeline(join(folder, "model"));
+    const layers = unetAdaptableLayers(unet.config);
+    const lora = { rank: 3, alpha: 6, targets: ["to_q", "ff.net.2"] };
+    const tensors = mapParameters(
+      initialLora(loraShapes(layers, lora), 5),
+      ({ data, shape }) => float32(data.map((v, i) => v + Math.sin(i)), shape),
+    );
+    const { tensors: named, metadata } = toDiffusersLora({ ...lora, tensors });
+    await writeSafetensors(join(folder, "start.safetensors"), named, metadata);
+    const prepared = (fields: object) =>
+      prepareRunConfig({
+        ...CONFIG,
+        model: "model",
+        lora: { init: "start.safetensors", ...fields },
+      }, {
+        root: folder,
+      });
+    const config = await prepared({});
+    const { rank, alpha, targets } = config.lora;
+    assert.deepEqual({ rank, alpha, targets }, lora);
+    assert.deepEqual(await prepareRunConfig(config, { root: folder }), config);
+    const refused = async (fields: object, message: RegExp) =>
+      await assert.rejects(prepared(fields), message);
+    await refused({ rank: 4 }, /Field lora\.rank is 4, expected 3, as start\.safetensors has it/);
+    await refused({ alpha: 3 }, /Field lora\.alpha is 3, expected 6/);
+    await refused(
+      { targets: ["to_q"] },
+      /Field lora\.targets is \["to_q"\], expected \["to_q","ff\.net\.2"\].* differ in .*ff\.net\.2/,
+    );
+    await refused({ init: "nothing" }, /Field lora\.init is "nothing", which the model root/);
+    await refused(
+      { init: "model/unet/diffusion_pytorch_model.safetensors" },
+      /Field lora\.init is not for this model: LoRA file .*"conv_in\.bias" belongs to no adaptable/,
+    );
+
+    const opened = await openRunModel(config, { root: folder });
+    try {
+      const start = await opened.readStart?.();
+      assert.deepEqual(start?.lora.tensors, tensors);
+      assert.match(start?.sha256 ?? "", /^[0-9a-f]{64}$/);
+    } finally {
+      await opened.release();
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 Deno.test("a real model trains in a process of its own, and goes on bit for bit", async () => {

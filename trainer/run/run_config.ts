@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { FieldError } from "../errors.ts";
-import { ATTENTION_TARGETS } from "../../models/lora/mod.ts";
+import { ATTENTION_TARGETS, type LoraConfig } from "../../models/lora/mod.ts";
 import { METHOD_NAMES, type MethodConfig, resolveMethod } from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import { SAMPLER_KINDS } from "../samplers/mod.ts";
-import { GUIDANCE_GRADIENTS } from "../step/mod.ts";
+import { DRIFT_KINDS, GUIDANCE_GRADIENTS } from "../step/mod.ts";
 
 /** Images of an iteration that have random numbers of their own. */
 const MAX_IMAGES = 2 ** 16;
@@ -32,6 +32,9 @@ export const rewardMixtureSchema = z.array(rewardTermSchema).min(1).refine(
   "expected distinct names",
 );
 
+/** A reward that is measured and never trained on. */
+const panelRewardSchema = rewardTermSchema.omit({ weight: true });
+
 /** How a run trains. Frozen when it starts, defaults filled in, prompts written out. */
 export const runConfigSchema = z.strictObject({
   /** Diffusers folder, relative to the model root. */
@@ -55,9 +58,13 @@ export const runConfigSchema = z.strictObject({
     gradient: z.enum(GUIDANCE_GRADIENTS).default("both"),
   }).prefault({}),
   lora: z.strictObject({
-    rank: count.max(4096).default(16),
+    rank: count.max(4096).optional(),
     alpha: z.number().positive().optional(),
     targets: z.array(z.string()).min(1).optional(),
+    /** LoRA file or folder to start from, relative to the model root; it decides what is not given above. */
+    init: z.string().min(1).exactOptional(),
+    /** Factor on the LoRA in samples and evaluations. */
+    sampleScale: z.number().min(0).max(10).default(1),
   }).prefault({}),
   optimizer: z.strictObject({
     learningRate: z.number().positive().default(2e-5),
@@ -84,6 +91,27 @@ export const runConfigSchema = z.strictObject({
     (terms) => terms.some((t) => t.weight !== 0),
     "expected a weight other than 0",
   ),
+  /** Penalty on predicting otherwise than the frozen model at the trained steps; see `Drift`. */
+  drift: z.strictObject({
+    kind: z.enum(DRIFT_KINDS).default("l2"),
+    /** 0: none. */
+    weight: z.number().min(0).default(0),
+  }).prefault({}),
+  /** Rewards see windows of the images at random offsets of 0 to this many pixels; see `shifted`. */
+  randomShift: z.int().min(0).max(64).default(0),
+  /** Watches for rewards that rise while others, and the variety of the images, fall; see `findAlarm`. */
+  panel: z.strictObject({
+    /** Iterations between measurements; 0: none. */
+    every: z.int().min(0).default(0),
+    /** Besides those of the mixture; those of weight 0 there are held out too. */
+    rewards: z.array(panelRewardSchema).default([]),
+    /** Images of each held-out prompt. */
+    imagesPerPrompt: count.max(64).default(2),
+    /** Diversity below this part of the first measurement's is an alarm. */
+    minDiversity: z.number().min(0).max(1).default(0.8),
+    /** Whether an alarm stops the run. */
+    stop: z.boolean().default(false),
+  }).prefault({}),
   seed: z.int().min(0).max(2 ** 32 - 1).default(0),
   iterations: count.max(2 ** 21 - 1).default(100),
   /** 0: only when the run ends. */
@@ -99,29 +127,65 @@ export type RewardTerm = z.output<typeof rewardTermSchema>;
 /** A checked configuration with every default filled in, those that follow from other fields too. */
 export type RunConfig = Omit<z.output<typeof runConfigSchema>, "method" | "lora"> & {
   readonly method: MethodConfig;
-  readonly lora: { readonly rank: number; readonly alpha: number; readonly targets: string[] };
+  readonly lora: Required<LoraConfig> & { readonly init?: string; readonly sampleScale: number };
   readonly heldOutPrompts: readonly string[];
 };
 
 /** Prompts sampled and evaluated where a configuration names none: the first of those trained on. */
 const HELD_OUT = 8;
 
+/** Fewest images of a panel: a confidence interval of fewer says nothing. */
+const LEAST_PANEL = 4;
+const DEFAULT_RANK = 16;
+
 /**
- * Checks a run's configuration and fills in defaults. Throws `FieldError` naming the field, what was found and what
- * was expected, and `file` if given; a method's parameters are checked against the number of sampling steps.
+ * Checks a run's configuration and fills in defaults; those of the LoRA are `start`'s where there is one. Throws
+ * `FieldError` naming the field, what was found and what was expected, and `file` if given; a method's parameters are
+ * checked against the number of sampling steps.
  */
 export function parseRunConfig(
   value: unknown,
-  options: { readonly file?: string } = {},
+  { file, start }: { readonly file?: string; readonly start?: Required<LoraConfig> } = {},
 ): RunConfig {
-  const config = parseConfig(runConfigSchema, value, options);
-  const { rank, alpha = rank, targets = ATTENTION_TARGETS } = config.lora;
+  const config = parseConfig(runConfigSchema, value, file === undefined ? {} : { file });
+  const rank = config.lora.rank ?? start?.rank ?? DEFAULT_RANK;
+  const alpha = config.lora.alpha ?? start?.alpha ?? rank;
+  const targets = [...config.lora.targets ?? start?.targets ?? ATTENTION_TARGETS];
+  const heldOutPrompts = config.heldOutPrompts ?? config.prompts.slice(0, HELD_OUT);
+  checkPanel(config, heldOutPrompts.length);
+  const { sampler, drift } = config;
+  const isNoisy = sampler.kind === "ddpm" || (sampler.kind === "ddim" && sampler.eta > 0);
+  if (drift.weight > 0 && drift.kind === "kl" && !isNoisy) {
+    throw new FieldError(
+      "drift.kind",
+      `is "kl", expected "l2": sampler ${sampler.kind} with eta ${sampler.eta} adds no noise, so its ` +
+        "transitions have no divergence",
+    );
+  }
   return {
     ...config,
-    method: resolveMethod(config.method, config.sampler.steps),
-    lora: { rank, alpha, targets: [...targets] },
-    heldOutPrompts: config.heldOutPrompts ?? config.prompts.slice(0, HELD_OUT),
+    method: resolveMethod(config.method, sampler.steps),
+    lora: { ...config.lora, rank, alpha, targets },
+    heldOutPrompts,
   };
+}
+
+function checkPanel(
+  { panel, rewards }: z.output<typeof runConfigSchema>,
+  prompts: number,
+): void {
+  const names = [...rewards, ...panel.rewards].map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice !== undefined) {
+    throw new FieldError("panel.rewards", `has "${twice}" a second time, expected distinct names`);
+  }
+  const images = prompts * panel.imagesPerPrompt;
+  if (panel.every > 0 && images < LEAST_PANEL) {
+    throw new FieldError(
+      "panel.imagesPerPrompt",
+      `makes ${images} images of ${prompts} held-out prompts, expected ${LEAST_PANEL} or more`,
+    );
+  }
 }
 
 /** A run id: the name of its folder. */

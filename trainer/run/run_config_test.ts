@@ -23,6 +23,15 @@ Deno.test("defaults are the paper's, filled in, and stay when read again", () =>
     rank: 16,
     alpha: 16,
     targets: ["to_q", "to_k", "to_v", "to_out.0"],
+    sampleScale: 1,
+  });
+  assert.deepEqual(config.drift, { kind: "l2", weight: 0 });
+  assert.deepEqual(config.panel, {
+    every: 0,
+    rewards: [],
+    imagesPerPrompt: 2,
+    minDiversity: 0.8,
+    stop: false,
   });
   assert.equal(config.optimizer.maxGradNorm, 0.1);
   assert.equal(config.heldOutPrompts.length, 8);
@@ -53,6 +62,28 @@ Deno.test("a wrong field is named, with what was found and expected", () => {
   refused({ rewards: [{ ...reward, weight: 0 }] }, /^Field rewards is .*a weight other than 0/);
   refused({ sampler: { steps: 0 } }, /^Field sampler\.steps is 0/);
   refused({ batch: { size: 1024, accumulation: 65 } }, /^Field batch is .*at most 65536 images/);
+  const panel = { every: 5, rewards: [{ name: "p", endpoint: "h:1" }] };
+  refused(
+    { panel: { rewards: [{ name: "clip", endpoint: "h:1" }] } },
+    /^Field panel\.rewards has "clip" a second time, expected distinct names/,
+  );
+  refused(
+    { panel: { ...panel, imagesPerPrompt: 3 }, heldOutPrompts: ["a"] },
+    /^Field panel\.imagesPerPrompt makes 3 images of 1 held-out prompts, expected 4 or more/,
+  );
+  refused(
+    { panel: { rewards: [{ name: "p", endpoint: "h:1", weight: 1 }] } },
+    /^Field panel\.rewards\.0\.weight is not known here/,
+  );
+  const drift = { kind: "kl", weight: 1 };
+  refused(
+    { drift, sampler: { kind: "ddim" } },
+    /^Field drift\.kind is "kl", expected "l2": .*ddim/,
+  );
+  refused({ drift, sampler: { kind: "dpmsolver++" } }, /^Field drift\.kind is "kl"/);
+  parseRunConfig({ ...MINIMAL, drift, sampler: { kind: "ddim", eta: 0.5 } });
+  refused({ drift: { kind: "tv" } }, /^Field drift\.kind is "tv", expected one of "l2"\|"kl"/);
+  refused({ randomShift: -1 }, /^Field randomShift is -1/);
   refused({ learning_rate: 1 }, /^Field learning_rate is not known here/);
   assert.throws(() => parseRunConfig(3, { file: "c.json" }), /Field \(all\) of c\.json is 3/);
 });

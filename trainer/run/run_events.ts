@@ -45,6 +45,8 @@ const stepEventSchema = z.strictObject({
   loss: z.number(),
   /** L2 norm of the whole gradient before clipping. */
   gradNorm: z.number(),
+  /** What the penalty on drift measures, without its weight; with such a penalty only. */
+  drift: z.number().optional(),
   /** By the reward's name in the mixture. */
   rewards: z.record(z.string(), metricsSchema),
   /** By phase, and "total". */
@@ -83,6 +85,21 @@ const saveEventSchema = z.strictObject({ type: z.literal("save"), step, at });
 /** A checkpoint that is whole on disk. */
 const checkpointEventSchema = z.strictObject({ type: z.literal("checkpoint"), step, at });
 
+/** A measurement of the panel. */
+const panelEventSchema = z.strictObject({
+  type: z.literal("panel"),
+  step,
+  /** By name, of the mixture and of the panel. */
+  rewards: z.record(z.string(), metricsSchema),
+  /** Names of those that are not trained on. */
+  heldOut: z.array(z.string()),
+  /** Mean distance of two images. */
+  diversity: z.number(),
+  /** Why this is a sign of reward hacking; empty where it is none. */
+  alarm: z.string(),
+  at,
+});
+
 /** A line of `events.jsonl`. */
 export const runEventSchema = z.discriminatedUnion("type", [
   stepEventSchema,
@@ -90,6 +107,7 @@ export const runEventSchema = z.discriminatedUnion("type", [
   swapEventSchema,
   saveEventSchema,
   checkpointEventSchema,
+  panelEventSchema,
 ]);
 
 /** What a run is doing. */
@@ -103,4 +121,5 @@ export type StateEvent = z.output<typeof stateEventSchema>;
 export type SwapEvent = z.output<typeof swapEventSchema>;
 export type SaveEvent = z.output<typeof saveEventSchema>;
 export type CheckpointEvent = z.output<typeof checkpointEventSchema>;
+export type PanelEvent = z.output<typeof panelEventSchema>;
 export type RunEvent = z.output<typeof runEventSchema>;

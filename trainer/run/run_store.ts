@@ -100,8 +100,7 @@ export class RunStore {
     value: unknown,
   ): Promise<{ readonly run: TrainingRun; readonly created: boolean }> {
     checkRunId(id);
-    const parsed = parseRunConfig(value);
-    const config = await this.#dependencies.prepare?.(parsed) ?? parsed;
+    const config = await this.#dependencies.prepare?.(value) ?? parseRunConfig(value);
     const known = this.#runs.get(id);
     if (known !== undefined) {
       if (isDeepStrictEqual(known.config, config)) return { run: known, created: false };

@@ -677,3 +677,116 @@ Deno.test("runs train one after the other", async () => {
     assert.deepEqual(order, ["open 1", "release 1", "open 2", "release 2"]);
   });
 });
+
+const PANEL = {
+  ...CONFIG,
+  panel: {
+    every: 3,
+    rewards: [{ name: "bright", endpoint: "bright" }],
+    imagesPerPrompt: 4,
+    minDiversity: 0.1,
+  },
+};
+const panelsOf = (run: TrainingRun) =>
+  run.events.flatMap((e) => e.type === "panel" ? [[e.step, e.alarm !== ""]] : []);
+
+Deno.test("a held-out reward that falls while the trained one rises is an alarm, and by choice a stop", async () => {
+  const expected = await undisturbed();
+  await inFolder(async (root) => {
+    const [dark, bright] = [new FakeReward(0.2), new FakeReward(2)];
+    const store = await RunStore.open(root, world({ dark, bright }));
+    const { run } = await store.start("run", PANEL);
+    await until(run);
+    assert.equal(run.state, "finished", String(run.lastState?.reason));
+    // What makes pictures darker makes them less bright.
+    assert.deepEqual(panelsOf(run), [[0, false], [3, true], [6, true], [9, true]]);
+    const panel = run.events.find((e) => e.type === "panel" && e.step === 3);
+    assert.ok(panel?.type === "panel");
+    assert.match(panel.alarm, /^The trained reward rises, but bright is .* worse than at step 0/);
+    assert.deepEqual(panel.heldOut, ["bright"]);
+    assert.equal(panel.rewards.bright?.perImage.length, 8);
+    assert.equal(panel.rewards.dark?.perImage.length, 8);
+    // Watching changes nothing.
+    assert.equal(await result(root), expected);
+
+    const stop = { ...PANEL, panel: { ...PANEL.panel, stop: true } };
+    const { run: stopped } = await store.start("stopped", stop);
+    await until(stopped);
+    assert.equal(stopped.state, "stopped");
+    assert.match(stopped.lastState?.reason ?? "", /^The trained reward rises, but bright is/);
+    assert.deepEqual([stopped.step, stopped.checkpoints], [3, [3]]);
+    // Whoever knows better goes on, to the next alarm.
+    await store.resume("stopped");
+    await until(stopped);
+    assert.deepEqual([stopped.state, stopped.step], ["stopped", 6]);
+    await store.close();
+  });
+});
+
+Deno.test("a panel is measured once per step, through kills, absent rewards, swaps and saves", async () => {
+  await inFolder(async (root) => {
+    const [live, killed] = [join(root, "live"), join(root, "killed")];
+    await mkdir(live);
+    const [dark, bright] = [new FakeReward(0.2), new FakeReward(2)];
+    const store = await RunStore.open(live, world({ dark, bright }));
+    const { run } = await store.start("run", { ...PANEL, sampleEvery: 0 });
+    await until(run, (e) => e.type === "panel" && e.step === 3);
+    bright.isAway = true;
+    await until(run, isState("paused"));
+    assert.equal(run.step, 6);
+    await cp(live, killed, { recursive: true });
+    assert.equal(await run.save(), 6);
+    await until(run, (e) => e.type === "checkpoint" && e.step === 6);
+    await until(run, (e) => isState("paused")(e) && run.state === "paused");
+    bright.isAway = false;
+    await until(run);
+    await store.close();
+    const steps = panelsOf(run).map(([step]) => step);
+    assert.deepEqual(steps, [0, 3, 6, 9]);
+    const again = await finish(killed, { dark, bright });
+    assert.deepEqual(panelsOf(again), panelsOf(run));
+    assert.equal(await result(killed), await result(live));
+  });
+  await inFolder(async (root) => {
+    const [dark, bright] = [new FakeReward(0.2), new FakeReward(2)];
+    const store = await RunStore.open(root, world({ dark, bright }));
+    const { run } = await store.start("run", PANEL);
+    await until(run, isStep(1));
+    // From here on there is nothing held out but the new mixture's own reward of no weight.
+    const [term] = run.config.rewards;
+    assert.ok(term);
+    const step = await run.swap([{ ...term, name: "bright", endpoint: "bright" }, {
+      ...term,
+      weight: 0,
+    }]);
+    await until(run);
+    await store.close();
+    assert.ok(step < 6, `swapped at ${step}`);
+    const late = run.events.filter((e) => e.type === "panel" && e.step > step);
+    assert.ok(late.every((e) => e.type === "panel" && e.heldOut.join() === "dark"));
+    assert.ok(late.length > 1);
+  });
+});
+
+Deno.test("drift holds a run to where it began, and says how far it is", async () => {
+  const drifted = async (weight: number) => {
+    let drifts: number[] = [];
+    await inFolder(async (root) => {
+      const dependencies: RunDependencies = {
+        ...world({ dark: new FakeReward(0.2) }),
+        openModel: () => Promise.resolve(fakeModel()),
+      };
+      const store = await RunStore.open(root, dependencies);
+      const { run } = await store.start("run", { ...CONFIG, drift: { weight }, sampleEvery: 0 });
+      await until(run);
+      await store.close();
+      assert.equal(run.state, "finished", String(run.lastState?.reason));
+      drifts = run.events.flatMap((e) => e.type === "step" ? e.drift ?? NaN : []);
+    });
+    return drifts;
+  };
+  assert.ok((await drifted(0)).every(Number.isNaN));
+  const [weak, strong] = [await drifted(1e-9), await drifted(1e3)];
+  assert.equal(weak[0], 0);
+  assert.ok((strong.at(-1) ?? NaN) < 0.1 * (weak.at(-1) ?? NaN), `${strong} against ${weak}`);
+});

@@ -1,10 +1,11 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { LoadedLora } from "../../models/lora/mod.ts";
 import { initAdamW } from "../optim/mod.ts";
 import type { AdaptedDenoiser, LatentSize, Model } from "../model/mod.ts";
 import type { SchedulerConfig } from "../samplers/mod.ts";
 import type { Evaluation } from "../step/mod.ts";
-import type { Float32Tensor } from "../tensors.ts";
+import type { Float32Tensor, Parameters } from "../tensors.ts";
 import {
   type Checkpoint,
   listCheckpoints,
@@ -14,9 +15,16 @@ import {
   writeCheckpoint,
 } from "./checkpoint.ts";
 import { iterate } from "./_iterate.ts";
+import { comparable, measurePanel } from "./_measure_panel.ts";
 import { InterruptedError, Patience } from "./_patience.ts";
+import { findAlarm } from "./panel.ts";
 import { draw, encodePng } from "./pictures.ts";
-import { type RewardClient, RewardMixture, RewardUnavailableError } from "./reward_mixture.ts";
+import {
+  type ConnectedTerm,
+  type RewardClient,
+  RewardMixture,
+  RewardUnavailableError,
+} from "./reward_mixture.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
 import { RunStateError } from "./run_errors.ts";
 import type { RunEvent, RunState, SampleReference, StateEvent, StepEvent } from "./run_events.ts";
@@ -28,6 +36,8 @@ export interface OpenedModel {
   readonly scheduler: SchedulerConfig;
   /** Of the latents: the configuration's, or the U-Net's own size. */
   readonly latents: LatentSize & { readonly channels: number };
+  /** Reads the LoRA that the run starts from, where the configuration names one. */
+  readonly readStart?: () => Promise<LoadedLora>;
   release(): Promise<void>;
 }
 
@@ -36,8 +46,8 @@ export interface RunDependencies {
   openModel(config: RunConfig): Promise<OpenedModel>;
   /** Throws `RewardUnavailableError` where the service does not answer. */
   connect(term: RewardTerm, signal: AbortSignal): Promise<RewardClient>;
-  /** Checks a configuration against its model's files before a run is made of it; may fill in defaults. */
-  readonly prepare?: (config: RunConfig) => Promise<RunConfig>;
+  /** Checks a configuration, also against its model's files. Default: `parseRunConfig`. */
+  readonly prepare?: (value: unknown) => Promise<RunConfig>;
   /** Present time. */
   readonly now?: () => Date;
   /** Longest wait between two tries of a reward that is away, in milliseconds. Default 10,000. */
@@ -68,8 +78,11 @@ export class TrainingRun {
   #checkpoints: readonly number[] = [];
   /** The iteration in progress. */
   #iterating: number | undefined;
-  /** How the run is to end before its time. */
+  /** How the run is to end before its time, and why where there is something to say. */
   #ending: "stopped" | "queued" | undefined;
+  #endingReason = "";
+  /** sha256 of the LoRA file it started from. */
+  #startDigest: string | undefined;
 
   constructor(
     { id, folder, config, createdAt, events }: {
@@ -192,6 +205,7 @@ export class TrainingRun {
   async requeue(iterations = this.#iterations): Promise<void> {
     this.#iterations = Math.max(iterations, this.#step);
     this.#ending = undefined;
+    this.#endingReason = "";
     await this.setState("queued");
   }
 
@@ -239,14 +253,19 @@ export class TrainingRun {
 
   async #train(opened: OpenedModel): Promise<void> {
     const { model } = opened;
-    let at = await this.#restore(model);
+    let at = await this.#restore(opened);
     const denoiser = await model.adapt(at.parameters);
+    const frozen = this.config.drift.weight > 0
+      ? await model.adapt(at.parameters, { scale: 0 })
+      : undefined;
     try {
-      if (at.step === 0) await this.#showBefore(opened, denoiser);
+      if (at.step === 0) await this.#showBefore(opened, at.parameters);
       for (;;) {
+        const isWatched = await this.#watchPanel(opened, { step: at.step, denoiser });
         if (this.#isSaveDue(at.step)) await this.#save(at, model);
+        if (!isWatched) continue;
         if (at.step >= this.#iterations || this.#ending !== undefined) break;
-        at = await this.#advance(opened, { at, denoiser });
+        at = await this.#advance(opened, { at, denoiser, frozen });
       }
       await this.#save(at, model);
     } catch (error) {
@@ -255,14 +274,15 @@ export class TrainingRun {
       throw error;
     } finally {
       await denoiser.release().catch(() => {});
+      await frozen?.release().catch(() => {});
     }
     if (at.step >= this.#iterations) await this.setState("finished");
     else if (this.#ending === "queued") await this.setState("queued", "The server was stopped");
-    else await this.setState("stopped");
+    else await this.setState("stopped", this.#endingReason);
   }
 
   /** The newest checkpoint, or the beginning; the log loses what will be done again. */
-  async #restore(model: Model): Promise<Checkpoint> {
+  async #restore({ model, readStart }: OpenedModel): Promise<Checkpoint> {
     const { checkpoints } = this.folder;
     const found = await newestCheckpoint(checkpoints);
     const step = found?.step ?? 0;
@@ -277,11 +297,14 @@ export class TrainingRun {
     this.#wakeWatchers();
     await this.folder.rewrite(kept);
     if (found === undefined) {
-      const parameters = model.initialParameters(this.config.seed);
+      const start = await readStart?.();
+      this.#startDigest = start?.sha256;
+      const parameters = start?.lora.tensors ?? model.initialParameters(this.config.seed);
       return { step, parameters, optimizer: initAdamW(parameters) };
     }
-    const before = (await readProvenance(checkpoints, step))[MODEL_DIGEST];
-    if (before === await model.digest()) return found;
+    const before = await readProvenance(checkpoints, step);
+    this.#startDigest = before[START_DIGEST];
+    if (before[MODEL_DIGEST] === await model.digest()) return found;
     throw new Error(
       `The weights of model ${this.config.model} are not those of checkpoint ${step}`,
     );
@@ -290,7 +313,11 @@ export class TrainingRun {
   /** One iteration and its event; where it was interrupted, the state it began with. */
   async #advance(
     opened: OpenedModel,
-    { at, denoiser }: { readonly at: Checkpoint; readonly denoiser: AdaptedDenoiser },
+    { at, denoiser, frozen }: {
+      readonly at: Checkpoint;
+      readonly denoiser: AdaptedDenoiser;
+      readonly frozen: AdaptedDenoiser | undefined;
+    },
   ): Promise<Checkpoint> {
     const { config } = this;
     const step = this.#iterating = at.step + 1;
@@ -302,6 +329,7 @@ export class TrainingRun {
         at,
         config,
         denoiser,
+        frozen,
         reward: {
           evaluate: (images, prompts) =>
             this.#patience.until(() => this.#evaluate(terms, { images, prompts }), { isWanted }),
@@ -309,7 +337,7 @@ export class TrainingRun {
       });
       await denoiser.update(next.parameters);
       const samples = step % (config.sampleEvery || Infinity) === 0
-        ? await this.#show(opened, { denoiser, step })
+        ? await this.#show(opened, { parameters: next.parameters, step })
         : [];
       const secondsLeft = this.#pace(facts) * (this.#iterations - step);
       await this.#emit({ type: "step", step, ...facts, secondsLeft, samples, at: this.#now() });
@@ -340,10 +368,10 @@ export class TrainingRun {
   }
 
   /** A step 0 in the log, with pictures of the model as it is before training. */
-  async #showBefore(opened: OpenedModel, denoiser: AdaptedDenoiser): Promise<void> {
+  async #showBefore(opened: OpenedModel, parameters: Parameters): Promise<void> {
     if (this.config.sampleEvery === 0) return;
     if (this.#events.some((e) => e.type === "step" && e.step === 0)) return;
-    const samples = await this.#show(opened, { denoiser, step: 0 });
+    const samples = await this.#show(opened, { parameters, step: 0 });
     await this.#emit({
       type: "step",
       step: 0,
@@ -362,11 +390,12 @@ export class TrainingRun {
   /** Draws the held-out prompts at fixed seeds. Training does not wait for a reward that is away. */
   async #show(
     { model, scheduler, latents }: OpenedModel,
-    { denoiser, step }: { readonly denoiser: AdaptedDenoiser; readonly step: number },
+    { parameters, step }: { readonly parameters: Parameters; readonly step: number },
   ): Promise<SampleReference[]> {
-    const { heldOutPrompts, sampler, guidance } = this.config;
+    const { heldOutPrompts, sampler, guidance, lora } = this.config;
     const path = `samples/step-${String(step).padStart(6, "0")}`;
     await mkdir(join(this.folder.path, path), { recursive: true });
+    const denoiser = await model.adapt(parameters, { scale: lora.sampleScale });
     const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
     const requests = heldOutPrompts.slice(0, SAMPLE_LIMIT).map((prompt, seed) => ({
       prompt,
@@ -374,22 +403,74 @@ export class TrainingRun {
     }));
     const options = { sampler, scheduler, guidance: guidance.scale, latents };
     const out: SampleReference[] = [];
-    for await (const { requests: part, images } of draw(networks, requests, options)) {
-      const prompts = part.map((r) => r.prompt);
-      const scores = await this.#mixture(this.#mixtureOf(Math.max(1, step)))
-        .then((mixture) => mixture.score(images, prompts))
-        .catch((error) => {
-          if (error instanceof RewardUnavailableError) return {};
-          throw error;
-        });
-      for (const [i, request] of part.entries()) {
-        const file = `${path}/${out.length}.png`;
-        await writeFile(join(this.folder.path, file), await encodePng(images, i));
-        const rewards = Object.entries(scores).map(([n, { perImage }]) => [n, perImage[i] ?? NaN]);
-        out.push({ ...request, path: file, rewards: Object.fromEntries(rewards) });
+    try {
+      for await (const { requests: part, images } of draw(networks, requests, options)) {
+        const prompts = part.map((r) => r.prompt);
+        const scores = await this.#mixture(this.#mixtureOf(Math.max(1, step)))
+          .then((mixture) => mixture.score(images, prompts))
+          .catch((error) => {
+            if (error instanceof RewardUnavailableError) return {};
+            throw error;
+          });
+        for (const [i, request] of part.entries()) {
+          const file = `${path}/${out.length}.png`;
+          await writeFile(join(this.folder.path, file), await encodePng(images, i));
+          const rewards = Object.entries(scores).map((
+            [n, { perImage }],
+          ) => [n, perImage[i] ?? NaN]);
+          out.push({ ...request, path: file, rewards: Object.fromEntries(rewards) });
+        }
       }
+    } finally {
+      await denoiser.release().catch(() => {});
     }
     return out;
+  }
+
+  /**
+   * Measures the panel where it is due, once per step; an alarm may end the run. Waits for rewards that are away;
+   * false where that was interrupted.
+   */
+  async #watchPanel(
+    opened: OpenedModel,
+    { step, denoiser }: { readonly step: number; readonly denoiser: AdaptedDenoiser },
+  ): Promise<boolean> {
+    const { panel } = this.config;
+    if (panel.every === 0 || step % panel.every !== 0 || this.#ending !== undefined) return true;
+    // Measurements of another mixture say nothing about this one.
+    const since = this.#events.findLastIndex((e) => e.type === "swap") + 1;
+    const before = this.#events.slice(since).filter((e) => e.type === "panel");
+    if (before.some((e) => e.step === step)) return true;
+    const mixture = this.#mixtureOf(step + 1);
+    const isWanted = () =>
+      this.#ending !== undefined || this.#mixtureOf(step + 1) !== mixture || this.#isSaveDue(step);
+    const more = panel.rewards.filter(({ name }) => !mixture.some((term) => term.name === name));
+    const terms = [...mixture, ...more.map((reward) => ({ ...reward, weight: 0 }))];
+    try {
+      await this.#patience.until(async () => {
+        const connected = await this.#connected(terms);
+        const { config } = this;
+        const found = await measurePanel(opened, { config, denoiser, terms: connected })
+          .catch(this.#forget);
+        if (this.#mixtureOf(step + 1) !== mixture) throw new InterruptedError("Rewards swapped");
+        const alarm = findAlarm(
+          comparable({ step, ...found }, connected),
+          before.map((e) => comparable(e, connected)),
+          panel,
+        );
+        const heldOut = terms.filter(({ weight }) => weight === 0).map(({ name }) => name);
+        await this.#emit({ type: "panel", step, ...found, heldOut, alarm, at: this.#now() });
+        if (alarm !== "" && panel.stop) {
+          this.#ending ??= "stopped";
+          this.#endingReason = alarm;
+        }
+      }, { isWanted });
+      return true;
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+      if (this.#ending === undefined && this.state === "paused") await this.setState("running");
+      return false;
+    }
   }
 
   /**
@@ -434,8 +515,11 @@ export class TrainingRun {
           sha256: event?.rewards[name]?.digest ?? "",
         })),
       ),
+      "drtune.sampler": JSON.stringify(this.config.sampler),
+      "drtune.guidance": JSON.stringify(this.config.guidance),
       "drtune.steps": String(step),
       "drtune.seed": String(this.config.seed),
+      ...(this.#startDigest !== undefined && { [START_DIGEST]: this.#startDigest }),
     };
   }
 
@@ -445,27 +529,31 @@ export class TrainingRun {
     return rewards;
   }
 
-  async #mixture(terms: readonly RewardTerm[]): Promise<RewardMixture> {
+  async #connected(terms: readonly RewardTerm[]): Promise<readonly ConnectedTerm[]> {
     const signal = AbortSignal.timeout(CONNECT_MS);
-    return new RewardMixture(
-      await Promise.all(
-        terms.map(async (term) => ({ term, client: await this.#client(term, signal) })),
-      ),
+    return await Promise.all(
+      terms.map(async (term) => ({ term, client: await this.#client(term, signal) })),
     );
+  }
+
+  async #mixture(terms: readonly RewardTerm[]): Promise<RewardMixture> {
+    return new RewardMixture(await this.#connected(terms));
   }
 
   async #evaluate(
     terms: readonly RewardTerm[],
     { images, prompts }: { readonly images: Float32Tensor; readonly prompts: readonly string[] },
   ): Promise<Evaluation> {
-    try {
-      return await (await this.#mixture(terms)).evaluate(images, prompts);
-    } catch (error) {
-      // What comes back may be another: it is asked for its facts again.
-      await this.#disconnect();
-      throw error;
-    }
+    return await this.#mixture(terms)
+      .then((mixture) => mixture.evaluate(images, prompts))
+      .catch(this.#forget);
   }
+
+  /** After a failure the rewards are asked for their facts again: what comes back may be another. */
+  readonly #forget = async (error: unknown): Promise<never> => {
+    await this.#disconnect();
+    throw error;
+  };
 
   #client(term: RewardTerm, signal: AbortSignal): Promise<RewardClient> {
     const key = JSON.stringify([term.endpoint, term.reward, term.expectedDigest]);
@@ -508,3 +596,4 @@ export class TrainingRun {
 }
 
 const MODEL_DIGEST = "drtune.base_model_sha256";
+const START_DIGEST = "drtune.start_lora_sha256";

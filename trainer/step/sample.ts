@@ -13,6 +13,8 @@ export interface Trajectory {
   readonly x0: Float32Tensor;
   /** The denoiser's latents at the steps that were asked for. */
   readonly inputs: ReadonlyMap<number, Float32Tensor>;
+  /** What the denoiser answered there. */
+  readonly outputs: ReadonlyMap<number, Float64Array>;
 }
 
 /**
@@ -24,13 +26,14 @@ export async function sample(
   { sampler, noise, keep, probe, signal }: {
     readonly sampler: Sampler;
     readonly noise: NoiseSource;
-    /** Indices of the steps whose inputs are wanted. */
+    /** Indices of the steps whose inputs and outputs are wanted. */
     readonly keep?: ReadonlySet<number>;
     readonly probe?: Probe | undefined;
     readonly signal?: AbortSignal | undefined;
   },
 ): Promise<Trajectory> {
   const inputs = new Map<number, Float32Tensor>();
+  const outputs = new Map<number, Float64Array>();
   const initial = noise.initial();
   let x = Float64Array.from(initial.data);
   let previous = new Float64Array(x.length);
@@ -40,6 +43,7 @@ export async function sample(
     const input = rounded(x);
     if (keep?.has(i)) inputs.set(i, input);
     const output = await denoiser.predict(input, timestep);
+    if (keep?.has(i)) outputs.set(i, output);
     probe?.(`x.${i}`, input);
     probe?.(`eps.${i}`, rounded(combine([[eps.x, x], [eps.output, output]])));
     const m = combine([[clean.x, x], [clean.output, output]]);
@@ -52,7 +56,7 @@ export async function sample(
     x = combine(terms);
     previous = m;
   }
-  return { x0: rounded(x), inputs };
+  return { x0: rounded(x), inputs, outputs };
 }
 
 /** A linear combination of equally long arrays; terms with factor 0 are left out, whatever they hold. */

@@ -1,12 +1,13 @@
 import { float32 } from "../../autodiff/mod.ts";
 import type { Plan } from "../methods/mod.ts";
-import { closedForm, type Sampler, stopAt } from "../samplers/mod.ts";
+import { closedForm, type Sampler, type SamplerStep, stopAt } from "../samplers/mod.ts";
 import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
+import { type Drift, driftFactor } from "./drift.ts";
 import { type Guidance, GuidedDenoiser, type Point } from "./guided_denoiser.ts";
 import type { Networks } from "./networks.ts";
 import type { NoiseSource } from "./noise.ts";
 import type { Evaluation, RewardSource } from "./reward_source.ts";
-import { combine, type Probe, sample } from "./sample.ts";
+import { combine, type Probe, sample, type Trajectory } from "./sample.ts";
 
 /** One batch of one iteration. */
 export interface StepOptions {
@@ -17,6 +18,8 @@ export interface StepOptions {
   readonly prompts: readonly string[];
   readonly noise: NoiseSource;
   readonly reward: RewardSource;
+  /** Default: no penalty. */
+  readonly drift?: Drift | undefined;
   /** Sees every tensor under the names of the golden cases: "x.3", "image", "grad_main.<parameter>"... */
   readonly probe?: Probe | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -30,6 +33,11 @@ export interface StepResult {
   /** Of the loss, by parameter; a parameter is absent if no trained step was reached. */
   readonly gradients: Parameters;
   readonly evaluation: Evaluation;
+  /**
+   * Mean over images, elements and trained steps of what `drift` measures, without its weight; in the loss besides
+   * the reward's. Only there with `drift`.
+   */
+  readonly drift?: number;
   readonly seconds: Readonly<Record<StepPhase, number>>;
 }
 
@@ -49,10 +57,11 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
 
   const initial = noise.initial();
   const [, , height = 1, width = 1] = initial.shape;
-  const denoiser = new GuidedDenoiser(networks.denoiser, {
+  const conditioning = {
     ...await clock.time("sample", networks.prompts.encode(prompts, { height, width })),
     guidance,
-  });
+  };
+  const denoiser = new GuidedDenoiser(networks.denoiser, conditioning);
   const trajectory = await clock.time(
     "sample",
     sample(denoiser, { sampler, noise, keep: new Set(trained), probe, signal }),
@@ -75,7 +84,17 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
   };
 
   const { evaluation, gradient } = await valued(trajectory.x0, "");
-  const points = { sampler, trained, inputs: trajectory.inputs, gradient };
+  const drift = options.drift && await clock.time(
+    "gradient",
+    penalised(trajectory, {
+      drift: options.drift,
+      frozen: new GuidedDenoiser(options.drift.frozen, conditioning),
+      sampler: options.sampler,
+      trained,
+    }),
+  );
+  const penalties = drift?.cotangents ?? new Map<number, Float64Array>();
+  const points = { sampler, trained, inputs: trajectory.inputs, gradient, penalties };
   const main = await clock.time(
     "gradient",
     plan.inputStopGradient ? scaledProducts(denoiser, points) : fullAdjoint(denoiser, points),
@@ -104,7 +123,38 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
     );
     add(parameters, `grad_redraw.${j}`);
   }
-  return { gradients, evaluation, seconds: clock.seconds };
+  return {
+    gradients,
+    evaluation,
+    ...(drift && { drift: drift.mean }),
+    seconds: clock.seconds,
+  };
+}
+
+/** The penalty of the trained steps and its gradients at their outputs. Inputs are constants, whatever the method. */
+async function penalised(
+  { inputs, outputs }: Trajectory,
+  { drift: { kind, weight }, frozen, sampler, trained }: {
+    readonly drift: Drift;
+    readonly frozen: GuidedDenoiser;
+    /** As it was before an early stop: the penalty is about the sampler's own transitions. */
+    readonly sampler: Sampler;
+    readonly trained: readonly number[];
+  },
+): Promise<{ readonly mean: number; readonly cotangents: ReadonlyMap<number, Float64Array> }> {
+  const cotangents = new Map<number, Float64Array>();
+  let mean = 0;
+  for (const i of trained) {
+    const { x, timestep, step } = pointAt(i, { sampler, inputs });
+    const difference = combine([
+      [1, outputs.get(i) ?? []],
+      [-1, await frozen.predict(x, timestep)],
+    ]);
+    const factor = driftFactor(kind, step) / (trained.length * difference.length);
+    for (const d of difference) mean += factor * d * d;
+    cotangents.set(i, difference.map((d) => 2 * weight * factor * d));
+  }
+  return { mean, cotangents };
 }
 
 interface Backward {
@@ -114,16 +164,18 @@ interface Backward {
   readonly inputs: ReadonlyMap<number, Float32Tensor>;
   /** d loss / d x0. */
   readonly gradient: Float32Tensor;
+  /** Of the penalties at the outputs of trained steps. */
+  readonly penalties: ReadonlyMap<number, Float64Array>;
 }
 
 async function scaledProducts(
   denoiser: GuidedDenoiser,
-  { sampler, trained, inputs, gradient }: Backward,
+  { sampler, trained, inputs, gradient, penalties }: Backward,
 ): Promise<Parameters> {
   const kappa = closedForm(sampler);
   const points = trained.map((i): Point => ({
     ...pointAt(i, { sampler, inputs }),
-    cotangent: combine([[kappa[i] ?? 0, gradient.data]]),
+    cotangent: combine([[kappa[i] ?? 0, gradient.data], [1, penalties.get(i) ?? []]]),
   }));
   return (await denoiser.vjp(points, { input: false })).parameters;
 }
@@ -131,7 +183,7 @@ async function scaledProducts(
 /** The recurrence of `closedForm` with vectors: what arrives at x_i also comes through the denoiser. */
 async function fullAdjoint(
   denoiser: GuidedDenoiser,
-  { sampler, trained, inputs, gradient }: Backward,
+  { sampler, trained, inputs, gradient, penalties }: Backward,
 ): Promise<Parameters> {
   const sum: Record<string, Float32Tensor> = {};
   const first = Math.min(...trained);
@@ -145,8 +197,14 @@ async function fullAdjoint(
       combine([[next[key], u1], [clean[key] * previous, u2]]);
     let u = arriving("x");
     if (trained.includes(i)) {
-      const point = { ...pointAt(i, { sampler, inputs }), cotangent: arriving("output") };
-      const { parameters, inputs: [through] } = await denoiser.vjp([point], { input: i > first });
+      const at = pointAt(i, { sampler, inputs });
+      const penalty = penalties.get(i);
+      // The penalty's own product: it goes to the parameters, not on to x_i.
+      const points = [arriving("output"), ...(penalty ? [penalty] : [])].map((cotangent) => ({
+        ...at,
+        cotangent,
+      }));
+      const { parameters, inputs: [through] } = await denoiser.vjp(points, { input: i > first });
       accumulate(sum, parameters);
       if (through !== undefined) u = combine([[1, u], [1, through]]);
     }
@@ -158,10 +216,10 @@ async function fullAdjoint(
 function pointAt(
   i: number,
   { sampler, inputs }: Pick<Backward, "sampler" | "inputs">,
-): { x: Float32Tensor; timestep: number } {
+): { x: Float32Tensor; timestep: number; step: SamplerStep } {
   const [x, step] = [inputs.get(i), sampler.steps[i]];
   if (x === undefined || step === undefined) throw new RangeError(`Step ${i} was not kept`);
-  return { x, timestep: step.timestep };
+  return { x, timestep: step.timestep, step };
 }
 
 class PhaseClock {

@@ -1,18 +1,31 @@
 import assert from "node:assert/strict";
 import { float32 } from "../../autodiff/mod.ts";
-import type { Plan } from "../methods/mod.ts";
+import {
+  METHOD_NAMES,
+  type MethodOptions,
+  type Plan,
+  plan,
+  resolveMethod,
+} from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import {
+  closedForm,
   makeSampler,
   type Sampler,
   SAMPLER_KINDS,
   schedulerConfigSchema,
+  stopAt,
 } from "../samplers/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
 import { CHANNELS, FakeNetworks } from "../testing/fake_networks.ts";
 import {
+  type Drift,
+  DRIFT_KINDS,
+  driftFactor,
   type Guidance,
   GUIDANCE_GRADIENTS,
+  GuidedDenoiser,
+  hasTransitionNoise,
   seededNoise,
   type StepResult,
   trainStep,
@@ -47,31 +60,41 @@ const reward = {
     }),
 };
 
-function run(options: { sampler: Sampler; plan: Plan; guidance: Guidance }): Promise<StepResult> {
+interface Options {
+  readonly sampler: Sampler;
+  readonly plan: Plan;
+  readonly guidance: Guidance;
+  readonly drift?: Drift;
+}
+
+function run(options: Options): Promise<StepResult> {
   return trainStep(new FakeNetworks(), { ...options, prompts: PROMPTS, noise, reward });
 }
 
+/** Another model than that of `FakeNetworks` as it comes. */
+const frozen = new FakeNetworks();
+frozen.parameters = { a: float32([0.2]), w: float32([0.5, 0.6]) };
+
 /** The same step by forward-mode differentiation: the paper's algorithm 1, with `detach` where it says sg. */
-function derivative(
-  { sampler, plan, guidance }: { sampler: Sampler; plan: Plan; guidance: Guidance },
-  parameter: number,
-): number {
-  const { parameters } = new FakeNetworks();
-  const all = [...(parameters.a?.data ?? []), ...(parameters.w?.data ?? [])];
-  const [a, w0, w1] = all.map((v, i) => dual(v, i === parameter ? 1 : 0));
-  assert.ok(a && w0 && w1);
-  const branch = (x: Dual, e: number, t: number) =>
-    add(mul(a, x), sin(add(mul(e, mul(w0, x)), mul(t / 1000, w1))));
-  const output = (x: Dual, prompt: string, t: number) => {
-    const c = branch(x, Math.fround(prompt.length / 10), t);
+function derivative({ sampler, plan, guidance, drift }: Options, parameter: number): Dual {
+  const weights = (
+    { parameters: { a, w } }: FakeNetworks,
+  ) => [...(a?.data ?? []), ...(w?.data ?? [])];
+  const trained = weights(new FakeNetworks()).map((v, i) => dual(v, i === parameter ? 1 : 0));
+  const fixed = weights(frozen).map((v) => dual(v));
+  const output = (x: Dual, prompt: string, t: number, [a, w0, w1] = trained) => {
+    assert.ok(a && w0 && w1);
+    const branch = (e: number) => add(mul(a, x), sin(add(mul(e, mul(w0, x)), mul(t / 1000, w1))));
+    const c = branch(Math.fround(prompt.length / 10));
     if (guidance.scale === 1) return c;
-    const u = branch(x, 0.5, t);
+    const u = branch(0.5);
     const w = guidance.scale;
     if (guidance.gradient === "both") return add(u, mul(w, add(c, mul(-1, u))));
     if (guidance.gradient === "conditional") return add(mul(1 - w, detach(u)), mul(w, c));
     return add(c, mul(w - 1, detach(add(c, mul(-1, u)))));
   };
   const T = sampler.steps.length;
+  const reached = plan.trainSteps.filter((t) => t >= plan.tMin);
   let loss = dual(0);
   const value = (x0: Dual, i: number) => {
     const image = Math.floor(i / 4);
@@ -88,6 +111,16 @@ function derivative(
       const t = T - s;
       const o = output(plan.inputStopGradient ? detach(x) : x, prompt, timestep);
       const kept = plan.trainSteps.includes(t) ? o : detach(o);
+      if (drift && reached.includes(t)) {
+        const d = add(
+          output(detach(x), prompt, timestep),
+          mul(-1, detach(output(x, prompt, timestep, fixed))),
+        );
+        const step = sampler.steps[s];
+        assert.ok(step);
+        const factor = drift.weight * driftFactor(drift.kind, step) / (reached.length * 8);
+        loss = add(loss, mul(factor, mul(d, d)));
+      }
       const prediction = add(mul(clean.x, x), mul(clean.output, kept));
       if (t === plan.tMin) {
         x0 = prediction;
@@ -108,7 +141,7 @@ function derivative(
       );
     }
   });
-  return loss.d;
+  return loss;
 }
 
 const config = (fields: object = {}) =>
@@ -124,9 +157,15 @@ const config = (fields: object = {}) =>
 const flat = ({ gradients }: StepResult) =>
   Object.values(gradients).flatMap(({ data }) => [...data]);
 
-async function assertExact(options: { sampler: Sampler; plan: Plan; guidance: Guidance }) {
-  const actual = flat(await run(options));
-  const expected = [0, 1, 2].map((p) => derivative(options, p));
+async function assertExact(options: Options) {
+  const result = await run(options);
+  const actual = flat(result);
+  const expected = [0, 1, 2].map((p) => derivative(options, p).d);
+  if (options.drift !== undefined) {
+    const loss = result.evaluation.loss + options.drift.weight * (result.drift ?? NaN);
+    const { v } = derivative(options, 0);
+    assert.ok(Math.abs(loss - v) < 1e-5 * Math.abs(v), `loss ${loss}, expected ${v}`);
+  }
   // Nothing reaches a trained step where the clean sample is predicted from a detached input.
   const largest = Math.max(...expected.map(Math.abs)) || 1;
   assert.equal(actual.length, 3);
@@ -228,4 +267,119 @@ Deno.test("a step ends at the next network when it is cancelled, and where a pro
   };
   await assert.rejects(trainStep(networks, { ...options, probe }), /Seen eps\.2/);
   assert.equal(networks.predicted.length, 3);
+});
+
+Deno.test("the penalty on drift is exact for every kind, sampler, prediction, guidance and plan", async () => {
+  for (const kind of DRIFT_KINDS) {
+    for (const prediction_type of ["epsilon", "v_prediction"]) {
+      for (const [name, eta] of [["ddpm", 0], ["ddim", 0.5], ["dpmsolver++", 0]] as const) {
+        const sampler = makeSampler({ kind: name, steps: 6, eta }, config({ prediction_type }));
+        if (kind === "kl" && !hasTransitionNoise(sampler)) continue;
+        for (const gradient of GUIDANCE_GRADIENTS) {
+          for (const inputStopGradient of [true, false]) {
+            const plan = { trainSteps: [1, 3, 5], tMin: 2, redraws: 0, inputStopGradient };
+            const drift = { kind, weight: 3, frozen: frozen.denoiser };
+            await assertExact({ sampler, plan, guidance: { scale: 3, gradient }, drift });
+          }
+        }
+      }
+    }
+  }
+});
+
+Deno.test("drift is nothing beside the model itself, and a step without noise has no divergence", async () => {
+  const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
+  const plan = { trainSteps: [1, 4], tMin: 0, redraws: 0, inputStopGradient: true };
+  const guidance = { scale: 2, gradient: "both" } as const;
+  const same = new FakeNetworks().denoiser;
+  const plain = await run({ sampler, plan, guidance });
+  const none = await run({
+    sampler,
+    plan,
+    guidance,
+    drift: { kind: "l2", weight: 5, frozen: same },
+  });
+  assert.equal(plain.drift, undefined);
+  assert.equal(none.drift, 0);
+  assert.deepEqual(none.gradients, plain.gradients);
+  const last = { ...plan, trainSteps: [1] };
+  const drift = { kind: "kl", weight: 5, frozen: frozen.denoiser } as const;
+  assert.equal((await run({ sampler, plan: last, guidance, drift })).drift, 0);
+  assert.ok(!hasTransitionNoise(makeSampler({ kind: "ddim", steps: 6 }, config())));
+});
+
+/** Draws that come out as high as they may, up to `most`. */
+const drawn = (most: number) => ({ integer: (_: number, high: number) => Math.min(most, high) });
+
+/** A step of a method over six sampling steps. */
+async function stepOf(method: MethodOptions, most = 4) {
+  const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
+  const chosen = plan(resolveMethod(method, 6), { T: 6, random: drawn(most) });
+  const guidance = { scale: 3, gradient: "both" } as const;
+  return {
+    sampler,
+    plan: chosen,
+    guidance,
+    result: await run({ sampler, plan: chosen, guidance }),
+  };
+}
+
+Deno.test("DRaFT-K with K = T is DRaFT-T, and AlignProp that draws T", async () => {
+  for (const inputStopGradient of [true, false]) {
+    const t = await stepOf({ name: "draft-t", inputStopGradient });
+    const k = await stepOf({ name: "draft-k", k: 6, inputStopGradient });
+    const align = await stepOf({ name: "alignprop", inputStopGradient }, 6);
+    assert.deepEqual(k.result.gradients, t.result.gradients);
+    assert.deepEqual(align.result.gradients, t.result.gradients);
+    const fewer = await stepOf({ name: "draft-k", k: 5, inputStopGradient });
+    assert.notDeepEqual(fewer.result.gradients, t.result.gradients);
+  }
+});
+
+Deno.test("ReFL is DRTune that trains one step and stops there", async () => {
+  for (const t of [1, 2, 4]) {
+    const refl = await stepOf({ name: "refl", m: 4 }, t);
+    const drtune = await stepOf({ name: "drtune", k: 1, m: 4 }, t);
+    assert.deepEqual(refl.plan.trainSteps, [t]);
+    assert.deepEqual({ ...refl.plan, inputStopGradient: true }, drtune.plan);
+    const [a, b] = [flat(refl.result), flat(drtune.result)];
+    a.forEach((v, i) => assert.ok(Math.abs(v - (b[i] ?? NaN)) < 1e-6 * Math.abs(v), `${a} ${b}`));
+  }
+});
+
+Deno.test("every method with stop-gradient is the closed form, its products run one by one", async () => {
+  for (const name of METHOD_NAMES) {
+    const { sampler, plan, guidance } = await stepOf({ name, inputStopGradient: true });
+    const stopped = plan.tMin === 0 ? sampler : stopAt(sampler, 6 - plan.tMin);
+    const seen: Record<string, Float32Tensor> = {};
+    const networks = new FakeNetworks();
+    const { gradients } = await trainStep(networks, {
+      sampler,
+      plan: { ...plan, redraws: 0 },
+      guidance,
+      prompts: PROMPTS,
+      noise,
+      reward,
+      probe: (name, tensor) => seen[name] = tensor,
+    });
+    const conditioning = await networks.prompts.encode(PROMPTS);
+    const denoiser = new GuidedDenoiser(networks.denoiser, { ...conditioning, guidance });
+    const kappa = closedForm(stopped);
+    const sum = [0, 0, 0];
+    let products = 0;
+    for (const [i, { timestep }] of stopped.steps.entries()) {
+      if (!plan.trainSteps.includes(6 - i)) continue;
+      products++;
+      const x = seen[`x.${i}`];
+      assert.ok(x && seen.x0_grad);
+      const cotangent = Float64Array.from(seen.x0_grad.data, (g) => (kappa[i] ?? NaN) * g);
+      const one = await denoiser.vjp([{ x, timestep, cotangent }], { input: false });
+      Object.values(one.parameters).flatMap(({ data }) => [...data])
+        .forEach((g, p) => sum[p] = (sum[p] ?? 0) + g);
+    }
+    assert.ok(products > 0, name);
+    const actual = Object.values(gradients).flatMap(({ data }) => [...data]);
+    const largest = Math.max(...sum.map(Math.abs));
+    actual.forEach((g, p) => assert.ok(Math.abs(g - (sum[p] ?? NaN)) < 1e-6 * largest, name));
+  }
 });

@@ -115,9 +115,10 @@ export function fakeModel(): OpenedModel {
     latentChannels: 1,
     digest: () => Promise.resolve("fake"),
     initialParameters: () => new FakeNetworks().parameters,
-    adapt(parameters) {
+    adapt(parameters, { scale = 1 } = {}) {
       const networks = new FakeNetworks();
-      networks.parameters = parameters;
+      // A scale of 0 is the model as it comes.
+      if (scale !== 0) networks.parameters = parameters;
       return Promise.resolve({
         ...networks.denoiser,
         update: (next: Parameters) => {

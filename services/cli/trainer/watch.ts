@@ -64,6 +64,12 @@ function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefin
       }`;
     case "save":
       return `Checkpoint asked for at step ${event.value.step}`;
+    case "panel": {
+      const { step, rewards, heldOut, diversity, alarm } = event.value;
+      const means = heldOut.map((name) => `${name} ${short(rewards[name]?.mean ?? NaN)}`);
+      const facts = [...means, `diversity ${short(diversity)}`].join("  ");
+      return `Panel at step ${step}: ${facts}${alarm === "" ? "" : `\nAlarm: ${alarm}`}`;
+    }
     case "checkpoint":
       return `Checkpoint at step ${event.value.step}`;
     default:

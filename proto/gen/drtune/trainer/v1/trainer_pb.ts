@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file drtune/trainer/v1/trainer.proto.
  */
 export const file_drtune_trainer_v1_trainer: GenFile = /*@__PURE__*/
-  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSLhBQoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQFCBwoFX3NlZWRCDQoLX2l0ZXJhdGlvbnNCEwoRX2NoZWNrcG9pbnRfZXZlcnlCDwoNX3NhbXBsZV9ldmVyeUIQCg5fbGF0ZW50X2hlaWdodEIPCg1fbGF0ZW50X3dpZHRoIqoBCgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQFCBAoCX2tCBAoCX21CFgoUX2lucHV0X3N0b3BfZ3JhZGllbnRCDQoLX2Vhcmx5X3N0b3AigwEKDVNhbXBsZXJDb25maWcSDAoEa2luZBgBIAEoCRISCgVzdGVwcxgCIAEoBUgAiAEBEhAKA2V0YRgDIAEoAUgBiAEBEhoKDWthcnJhc19zaWdtYXMYBCABKAhIAogBAUIICgZfc3RlcHNCBgoEX2V0YUIQCg5fa2FycmFzX3NpZ21hcyJlCg5HdWlkYW5jZUNvbmZpZxISCgVzY2FsZRgBIAEoAUgAiAEBEjUKCGdyYWRpZW50GAIgASgOMiMuZHJ0dW5lLnRyYWluZXIudjEuR3VpZGFuY2VHcmFkaWVudEIICgZfc2NhbGUiVwoKTG9yYUNvbmZpZxIRCgRyYW5rGAEgASgFSACIAQESEgoFYWxwaGEYAiABKAFIAYgBARIPCgd0YXJnZXRzGAMgAygJQgcKBV9yYW5rQggKBl9hbHBoYSKXAgoPT3B0aW1pemVyQ29uZmlnEhoKDWxlYXJuaW5nX3JhdGUYASABKAFIAIgBARISCgViZXRhMRgCIAEoAUgBiAEBEhIKBWJldGEyGAMgASgBSAKIAQESFAoHZXBzaWxvbhgEIAEoAUgDiAEBEhkKDHdlaWdodF9kZWNheRgFIAEoAUgEiAEBEhoKDW1heF9ncmFkX25vcm0YBiABKAFIBYgBARITCgZ3YXJtdXAYByABKAVIBogBAUIQCg5fbGVhcm5pbmdfcmF0ZUIICgZfYmV0YTFCCAoGX2JldGEyQgoKCF9lcHNpbG9uQg8KDV93ZWlnaHRfZGVjYXlCEAoOX21heF9ncmFkX25vcm1CCQoHX3dhcm11cCJVCgtCYXRjaENvbmZpZxIRCgRzaXplGAEgASgFSACIAQESGQoMYWNjdW11bGF0aW9uGAIgASgFSAGIAQFCBwoFX3NpemVCDwoNX2FjY3VtdWxhdGlvbiJXCgxQcm9tcHRTb3VyY2USLQoEbGlzdBgBIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlByb21wdExpc3RIABIOCgRmaWxlGAIgASgJSABCCAoGc291cmNlIh0KClByb21wdExpc3QSDwoHcHJvbXB0cxgBIAMoCSJ1CgpSZXdhcmRUZXJtEgwKBG5hbWUYASABKAkSEAoIZW5kcG9pbnQYAiABKAkSDgoGcmV3YXJkGAMgASgJEhMKBndlaWdodBgEIAEoAUgAiAEBEhcKD2V4cGVjdGVkX2RpZ2VzdBgFIAEoCUIJCgdfd2VpZ2h0Ip4DCgNSdW4SCgoCaWQYASABKAkSKgoFc3RhdGUYAiABKA4yGy5kcnR1bmUudHJhaW5lci52MS5SdW5TdGF0ZRIMCgRzdGVwGAMgASgFEhIKCml0ZXJhdGlvbnMYBCABKAUSDgoGcmVhc29uGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgZjb25maWcYCSABKAsyHC5kcnR1bmUudHJhaW5lci52MS5SdW5Db25maWcSLgoHcmV3YXJkcxgKIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0SLAoGbGF0ZXN0GAsgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50EhMKC2NoZWNrcG9pbnRzGAwgAygFIrgDCglTdGVwRXZlbnQSDAoEc3RlcBgBIAEoBRIMCgRsb3NzGAIgASgBEhEKCWdyYWRfbm9ybRgDIAEoARI6CgdyZXdhcmRzGAQgAygLMikuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50LlJld2FyZHNFbnRyeRI6CgdzZWNvbmRzGAUgAygLMikuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50LlNlY29uZHNFbnRyeRIUCgxzZWNvbmRzX2xlZnQYBiABKAESMwoHc2FtcGxlcxgHIAMoCzIiLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlZmVyZW5jZRImCgJhdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcHJvbXB0cxgJIAMoCRpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEaLgoMU2Vjb25kc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEiQAoNUmV3YXJkTWV0cmljcxIMCgRtZWFuGAEgASgBEhEKCXBlcl9pbWFnZRgCIAMoAhIOCgZkaWdlc3QYAyABKAkirwEKD1NhbXBsZVJlZmVyZW5jZRIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRIMCgRwYXRoGAMgASgJEkAKB3Jld2FyZHMYBCADKAsyLy5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZWZlcmVuY2UuUmV3YXJkc0VudHJ5Gi4KDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBIn4KClN0YXRlRXZlbnQSKgoFc3RhdGUYASABKA4yGy5kcnR1bmUudHJhaW5lci52MS5SdW5TdGF0ZRIOCgZyZWFzb24YAiABKAkSDAoEc3RlcBgDIAEoBRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAicQoJU3dhcEV2ZW50EgwKBHN0ZXAYASABKAUSLgoHcmV3YXJkcxgCIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0SJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkEKCVNhdmVFdmVudBIMCgRzdGVwGAEgASgFEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJHCg9DaGVja3BvaW50RXZlbnQSDAoEc3RlcBgBIAEoBRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTwoPU3RhcnRSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIsCgZjb25maWcYAiABKAsyHC5kcnR1bmUudHJhaW5lci52MS5SdW5Db25maWciSAoQU3RhcnRSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4SDwoHY3JlYXRlZBgCIAEoCCI0Cg9XYXRjaFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKCWZyb21fc3RlcBgCIAEoBSKPAgoQV2F0Y2hSdW5SZXNwb25zZRIsCgRzdGVwGAEgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50SAASLgoFc3RhdGUYAiABKAsyHS5kcnR1bmUudHJhaW5lci52MS5TdGF0ZUV2ZW50SAASLAoEc3dhcBgDIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN3YXBFdmVudEgAEjgKCmNoZWNrcG9pbnQYBCABKAsyIi5kcnR1bmUudHJhaW5lci52MS5DaGVja3BvaW50RXZlbnRIABIsCgRzYXZlGAUgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZUV2ZW50SABCBwoFZXZlbnQiHwoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNQoOR2V0UnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIhEKD0xpc3RSdW5zUmVxdWVzdCI4ChBMaXN0UnVuc1Jlc3BvbnNlEiQKBHJ1bnMYASADKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIAoOU3RvcFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjYKD1N0b3BSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIAoOU2F2ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIh8KD1NhdmVSdW5SZXNwb25zZRIMCgRzdGVwGAEgASgFIkoKEFJlc3VtZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhcKCml0ZXJhdGlvbnMYAiABKAVIAIgBAUINCgtfaXRlcmF0aW9ucyI4ChFSZXN1bWVSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIgoQRGVsZXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2UiogEKEVN3YXBSZXdhcmRSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIsCgNzZXQYAiABKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtSAASEAoGcmVtb3ZlGAMgASgJSAASMwoHbWl4dHVyZRgEIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZE1peHR1cmVIAEIICgZjaGFuZ2UiPwoNUmV3YXJkTWl4dHVyZRIuCgdyZXdhcmRzGAEgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSJSChJTd2FwUmV3YXJkUmVzcG9uc2USDAoEc3RlcBgBIAEoBRIuCgdyZXdhcmRzGAIgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSKDAwoNU2FtcGxlUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEg8KB3Byb21wdHMYAyADKAkSEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESFwoKbG9yYV9zY2FsZRgGIAEoAUgDiAEBEjEKB3NhbXBsZXIYByABKAsyIC5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVyQ29uZmlnEhsKDmd1aWRhbmNlX3NjYWxlGAggASgBSASIAQESGgoNbGF0ZW50X2hlaWdodBgJIAEoBUgFiAEBEhkKDGxhdGVudF93aWR0aBgKIAEoBUgGiAEBQgcKBV9zdGVwQgcKBV9zZWVkQhQKEl9pbWFnZXNfcGVyX3Byb21wdEINCgtfbG9yYV9zY2FsZUIRCg9fZ3VpZGFuY2Vfc2NhbGVCEAoOX2xhdGVudF9oZWlnaHRCDwoNX2xhdGVudF93aWR0aCI7Cg5TYW1wbGVSZXNwb25zZRIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRILCgNwbmcYAyABKAwi9AEKEkV2YWx1YXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEjAKB3Byb21wdHMYAyABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESLgoHcmV3YXJkcxgGIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm1CBwoFX3N0ZXBCBwoFX3NlZWRCFAoSX2ltYWdlc19wZXJfcHJvbXB0IokBChNFdmFsdWF0ZVJ1blJlc3BvbnNlEjAKBHBhaXIYASABKAsyIC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlySAASNwoHc3VtbWFyeRgCIAEoCzIkLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5SABCBwoFZXZlbnQihAIKDUV2YWx1YXRlZFBhaXISDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SPAoGYmVmb3JlGAMgAygLMiwuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpci5CZWZvcmVFbnRyeRI6CgVhZnRlchgEIAMoCzIrLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXIuQWZ0ZXJFbnRyeRotCgtCZWZvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBGiwKCkFmdGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASLGAQoRRXZhbHVhdGlvblN1bW1hcnkSQgoHcmV3YXJkcxgBIAMoCzIxLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5LlJld2FyZHNFbnRyeRINCgVwYWlycxgCIAEoBRIMCgRzdGVwGAMgASgFGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRTdW1tYXJ5OgI4ASJgCg1SZXdhcmRTdW1tYXJ5Eg4KBmJlZm9yZRgBIAEoARINCgVhZnRlchgCIAEoARISCgpkaWZmZXJlbmNlGAMgASgBEg0KBWxvd2VyGAQgASgBEg0KBXVwcGVyGAUgASgBIqMBChFFeHBvcnRMb3JhUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEi0KBmZvcm1hdBgDIAEoDjIdLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGb3JtYXQSMwoJcHJlY2lzaW9uGAQgASgOMiAuZHJ0dW5lLnRyYWluZXIudjEuTG9yYVByZWNpc2lvbkIHCgVfc3RlcCJZChJFeHBvcnRMb3JhUmVzcG9uc2USKwoEZmlsZRgBIAEoCzIbLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGaWxlSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiRAoITG9yYUZpbGUSDAoEbmFtZRgBIAEoCRIMCgRzaXplGAIgASgDEg4KBnNoYTI1NhgDIAEoCRIMCgRzdGVwGAQgASgFKpABChBHdWlkYW5jZUdyYWRpZW50EiEKHUdVSURBTkNFX0dSQURJRU5UX1VOU1BFQ0lGSUVEEAASGgoWR1VJREFOQ0VfR1JBRElFTlRfQk9USBABEiEKHUdVSURBTkNFX0dSQURJRU5UX0NPTkRJVElPTkFMEAISGgoWR1VJREFOQ0VfR1JBRElFTlRfTk9ORRADKsUBCghSdW5TdGF0ZRIZChVSVU5fU1RBVEVfVU5TUEVDSUZJRUQQABIUChBSVU5fU1RBVEVfUVVFVUVEEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIUChBSVU5fU1RBVEVfUEFVU0VEEAMSFgoSUlVOX1NUQVRFX1NUT1BQSU5HEAQSFQoRUlVOX1NUQVRFX1NUT1BQRUQQBRIWChJSVU5fU1RBVEVfRklOSVNIRUQQBhIUChBSVU5fU1RBVEVfRkFJTEVEEAcqWwoKTG9yYUZvcm1hdBIbChdMT1JBX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhkKFUxPUkFfRk9STUFUX0RJRkZVU0VSUxABEhUKEUxPUkFfRk9STUFUX0tPSFlBEAIqZwoNTG9yYVByZWNpc2lvbhIeChpMT1JBX1BSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhoKFkxPUkFfUFJFQ0lTSU9OX0ZMT0FUMzIQARIaChZMT1JBX1BSRUNJU0lPTl9GTE9BVDE2EAIynQgKDlRyYWluZXJTZXJ2aWNlElMKCFN0YXJ0UnVuEiIuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXNwb25zZRJVCghXYXRjaFJ1bhIiLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVzcG9uc2UwARJNCgZHZXRSdW4SIC5kcnR1bmUudHJhaW5lci52MS5HZXRSdW5SZXF1ZXN0GiEuZHJ0dW5lLnRyYWluZXIudjEuR2V0UnVuUmVzcG9uc2USUwoITGlzdFJ1bnMSIi5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1JlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1Jlc3BvbnNlElAKB1N0b3BSdW4SIS5kcnR1bmUudHJhaW5lci52MS5TdG9wUnVuUmVxdWVzdBoiLmRydHVuZS50cmFpbmVyLnYxLlN0b3BSdW5SZXNwb25zZRJQCgdTYXZlUnVuEiEuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZVJ1blJlcXVlc3QaIi5kcnR1bmUudHJhaW5lci52MS5TYXZlUnVuUmVzcG9uc2USVgoJUmVzdW1lUnVuEiMuZHJ0dW5lLnRyYWluZXIudjEuUmVzdW1lUnVuUmVxdWVzdBokLmRydHVuZS50cmFpbmVyLnYxLlJlc3VtZVJ1blJlc3BvbnNlElYKCURlbGV0ZVJ1bhIjLmRydHVuZS50cmFpbmVyLnYxLkRlbGV0ZVJ1blJlcXVlc3QaJC5kcnR1bmUudHJhaW5lci52MS5EZWxldGVSdW5SZXNwb25zZRJZCgpTd2FwUmV3YXJkEiQuZHJ0dW5lLnRyYWluZXIudjEuU3dhcFJld2FyZFJlcXVlc3QaJS5kcnR1bmUudHJhaW5lci52MS5Td2FwUmV3YXJkUmVzcG9uc2USTwoGU2FtcGxlEiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVxdWVzdBohLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlc3BvbnNlMAESXgoLRXZhbHVhdGVSdW4SJS5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlcXVlc3QaJi5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlc3BvbnNlMAESWwoKRXhwb3J0TG9yYRIkLmRydHVuZS50cmFpbmVyLnYxLkV4cG9ydExvcmFSZXF1ZXN0GiUuZHJ0dW5lLnRyYWluZXIudjEuRXhwb3J0TG9yYVJlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSLrBgoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQESLQoFZHJpZnQYESABKAsyHi5kcnR1bmUudHJhaW5lci52MS5EcmlmdENvbmZpZxIZCgxyYW5kb21fc2hpZnQYEiABKAVIBogBARItCgVwYW5lbBgTIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLlBhbmVsQ29uZmlnQgcKBV9zZWVkQg0KC19pdGVyYXRpb25zQhMKEV9jaGVja3BvaW50X2V2ZXJ5Qg8KDV9zYW1wbGVfZXZlcnlCEAoOX2xhdGVudF9oZWlnaHRCDwoNX2xhdGVudF93aWR0aEIPCg1fcmFuZG9tX3NoaWZ0IqoBCgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQFCBAoCX2tCBAoCX21CFgoUX2lucHV0X3N0b3BfZ3JhZGllbnRCDQoLX2Vhcmx5X3N0b3AigwEKDVNhbXBsZXJDb25maWcSDAoEa2luZBgBIAEoCRISCgVzdGVwcxgCIAEoBUgAiAEBEhAKA2V0YRgDIAEoAUgBiAEBEhoKDWthcnJhc19zaWdtYXMYBCABKAhIAogBAUIICgZfc3RlcHNCBgoEX2V0YUIQCg5fa2FycmFzX3NpZ21hcyJlCg5HdWlkYW5jZUNvbmZpZxISCgVzY2FsZRgBIAEoAUgAiAEBEjUKCGdyYWRpZW50GAIgASgOMiMuZHJ0dW5lLnRyYWluZXIudjEuR3VpZGFuY2VHcmFkaWVudEIICgZfc2NhbGUinwEKCkxvcmFDb25maWcSEQoEcmFuaxgBIAEoBUgAiAEBEhIKBWFscGhhGAIgASgBSAGIAQESDwoHdGFyZ2V0cxgDIAMoCRIRCgRpbml0GAQgASgJSAKIAQESGQoMc2FtcGxlX3NjYWxlGAUgASgBSAOIAQFCBwoFX3JhbmtCCAoGX2FscGhhQgcKBV9pbml0Qg8KDV9zYW1wbGVfc2NhbGUiOwoLRHJpZnRDb25maWcSDAoEa2luZBgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBAUIJCgdfd2VpZ2h0ItwBCgtQYW5lbENvbmZpZxISCgVldmVyeRgBIAEoBUgAiAEBEi8KB3Jld2FyZHMYAiADKAsyHi5kcnR1bmUudHJhaW5lci52MS5QYW5lbFJld2FyZBIeChFpbWFnZXNfcGVyX3Byb21wdBgDIAEoBUgBiAEBEhoKDW1pbl9kaXZlcnNpdHkYBCABKAFIAogBARIRCgRzdG9wGAUgASgISAOIAQFCCAoGX2V2ZXJ5QhQKEl9pbWFnZXNfcGVyX3Byb21wdEIQCg5fbWluX2RpdmVyc2l0eUIHCgVfc3RvcCJWCgtQYW5lbFJld2FyZBIMCgRuYW1lGAEgASgJEhAKCGVuZHBvaW50GAIgASgJEg4KBnJld2FyZBgDIAEoCRIXCg9leHBlY3RlZF9kaWdlc3QYBCABKAkilwIKD09wdGltaXplckNvbmZpZxIaCg1sZWFybmluZ19yYXRlGAEgASgBSACIAQESEgoFYmV0YTEYAiABKAFIAYgBARISCgViZXRhMhgDIAEoAUgCiAEBEhQKB2Vwc2lsb24YBCABKAFIA4gBARIZCgx3ZWlnaHRfZGVjYXkYBSABKAFIBIgBARIaCg1tYXhfZ3JhZF9ub3JtGAYgASgBSAWIAQESEwoGd2FybXVwGAcgASgFSAaIAQFCEAoOX2xlYXJuaW5nX3JhdGVCCAoGX2JldGExQggKBl9iZXRhMkIKCghfZXBzaWxvbkIPCg1fd2VpZ2h0X2RlY2F5QhAKDl9tYXhfZ3JhZF9ub3JtQgkKB193YXJtdXAiVQoLQmF0Y2hDb25maWcSEQoEc2l6ZRgBIAEoBUgAiAEBEhkKDGFjY3VtdWxhdGlvbhgCIAEoBUgBiAEBQgcKBV9zaXplQg8KDV9hY2N1bXVsYXRpb24iVwoMUHJvbXB0U291cmNlEi0KBGxpc3QYASABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRMaXN0SAASDgoEZmlsZRgCIAEoCUgAQggKBnNvdXJjZSIdCgpQcm9tcHRMaXN0Eg8KB3Byb21wdHMYASADKAkidQoKUmV3YXJkVGVybRIMCgRuYW1lGAEgASgJEhAKCGVuZHBvaW50GAIgASgJEg4KBnJld2FyZBgDIAEoCRITCgZ3ZWlnaHQYBCABKAFIAIgBARIXCg9leHBlY3RlZF9kaWdlc3QYBSABKAlCCQoHX3dlaWdodCKeAwoDUnVuEgoKAmlkGAEgASgJEioKBXN0YXRlGAIgASgOMhsuZHJ0dW5lLnRyYWluZXIudjEuUnVuU3RhdGUSDAoEc3RlcBgDIAEoBRISCgppdGVyYXRpb25zGAQgASgFEg4KBnJlYXNvbhgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoGY29uZmlnGAkgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuUnVuQ29uZmlnEi4KB3Jld2FyZHMYCiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtEiwKBmxhdGVzdBgLIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudBITCgtjaGVja3BvaW50cxgMIAMoBSLWAwoJU3RlcEV2ZW50EgwKBHN0ZXAYASABKAUSDAoEbG9zcxgCIAEoARIRCglncmFkX25vcm0YAyABKAESOgoHcmV3YXJkcxgEIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5SZXdhcmRzRW50cnkSOgoHc2Vjb25kcxgFIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5TZWNvbmRzRW50cnkSFAoMc2Vjb25kc19sZWZ0GAYgASgBEjMKB3NhbXBsZXMYByADKAsyIi5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZWZlcmVuY2USJgoCYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb21wdHMYCSADKAkSEgoFZHJpZnQYCiABKAFIAIgBARpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEaLgoMU2Vjb25kc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAFCCAoGX2RyaWZ0IkAKDVJld2FyZE1ldHJpY3MSDAoEbWVhbhgBIAEoARIRCglwZXJfaW1hZ2UYAiADKAISDgoGZGlnZXN0GAMgASgJIq8BCg9TYW1wbGVSZWZlcmVuY2USDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SDAoEcGF0aBgDIAEoCRJACgdyZXdhcmRzGAQgAygLMi8uZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVmZXJlbmNlLlJld2FyZHNFbnRyeRouCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASJ+CgpTdGF0ZUV2ZW50EioKBXN0YXRlGAEgASgOMhsuZHJ0dW5lLnRyYWluZXIudjEuUnVuU3RhdGUSDgoGcmVhc29uGAIgASgJEgwKBHN0ZXAYAyABKAUSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInEKCVN3YXBFdmVudBIMCgRzdGVwGAEgASgFEi4KB3Jld2FyZHMYAiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtEiYKAmF0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKFAgoKUGFuZWxFdmVudBIMCgRzdGVwGAEgASgFEjsKB3Jld2FyZHMYAiADKAsyKi5kcnR1bmUudHJhaW5lci52MS5QYW5lbEV2ZW50LlJld2FyZHNFbnRyeRIQCghoZWxkX291dBgDIAMoCRIRCglkaXZlcnNpdHkYBCABKAESDQoFYWxhcm0YBSABKAkSJgoCYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRNZXRyaWNzOgI4ASJBCglTYXZlRXZlbnQSDAoEc3RlcBgBIAEoBRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRwoPQ2hlY2twb2ludEV2ZW50EgwKBHN0ZXAYASABKAUSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk8KD1N0YXJ0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSLAoGY29uZmlnGAIgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuUnVuQ29uZmlnIkgKEFN0YXJ0UnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuEg8KB2NyZWF0ZWQYAiABKAgiNAoPV2F0Y2hSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCglmcm9tX3N0ZXAYAiABKAUivwIKEFdhdGNoUnVuUmVzcG9uc2USLAoEc3RlcBgBIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudEgAEi4KBXN0YXRlGAIgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuU3RhdGVFdmVudEgAEiwKBHN3YXAYAyABKAsyHC5kcnR1bmUudHJhaW5lci52MS5Td2FwRXZlbnRIABI4CgpjaGVja3BvaW50GAQgASgLMiIuZHJ0dW5lLnRyYWluZXIudjEuQ2hlY2twb2ludEV2ZW50SAASLAoEc2F2ZRgFIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlNhdmVFdmVudEgAEi4KBXBhbmVsGAYgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuUGFuZWxFdmVudEgAQgcKBWV2ZW50Ih8KDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjUKDkdldFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIRCg9MaXN0UnVuc1JlcXVlc3QiOAoQTGlzdFJ1bnNSZXNwb25zZRIkCgRydW5zGAEgAygLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIiAKDlN0b3BSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSI2Cg9TdG9wUnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIiAKDlNhdmVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSIfCg9TYXZlUnVuUmVzcG9uc2USDAoEc3RlcBgBIAEoBSJKChBSZXN1bWVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIXCgppdGVyYXRpb25zGAIgASgFSACIAQFCDQoLX2l0ZXJhdGlvbnMiOAoRUmVzdW1lUnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIiIKEERlbGV0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIhMKEURlbGV0ZVJ1blJlc3BvbnNlIqIBChFTd2FwUmV3YXJkUmVxdWVzdBIOCgZydW5faWQYASABKAkSLAoDc2V0GAIgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybUgAEhAKBnJlbW92ZRgDIAEoCUgAEjMKB21peHR1cmUYBCABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRNaXh0dXJlSABCCAoGY2hhbmdlIj8KDVJld2FyZE1peHR1cmUSLgoHcmV3YXJkcxgBIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0iUgoSU3dhcFJld2FyZFJlc3BvbnNlEgwKBHN0ZXAYASABKAUSLgoHcmV3YXJkcxgCIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0igwMKDVNhbXBsZVJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKBHN0ZXAYAiABKAVIAIgBARIPCgdwcm9tcHRzGAMgAygJEhEKBHNlZWQYBCABKA1IAYgBARIeChFpbWFnZXNfcGVyX3Byb21wdBgFIAEoBUgCiAEBEhcKCmxvcmFfc2NhbGUYBiABKAFIA4gBARIxCgdzYW1wbGVyGAcgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIbCg5ndWlkYW5jZV9zY2FsZRgIIAEoAUgEiAEBEhoKDWxhdGVudF9oZWlnaHQYCSABKAVIBYgBARIZCgxsYXRlbnRfd2lkdGgYCiABKAVIBogBAUIHCgVfc3RlcEIHCgVfc2VlZEIUChJfaW1hZ2VzX3Blcl9wcm9tcHRCDQoLX2xvcmFfc2NhbGVCEQoPX2d1aWRhbmNlX3NjYWxlQhAKDl9sYXRlbnRfaGVpZ2h0Qg8KDV9sYXRlbnRfd2lkdGgiOwoOU2FtcGxlUmVzcG9uc2USDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SCwoDcG5nGAMgASgMIvQBChJFdmFsdWF0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKBHN0ZXAYAiABKAVIAIgBARIwCgdwcm9tcHRzGAMgASgLMh8uZHJ0dW5lLnRyYWluZXIudjEuUHJvbXB0U291cmNlEhEKBHNlZWQYBCABKA1IAYgBARIeChFpbWFnZXNfcGVyX3Byb21wdBgFIAEoBUgCiAEBEi4KB3Jld2FyZHMYBiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtQgcKBV9zdGVwQgcKBV9zZWVkQhQKEl9pbWFnZXNfcGVyX3Byb21wdCKJAQoTRXZhbHVhdGVSdW5SZXNwb25zZRIwCgRwYWlyGAEgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpckgAEjcKB3N1bW1hcnkYAiABKAsyJC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0aW9uU3VtbWFyeUgAQgcKBWV2ZW50IoQCCg1FdmFsdWF0ZWRQYWlyEg4KBnByb21wdBgBIAEoCRIMCgRzZWVkGAIgASgNEjwKBmJlZm9yZRgDIAMoCzIsLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXIuQmVmb3JlRW50cnkSOgoFYWZ0ZXIYBCADKAsyKy5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlyLkFmdGVyRW50cnkaLQoLQmVmb3JlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ARosCgpBZnRlckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAjoCOAEixgEKEUV2YWx1YXRpb25TdW1tYXJ5EkIKB3Jld2FyZHMYASADKAsyMS5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0aW9uU3VtbWFyeS5SZXdhcmRzRW50cnkSDQoFcGFpcnMYAiABKAUSDAoEc3RlcBgDIAEoBRpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkU3VtbWFyeToCOAEiYAoNUmV3YXJkU3VtbWFyeRIOCgZiZWZvcmUYASABKAESDQoFYWZ0ZXIYAiABKAESEgoKZGlmZmVyZW5jZRgDIAEoARINCgVsb3dlchgEIAEoARINCgV1cHBlchgFIAEoASKjAQoRRXhwb3J0TG9yYVJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKBHN0ZXAYAiABKAVIAIgBARItCgZmb3JtYXQYAyABKA4yHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhRm9ybWF0EjMKCXByZWNpc2lvbhgEIAEoDjIgLmRydHVuZS50cmFpbmVyLnYxLkxvcmFQcmVjaXNpb25CBwoFX3N0ZXAiWQoSRXhwb3J0TG9yYVJlc3BvbnNlEisKBGZpbGUYASABKAsyGy5kcnR1bmUudHJhaW5lci52MS5Mb3JhRmlsZUgAEg4KBGRhdGEYAiABKAxIAEIGCgRwYXJ0IkQKCExvcmFGaWxlEgwKBG5hbWUYASABKAkSDAoEc2l6ZRgCIAEoAxIOCgZzaGEyNTYYAyABKAkSDAoEc3RlcBgEIAEoBSqQAQoQR3VpZGFuY2VHcmFkaWVudBIhCh1HVUlEQU5DRV9HUkFESUVOVF9VTlNQRUNJRklFRBAAEhoKFkdVSURBTkNFX0dSQURJRU5UX0JPVEgQARIhCh1HVUlEQU5DRV9HUkFESUVOVF9DT05ESVRJT05BTBACEhoKFkdVSURBTkNFX0dSQURJRU5UX05PTkUQAyrFAQoIUnVuU3RhdGUSGQoVUlVOX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQUlVOX1NUQVRFX1FVRVVFRBABEhUKEVJVTl9TVEFURV9SVU5OSU5HEAISFAoQUlVOX1NUQVRFX1BBVVNFRBADEhYKElJVTl9TVEFURV9TVE9QUElORxAEEhUKEVJVTl9TVEFURV9TVE9QUEVEEAUSFgoSUlVOX1NUQVRFX0ZJTklTSEVEEAYSFAoQUlVOX1NUQVRFX0ZBSUxFRBAHKlsKCkxvcmFGb3JtYXQSGwoXTE9SQV9GT1JNQVRfVU5TUEVDSUZJRUQQABIZChVMT1JBX0ZPUk1BVF9ESUZGVVNFUlMQARIVChFMT1JBX0ZPUk1BVF9LT0hZQRACKmcKDUxvcmFQcmVjaXNpb24SHgoaTE9SQV9QUkVDSVNJT05fVU5TUEVDSUZJRUQQABIaChZMT1JBX1BSRUNJU0lPTl9GTE9BVDMyEAESGgoWTE9SQV9QUkVDSVNJT05fRkxPQVQxNhACMp0ICg5UcmFpbmVyU2VydmljZRJTCghTdGFydFJ1bhIiLmRydHVuZS50cmFpbmVyLnYxLlN0YXJ0UnVuUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLlN0YXJ0UnVuUmVzcG9uc2USVQoIV2F0Y2hSdW4SIi5kcnR1bmUudHJhaW5lci52MS5XYXRjaFJ1blJlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5XYXRjaFJ1blJlc3BvbnNlMAESTQoGR2V0UnVuEiAuZHJ0dW5lLnRyYWluZXIudjEuR2V0UnVuUmVxdWVzdBohLmRydHVuZS50cmFpbmVyLnYxLkdldFJ1blJlc3BvbnNlElMKCExpc3RSdW5zEiIuZHJ0dW5lLnRyYWluZXIudjEuTGlzdFJ1bnNSZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuTGlzdFJ1bnNSZXNwb25zZRJQCgdTdG9wUnVuEiEuZHJ0dW5lLnRyYWluZXIudjEuU3RvcFJ1blJlcXVlc3QaIi5kcnR1bmUudHJhaW5lci52MS5TdG9wUnVuUmVzcG9uc2USUAoHU2F2ZVJ1bhIhLmRydHVuZS50cmFpbmVyLnYxLlNhdmVSdW5SZXF1ZXN0GiIuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZVJ1blJlc3BvbnNlElYKCVJlc3VtZVJ1bhIjLmRydHVuZS50cmFpbmVyLnYxLlJlc3VtZVJ1blJlcXVlc3QaJC5kcnR1bmUudHJhaW5lci52MS5SZXN1bWVSdW5SZXNwb25zZRJWCglEZWxldGVSdW4SIy5kcnR1bmUudHJhaW5lci52MS5EZWxldGVSdW5SZXF1ZXN0GiQuZHJ0dW5lLnRyYWluZXIudjEuRGVsZXRlUnVuUmVzcG9uc2USWQoKU3dhcFJld2FyZBIkLmRydHVuZS50cmFpbmVyLnYxLlN3YXBSZXdhcmRSZXF1ZXN0GiUuZHJ0dW5lLnRyYWluZXIudjEuU3dhcFJld2FyZFJlc3BvbnNlEk8KBlNhbXBsZRIgLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlcXVlc3QaIS5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZXNwb25zZTABEl4KC0V2YWx1YXRlUnVuEiUuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVSdW5SZXF1ZXN0GiYuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVSdW5SZXNwb25zZTABElsKCkV4cG9ydExvcmESJC5kcnR1bmUudHJhaW5lci52MS5FeHBvcnRMb3JhUmVxdWVzdBolLmRydHVuZS50cmFpbmVyLnYxLkV4cG9ydExvcmFSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * How a run trains. Unset fields take the stated default; GetRun answers the configuration with all defaults filled in.
@@ -133,6 +133,29 @@ export type RunConfig = Message<"drtune.trainer.v1.RunConfig"> & {
    * @generated from field: optional int32 latent_width = 16;
    */
   latentWidth?: number | undefined;
+
+  /**
+   * A penalty on predicting otherwise than the frozen model.
+   *
+   * @generated from field: drtune.trainer.v1.DriftConfig drift = 17;
+   */
+  drift?: DriftConfig | undefined;
+
+  /**
+   * Rewards see windows of the images at random offsets of 0 to this many pixels, an offset per image and iteration,
+   * so that their reduction never settles on the same pixels. The paper's: the image's size over the reward's, rounded
+   * up. Default 0.
+   *
+   * @generated from field: optional int32 random_shift = 18;
+   */
+  randomShift?: number | undefined;
+
+  /**
+   * Watches for reward hacking.
+   *
+   * @generated from field: drtune.trainer.v1.PanelConfig panel = 19;
+   */
+  panel?: PanelConfig | undefined;
 };
 
 /**
@@ -269,25 +292,41 @@ export const GuidanceConfigSchema: GenMessage<GuidanceConfig> = /*@__PURE__*/
  */
 export type LoraConfig = Message<"drtune.trainer.v1.LoraConfig"> & {
   /**
-   * Default 16.
+   * Default 16, or that of `init`.
    *
    * @generated from field: optional int32 rank = 1;
    */
   rank?: number | undefined;
 
   /**
-   * Default: the rank.
+   * Default: the rank, or that of `init`.
    *
    * @generated from field: optional double alpha = 2;
    */
   alpha?: number | undefined;
 
   /**
-   * Projections that get one, by the ends of their names. Default: to_q, to_k, to_v, to_out.0.
+   * Linear layers of the U-Net's transformer blocks that get one, by their names or the ends of these: to_q, to_k,
+   * to_v, to_out.0, ff.net.0.proj, ff.net.2. Default: the first four, or those of `init`.
    *
    * @generated from field: repeated string targets = 3;
    */
   targets: string[];
+
+  /**
+   * A LoRA to start from: a safetensors file in diffusers', PEFT's or kohya's names, or a folder holding one as these
+   * save it, relative to the server's model root. Default: none, A random and B zero.
+   *
+   * @generated from field: optional string init = 4;
+   */
+  init?: string | undefined;
+
+  /**
+   * Factor on the LoRA in samples and evaluations, 0 to 10. Default 1; the paper's for SDXL is 0.7.
+   *
+   * @generated from field: optional double sample_scale = 5;
+   */
+  sampleScale?: number | undefined;
 };
 
 /**
@@ -296,6 +335,128 @@ export type LoraConfig = Message<"drtune.trainer.v1.LoraConfig"> & {
  */
 export const LoraConfigSchema: GenMessage<LoraConfig> = /*@__PURE__*/
   messageDesc(file_drtune_trainer_v1_trainer, 4);
+
+/**
+ * A penalty on the trained denoiser's predictions against those of the frozen model, at the trained steps. Added to
+ * the loss; its gradient runs in the same products as the reward's.
+ *
+ * @generated from message drtune.trainer.v1.DriftConfig
+ */
+export type DriftConfig = Message<"drtune.trainer.v1.DriftConfig"> & {
+  /**
+   * "l2" (default): mean over elements of (eps - eps_0)^2 for the guided noise. "kl": the divergence of the sampler's
+   * transition from the frozen model's, nats per element of the latents; for samplers with noise.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * Factor in the loss. Default 0: no penalty.
+   *
+   * @generated from field: optional double weight = 2;
+   */
+  weight?: number | undefined;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.DriftConfig.
+ * Use `create(DriftConfigSchema)` to create a new message.
+ */
+export const DriftConfigSchema: GenMessage<DriftConfig> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 5);
+
+/**
+ * Rewards that are measured and not trained on, on the held-out prompts at fixed seeds. A measurement is an alarm when
+ * a held-out reward, or the diversity of the images, falls while what is trained rises.
+ *
+ * @generated from message drtune.trainer.v1.PanelConfig
+ */
+export type PanelConfig = Message<"drtune.trainer.v1.PanelConfig"> & {
+  /**
+   * Iterations between measurements, the first before training; 0 (default): none.
+   *
+   * @generated from field: optional int32 every = 1;
+   */
+  every?: number | undefined;
+
+  /**
+   * Besides the mixture's, of which those of weight 0 are held out too.
+   *
+   * @generated from field: repeated drtune.trainer.v1.PanelReward rewards = 2;
+   */
+  rewards: PanelReward[];
+
+  /**
+   * Images of each held-out prompt, at seeds 0, 1, ... Default 2.
+   *
+   * @generated from field: optional int32 images_per_prompt = 3;
+   */
+  imagesPerPrompt?: number | undefined;
+
+  /**
+   * Diversity below this part of the first measurement's is an alarm, 0 to 1. Default 0.8.
+   *
+   * @generated from field: optional double min_diversity = 4;
+   */
+  minDiversity?: number | undefined;
+
+  /**
+   * Whether an alarm stops the run. Default false.
+   *
+   * @generated from field: optional bool stop = 5;
+   */
+  stop?: boolean | undefined;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.PanelConfig.
+ * Use `create(PanelConfigSchema)` to create a new message.
+ */
+export const PanelConfigSchema: GenMessage<PanelConfig> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 6);
+
+/**
+ * A reward that is measured and not trained on.
+ *
+ * @generated from message drtune.trainer.v1.PanelReward
+ */
+export type PanelReward = Message<"drtune.trainer.v1.PanelReward"> & {
+  /**
+   * Name in this run, another than the mixture's. Default: `reward`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Address of the reward service, "host:port".
+   *
+   * @generated from field: string endpoint = 2;
+   */
+  endpoint: string;
+
+  /**
+   * Name of the reward on that server; empty for its default.
+   *
+   * @generated from field: string reward = 3;
+   */
+  reward: string;
+
+  /**
+   * sha256 (hex) its weights must have; another is refused. Empty: any.
+   *
+   * @generated from field: string expected_digest = 4;
+   */
+  expectedDigest: string;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.PanelReward.
+ * Use `create(PanelRewardSchema)` to create a new message.
+ */
+export const PanelRewardSchema: GenMessage<PanelReward> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 7);
 
 /**
  * AdamW with decoupled weight decay.
@@ -358,7 +519,7 @@ export type OptimizerConfig = Message<"drtune.trainer.v1.OptimizerConfig"> & {
  * Use `create(OptimizerConfigSchema)` to create a new message.
  */
 export const OptimizerConfigSchema: GenMessage<OptimizerConfig> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 5);
+  messageDesc(file_drtune_trainer_v1_trainer, 8);
 
 /**
  * Images per iteration: size times accumulation.
@@ -386,7 +547,7 @@ export type BatchConfig = Message<"drtune.trainer.v1.BatchConfig"> & {
  * Use `create(BatchConfigSchema)` to create a new message.
  */
 export const BatchConfigSchema: GenMessage<BatchConfig> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 6);
+  messageDesc(file_drtune_trainer_v1_trainer, 9);
 
 /**
  * Prompts, given here or in a file.
@@ -423,7 +584,7 @@ export type PromptSource = Message<"drtune.trainer.v1.PromptSource"> & {
  * Use `create(PromptSourceSchema)` to create a new message.
  */
 export const PromptSourceSchema: GenMessage<PromptSource> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 7);
+  messageDesc(file_drtune_trainer_v1_trainer, 10);
 
 /**
  * Prompts.
@@ -444,7 +605,7 @@ export type PromptList = Message<"drtune.trainer.v1.PromptList"> & {
  * Use `create(PromptListSchema)` to create a new message.
  */
 export const PromptListSchema: GenMessage<PromptList> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 8);
+  messageDesc(file_drtune_trainer_v1_trainer, 11);
 
 /**
  * One reward of a mixture.
@@ -494,7 +655,7 @@ export type RewardTerm = Message<"drtune.trainer.v1.RewardTerm"> & {
  * Use `create(RewardTermSchema)` to create a new message.
  */
 export const RewardTermSchema: GenMessage<RewardTerm> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 9);
+  messageDesc(file_drtune_trainer_v1_trainer, 12);
 
 /**
  * A run as it is now.
@@ -592,7 +753,7 @@ export type Run = Message<"drtune.trainer.v1.Run"> & {
  * Use `create(RunSchema)` to create a new message.
  */
 export const RunSchema: GenMessage<Run> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 10);
+  messageDesc(file_drtune_trainer_v1_trainer, 13);
 
 /**
  * What one iteration did.
@@ -608,7 +769,7 @@ export type StepEvent = Message<"drtune.trainer.v1.StepEvent"> & {
   step: number;
 
   /**
-   * Minus the weighted, signed sum of the rewards, mean over the images.
+   * Minus the weighted, signed sum of the rewards, mean over the images; plus the weighted drift.
    *
    * @generated from field: double loss = 2;
    */
@@ -662,6 +823,13 @@ export type StepEvent = Message<"drtune.trainer.v1.StepEvent"> & {
    * @generated from field: repeated string prompts = 9;
    */
   prompts: string[];
+
+  /**
+   * What the penalty on drift measures, without its weight; absent where the run has none.
+   *
+   * @generated from field: optional double drift = 10;
+   */
+  drift?: number | undefined;
 };
 
 /**
@@ -669,7 +837,7 @@ export type StepEvent = Message<"drtune.trainer.v1.StepEvent"> & {
  * Use `create(StepEventSchema)` to create a new message.
  */
 export const StepEventSchema: GenMessage<StepEvent> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 11);
+  messageDesc(file_drtune_trainer_v1_trainer, 14);
 
 /**
  * One reward at one step, in its own units (not negated, not weighted).
@@ -704,7 +872,7 @@ export type RewardMetrics = Message<"drtune.trainer.v1.RewardMetrics"> & {
  * Use `create(RewardMetricsSchema)` to create a new message.
  */
 export const RewardMetricsSchema: GenMessage<RewardMetrics> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 12);
+  messageDesc(file_drtune_trainer_v1_trainer, 15);
 
 /**
  * A sample image in the run's folder.
@@ -746,7 +914,7 @@ export type SampleReference = Message<"drtune.trainer.v1.SampleReference"> & {
  * Use `create(SampleReferenceSchema)` to create a new message.
  */
 export const SampleReferenceSchema: GenMessage<SampleReference> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 13);
+  messageDesc(file_drtune_trainer_v1_trainer, 16);
 
 /**
  * A change of a run's state.
@@ -788,7 +956,7 @@ export type StateEvent = Message<"drtune.trainer.v1.StateEvent"> & {
  * Use `create(StateEventSchema)` to create a new message.
  */
 export const StateEventSchema: GenMessage<StateEvent> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 14);
+  messageDesc(file_drtune_trainer_v1_trainer, 17);
 
 /**
  * A change of a run's reward mixture.
@@ -823,7 +991,63 @@ export type SwapEvent = Message<"drtune.trainer.v1.SwapEvent"> & {
  * Use `create(SwapEventSchema)` to create a new message.
  */
 export const SwapEventSchema: GenMessage<SwapEvent> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 15);
+  messageDesc(file_drtune_trainer_v1_trainer, 18);
+
+/**
+ * A measurement of the panel.
+ *
+ * @generated from message drtune.trainer.v1.PanelEvent
+ */
+export type PanelEvent = Message<"drtune.trainer.v1.PanelEvent"> & {
+  /**
+   * Iterations done.
+   *
+   * @generated from field: int32 step = 1;
+   */
+  step: number;
+
+  /**
+   * By name, of the mixture and of the panel. Each prompt's images stand together, in order of their seeds.
+   *
+   * @generated from field: map<string, drtune.trainer.v1.RewardMetrics> rewards = 2;
+   */
+  rewards: { [key: string]: RewardMetrics };
+
+  /**
+   * Names of those that are not trained on.
+   *
+   * @generated from field: repeated string held_out = 3;
+   */
+  heldOut: string[];
+
+  /**
+   * Mean distance of two images: root of the mean squared difference of their pixels in [0, 1].
+   *
+   * @generated from field: double diversity = 4;
+   */
+  diversity: number;
+
+  /**
+   * Why this is a sign of reward hacking; empty where it is none.
+   *
+   * @generated from field: string alarm = 5;
+   */
+  alarm: string;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 6;
+   */
+  at?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.PanelEvent.
+ * Use `create(PanelEventSchema)` to create a new message.
+ */
+export const PanelEventSchema: GenMessage<PanelEvent> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 19);
 
 /**
  * A checkpoint was asked for by SaveRun.
@@ -851,7 +1075,7 @@ export type SaveEvent = Message<"drtune.trainer.v1.SaveEvent"> & {
  * Use `create(SaveEventSchema)` to create a new message.
  */
 export const SaveEventSchema: GenMessage<SaveEvent> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 16);
+  messageDesc(file_drtune_trainer_v1_trainer, 20);
 
 /**
  * A checkpoint that is whole on disk.
@@ -879,7 +1103,7 @@ export type CheckpointEvent = Message<"drtune.trainer.v1.CheckpointEvent"> & {
  * Use `create(CheckpointEventSchema)` to create a new message.
  */
 export const CheckpointEventSchema: GenMessage<CheckpointEvent> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 17);
+  messageDesc(file_drtune_trainer_v1_trainer, 21);
 
 /**
  * Asks for a run to be started.
@@ -907,7 +1131,7 @@ export type StartRunRequest = Message<"drtune.trainer.v1.StartRunRequest"> & {
  * Use `create(StartRunRequestSchema)` to create a new message.
  */
 export const StartRunRequestSchema: GenMessage<StartRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 18);
+  messageDesc(file_drtune_trainer_v1_trainer, 22);
 
 /**
  * The run of that id.
@@ -935,7 +1159,7 @@ export type StartRunResponse = Message<"drtune.trainer.v1.StartRunResponse"> & {
  * Use `create(StartRunResponseSchema)` to create a new message.
  */
 export const StartRunResponseSchema: GenMessage<StartRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 19);
+  messageDesc(file_drtune_trainer_v1_trainer, 23);
 
 /**
  * Asks for a run's events.
@@ -963,7 +1187,7 @@ export type WatchRunRequest = Message<"drtune.trainer.v1.WatchRunRequest"> & {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export const WatchRunRequestSchema: GenMessage<WatchRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 20);
+  messageDesc(file_drtune_trainer_v1_trainer, 24);
 
 /**
  * One event of a run.
@@ -1016,6 +1240,14 @@ export type WatchRunResponse = Message<"drtune.trainer.v1.WatchRunResponse"> & {
      */
     value: SaveEvent;
     case: "save";
+  } | {
+    /**
+     * The panel was measured.
+     *
+     * @generated from field: drtune.trainer.v1.PanelEvent panel = 6;
+     */
+    value: PanelEvent;
+    case: "panel";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1024,7 +1256,7 @@ export type WatchRunResponse = Message<"drtune.trainer.v1.WatchRunResponse"> & {
  * Use `create(WatchRunResponseSchema)` to create a new message.
  */
 export const WatchRunResponseSchema: GenMessage<WatchRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 21);
+  messageDesc(file_drtune_trainer_v1_trainer, 25);
 
 /**
  * Asks for a run.
@@ -1045,7 +1277,7 @@ export type GetRunRequest = Message<"drtune.trainer.v1.GetRunRequest"> & {
  * Use `create(GetRunRequestSchema)` to create a new message.
  */
 export const GetRunRequestSchema: GenMessage<GetRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 22);
+  messageDesc(file_drtune_trainer_v1_trainer, 26);
 
 /**
  * The run asked for.
@@ -1066,7 +1298,7 @@ export type GetRunResponse = Message<"drtune.trainer.v1.GetRunResponse"> & {
  * Use `create(GetRunResponseSchema)` to create a new message.
  */
 export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 23);
+  messageDesc(file_drtune_trainer_v1_trainer, 27);
 
 /**
  * Asks for all runs.
@@ -1081,7 +1313,7 @@ export type ListRunsRequest = Message<"drtune.trainer.v1.ListRunsRequest"> & {
  * Use `create(ListRunsRequestSchema)` to create a new message.
  */
 export const ListRunsRequestSchema: GenMessage<ListRunsRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 24);
+  messageDesc(file_drtune_trainer_v1_trainer, 28);
 
 /**
  * All runs.
@@ -1102,7 +1334,7 @@ export type ListRunsResponse = Message<"drtune.trainer.v1.ListRunsResponse"> & {
  * Use `create(ListRunsResponseSchema)` to create a new message.
  */
 export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 25);
+  messageDesc(file_drtune_trainer_v1_trainer, 29);
 
 /**
  * Asks for a run to be stopped.
@@ -1123,7 +1355,7 @@ export type StopRunRequest = Message<"drtune.trainer.v1.StopRunRequest"> & {
  * Use `create(StopRunRequestSchema)` to create a new message.
  */
 export const StopRunRequestSchema: GenMessage<StopRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 26);
+  messageDesc(file_drtune_trainer_v1_trainer, 30);
 
 /**
  * The stopped run.
@@ -1144,7 +1376,7 @@ export type StopRunResponse = Message<"drtune.trainer.v1.StopRunResponse"> & {
  * Use `create(StopRunResponseSchema)` to create a new message.
  */
 export const StopRunResponseSchema: GenMessage<StopRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 27);
+  messageDesc(file_drtune_trainer_v1_trainer, 31);
 
 /**
  * Asks for a checkpoint.
@@ -1165,7 +1397,7 @@ export type SaveRunRequest = Message<"drtune.trainer.v1.SaveRunRequest"> & {
  * Use `create(SaveRunRequestSchema)` to create a new message.
  */
 export const SaveRunRequestSchema: GenMessage<SaveRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 28);
+  messageDesc(file_drtune_trainer_v1_trainer, 32);
 
 /**
  * The checkpoint that will be written.
@@ -1186,7 +1418,7 @@ export type SaveRunResponse = Message<"drtune.trainer.v1.SaveRunResponse"> & {
  * Use `create(SaveRunResponseSchema)` to create a new message.
  */
 export const SaveRunResponseSchema: GenMessage<SaveRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 29);
+  messageDesc(file_drtune_trainer_v1_trainer, 33);
 
 /**
  * Asks for a run to be continued.
@@ -1214,7 +1446,7 @@ export type ResumeRunRequest = Message<"drtune.trainer.v1.ResumeRunRequest"> & {
  * Use `create(ResumeRunRequestSchema)` to create a new message.
  */
 export const ResumeRunRequestSchema: GenMessage<ResumeRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 30);
+  messageDesc(file_drtune_trainer_v1_trainer, 34);
 
 /**
  * The continued run.
@@ -1235,7 +1467,7 @@ export type ResumeRunResponse = Message<"drtune.trainer.v1.ResumeRunResponse"> &
  * Use `create(ResumeRunResponseSchema)` to create a new message.
  */
 export const ResumeRunResponseSchema: GenMessage<ResumeRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 31);
+  messageDesc(file_drtune_trainer_v1_trainer, 35);
 
 /**
  * Asks for a run's folder to be removed.
@@ -1256,7 +1488,7 @@ export type DeleteRunRequest = Message<"drtune.trainer.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 32);
+  messageDesc(file_drtune_trainer_v1_trainer, 36);
 
 /**
  * The folder is gone.
@@ -1271,7 +1503,7 @@ export type DeleteRunResponse = Message<"drtune.trainer.v1.DeleteRunResponse"> &
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 33);
+  messageDesc(file_drtune_trainer_v1_trainer, 37);
 
 /**
  * Asks for another reward mixture.
@@ -1323,7 +1555,7 @@ export type SwapRewardRequest = Message<"drtune.trainer.v1.SwapRewardRequest"> &
  * Use `create(SwapRewardRequestSchema)` to create a new message.
  */
 export const SwapRewardRequestSchema: GenMessage<SwapRewardRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 34);
+  messageDesc(file_drtune_trainer_v1_trainer, 38);
 
 /**
  * A whole mixture.
@@ -1344,7 +1576,7 @@ export type RewardMixture = Message<"drtune.trainer.v1.RewardMixture"> & {
  * Use `create(RewardMixtureSchema)` to create a new message.
  */
 export const RewardMixtureSchema: GenMessage<RewardMixture> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 35);
+  messageDesc(file_drtune_trainer_v1_trainer, 39);
 
 /**
  * The mixture that will be trained.
@@ -1372,7 +1604,7 @@ export type SwapRewardResponse = Message<"drtune.trainer.v1.SwapRewardResponse">
  * Use `create(SwapRewardResponseSchema)` to create a new message.
  */
 export const SwapRewardResponseSchema: GenMessage<SwapRewardResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 36);
+  messageDesc(file_drtune_trainer_v1_trainer, 40);
 
 /**
  * Asks for images.
@@ -1416,7 +1648,7 @@ export type SampleRequest = Message<"drtune.trainer.v1.SampleRequest"> & {
   imagesPerPrompt?: number | undefined;
 
   /**
-   * Factor on the LoRA. Default 1.
+   * Factor on the LoRA. Default: the run's lora.sample_scale.
    *
    * @generated from field: optional double lora_scale = 6;
    */
@@ -1456,7 +1688,7 @@ export type SampleRequest = Message<"drtune.trainer.v1.SampleRequest"> & {
  * Use `create(SampleRequestSchema)` to create a new message.
  */
 export const SampleRequestSchema: GenMessage<SampleRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 37);
+  messageDesc(file_drtune_trainer_v1_trainer, 41);
 
 /**
  * One image.
@@ -1491,7 +1723,7 @@ export type SampleResponse = Message<"drtune.trainer.v1.SampleResponse"> & {
  * Use `create(SampleResponseSchema)` to create a new message.
  */
 export const SampleResponseSchema: GenMessage<SampleResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 38);
+  messageDesc(file_drtune_trainer_v1_trainer, 42);
 
 /**
  * Asks for rewards with and without a run's LoRA.
@@ -1547,7 +1779,7 @@ export type EvaluateRunRequest = Message<"drtune.trainer.v1.EvaluateRunRequest">
  * Use `create(EvaluateRunRequestSchema)` to create a new message.
  */
 export const EvaluateRunRequestSchema: GenMessage<EvaluateRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 39);
+  messageDesc(file_drtune_trainer_v1_trainer, 43);
 
 /**
  * Progress and result of an evaluation.
@@ -1584,7 +1816,7 @@ export type EvaluateRunResponse = Message<"drtune.trainer.v1.EvaluateRunResponse
  * Use `create(EvaluateRunResponseSchema)` to create a new message.
  */
 export const EvaluateRunResponseSchema: GenMessage<EvaluateRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 40);
+  messageDesc(file_drtune_trainer_v1_trainer, 44);
 
 /**
  * The same prompt and seed without and with the LoRA.
@@ -1626,7 +1858,7 @@ export type EvaluatedPair = Message<"drtune.trainer.v1.EvaluatedPair"> & {
  * Use `create(EvaluatedPairSchema)` to create a new message.
  */
 export const EvaluatedPairSchema: GenMessage<EvaluatedPair> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 41);
+  messageDesc(file_drtune_trainer_v1_trainer, 45);
 
 /**
  * What an evaluation found.
@@ -1661,7 +1893,7 @@ export type EvaluationSummary = Message<"drtune.trainer.v1.EvaluationSummary"> &
  * Use `create(EvaluationSummarySchema)` to create a new message.
  */
 export const EvaluationSummarySchema: GenMessage<EvaluationSummary> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 42);
+  messageDesc(file_drtune_trainer_v1_trainer, 46);
 
 /**
  * One reward over all pairs, in its own units.
@@ -1710,7 +1942,7 @@ export type RewardSummary = Message<"drtune.trainer.v1.RewardSummary"> & {
  * Use `create(RewardSummarySchema)` to create a new message.
  */
 export const RewardSummarySchema: GenMessage<RewardSummary> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 43);
+  messageDesc(file_drtune_trainer_v1_trainer, 47);
 
 /**
  * Asks for a LoRA file.
@@ -1752,7 +1984,7 @@ export type ExportLoraRequest = Message<"drtune.trainer.v1.ExportLoraRequest"> &
  * Use `create(ExportLoraRequestSchema)` to create a new message.
  */
 export const ExportLoraRequestSchema: GenMessage<ExportLoraRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 44);
+  messageDesc(file_drtune_trainer_v1_trainer, 48);
 
 /**
  * A piece of a LoRA file.
@@ -1789,7 +2021,7 @@ export type ExportLoraResponse = Message<"drtune.trainer.v1.ExportLoraResponse">
  * Use `create(ExportLoraResponseSchema)` to create a new message.
  */
 export const ExportLoraResponseSchema: GenMessage<ExportLoraResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 45);
+  messageDesc(file_drtune_trainer_v1_trainer, 49);
 
 /**
  * About an exported LoRA file.
@@ -1831,7 +2063,7 @@ export type LoraFile = Message<"drtune.trainer.v1.LoraFile"> & {
  * Use `create(LoraFileSchema)` to create a new message.
  */
 export const LoraFileSchema: GenMessage<LoraFile> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 46);
+  messageDesc(file_drtune_trainer_v1_trainer, 50);
 
 /**
  * Through which branch of classifier-free guidance gradients flow.
