@@ -1,4 +1,4 @@
-import type { RewardTerm } from "../../proto/mod.ts";
+import type { PanelReward, RewardTerm } from "../../proto/mod.ts";
 import { FieldError } from "../../trainer/mod.ts";
 
 /**
@@ -10,7 +10,7 @@ import { FieldError } from "../../trainer/mod.ts";
  * @param field where the terms stand in the request
  */
 export function fillInEndpoints(
-  terms: readonly RewardTerm[],
+  terms: readonly (RewardTerm | PanelReward)[],
   { addresses, field }: { readonly addresses: ReadonlyMap<string, string>; readonly field: string },
 ): void {
   for (const [i, term] of terms.entries()) {

@@ -4,6 +4,7 @@ import {
   type EvaluateRunResponseSchema,
   LoraFormat,
   LoraPrecision,
+  type PanelReward,
   type RewardTerm as WireTerm,
   type SampleRequest,
   type SampleResponseSchema,
@@ -65,11 +66,12 @@ export function trainerService(options: TrainerOptions): GrpcService {
 export function trainerHandlers(
   { store, dependencies, modelRoot, rewards: addresses = new Map() }: TrainerOptions,
 ): Handlers<typeof TrainerService> {
-  const fillIn = (field: string, terms: readonly WireTerm[]) =>
+  const fillIn = (field: string, terms: readonly (WireTerm | PanelReward)[]) =>
     fillInEndpoints(terms, { addresses, field });
   return {
     async startRun({ runId, config }) {
       fillIn("config.rewards", config?.rewards ?? []);
+      fillIn("config.panel.rewards", config?.panel?.rewards ?? []);
       const { run, created } = await store.start(runId, await fromWireConfig(config, modelRoot));
       return { run: toWireRun(run), created };
     },
