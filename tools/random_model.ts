@@ -1,14 +1,18 @@
 /**
- * `deno task random-model`: writes a complete diffusers folder of random weights in the true shapes of a published
- * pipeline, to see what a size costs without its weights. About 4.3 GB for sd15 in fp32, 7 GB for sdxl in fp16.
+ * `deno task random-model`: writes files of random weights in the true shapes and formats of published models, to see
+ * what a size costs without its weights: a diffusers folder (4.3 GB for sd15 in fp32, 7 GB for sdxl in fp16), or what a
+ * reward is loaded from (hpsv2 2 GB in fp16, pickscore 4 GB, aesthetic 1.7 GB, owlvit 0.6 GB) and its record.
  *
  *     deno task random-model --kind sd15|sdxl --out FOLDER [--dtype fp32|fp16] [--seed 0]
+ *     deno task random-model --kind hpsv2|pickscore|aesthetic|owlvit --out FOLDER [--seed 0]
  */
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { KINDS } from "./random_model/kinds.ts";
+import { REWARDS } from "./random_model/reward_kinds.ts";
 import { DTYPES, writeRandomModel } from "./random_model/write.ts";
+import { writeRandomReward } from "./random_model/write_reward.ts";
 
 const { values } = parseArgs({
   options: {
@@ -35,7 +39,7 @@ const keysOf = <K extends string>(record: Readonly<Record<K, unknown>>) => {
   for (const key in record) keys.push(key);
   return keys;
 };
-const kind = chosen("kind", values.kind, keysOf(KINDS));
+const kind = chosen("kind", values.kind, [...keysOf(KINDS), ...keysOf(REWARDS)]);
 const dtype = chosen("dtype", values.dtype, keysOf(DTYPES));
 const seed = Number(values.seed);
 if (values.out === "") fail("--out is missing, expected a folder to write");
@@ -43,4 +47,11 @@ if (!Number.isSafeInteger(seed) || seed < 0) {
   fail(`--seed is ${JSON.stringify(values.seed)}, expected a whole number`);
 }
 const tokenizer = fileURLToPath(new URL("../zoo/pipeline/tokenizer", import.meta.url));
-await writeRandomModel(values.out, { files: KINDS[kind], dtype, tokenizer, seed });
+const reward = REWARDS[kind];
+if (reward !== undefined) {
+  const tokenizer = fileURLToPath(new URL("../zoo/rewards/clip", import.meta.url));
+  await writeRandomReward(values.out, { reward, tokenizer, seed });
+} else {
+  const files = KINDS[chosen("kind", kind, keysOf(KINDS))];
+  await writeRandomModel(values.out, { files, dtype, tokenizer, seed });
+}

@@ -10,7 +10,12 @@ import { networksOf } from "./shapes.ts";
 export const DTYPES = { fp16: "float16", fp32: "float32" } as const;
 
 /** Files of a small CLIP tokenizer. Its ids are rows of an embedding of the full size. */
-const TOKENIZER = ["merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"];
+export const TOKENIZER = [
+  "merges.txt",
+  "special_tokens_map.json",
+  "tokenizer_config.json",
+  "vocab.json",
+];
 
 /**
  * Writes a diffusers folder with random weights of exactly the shapes that `files` describe, one tensor in memory at a
@@ -54,7 +59,11 @@ export async function writeRandomModel(
 }
 
 /** Scaled as PyTorch initializes layers, uniform in ±1/√(inputs), which keeps activations of the order of 1. */
-function randomWeight(name: string, shape: Shape, random: Random): ReturnType<typeof float32> {
+export function randomWeight(
+  name: string,
+  shape: Shape,
+  random: Random,
+): ReturnType<typeof float32> {
   const data = new Float32Array(sizeOf(shape));
   const isNorm = shape.length === 1 && name.endsWith("weight");
   const fanIn = sizeOf(shape.slice(1));
@@ -78,6 +87,7 @@ function fillUniform(data: Float32Array, bound: number, random: Random): void {
   }
 }
 
-function toHalf({ data, shape }: ReturnType<typeof float32>): Tensor {
+/** In half precision. */
+export function toHalf({ data, shape }: ReturnType<typeof float32>): Tensor {
   return { dtype: "float16", shape, data: float32ToFloat16(data) };
 }
