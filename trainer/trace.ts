@@ -32,6 +32,12 @@ const caseSchema = z.looseObject({
     eta: z.number(),
     config: schedulerConfigSchema,
   }),
+}).superRefine(({ T, train_steps: steps, t_min: tMin }, context) => {
+  const wrong = steps.findIndex((t) => t < 1 || t > T);
+  const issue = (path: (string | number)[], input: number, low: number) =>
+    context.addIssue({ code: "custom", path, input, message: `expected ${low} to ${T}, as T is` });
+  if (wrong >= 0) issue(["train_steps", wrong], steps[wrong] ?? 0, 1);
+  if (tMin > T) issue(["t_min"], tMin, 0);
 });
 
 /** A training step with everything random given, as the golden cases have it. */
@@ -55,7 +61,35 @@ export async function readTraceCase(folder: string): Promise<TraceCase> {
   const inputs: Record<string, Float32Tensor> = {};
   const source = openSafetensors(join(folder, "inputs.safetensors"));
   for (const name of source.tensors.keys()) inputs[name] = await source.readFloat32(name);
+  checkInputs(inputs, spec, { file: source.path });
   return { pipeline: join(folder, "..", "..", spec.pipeline), spec, inputs };
+}
+
+/** What is drawn at random must have a row for every prompt and step, and be finite. */
+function checkInputs(
+  inputs: Parameters,
+  { T, prompts, redraws }: TraceCase["spec"],
+  options: { readonly file: string },
+): void {
+  const size = inputs.x_T?.shape.slice(1) ?? [];
+  const expected = {
+    x_T: [prompts.length, ...(size.length === 3 ? size : ["channels", "height", "width"])],
+    noise: [T, prompts.length, ...size],
+    redraw_noise: [redraws, prompts.length, ...size],
+    image_grad: [prompts.length, 3, "height", "width"],
+  };
+  for (const [name, shape] of Object.entries(expected)) {
+    const found = inputs[name];
+    if (found === undefined) continue;
+    const fits = found.shape.length === shape.length &&
+      shape.every((d, i) => typeof d === "string" || d === found.shape[i]);
+    if (!fits) {
+      throw new FieldError(name, `has shape [${found.shape}], expected [${shape}]`, options);
+    }
+    const at = found.data.findIndex((v) => !Number.isFinite(v));
+    if (at < 0) continue;
+    throw new FieldError(name, `is ${found.data[at]} at ${at}, expected finite numbers`, options);
+  }
 }
 
 /** The model of a case. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
-import { openSafetensors } from "../../models/weights/mod.ts";
+import { float32, sizeOf } from "../../autodiff/mod.ts";
+import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import { loadReward } from "../../rewards/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 import {
@@ -69,5 +70,35 @@ Deno.test("K products run one by one give what they give as one batch", async ()
       const error = distance(single[tensor], expected);
       assert.ok(error <= 1e-5, `${name}: ${tensor} is ${error} off`);
     }
+  }
+});
+
+Deno.test("a case whose numbers do not fit one another is refused by field", async () => {
+  const text = await Deno.readTextFile(`${cases}drtune_ddpm_early/case.json`);
+  const folder = await Deno.makeTempDir();
+  const row = [1, 4, 2, 2];
+  const zeros = (...shape: number[]) => float32(new Float32Array(sizeOf(shape)), shape);
+  const inputs = { x_T: zeros(...row), noise: zeros(10, ...row), image_grad: zeros(1, 3, 4, 4) };
+  const nan = zeros(...row);
+  nan.data[5] = NaN;
+  try {
+    for (
+      const [change, tensors, message] of [
+        [{ train_steps: [1, 11] }, {}, /Field train_steps.1 .* is 11, expected 1 to 10/],
+        [{ t_min: 11 }, {}, /Field t_min .* is 11, expected 0 to 10/],
+        [{ prompts: ["a", "b"] }, {}, /Field x_T .* has shape \[1,4,2,2\], expected \[2,4,2,2\]/],
+        [{}, { noise: zeros(9, ...row) }, /Field noise .* has shape \[9,1,4,2,2\], expected \[10,/],
+        [{}, { x_T: nan }, /Field x_T .* is NaN at 5, expected finite numbers/],
+      ] as const
+    ) {
+      await Deno.writeTextFile(
+        `${folder}/case.json`,
+        JSON.stringify({ ...JSON.parse(text), ...change }),
+      );
+      await writeSafetensors(`${folder}/inputs.safetensors`, { ...inputs, ...tensors });
+      await assert.rejects(readTraceCase(folder), message);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });
