@@ -42,19 +42,20 @@ export class RemoteReward implements Reward {
   static async connect(endpoint: string, options: RemoteRewardOptions = {}): Promise<RemoteReward> {
     const client = grpcClient(RewardService, endpoint, { retry: { attempts: 100 }, ...options });
     try {
-      const { rewards } = await client.describe(
+      const { rewards, defaultReward } = await client.describe(
         { reward: options.reward ?? "" },
         { timeoutMs: options.timeoutMs ?? 60_000 },
       );
-      const [only, ...others] = rewards;
-      if (only === undefined || others.length > 0) {
+      const wanted = options.reward || defaultReward;
+      const found = rewards.find(({ name }) => name === wanted);
+      if (found === undefined) {
         throw new StatusError(
           "INVALID_ARGUMENT",
           `${endpoint} serves ${rewards.map((r) => r.name).join(", ") || "no reward"}: name one`,
         );
       }
-      checkDigest(only.digest, options.expectedDigest, `${only.name} at ${endpoint}`);
-      return new RemoteReward(client, only, { ...options, reward: only.name });
+      checkDigest(found.digest, options.expectedDigest, `${found.name} at ${endpoint}`);
+      return new RemoteReward(client, found, { ...options, reward: found.name });
     } catch (error) {
       client.close();
       throw error;

@@ -32,6 +32,10 @@ export interface RewardHost {
   get(name: string): HostedReward;
   /** All rewards, by name. */
   list(): RewardStatus[];
+  /** What the name "" stands for: the configured reward, or the only one. */
+  readonly defaultName: string | undefined;
+  /** Whether one of those that the server begins with has not been loaded yet. */
+  readonly starting: boolean;
 }
 
 /** A host whose rewards can be changed. */
@@ -55,6 +59,8 @@ export interface RewardHostOptions extends Partial<Batching> {
     onReady: (ready: boolean) => void,
   ) => Promise<Reward & { readonly restarts?: number }>;
   readonly log: Logger;
+  /** Names that are about to be loaded. */
+  readonly beginsWith?: readonly string[];
   /** Name that "" stands for. Default: the only reward. */
   readonly defaultName?: string;
   /** Told when a reward becomes ready or stops being so. */
@@ -70,11 +76,25 @@ export class LocalRewardHost implements RewardAdminHost {
 
   constructor(options: RewardHostOptions) {
     this.#options = options;
+    for (const name of options.beginsWith ?? []) this.#slots.set(name, { last: Promise.resolve() });
+  }
+
+  get defaultName(): string | undefined {
+    const [only, ...more] = this.#slots.keys();
+    return this.#options.defaultName ?? (more.length === 0 ? only : undefined);
+  }
+
+  get starting(): boolean {
+    const { beginsWith = [] } = this.#options;
+    return beginsWith.some((name) => {
+      const slot = this.#slots.get(name);
+      return slot !== undefined && slot.record === undefined;
+    });
   }
 
   get(name: string): HostedReward {
     const names = [...this.#slots.keys()].sort();
-    const wanted = name || this.#options.defaultName || (names.length === 1 ? names[0] : undefined);
+    const wanted = name || this.defaultName;
     if (wanted === undefined) {
       throw new StatusError("INVALID_ARGUMENT", `Reward is not named; there are ${list(names)}`);
     }

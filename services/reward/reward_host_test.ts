@@ -6,7 +6,9 @@ import { flatImages } from "./testing/images.ts";
 import { hasStatus } from "./testing/status.ts";
 
 /** A host of fake rewards, and what happened to them. */
-function fakeHost(options: { readonly defaultName?: string } = {}) {
+function fakeHost(
+  options: { readonly defaultName?: string; readonly beginsWith?: readonly string[] } = {},
+) {
   const events: string[] = [];
   const host = new LocalRewardHost({
     ...options,
@@ -44,6 +46,16 @@ Deno.test("The only reward is the default; of several the configured one is", as
   await configured.load("a", {});
   await configured.load("b", {});
   assert.equal(configured.get("").info.name, "b");
+});
+
+Deno.test("What a server begins with is loading from the start, not unknown", async () => {
+  const { host } = fakeHost({ beginsWith: ["a", "b"] });
+  assert.throws(() => host.get("b"), hasStatus("UNAVAILABLE", /^Reward b is loading$/));
+  assert.throws(() => host.get(""), hasStatus("INVALID_ARGUMENT", /there are a, b$/));
+  await host.load("a", {});
+  assert.equal(host.starting, true);
+  await host.load("b", {});
+  assert.equal(host.starting, false);
 });
 
 Deno.test("A reward is loading until it has loaded, and gone when that fails", async () => {

@@ -119,6 +119,7 @@ export async function startRewardServer(
   const host = new LocalRewardHost({
     ...config.batching,
     ...(config.default !== undefined && { defaultName: config.default }),
+    beginsWith: config.rewards.map(({ name, kind }) => name ?? kind),
     log,
     start: (name, record, onReady) =>
       SupervisedReward.start(

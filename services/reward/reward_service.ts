@@ -37,10 +37,15 @@ export function rewardHandlers(host: RewardHost, limits: Limits): Handlers<typeo
   return {
     // deno-lint-ignore require-await -- a refusal must be a rejection
     async describe({ reward }) {
+      // Part of the rewards would be taken for all of them.
+      if (!reward && host.starting) throw new StatusError("UNAVAILABLE", "Rewards are loading");
       const rewards = reward
         ? [host.get(reward)]
         : host.list().flatMap(({ reward }) => reward ?? []);
-      return { rewards: rewards.map((reward) => description(reward, limits)) };
+      return {
+        rewards: rewards.map((reward) => description(reward, limits)),
+        defaultReward: host.defaultName ?? "",
+      };
     },
 
     async score({ reward, images, prompts, processing }, { signal }) {

@@ -634,6 +634,11 @@ Deno.test("watchers see every event once, from a step on, until the end or an ab
       for await (const event of run.watch(0, stop.signal)) if (isStep(3)(event)) stop.abort();
     })();
     const seen = until(run);
+    const late = (async () => {
+      const states = [];
+      for await (const e of run.watch(100)) states.push(e.type === "state" ? e.state : e.type);
+      return states;
+    })();
     const log = join(root, "run", "events.jsonl");
     reward.onCall = async () => {
       if (run.step !== 5) return;
@@ -648,6 +653,9 @@ Deno.test("watchers see every event once, from a step on, until the end or an ab
     await assert.rejects(aborted, { name: "AbortError" });
     const events = await seen;
     assert.equal(run.state, "finished");
+    // A run that ends before the step asked for is not kept secret.
+    assert.equal((await late).at(-1), "finished");
+    assert.ok(!(await late).includes("step"));
     const [present, ...rest] = events.filter((e) => e.type !== "swap");
     assert.deepEqual(rest, run.events.filter((e) => e !== present));
     await store.close();

@@ -153,19 +153,24 @@ export class TrainingRun {
     this.#checkpoints = await listCheckpoints(this.folder.checkpoints);
   }
 
-  /** The present state, then events from step `from` on, then new ones as they happen, until the run has ended. */
+  /**
+   * The present state, then events from step `from` on, then new ones as they happen, until the run has ended. New
+   * states are told whatever their step: a run may end before it.
+   */
   async *watch(from: number, signal?: AbortSignal): AsyncGenerator<RunEvent> {
     let events = this.#events;
+    let recorded = events.length;
     const present = this.lastState;
     if (present !== undefined) yield present;
     for (let at = 0;;) {
       for (let event = events[at]; event !== undefined; event = events[++at]) {
-        if (event !== present && (event.step >= from || from <= 1)) yield event;
+        const isNews = event.type === "state" && at >= recorded;
+        if (event !== present && (event.step >= from || from <= 1 || isNews)) yield event;
       }
       if (events !== this.#events) {
         const last = events.slice(0, at).findLast((e) => this.#events.includes(e));
         events = this.#events;
-        at = last === undefined ? 0 : events.indexOf(last) + 1;
+        recorded = at = last === undefined ? 0 : events.indexOf(last) + 1;
         continue;
       }
       if (this.ended) return;

@@ -1,0 +1,65 @@
+import { fileURLToPath } from "node:url";
+
+/** How many lines of its log a failure shows. */
+const KEPT_LINES = 20;
+
+/** A service in a process of its own, started as people start it, to be killed. */
+export class Victim {
+  /** Resolves when the process has ended. */
+  readonly ended: Promise<void>;
+  /** What it prints when it serves: its addresses. Rejects with its last log lines when it ends before. */
+  readonly ready: Promise<{ readonly address: string; readonly adminAddress?: string }>;
+  readonly #child: Deno.ChildProcess;
+
+  /** @param entry module to run, relative to the repository */
+  constructor(entry: string, args: readonly string[]) {
+    const root = fileURLToPath(new URL("../../", import.meta.url));
+    this.#child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--quiet", "--no-prompt", entry, ...args],
+      cwd: root,
+      env: { NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const last: string[] = [];
+    const logged = eachLine(this.#child.stderr, (line) => {
+      last.push(line);
+      if (last.length > KEPT_LINES) last.shift();
+    });
+    const { promise, resolve, reject } = Promise.withResolvers<{ address: string }>();
+    const printed = eachLine(this.#child.stdout, (line) => resolve(JSON.parse(line)));
+    this.ended = Promise.all([this.#child.status, logged, printed]).then(([{ code, signal }]) =>
+      reject(new Error([`${entry} ended with ${signal ?? code}`, ...last].join("\n  ")))
+    );
+    // Whoever kills it before does not ask.
+    promise.catch(() => {});
+    this.ready = promise;
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  /** Ends it with a signal, by default kill -9, and waits until it has. */
+  async end(signal: Deno.Signal = "SIGKILL"): Promise<void> {
+    try {
+      this.#child.kill(signal);
+    } catch {
+      // It has ended by itself.
+    }
+    await this.ended;
+  }
+}
+
+async function eachLine(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  take: (line: string) => void,
+): Promise<void> {
+  let rest = "";
+  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    lines.forEach(take);
+  }
+}
