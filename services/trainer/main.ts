@@ -24,6 +24,7 @@ import {
   toldToEnd,
 } from "../common/mod.ts";
 import { connectReward } from "./reward_client.ts";
+import { recordRun } from "./tensorboard/record_run.ts";
 import { trainerService } from "./trainer_service.ts";
 
 const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
@@ -81,6 +82,7 @@ export async function main(args: readonly string[]): Promise<number> {
       prepare: (config) => prepareRunConfig(config, { root: modelRoot }),
       openModel: (config) => openRunModel(config, { root: modelRoot, session }),
       connect: (term) => connectReward(term),
+      record: (run) => recordRun(run, { log }),
     };
     const store = await RunStore.open(runs, dependencies);
     for (const [run, reason] of store.unreadable) log.warn("Run is unreadable", { run, reason });

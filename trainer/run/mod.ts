@@ -12,5 +12,6 @@ export * from "./run_config.ts";
 export * from "./run_errors.ts";
 export * from "./run_events.ts";
 export { RunFolder } from "./run_folder.ts";
+export * from "./run_recorder.ts";
 export * from "./run_store.ts";
 export { type OpenedModel, type RunDependencies, TrainingRun } from "./training_run.ts";

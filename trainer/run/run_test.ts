@@ -798,3 +798,30 @@ Deno.test("drift holds a run to where it began, and says how far it is", async (
   assert.equal(weak[0], 0);
   assert.ok((strong.at(-1) ?? NaN) < 0.1 * (weak.at(-1) ?? NaN), `${strong} against ${weak}`);
 });
+
+Deno.test("a recorder is told what the log is told, from the step where a run goes on", async () => {
+  await inFolder(async (root) => {
+    const told: string[] = [];
+    const dependencies: RunDependencies = {
+      ...world({ dark: new FakeReward(0.2) }),
+      record: ({ id, step, events, folder }) => {
+        told.push(
+          `${id} from ${step}, ${folder === join(root, "run") ? events.length > 0 : folder}`,
+        );
+        return Promise.resolve({
+          record: (event) => void (event.type === "step" && told.push(`step ${event.step}`)),
+          close: () => Promise.resolve(void told.push("closed")),
+        });
+      },
+    };
+    const store = await RunStore.open(root, dependencies);
+    const { run } = await store.start("run", { ...CONFIG, iterations: 2 });
+    await until(run);
+    await until(await store.resume("run", 3));
+    await store.close();
+    assert.deepEqual(told, [
+      ...["run from 0, true", "step 0", "step 1", "step 2", "closed"],
+      ...["run from 2, true", "step 3", "closed"],
+    ]);
+  });
+});

@@ -29,6 +29,7 @@ import type { RewardTerm, RunConfig } from "./run_config.ts";
 import { RunStateError } from "./run_errors.ts";
 import type { RunEvent, RunState, SampleReference, StateEvent, StepEvent } from "./run_events.ts";
 import type { RunFolder } from "./run_folder.ts";
+import type { RecordedRun, RunRecorder } from "./run_recorder.ts";
 
 /** A model opened for a run. */
 export interface OpenedModel {
@@ -48,6 +49,8 @@ export interface RunDependencies {
   connect(term: RewardTerm, signal: AbortSignal): Promise<RewardClient>;
   /** Checks a configuration, also against its model's files. Default: `parseRunConfig`. */
   readonly prepare?: (value: unknown) => Promise<RunConfig>;
+  /** Begins a record of a run beside its log. */
+  readonly record?: (run: RecordedRun) => Promise<RunRecorder>;
   /** Present time. */
   readonly now?: () => Date;
   /** Longest wait between two tries of a reward that is away, in milliseconds. Default 10,000. */
@@ -76,6 +79,7 @@ export class TrainingRun {
   #iterations: number;
   #step: number;
   #checkpoints: readonly number[] = [];
+  #recorder: RunRecorder | undefined;
   /** The iteration in progress. */
   #iterating: number | undefined;
   /** How the run is to end before its time, and why where there is something to say. */
@@ -253,12 +257,19 @@ export class TrainingRun {
     } finally {
       await opened?.release().catch(() => {});
       await this.#disconnect();
+      await this.#recorder?.close();
+      this.#recorder = undefined;
     }
   }
 
   async #train(opened: OpenedModel): Promise<void> {
     const { model } = opened;
     let at = await this.#restore(opened);
+    const { id, config, folder: { path: folder }, events } = this;
+    this.#recorder = await this.#dependencies.record?.({
+      ...{ id, config, folder, events },
+      step: at.step,
+    });
     const denoiser = await model.adapt(at.parameters);
     const frozen = this.config.drift.weight > 0
       ? await model.adapt(at.parameters, { scale: 0 })
@@ -586,6 +597,7 @@ export class TrainingRun {
     this.#events.push(event);
     try {
       await this.folder.append(event);
+      this.#recorder?.record(event);
     } catch (error) {
       if (event.type === "state" && ENDED.has(event.state)) return;
       this.#events = this.#events.filter((e) => e !== event);
