@@ -1,3 +1,4 @@
+import { nearest } from "../common/mod.ts";
 import { parseArgs, type ParseArgsOptionDescriptor } from "node:util";
 
 /** One option of a command: node:util's descriptor and what help says about it. */
@@ -74,16 +75,27 @@ export interface Command {
   readonly usage: string;
   readonly options: Readonly<Record<string, Option>>;
   readonly examples: readonly string[];
+  /** Exit codes that mean something else here than everywhere, see `EXIT_CODES`. */
+  readonly exitCodes?: Readonly<Record<number, string>>;
   /** Returns the exit code. */
   run(args: Arguments, signal: AbortSignal): Promise<number>;
 }
+
+/** What a command's exit code means unless it says otherwise. */
+export const EXIT_CODES: Readonly<Record<number, string>> = {
+  0: "done",
+  1: "failed; the reason is on stderr",
+  2: "wrong words or a faulty file",
+  130: "interrupted",
+};
 
 /** Wrong words on the command line: exit code 2, the message and a hint to --help. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-const HELP: Option = { type: "boolean", short: "h", help: "show this help" };
+/** The option every command has. */
+export const HELP: Option = { type: "boolean", short: "h", help: "show this help" };
 
 /** Parses a command's words. Throws `UsageError` for unknown options and missing values. */
 export function parseCommand(
@@ -99,8 +111,16 @@ export function parseCommand(
     });
     return Object.assign(new Arguments(values, positionals), { help: values["help"] === true });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    const message = error instanceof Error ? error.message : String(error);
+    const unknown = /^Unknown option '(-[^']*)'/.exec(message)?.[1];
+    throw new UsageError(unknown === undefined ? message : unknownOption(unknown, command));
   }
+}
+
+function unknownOption(word: string, { options }: Command): string {
+  const names = Object.keys({ ...options, help: HELP }).map((name) => `--${name}`);
+  const near = nearest(word, names);
+  return `No option ${word}${near === undefined ? "" : `, did you mean ${near}?`}`;
 }
 
 /** The help text of a command. */
@@ -120,5 +140,10 @@ export function helpOf(command: Command): string {
     "",
     "Examples:",
     ...command.examples.map((e) => `  ${e}`),
+    "",
+    "Exit codes:",
+    ...Object.entries({ ...EXIT_CODES, ...command.exitCodes }).map(([code, meaning]) =>
+      `  ${code.padEnd(5)}${meaning}`
+    ),
   ].join("\n");
 }

@@ -1,13 +1,26 @@
+import { nearest } from "../common/mod.ts";
 import { type Command, helpOf, parseCommand, UsageError } from "./command.ts";
+import { completion } from "./commands/completion.ts";
 import { demo } from "./commands/demo.ts";
+import { doctor } from "./commands/doctor.ts";
+import { down } from "./commands/down.ts";
 import { exportLora } from "./commands/export.ts";
+import { health } from "./commands/health.ts";
 import { resume, runs, save, stop, watch } from "./commands/runs.ts";
 import { score } from "./commands/score.ts";
+import { status } from "./commands/status.ts";
+import { swap } from "./commands/swap.ts";
 import { trace } from "./commands/trace.ts";
 import { train } from "./commands/train.ts";
+import { up } from "./commands/up.ts";
 
 const COMMANDS: readonly Command[] = [
   demo,
+  up,
+  down,
+  status,
+  doctor,
+  health,
   score,
   train,
   watch,
@@ -15,8 +28,10 @@ const COMMANDS: readonly Command[] = [
   stop,
   save,
   resume,
+  swap,
   exportLora,
   trace,
+  completion(() => COMMANDS),
 ];
 
 /** Help over all commands. */
@@ -45,7 +60,9 @@ export async function main(words: readonly string[], signal: AbortSignal): Promi
   }
   const command = COMMANDS.find((c) => c.name === name);
   if (command === undefined) {
-    console.error(`No command "${name}"\n\n${overview()}`);
+    const near = nearest(name, COMMANDS.map((c) => c.name));
+    const hint = near === undefined ? "" : `, did you mean ${near}?`;
+    console.error(`No command "${name}"${hint}\n\n${overview()}`);
     return 2;
   }
   try {

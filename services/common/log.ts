@@ -1,7 +1,8 @@
-const LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+/** From most to least that is written. */
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 
 /** Least severe level that is written. */
-export type LogLevel = (typeof LEVELS)[number];
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** Facts of a log line beside its message; values must go into JSON. An `Error` becomes its stack. */
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -24,9 +25,9 @@ export function createLogger(
     readonly fields?: LogFields;
   } = {},
 ): Logger {
-  const lowest = LEVELS.indexOf(level);
+  const lowest = LOG_LEVELS.indexOf(level);
   const at = (name: LogLevel) => (msg: string, more: LogFields = {}) => {
-    if (LEVELS.indexOf(name) < lowest) return;
+    if (LOG_LEVELS.indexOf(name) < lowest) return;
     const line = { time: new Date().toISOString(), level: name, msg, ...fields, ...more };
     write(JSON.stringify(line, (_key, value) => value instanceof Error ? describe(value) : value));
   };

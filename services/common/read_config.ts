@@ -40,6 +40,13 @@ export async function readConfig<T>(
   );
 }
 
+/** "file:line" of a field in a YAML or JSON file, or of the nearest one around it. */
+export async function fieldPosition(path: string, keys: readonly PropertyKey[]): Promise<string> {
+  const lineCounter = new LineCounter();
+  const document = parseDocument(await readText(path), { lineCounter });
+  return `${path}:${lineCounter.linePos(offsetOf(document, keys)).line}`;
+}
+
 async function readText(path: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);

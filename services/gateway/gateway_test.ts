@@ -404,20 +404,16 @@ Deno.test("The overview tells what there is, then what changes", () =>
     await events.return?.();
   }));
 
-Deno.test("Presets can be started as they are, with the gateway's addresses", () =>
+Deno.test("Presets can be started as they are; where they are wrong, the line is told", () =>
   withGateway(async ({ ask, stack }) => {
     const { presets } = await (await ask("/v1/presets")).json();
     const symmetry = presets.find(({ name }: { name: string }) => name === "symmetry");
     assert.match(symmetry.description, /^Mirror symmetry/);
     const checked = await ask("/v1/configs/check", post(symmetry.yaml, "application/yaml"));
     const { rewards } = await checked.json();
-    assert.deepEqual(
-      rewards.map(({ name, endpoint }: Record<string, string>) => [name, endpoint]),
-      [...stack.rewards],
-    );
+    assert.deepEqual(rewards.map(({ name }: { name: string }) => name), [...stack.rewards.keys()]);
     const file = new URL("../../configs/symmetry.yaml", import.meta.url);
-    const unquoted = (text: string) => text.replaceAll(/"[\d.:]+"/g, '""');
-    assert.equal(unquoted(symmetry.yaml), unquoted(await Deno.readTextFile(file)));
+    assert.equal(symmetry.yaml, await Deno.readTextFile(file));
     const wrong = symmetry.yaml.replace("seed: 0", "seed: -1");
     const [status, error] = await errorOf(
       await ask("/v1/configs/check", post(wrong, "application/yaml")),

@@ -18,6 +18,7 @@ import {
 } from "../../trainer/mod.ts";
 import {
   createLogger,
+  LOG_LEVELS,
   parseAddresses,
   readToken,
   startGrpcServer,
@@ -37,6 +38,7 @@ const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
   --threads N        threads of one operator (all cores)
   --provider NAME    cpu, cuda or webgpu (cpu)
   --token-file FILE  callers must send "authorization: Bearer" and the file's first line
+  --log-level LEVEL  debug, info, warn, error or silent (info)
   --help             this text`;
 
 /** Runs the trainer service until it is told to end. Answers the exit code. */
@@ -53,6 +55,7 @@ export async function main(args: readonly string[]): Promise<number> {
         threads: { type: "string" },
         provider: { type: "string", default: "cpu" },
         "token-file": { type: "string" },
+        "log-level": { type: "string", default: "info" },
         help: { type: "boolean" },
       },
     });
@@ -74,7 +77,13 @@ export async function main(args: readonly string[]): Promise<number> {
     const token = values["token-file"] === undefined
       ? undefined
       : await readToken(values["token-file"]);
-    const log = createLogger();
+    const level = LOG_LEVELS.find((l) => l === values["log-level"]);
+    if (level === undefined) {
+      throw new TypeError(
+        `Option --log-level is "${values["log-level"]}", expected ${LOG_LEVELS.join(", ")}`,
+      );
+    }
+    const log = createLogger({ level });
     const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
     await mkdir(runs, { recursive: true });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };

@@ -35,7 +35,7 @@ export const exportLora: Command = {
   ],
   async run(args, signal) {
     const step = args.number("step", { min: 0, integer: true });
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     try {
       const file = await downloadLora(client, {
         runId: runIdOf(args),

@@ -35,7 +35,7 @@ export const runs: Command = {
   options: TRAINER_OPTIONS,
   examples: ["drtune runs", "drtune runs books-1 --json"],
   async run(args, signal) {
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     try {
       const call = { ...CALL, signal };
       if (args.positionals.length > 0) {
@@ -64,7 +64,7 @@ export const watch: Command = {
   examples: ["drtune watch books-1", "drtune watch books-1 --from 40 --json"],
   async run(args, signal) {
     const runId = runIdOf(args);
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     try {
       const { run } = await client.getRun({ runId }, { ...CALL, signal });
       const fromStep = args.number("from", { min: 1, integer: true }) ?? 1;
@@ -93,7 +93,7 @@ export const stop: Command = {
   options: TRAINER_OPTIONS,
   examples: ["drtune stop books-1"],
   async run(args, signal) {
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     try {
       show(
         (await client.stopRun({ runId: runIdOf(args) }, { ...CALL, signal })).run,
@@ -114,7 +114,7 @@ export const save: Command = {
   options: TRAINER_OPTIONS,
   examples: ["drtune save books-1"],
   async run(args, signal) {
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     const runId = runIdOf(args);
     try {
       const { step } = await client.saveRun({ runId }, { ...CALL, signal });
@@ -141,7 +141,7 @@ export const resume: Command = {
   },
   examples: ["drtune resume books-1", "drtune resume books-1 --iterations 200"],
   async run(args, signal) {
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     const iterations = args.number("iterations", { min: 1, integer: true });
     const request = { runId: runIdOf(args), ...(iterations !== undefined && { iterations }) };
     try {

@@ -26,7 +26,7 @@ export const train: Command = {
     const config = await readRunConfig(args.required("config"));
     const runId = args.text("id") ??
       `run-${new Date().toISOString().replaceAll(/[^0-9]/g, "").slice(0, 14)}`;
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     try {
       const { run, created } = await client.startRun({ runId, config }, {
         timeoutMs: 60_000,

@@ -1,3 +1,5 @@
+import { ENDS_WITH_STDIN } from "../../common/mod.ts";
+
 /** How one service is started as a local process. */
 export interface ServiceSpec {
   /** Shown in messages. */
@@ -6,6 +8,8 @@ export interface ServiceSpec {
   readonly entry: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Folder it runs in. Default: this process's. */
+  readonly folder?: string;
   /** Gives up when it is not ready after this long. Default 120 s: large weights take their time. */
   readonly readyWithinMs?: number;
   /** Receives its log lines (stderr). Default: dropped, but for the last ones, which a failure shows. */
@@ -55,8 +59,10 @@ export class ServiceProcess {
     signal?.throwIfAborted();
     const child = new Deno.Command(Deno.execPath(), {
       args: ["run", "--allow-all", "--no-prompt", spec.entry, ...spec.args],
-      ...(spec.env && { env: { ...spec.env } }),
-      stdin: "null",
+      env: { ...spec.env, [ENDS_WITH_STDIN]: "1" },
+      ...(spec.folder !== undefined && { cwd: spec.folder }),
+      // Held open and never written to: when this process is killed the service notices, drains and ends.
+      stdin: "piped",
       stdout: "piped",
       stderr: "piped",
     }).spawn();

@@ -1,22 +1,48 @@
 import { TrainerService } from "../../../proto/mod.ts";
-import { type GrpcClient, grpcClient } from "../../common/mod.ts";
+import { type GrpcClient, grpcClient, readToken } from "../../common/mod.ts";
 import type { Arguments, Option } from "../command.ts";
+import { STACK_OPTION } from "../stack/option.ts";
+import { readStack, stackFile } from "../stack/read_stack.ts";
+import { StateFolder } from "../stack/state_folder.ts";
 
-/** Where `drtune up` puts the trainer. */
+/** Where the trainer is that is started without a port. */
 export const DEFAULT_TRAINER = "127.0.0.1:50060";
 
 /** Options of every command that talks to a trainer. */
 export const TRAINER_OPTIONS = {
-  trainer: {
+  endpoint: {
     type: "string",
     value: "HOST:PORT",
-    help: `the trainer service (default ${DEFAULT_TRAINER}, or DRTUNE_TRAINER)`,
+    help: `the trainer (default: DRTUNE_TRAINER, the running stack's, or ${DEFAULT_TRAINER})`,
   },
+  "token-file": {
+    type: "string",
+    value: "FILE",
+    help: "what the trainer asks for (default: DRTUNE_TOKEN_FILE, or the running stack's)",
+  },
+  ...STACK_OPTION,
   json: { type: "boolean", help: "print JSON" },
 } as const satisfies Readonly<Record<string, Option>>;
 
-/** A client of the trainer named on the command line; retries while the service starts. */
-export function trainerClient(args: Arguments): GrpcClient<typeof TrainerService> {
-  const address = args.text("trainer") ?? Deno.env.get("DRTUNE_TRAINER") ?? DEFAULT_TRAINER;
-  return grpcClient(TrainerService, address, { retry: { attempts: 5 } });
+/** A client of the trainer that is meant; retries while the service starts. */
+export async function trainerClient(args: Arguments): Promise<GrpcClient<typeof TrainerService>> {
+  const given = args.text("endpoint") ?? Deno.env.get("DRTUNE_TRAINER");
+  const running = given === undefined ? await runningTrainer(args) : undefined;
+  const tokenFile = args.text("token-file") ?? Deno.env.get("DRTUNE_TOKEN_FILE") ??
+    running?.tokenFile;
+  const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
+  return grpcClient(TrainerService, given ?? running?.address ?? DEFAULT_TRAINER, {
+    retry: { attempts: 5 },
+    ...(token !== undefined && { token }),
+  });
+}
+
+/** The trainer of the stack that `drtune up` keeps running; undefined where it does not. */
+async function runningTrainer(
+  args: Arguments,
+): Promise<{ readonly address: string; readonly tokenFile: string | undefined } | undefined> {
+  const { state } = await readStack(await stackFile(args.text("stack")));
+  const running = await new StateFolder(state).running();
+  const trainer = running?.services.find(({ kind }) => kind === "trainer");
+  return trainer && { address: trainer.address, tokenFile: running?.trainerTokenFile };
 }

@@ -1,0 +1,15 @@
+import { join } from "node:path";
+import type { Stack } from "./read_stack.ts";
+import { localAddress, type Place } from "./service_plan.ts";
+
+/** A stack of processes on this machine. */
+export function localPlace({ models, runs, state }: Stack): Place {
+  return {
+    models,
+    runs,
+    cache: join(state, "weights"),
+    listen: (host) => host,
+    address: localAddress,
+    file: (path) => path,
+  };
+}

@@ -1,0 +1,2 @@
+/** The one description of a stack's services. */
+export { stackJsonSchema } from "./stack_schema.ts";

@@ -1,0 +1,154 @@
+import type { Stack } from "./read_stack.ts";
+
+/** What kind of service a plan starts. */
+export type ServiceKind = "reward" | "trainer" | "gateway";
+
+/** How one service of a stack is started, wherever it runs. */
+export interface ServicePlan {
+  readonly name: string;
+  readonly kind: ServiceKind;
+  /** Address it listens on. */
+  readonly host: string;
+  readonly port: number;
+  /** Its entry module, relative to the project's root. */
+  readonly entry: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Service whose health is asked for by grpc.health.v1; undefined for HTTP. */
+  readonly health: string | undefined;
+}
+
+/** What differs between a stack of local processes and one of containers. */
+export interface Place {
+  readonly models: string;
+  readonly runs: string;
+  /** Folder in which converted weights are kept. */
+  readonly cache: string;
+  /** Address a service listens on. */
+  readonly listen: (host: string) => string;
+  /** "host:port" at which others reach a service. */
+  readonly address: (
+    service: { readonly name: string; readonly host: string; readonly port: number },
+  ) => string;
+  /** Path at which a service finds a file of the description. */
+  readonly file: (path: string) => string;
+}
+
+/** The services of a stack, the same ones in every place; the order means nothing. */
+export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[] {
+  const { rewards, trainer, gateway, observability } = stack;
+  const addresses = rewards.map((r) => `${r.name}=${place.address(r)}`).join(",");
+  const trainerAddress = place.address({ ...trainer, name: "trainer" });
+  const listen = ({ host, port }: { readonly host: string; readonly port: number }) => [
+    "--host",
+    place.listen(host),
+    "--port",
+    String(port),
+  ];
+  const token = (file: string | undefined, option = "--token-file") =>
+    file === undefined ? [] : [option, place.file(file)];
+  const env = (name: string, devices?: readonly string[]) => ({
+    OTEL_SERVICE_NAME: `drtune-${name}`,
+    ...(observability.otlpEndpoint !== undefined && {
+      OTEL_EXPORTER_OTLP_ENDPOINT: observability.otlpEndpoint,
+    }),
+    ...(devices && { CUDA_VISIBLE_DEVICES: devices.join(",") }),
+  });
+  return [
+    ...rewards.map((reward): ServicePlan => ({
+      name: reward.name,
+      kind: "reward",
+      host: place.listen(reward.host),
+      port: reward.port,
+      entry: "services/reward/main.ts",
+      args: [
+        ...listen(reward),
+        ...reward.records.flatMap((record) => ["--reward", JSON.stringify(record)]),
+        "--settings",
+        JSON.stringify(rewardSettings(reward, { place, logLevel: observability.logLevel })),
+      ],
+      env: env(reward.name, reward.devices),
+      health: "drtune.reward.v1.RewardService",
+    })),
+    {
+      name: "trainer",
+      kind: "trainer",
+      host: place.listen(trainer.host),
+      port: trainer.port,
+      entry: "services/trainer/main.ts",
+      args: [
+        ...listen(trainer),
+        "--models",
+        place.models,
+        "--runs",
+        place.runs,
+        "--rewards",
+        addresses,
+        "--provider",
+        trainer.provider,
+        ...(trainer.threads === undefined ? [] : ["--threads", String(trainer.threads)]),
+        ...token(trainer.tokenFile),
+        "--log-level",
+        observability.logLevel,
+      ],
+      env: env("trainer", trainer.devices),
+      health: "drtune.trainer.v1.TrainerService",
+    },
+    {
+      name: "gateway",
+      kind: "gateway",
+      host: place.listen(gateway.host),
+      port: gateway.port,
+      entry: "services/gateway/main.ts",
+      args: [
+        ...listen(gateway),
+        "--trainer",
+        trainerAddress,
+        "--rewards",
+        addresses,
+        "--runs",
+        place.runs,
+        ...(gateway.presets === undefined ? [] : ["--presets", place.file(gateway.presets)]),
+        ...token(gateway.tokenFile),
+        ...token(trainer.tokenFile, "--trainer-token"),
+        "--log-level",
+        observability.logLevel,
+      ],
+      env: env("gateway"),
+      health: undefined,
+    },
+  ];
+}
+
+/** What the reward server reads besides records and address. */
+function rewardSettings(
+  { records, threads, provider, limits, batching, admin }: Stack["rewards"][number],
+  { place, logLevel }: { readonly place: Place; readonly logLevel: string },
+): Record<string, unknown> {
+  const [first] = records;
+  return {
+    provider,
+    ...(threads !== undefined && { threads }),
+    ...(records.length > 1 && { default: first?.["name"] ?? first?.kind }),
+    cacheDir: place.cache,
+    ...(limits && { limits }),
+    ...(batching && { batching }),
+    ...(admin && {
+      admin: {
+        host: place.listen(admin.host),
+        port: admin.port,
+        tokenFile: place.file(admin.tokenFile),
+      },
+    }),
+    logLevel,
+  };
+}
+
+/** "host:port" as others on this machine write it: an address that stands for all is this machine's own. */
+export function localAddress(
+  { host, port }: { readonly host: string; readonly port: number },
+): string {
+  if (host === "0.0.0.0") return `127.0.0.1:${port}`;
+  if (host === "::") return `[::1]:${port}`;
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}

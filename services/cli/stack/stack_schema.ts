@@ -1,0 +1,139 @@
+import { z } from "zod";
+import { parseRewardConfig, RewardConfigError } from "../../../rewards/mod.ts";
+import { PROVIDERS } from "../../../runtime/mod.ts";
+
+const count = z.int().positive();
+const path = (description: string) => z.string().min(1).meta({ description });
+const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/);
+
+const host = z.string().min(1).default("127.0.0.1").meta({
+  description:
+    "Address to listen on; 0.0.0.0 for all of this machine's. In containers it is not used.",
+});
+const port = (usual: number) =>
+  z.int().min(0).max(65535).default(usual).meta({
+    description: "Port to listen on; 0 takes a free one when the stack starts.",
+  });
+const tokenFile = path(
+  "File whose first line callers must send as a bearer token; at least 16 characters.",
+).optional();
+
+/** What a service that computes may use. */
+const resources = {
+  threads: count.optional().meta({ description: "Threads of one operator. Default: all cores." }),
+  provider: z.enum(PROVIDERS).default("cpu").meta({
+    description: "ONNX Runtime execution provider.",
+  }),
+  devices: z.array(z.string().min(1)).min(1).optional().meta({
+    description: 'GPUs it sees, by index or UUID, e.g. ["0"]. Default: all.',
+  }),
+  memory: z.string().regex(/^\d+[kmg]$/).optional().meta({
+    description: "Most memory its container may take, e.g. 4g. Local processes are not limited.",
+  }),
+};
+
+const reward = z.strictObject({
+  name: name.meta({ description: "Name of the service, by which runs and the gateway know it." }),
+  host,
+  port: z.int().min(0).max(65535).meta({
+    description: "Port to listen on; 0 takes a free one when the stack starts.",
+  }),
+  records: z.array(z.looseObject({ kind: z.string().min(1) })).min(1).meta({
+    description:
+      "The rewards it serves: a kind and its options; paths are in the folder of models. The first one is the default.",
+  }),
+  ...resources,
+  limits: z.record(z.string(), count).optional().meta({
+    description:
+      "What one request may hold: maxImages, maxPixels, maxSide, maxPromptLength, maxMessageBytes.",
+  }),
+  batching: z.record(z.string(), count).optional().meta({
+    description: "What is run together and may wait: maxBatch, maxQueuedImages, maxQueuedBytes.",
+  }),
+  admin: z.strictObject({
+    host,
+    port: z.int().min(1).max(65535).meta({ description: "Port of the administration service." }),
+    tokenFile: path("File whose first line administrators must send; at least 16 characters."),
+  }).optional().meta({ description: "Serves loading and unloading of rewards." }),
+});
+
+const trainer = z.strictObject({
+  host,
+  port: port(50060),
+  tokenFile,
+  ...resources,
+});
+
+const gateway = z.strictObject({
+  host,
+  port: port(8080),
+  tokenFile,
+  presets: path("Folder of run configurations the live page offers. Default: the project's.")
+    .optional(),
+});
+
+/** The services of a stack. Relative paths are in the folder of the file. */
+export const stackSchema = z.strictObject({
+  $schema: z.string().optional().meta({ description: "For editors." }),
+  name: name.default("drtune").meta({ description: "Name of the stack." }),
+  models: path("Folder of all weights and prompt files; it is only read."),
+  runs: path("Folder of runs.").default("runs"),
+  state: path("Folder of logs and of what `drtune up` remembers.").default(".drtune"),
+  rewards: z.array(reward).min(1).meta({
+    description: "Reward services, one process or container each.",
+  }),
+  trainer: trainer.prefault({}).meta({ description: "The trainer service." }),
+  gateway: gateway.prefault({}).meta({ description: "HTTP and the live page." }),
+  observability: z.strictObject({
+    logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info").meta({
+      description: "Least severe level that is logged.",
+    }),
+    otlpEndpoint: z.url().optional().meta({
+      description: "OpenTelemetry collector that traces are sent to, e.g. http://127.0.0.1:4318.",
+    }),
+  }).prefault({}).meta({ description: "Logs and traces." }),
+}).superRefine(({ rewards, trainer, gateway }, { addIssue }) => {
+  const fault = (path: readonly (string | number)[], message: string) =>
+    addIssue({ code: "custom", path: [...path], message });
+  const names = rewards.map((r) => r.name);
+  rewards.forEach(({ name, records }, i) => {
+    if (name === "trainer" || name === "gateway") {
+      fault(["rewards", i, "name"], `Found ${name}, which is the name of another service`);
+    }
+    if (names.indexOf(name) < i) fault(["rewards", i, "name"], `Found ${name} for a second time`);
+    records.forEach((record, j) => {
+      try {
+        parseRewardConfig(record);
+      } catch (error) {
+        if (!(error instanceof RewardConfigError)) throw error;
+        fault(["rewards", i, "records", j], error.message);
+      }
+    });
+  });
+  const ports = new Map<number, string>();
+  const listeners = [
+    ...rewards.flatMap(({ port, admin }, i) => [
+      { path: ["rewards", i, "port"], port },
+      ...(admin ? [{ path: ["rewards", i, "admin", "port"], port: admin.port }] : []),
+    ]),
+    { path: ["trainer", "port"], port: trainer.port },
+    { path: ["gateway", "port"], port: gateway.port },
+  ];
+  for (const { path, port } of listeners) {
+    const other = ports.get(port);
+    if (port !== 0 && other !== undefined) {
+      fault(path, `Found ${port}, which ${other} has as well, expected a port of its own`);
+    } else ports.set(port, path.join("."));
+  }
+});
+
+/** A stack as described, defaults filled in. */
+export type StackDescription = z.infer<typeof stackSchema>;
+
+/** The schema for editors. */
+export function stackJsonSchema(): object {
+  return {
+    title: "DRTune stack",
+    ...z.toJSONSchema(stackSchema, { io: "input" }),
+  };
+}

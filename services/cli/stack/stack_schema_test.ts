@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { EMBEDDED_STACK, readStack } from "./read_stack.ts";
+import { stackJsonSchema } from "./stack_schema.ts";
+
+async function faults(text: string): Promise<string[]> {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  await Deno.writeTextFile(file, text);
+  try {
+    const error: unknown = await readStack(file).then(() => undefined, (error) => error);
+    assert(error instanceof Error && error.name === "UsageError");
+    return error.message.replaceAll(`${file}:`, "").split("\n");
+  } finally {
+    await Deno.remove(file);
+  }
+}
+
+Deno.test("The published JSON schema is the present one (deno task stack-schema writes it)", async () => {
+  const file = new URL("../../../deploy/stack.schema.json", import.meta.url);
+  assert.deepEqual(JSON.parse(await Deno.readTextFile(file)), stackJsonSchema());
+});
+
+Deno.test("The embedded stack is valid, and its paths are absolute", async () => {
+  const stack = await readStack(EMBEDDED_STACK);
+  for (const path of [stack.models, stack.runs, stack.state]) assert.match(path, /^\/.*[^/]$/);
+});
+
+Deno.test("A faulty description names line, field, what was found and what was expected", async () => {
+  const good = "models: m\nrewards:\n  - name: a\n    port: 1\n    records: [{ kind: symmetry }]\n";
+  const cases: [string, readonly string[]][] = [
+    ["rewards: []\n", [
+      "1: models: Missing, expected text",
+      "1: rewards: Found [], expected at least 1 entries",
+    ]],
+    [`${good}trainer: { port: 70000 }\n`, [
+      "6: trainer.port: Found 70000, expected at most 65535",
+    ]],
+    [`${good}trainer: { port: "x", provdier: cpu }\n`, [
+      '6: trainer.port: Found "x", expected a number',
+      "6: trainer.provdier: Unknown field, did you mean provider?",
+    ]],
+    [`${good}gateway:\n  port: 1\n`, [
+      "7: gateway.port: Found 1, which rewards.0.port has as well, expected a port of its own",
+    ]],
+    [`${good}  - { name: a, port: 2, records: [{ kind: symetry }] }\n`, [
+      "6: rewards.1.name: Found a for a second time",
+      '6: rewards.1.records.0: Reward field "kind" is "symetry", expected one of aesthetic, clip, ',
+    ]],
+    [`${good}trainer:\n  provider: gpu\n`, [
+      '7: trainer.provider: Found "gpu", expected cpu or ',
+    ]],
+    ["models: [\n", ["2: Flow sequence"]],
+    ["12\n", ["1: file: Found 12, expected fields"]],
+  ];
+  for (const [text, expected] of cases) {
+    const found = await faults(text);
+    assert.equal(found.length, expected.length, found.join("\n"));
+    expected.forEach((line, i) => assert(found[i]?.startsWith(line), `${found[i]}\n${line}`));
+  }
+});

@@ -1,0 +1,171 @@
+import { ROOT } from "./read_stack.ts";
+import { checkHealth } from "./health.ts";
+import { LogFile } from "./log_file.ts";
+import { localAddress, type ServicePlan } from "./service_plan.ts";
+import { ServiceProcess } from "./service_process.ts";
+import type { ServiceStatus } from "./state_folder.ts";
+import { raceAbort } from "../../common/mod.ts";
+
+const CHECK_MS = 5000;
+/** A service that lives and has not answered for this long is ended, and started again. */
+const HUNG_MS = 60_000;
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 30_000;
+/** After this long without trouble the next wait is the first one again. */
+const STEADY_MS = 60_000;
+/** Loading big weights takes its time. */
+const READY_WITHIN_MS = 15 * 60_000;
+
+/** How a supervised service is run. */
+export interface SupervisedOptions {
+  /** Folder it runs in. */
+  readonly folder: string;
+  readonly logFile: string;
+  /** What the gateway asks for. */
+  readonly token?: string | undefined;
+  /** Told when its status changes. */
+  readonly onChange: () => void;
+}
+
+/** A service that is started again whenever it ends, until it is told to stop. */
+export class SupervisedService {
+  readonly plan: ServicePlan;
+  /** Resolves when it is ready for the first time; rejects where it ends before. */
+  readonly firstReady: Promise<void>;
+  readonly #options: SupervisedOptions;
+  readonly #log: LogFile;
+  readonly #stopping = new AbortController();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #done: Promise<void>;
+  #process: ServiceProcess | undefined;
+  #status: ServiceStatus;
+
+  constructor(plan: ServicePlan, options: SupervisedOptions) {
+    this.plan = plan;
+    this.#options = options;
+    this.#log = new LogFile(options.logFile);
+    this.firstReady = this.#ready.promise;
+    this.firstReady.catch(() => {});
+    this.#status = {
+      name: plan.name,
+      kind: plan.kind,
+      address: localAddress(plan),
+      state: "starting",
+      reason: "",
+      since: new Date().toISOString(),
+      restarts: 0,
+      log: options.logFile,
+    };
+    this.#done = this.#run();
+  }
+
+  get status(): ServiceStatus {
+    return this.#status;
+  }
+
+  /** Lets it drain; kills it when it has not ended after `graceMs`. */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping.abort(new Error("Stopped"));
+    if (this.#process) this.#set({ state: "stopping", reason: "" });
+    await this.#process?.stop(graceMs);
+    await this.#done;
+    this.#log.close();
+    const { pid: _, ...status } = this.#status;
+    this.#status = status;
+    this.#set({ state: "stopped", reason: "" });
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    let wait = FIRST_WAIT_MS;
+    while (!signal.aborted) {
+      const started = Date.now();
+      const why = await this.#oneLife();
+      if (signal.aborted) return;
+      if (Date.now() - started > STEADY_MS) wait = FIRST_WAIT_MS;
+      const { pid: _, ...status } = this.#status;
+      this.#status = status;
+      this.#set({ state: "restarting", reason: why, restarts: status.restarts + 1 });
+      this.#log.line(`drtune: ${why}; starting again in ${wait / 1000} s`);
+      await sleep(wait, signal);
+      wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+    }
+  }
+
+  /** Answers why it ended. */
+  async #oneLife(): Promise<string> {
+    const { plan } = this;
+    const { signal } = this.#stopping;
+    let process: ServiceProcess;
+    try {
+      process = await ServiceProcess.start({
+        name: plan.name,
+        entry: `${ROOT}${plan.entry}`,
+        args: plan.args,
+        env: plan.env,
+        folder: this.#options.folder,
+        readyWithinMs: READY_WITHIN_MS,
+        onLog: (line) => this.#log.line(line),
+      }, signal);
+    } catch (error) {
+      this.#ready.reject(error);
+      return error instanceof Error ? error.message : String(error);
+    }
+    this.#process = process;
+    this.#set({ state: "ready", reason: "", pid: process.pid });
+    this.#ready.resolve();
+    const ended = new AbortController();
+    const watching = this.#watch(process, ended.signal);
+    const how = await process.ended;
+    this.#process = undefined;
+    ended.abort();
+    await watching;
+    return `Ended with ${how}`;
+  }
+
+  /** Asks how it is until it ends. */
+  async #watch(process: ServiceProcess, ended: AbortSignal): Promise<void> {
+    const { plan } = this;
+    let lastAnswer = Date.now();
+    while (!ended.aborted) {
+      await sleep(CHECK_MS, ended);
+      if (ended.aborted || process.stopping) return;
+      const { address } = this.#status;
+      const { healthy, status } = await checkHealth(
+        plan.health === undefined ? `http://${address}` : address,
+        {
+          ...(plan.health !== undefined && { service: plan.health }),
+          token: this.#options.token,
+          timeoutMs: CHECK_MS,
+          signal: ended,
+        },
+      ).catch(() => ({ healthy: false, status: "ended" }));
+      if (ended.aborted || process.stopping) return;
+      // One that says it is not serving is at work on it, such as a reward whose worker is loading again.
+      if (healthy || status === "NOT_SERVING") lastAnswer = Date.now();
+      if (Date.now() - lastAnswer > HUNG_MS) {
+        this.#log.line(`drtune: no answer for ${HUNG_MS / 1000} s: ${status}`);
+        await process.stop(CHECK_MS);
+        return;
+      }
+      const state = healthy ? "ready" : "unhealthy";
+      if (this.#status.state !== state) this.#set({ state, reason: healthy ? "" : status });
+    }
+  }
+
+  #set(change: Partial<ServiceStatus>): void {
+    const since = change.state === this.#status.state
+      ? this.#status.since
+      : new Date().toISOString();
+    this.#status = { ...this.#status, ...change, since };
+    this.#options.onChange();
+  }
+}
+
+/** Ends early with the signal, without an error. */
+async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await raceAbort(promise, signal).catch(() => {});
+  clearTimeout(timer);
+}
