@@ -34,15 +34,22 @@ export function toDiffusersLora(
   lora: Lora,
   notes: Readonly<Record<string, string>> = {},
 ): LoraFile {
-  const config = {
-    "unet.lora_alpha": lora.alpha,
-    "unet.r": lora.rank,
-    "unet.target_modules": [...lora.targets],
-  };
   return {
     tensors: Object.fromEntries(Object.entries(lora.tensors).map(([n, t]) => [`unet.${n}`, t])),
-    metadata: { ...notes, format: "pt", [METADATA_KEY]: JSON.stringify(config, null, 2) },
+    metadata: { ...notes, ...diffusersHeader(lora) },
   };
+}
+
+/** What diffusers writes into the header of an adapter's file, from which it and `fromLoraFile` take its scale. */
+export function diffusersHeader(
+  { rank, alpha, targets }: Required<LoraConfig>,
+): Readonly<Record<string, string>> {
+  const config = {
+    "unet.lora_alpha": alpha,
+    "unet.r": rank,
+    "unet.target_modules": [...targets],
+  };
+  return { format: "pt", [METADATA_KEY]: JSON.stringify(config, null, 2) };
 }
 
 /**

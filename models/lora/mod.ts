@@ -10,6 +10,7 @@ export {
 export { LoraError } from "./lora_error.ts";
 export { type LoadedLora, loadLora } from "./load_lora.ts";
 export {
+  diffusersHeader,
   fromLoraFile,
   type Lora,
   type LoraFile,

@@ -4,9 +4,11 @@ import { completion } from "./commands/completion.ts";
 import { demo } from "./commands/demo.ts";
 import { doctor } from "./commands/doctor.ts";
 import { down } from "./commands/down.ts";
+import { evaluate } from "./commands/eval.ts";
 import { exportLora } from "./commands/export.ts";
 import { health } from "./commands/health.ts";
 import { resume, runs, save, stop, watch } from "./commands/runs.ts";
+import { sample } from "./commands/sample.ts";
 import { score } from "./commands/score.ts";
 import { status } from "./commands/status.ts";
 import { swap } from "./commands/swap.ts";
@@ -29,6 +31,8 @@ const COMMANDS: readonly Command[] = [
   save,
   resume,
   swap,
+  sample,
+  evaluate,
   exportLora,
   trace,
   completion(() => COMMANDS),

@@ -36,12 +36,17 @@ const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
 export async function writeCheckpoint(
   folder: string,
   { step, parameters, optimizer }: Checkpoint,
-  metadata: Readonly<Record<string, string>> = {},
+  { metadata = {}, header = {} }: {
+    /** What `readProvenance` answers. */
+    readonly metadata?: Readonly<Record<string, string>>;
+    /** More for the LoRA file's header alone. */
+    readonly header?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<void> {
   const attempt = join(folder, `.attempt-${randomUUID()}`);
   try {
     await mkdir(attempt, { recursive: true });
-    await writeSafetensors(join(attempt, LORA), parameters, metadata);
+    await writeSafetensors(join(attempt, LORA), parameters, { ...metadata, ...header });
     await writeSafetensors(join(attempt, OPTIMIZER), {
       ...prefixed("mean.", optimizer.mean),
       ...prefixed("square.", optimizer.square),

@@ -18,6 +18,8 @@ export interface DrawOptions {
   readonly latents: { readonly channels: number; readonly height: number; readonly width: number };
   /** Most images at once. Default 8. */
   readonly batch?: number;
+  /** What sampling starts from, [images, C, H, W], in place of the seeds' noise. */
+  readonly initial?: Float32Tensor | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -28,7 +30,7 @@ export interface DrawOptions {
 export async function* draw(
   networks: Networks,
   requests: readonly Request[],
-  { sampler: options, scheduler, guidance, latents, batch = 8, signal }: DrawOptions,
+  { sampler: options, scheduler, guidance, latents, batch = 8, initial, signal }: DrawOptions,
 ): AsyncGenerator<{ readonly requests: readonly Request[]; readonly images: Float32Tensor }> {
   const sampler = makeSampler(options, scheduler);
   for (let at = 0; at < requests.length; at += batch) {
@@ -43,7 +45,11 @@ export async function* draw(
       guidance: { scale: guidance, gradient: "none" } satisfies Guidance,
     });
     const seeds = part.map(({ seed }) => ({ seed, iteration: 0, image: 0 }));
-    const { x0 } = await sample(denoiser, { sampler, noise: seededNoise(seeds, latents), signal });
+    const seeded = seededNoise(seeds, latents);
+    const noise = initial === undefined
+      ? seeded
+      : { ...seeded, initial: () => sliceBatch(initial, at, at + part.length) };
+    const { x0 } = await sample(denoiser, { sampler, noise, signal });
     yield { requests: part, images: await networks.decoder.decode(x0) };
   }
 }

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { LoadedLora } from "../../models/lora/mod.ts";
+import { diffusersHeader, type LoadedLora } from "../../models/lora/mod.ts";
 import { initAdamW } from "../optim/mod.ts";
 import type { AdaptedDenoiser, LatentSize, Model } from "../model/mod.ts";
 import type { SchedulerConfig } from "../samplers/mod.ts";
@@ -506,7 +506,10 @@ export class TrainingRun {
 
   async #save(at: Checkpoint, model: Model): Promise<void> {
     if (at.step === 0 || this.#checkpoints.includes(at.step)) return;
-    await writeCheckpoint(this.folder.checkpoints, at, await this.#provenance(model, at.step));
+    await writeCheckpoint(this.folder.checkpoints, at, {
+      metadata: await this.#provenance(model, at.step),
+      header: diffusersHeader(this.config.lora),
+    });
     await this.refresh();
     await this.#emit({ type: "checkpoint", step: at.step, at: this.#now() });
   }

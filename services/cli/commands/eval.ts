@@ -1,0 +1,118 @@
+import { readFile } from "node:fs/promises";
+import { toJson } from "@bufbuild/protobuf";
+import { type EvaluationSummary, EvaluationSummarySchema } from "../../../proto/mod.ts";
+import { type Command, UsageError } from "../command.ts";
+import { Progress } from "../progress.ts";
+import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
+import { runIdOf } from "./runs.ts";
+
+/** Measures what a run's LoRA changed. */
+export const evaluate: Command = {
+  name: "eval",
+  summary: "Measure rewards with and without a run's LoRA, at the same prompts and seeds",
+  usage: "RUN [--prompts FILE] [--images N] [--reward NAME=HOST:PORT]...",
+  options: {
+    prompts: {
+      type: "string",
+      value: "FILE",
+      help: "prompts from a text file, one a line (default: the run's held-out prompts)",
+    },
+    images: {
+      type: "string",
+      value: "N",
+      help: "images of each prompt, seeds ascending (default 3)",
+    },
+    seed: {
+      type: "string",
+      value: "N",
+      help: "seed of each prompt's first image (default 1000, far from those drawn while training)",
+    },
+    step: { type: "string", value: "N", help: "the run's checkpoint (default: the newest)" },
+    reward: {
+      type: "string",
+      value: "NAME[/REWARD]=HOST:PORT",
+      multiple: true,
+      help: "a reward to measure; may be repeated (default: the run's)",
+    },
+    ...TRAINER_OPTIONS,
+  },
+  examples: [
+    "drtune eval books-1",
+    "drtune eval books-1 --images 8 --prompts zoo/prompts/concepts_held_out.txt",
+    "drtune eval books-1 --reward pickscore=127.0.0.1:50053 --json",
+  ],
+  async run(args, signal) {
+    const runId = runIdOf(args);
+    const file = args.text("prompts");
+    const prompts = file === undefined
+      ? undefined
+      : (await readFile(file, "utf8")).split("\n").map((l) => l.trim()).filter(Boolean);
+    if (prompts?.length === 0) throw new UsageError(`${file} holds no prompt`);
+    const imagesPerPrompt = args.number("images", { min: 1, max: 4096, integer: true }) ?? 3;
+    const step = args.number("step", { min: 1, integer: true });
+    const rewards = args.list("reward").map(rewardOf);
+    const seed = args.number("seed", { min: 0, max: 2 ** 32 - 1, integer: true }) ?? 1000;
+    const json = args.flag("json");
+    const client = trainerClient(args);
+    try {
+      const progress = new Progress({ quiet: json });
+      progress.say("Drawing without the LoRA first, then with it");
+      let done = 0;
+      const total = prompts && prompts.length * imagesPerPrompt;
+      const messages = client.evaluateRun({
+        runId,
+        seed,
+        imagesPerPrompt,
+        rewards,
+        ...(prompts && { prompts: { source: { case: "list", value: { prompts } } } }),
+        ...(step !== undefined && { step }),
+      }, { signal });
+      for await (const { event } of messages) {
+        if (event.case === "pair") {
+          progress.update({ done: ++done, total: Math.max(total ?? done + 1, done) });
+        }
+        if (event.case !== "summary") continue;
+        progress.end();
+        console.log(
+          json ? JSON.stringify(toJson(EvaluationSummarySchema, event.value)) : table(event.value),
+        );
+        return 0;
+      }
+      throw new Error("The trainer answered no summary");
+    } finally {
+      client.close();
+    }
+  },
+};
+
+function rewardOf(text: string) {
+  const [, name, reward = "", endpoint] = /^([^=/]+)(?:\/([^=]+))?=(.+:\d+)$/.exec(text) ?? [];
+  if (name !== undefined && endpoint !== undefined) return { name, reward, endpoint };
+  throw new UsageError(`Option --reward is "${text}", expected NAME[/REWARD]=HOST:PORT`);
+}
+
+/** A row for each reward, and what the columns are. */
+export function table({ rewards, pairs, step }: EvaluationSummary): string {
+  const number = (v: number, { signed = false } = {}) =>
+    `${signed && v >= 0 ? "+" : ""}${v.toPrecision(4)}`;
+  const rows = Object.entries(rewards).map((
+    [name, { before, after, difference, lower, upper }],
+  ) => [
+    name,
+    number(before),
+    number(after),
+    number(difference, { signed: true }),
+    `${number(lower, { signed: true })} to ${number(upper, { signed: true })}`,
+  ]);
+  const all = [["reward", "without", "with", "difference", "95 % interval"], ...rows];
+  const widths = all[0]?.map((_, i) => Math.max(...all.map((row) => row[i]?.length ?? 0))) ?? [];
+  const line = (row: readonly string[]) =>
+    row.map((cell, i) => i === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[i] ?? 0))
+      .join("  ").trimEnd();
+  return [
+    ...all.map(line),
+    "",
+    `${pairs} pairs of images at the same prompt and seed, LoRA of step ${step}; the interval is of ` +
+    "the mean paired difference.",
+  ].join("\n");
+}

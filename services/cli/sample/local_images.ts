@@ -1,0 +1,137 @@
+import { readPipeline, unetAdaptableLayers, vaeFactor } from "../../../models/diffusers/mod.ts";
+import { loadLora } from "../../../models/lora/mod.ts";
+import { openSafetensors } from "../../../models/weights/mod.ts";
+import { openEngine, type Provider } from "../../../runtime/mod.ts";
+import {
+  draw,
+  encodePng,
+  type Float32Tensor,
+  parseSchedulerConfig,
+  PipelineModel,
+  type SamplerOptions,
+} from "../../../trainer/mod.ts";
+import { UsageError } from "../command.ts";
+
+/** A picture to draw. */
+export interface ImageRequest {
+  readonly prompt: string;
+  readonly seed: number;
+}
+
+/** A drawn picture. */
+export interface DrawnImage extends ImageRequest {
+  /** A PNG file's bytes. */
+  readonly png: Uint8Array;
+}
+
+/** How pictures are drawn in this process. */
+export interface LocalOptions {
+  /** Folder of a diffusers pipeline. */
+  readonly model: string;
+  /** LoRA file or folder; absent: the model as it is. */
+  readonly lora?: string | undefined;
+  readonly loraScale: number;
+  readonly sampler: SamplerOptions;
+  readonly guidance: number;
+  /** Pixels; absent: the size that the U-Net was trained on. */
+  readonly height?: number | undefined;
+  readonly width?: number | undefined;
+  /** "FILE#NAME" of a tensor [images, channels, height, width] in a safetensors file: the noise to start from. */
+  readonly latents?: string | undefined;
+  readonly provider?: Provider | undefined;
+  readonly threads?: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Draws pictures with a model and a LoRA in folders, without a service; the model runs in a child process. */
+export async function* localImages(
+  requests: readonly ImageRequest[],
+  options: LocalOptions,
+): AsyncGenerator<DrawnImage> {
+  const { loraScale, sampler, guidance, provider, threads, signal } = options;
+  const pipeline = await readPipeline(options.model);
+  const scheduler = parseSchedulerConfig(pipeline.scheduler);
+  const lora = options.lora === undefined
+    ? undefined
+    : (await loadLora(options.lora, unetAdaptableLayers(pipeline.unet.config))).lora;
+  const channels = pipeline.unet.config.inChannels;
+  const initial = options.latents === undefined ? undefined : await readLatents(options.latents, {
+    images: requests.length,
+    channels,
+  });
+  const side = (axis: "height" | "width") => {
+    const i = axis === "height" ? 0 : 1;
+    const size = latentSide(options[axis], { axis, factor: vaeFactor(pipeline.vae.config) }) ??
+      initial?.shape[2 + i] ?? pipeline.unet.config.sampleSize?.[i];
+    if (size === undefined) {
+      throw new UsageError(`Option --${axis} is missing, and the U-Net names no sample_size`);
+    }
+    if (initial !== undefined && initial.shape[2 + i] !== size) {
+      throw new UsageError(
+        `Option --latents has ${axis} ${initial.shape[2 + i]}, expected ${size} as --${axis} says`,
+      );
+    }
+    return size;
+  };
+  const latents = { channels, height: side("height"), width: side("width") };
+  const engine = await openEngine({ isolation: "child", name: options.model });
+  try {
+    const model = new PipelineModel(pipeline, engine, {
+      lora: lora ?? { rank: 1, alpha: 1 },
+      session: {
+        ...(provider !== undefined && { provider }),
+        ...(threads !== undefined && { intraOpNumThreads: threads }),
+      },
+    });
+    const denoiser = await model.adapt(
+      lora?.tensors ?? model.initialParameters(0),
+      { scale: lora === undefined ? 0 : loraScale },
+    );
+    const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
+    const drawing = { sampler, scheduler, guidance, latents, initial, signal };
+    for await (const { requests: part, images } of draw(networks, requests, drawing)) {
+      for (const [i, { prompt, seed }] of part.entries()) {
+        yield { prompt, seed, png: await encodePng(images, i) };
+      }
+    }
+  } finally {
+    await engine.close();
+  }
+}
+
+function latentSide(
+  pixels: number | undefined,
+  { axis, factor }: { readonly axis: string; readonly factor: number },
+): number | undefined {
+  if (pixels === undefined || pixels % factor === 0) return pixels && pixels / factor;
+  throw new UsageError(
+    `Option --${axis} is ${pixels}, expected a multiple of ${factor}: a latent of this VAE is ` +
+      `${factor}x${factor} pixels`,
+  );
+}
+
+async function readLatents(
+  where: string,
+  { images, channels }: { readonly images: number; readonly channels: number },
+): Promise<Float32Tensor> {
+  const at = where.lastIndexOf("#");
+  if (at <= 0) {
+    throw new UsageError(`Option --latents is "${where}", expected FILE.safetensors#TENSOR`);
+  }
+  const name = where.slice(at + 1);
+  const file = openSafetensors(where.slice(0, at));
+  if (!file.tensors.has(name)) {
+    throw new UsageError(
+      `Option --latents names tensor "${name}", expected one of ${
+        [...file.tensors.keys()].slice(0, 10).join(", ")
+      }`,
+    );
+  }
+  const tensor = await file.readFloat32(name);
+  const { shape } = tensor;
+  if (shape.length === 4 && shape[0] === images && shape[1] === channels) return tensor;
+  throw new UsageError(
+    `Option --latents has shape [${shape}], expected [${images}, ${channels}, height, width]: one ` +
+      "row for each image, the images of a prompt one after the other",
+  );
+}
