@@ -81,7 +81,9 @@ export const sample: Command = {
     if (isLocal && args.positionals.length > 0) {
       throw new UsageError(`Option --model and run "${args.positionals[0]}" exclude each other`);
     }
-    const names = isLocal ? ["step", "trainer"] : ["lora", "latents", "provider", "threads"];
+    const names = isLocal
+      ? ["step", "trainer"]
+      : ["lora", "height", "width", "latents", "provider", "threads"];
     for (const name of names) {
       if (args.text(name) === undefined) continue;
       throw new UsageError(`Option --${name} goes ${isLocal ? "with a run" : "with --model"} only`);
@@ -177,14 +179,8 @@ async function* remote(
   const runId = runIdOf(args);
   const client = trainerClient(args);
   try {
-    const side = (name: "height" | "width") => {
-      const pixels = args.number(name, { min: 8, max: 8192, integer: true });
-      if (pixels === undefined || pixels % 8 === 0) return pixels && pixels / 8;
-      throw new UsageError(`Option --${name} is ${pixels}, expected a multiple of 8`);
-    };
     const step = bare ? 0 : args.number("step", { min: 0, integer: true });
     const [scale, guidance] = [loraScale(args), guidanceOf(args)];
-    const [latentHeight, latentWidth] = [side("height"), side("width")];
     const [steps, eta] = [stepsOf(args), etaOf(args)];
     const imagesPerPrompt = imagesOf(args);
     const messages = client.sample({
@@ -201,8 +197,6 @@ async function* remote(
       ...(step !== undefined && { step }),
       ...(scale !== undefined && { loraScale: scale }),
       ...(guidance !== undefined && { guidanceScale: guidance }),
-      ...(latentHeight !== undefined && { latentHeight }),
-      ...(latentWidth !== undefined && { latentWidth }),
     }, { signal });
     const total = prompts.length === 0 ? {} : { total: prompts.length * imagesPerPrompt };
     for await (const { prompt, seed, png } of messages) {

@@ -1,0 +1,152 @@
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import sharp from "sharp";
+import { z } from "zod";
+import { float32, sizeOf, type TensorOf } from "../../autodiff/mod.ts";
+import { readPipeline, unetAdaptableLayers } from "../../models/diffusers/mod.ts";
+import { initialLora, type Lora, toDiffusersLora, toKohyaLora } from "../../models/lora/mod.ts";
+import { loraShapes } from "../../models/lora/mod.ts";
+import { Random } from "../../models/random/mod.ts";
+import { decodeSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
+import { main } from "../../services/cli/main.ts";
+import { findPython } from "../../tools/mod.ts";
+import { repositoryPath } from "../models/mod.ts";
+
+const python = findPython();
+const LATENTS = [1, 4, 16, 16];
+const SETTINGS = { prompt: "a fox, and books", steps: 4, guidance: 5, scale: 0.7 };
+/** Mean difference of two pictures that counts as none: a level of 8 bits. */
+const LEVEL = 1 / 255;
+
+interface Case {
+  readonly model: string;
+  readonly sampler: "ddim" | "dpmsolver++";
+  /** The PEFT adapter is meant to change much, so that a wrong scale shows. */
+  readonly least: number;
+}
+
+const CASES: readonly Case[] = [
+  { model: "zoo/pipeline", sampler: "ddim", least: 0.05 },
+  { model: "tests/golden/tiny-sdxl", sampler: "dpmsolver++", least: 0.02 },
+];
+
+for (const { model, sampler, least } of CASES) {
+  Deno.test({
+    name: `LoRA files of ${model} mean the same here, in diffusers and in PEFT`,
+    ignore: python === undefined,
+    async fn() {
+      const folder = await mkdtemp(join(tmpdir(), "drtune-interop-"));
+      try {
+        const root = repositoryPath(model);
+        const random = new Random(11, 0);
+        const noise = float32(random.normals(sizeOf(LATENTS)), LATENTS);
+        await writeSafetensors(join(folder, "noise.safetensors"), { x_T: noise });
+        const latents = `${join(folder, "noise.safetensors")}#x_T`;
+        const loras = await writeOurs(root, folder);
+        const spec = { model: root, out: folder, loras, latents, sampler, ...SETTINGS };
+        await writeFile(join(folder, "spec.json"), JSON.stringify(spec));
+        const { success, stderr } = await new Deno.Command(python ?? "", {
+          args: [repositoryPath("tests/interop/diffusers_peer.py"), join(folder, "spec.json")],
+          stdout: "null",
+          stderr: "piped",
+        }).output();
+        assert.ok(success, new TextDecoder().decode(stderr).slice(-4000));
+        const theirs =
+          decodeSafetensors(await readFile(join(folder, "images.safetensors"))).tensors;
+        const peer = (name: string) => {
+          const tensor = theirs[name];
+          assert.ok(tensor?.dtype === "float32", name);
+          return tensor;
+        };
+
+        const drawn = (lora: string | undefined, scale = 1) =>
+          sampled({ root, sampler, latents, folder, lora, scale });
+        const bare = await drawn(undefined);
+        assert.ok(distance(bare, peer("bare")) < LEVEL, "without LoRA");
+        for (const [name, path] of Object.entries(loras)) {
+          const ours = await drawn(path, SETTINGS.scale);
+          assert.ok(distance(ours, bare) > least, `${name} changes ${distance(ours, bare)}`);
+          assert.ok(distance(ours, peer(name)) < LEVEL, `${name} in diffusers`);
+        }
+        for (const place of ["peft", "diffusers", "kohya/lora.safetensors"]) {
+          const ours = await drawn(join(folder, place));
+          assert.ok(distance(ours, bare) > least, `${place} changes ${distance(ours, bare)}`);
+          assert.ok(
+            distance(ours, peer("peft")) < LEVEL,
+            `${place}: ${distance(ours, peer("peft"))}`,
+          );
+        }
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+  });
+}
+
+/** An adapter with alpha other than its rank, under each of our names and precisions. */
+async function writeOurs(root: string, folder: string): Promise<Record<string, string>> {
+  const { unet } = await readPipeline(root);
+  const config = { rank: 4, alpha: 6, targets: ["to_q", "to_v", "to_out.0", "ff.net.2"] };
+  const shapes = loraShapes(unetAdaptableLayers(unet.config), config);
+  const random = new Random(12, 0);
+  const tensors = Object.fromEntries(
+    Object.entries(initialLora(shapes, 1)).map(([name, { shape }]) => [
+      name,
+      float32(random.normals(sizeOf(shape)).map((v) => 0.12 * v), shape),
+    ]),
+  );
+  const lora: Lora = { ...config, tensors };
+  const out: Record<string, string> = {};
+  for (const [name, write] of [["diffusers", toDiffusersLora], ["kohya", toKohyaLora]] as const) {
+    const file = write(lora, { "drtune.steps": "50" });
+    await mkdir(join(folder, "ours"), { recursive: true });
+    out[`ours_${name}`] = join(folder, "ours", `${name}.safetensors`);
+    await writeSafetensors(out[`ours_${name}`] ?? "", file.tensors, file.metadata);
+  }
+  return out;
+}
+
+/** What `drtune sample` draws, [1, 3, H, W]. */
+async function sampled(
+  { root, sampler, latents, folder, lora, scale }: {
+    readonly root: string;
+    readonly sampler: string;
+    readonly latents: string;
+    readonly folder: string;
+    readonly lora: string | undefined;
+    readonly scale: number;
+  },
+): Promise<TensorOf<"float32">> {
+  const out = await mkdtemp(join(folder, "drawn-"));
+  const words = [
+    ...["--model", root, "--latents", latents, "--prompt", SETTINGS.prompt, "--sampler", sampler],
+    ...["--steps", String(SETTINGS.steps), "--guidance", String(SETTINGS.guidance), "--out", out],
+    ...(lora === undefined ? [] : ["--lora", lora, "--lora-scale", String(scale)]),
+  ];
+  const log = console.log;
+  const lines: unknown[] = [];
+  console.log = (line) => lines.push(line);
+  try {
+    assert.equal(await main(["sample", ...words, "--json"], new AbortController().signal), 0);
+  } finally {
+    console.log = log;
+  }
+  const { images: [image] } = z.object({ images: z.array(z.object({ file: z.string() })) })
+    .parse(JSON.parse(String(lines[0])));
+  const { data, info } = await sharp(image?.file).raw().toBuffer({ resolveWithObject: true });
+  const size = info.width * info.height;
+  return float32(
+    Float32Array.from(
+      { length: 3 * size },
+      (_, i) => (data[(i % size) * 3 + Math.floor(i / size)] ?? 0) / 255,
+    ),
+    [1, 3, info.height, info.width],
+  );
+}
+
+function distance(a: TensorOf<"float32">, b: TensorOf<"float32">): number {
+  assert.deepEqual([...a.shape], [...b.shape]);
+  return a.data.reduce((sum, v, i) => sum + Math.abs(v - (b.data[i] ?? NaN)), 0) / a.data.length;
+}
