@@ -53,7 +53,7 @@ export const evaluate: Command = {
     const rewards = args.list("reward").map(rewardOf);
     const seed = args.number("seed", { min: 0, max: 2 ** 32 - 1, integer: true }) ?? 1000;
     const json = args.flag("json");
-    const client = trainerClient(args);
+    const client = await trainerClient(args);
     try {
       const progress = new Progress({ quiet: json });
       progress.say("Drawing without the LoRA first, then with it");

@@ -177,7 +177,7 @@ async function* remote(
   { prompts, bare, signal }: Source,
 ): AsyncGenerator<Drawn> {
   const runId = runIdOf(args);
-  const client = trainerClient(args);
+  const client = await trainerClient(args);
   try {
     const step = bare ? 0 : args.number("step", { min: 0, integer: true });
     const [scale, guidance] = [loraScale(args), guidanceOf(args)];
