@@ -6,11 +6,15 @@ import sharp from "sharp";
 import { z } from "zod";
 import { float32, sizeOf, type TensorOf } from "../../autodiff/mod.ts";
 import { readPipeline, unetAdaptableLayers } from "../../models/diffusers/mod.ts";
-import { initialLora, type Lora, toDiffusersLora, toKohyaLora } from "../../models/lora/mod.ts";
-import { loraShapes } from "../../models/lora/mod.ts";
+import {
+  initialLora,
+  type Lora,
+  loraShapes,
+  toDiffusersLora,
+  toKohyaLora,
+} from "../../models/lora/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import { decodeSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
-import { main } from "../../services/cli/main.ts";
 import { findPython } from "../../tools/mod.ts";
 import { repositoryPath } from "../models/mod.ts";
 
@@ -125,16 +129,14 @@ async function sampled(
     ...["--steps", String(SETTINGS.steps), "--guidance", String(SETTINGS.guidance), "--out", out],
     ...(lora === undefined ? [] : ["--lora", lora, "--lora-scale", String(scale)]),
   ];
-  const log = console.log;
-  const lines: unknown[] = [];
-  console.log = (line) => lines.push(line);
-  try {
-    assert.equal(await main(["sample", ...words, "--json"], new AbortController().signal), 0);
-  } finally {
-    console.log = log;
-  }
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", repositoryPath("services/cli/main.ts"), "sample", ...words, "--json"],
+    stdout: "piped",
+    stderr: "piped",
+  }).output();
+  assert.ok(success, new TextDecoder().decode(stderr));
   const { images: [image] } = z.object({ images: z.array(z.object({ file: z.string() })) })
-    .parse(JSON.parse(String(lines[0])));
+    .parse(JSON.parse(new TextDecoder().decode(stdout)));
   const { data, info } = await sharp(image?.file).raw().toBuffer({ resolveWithObject: true });
   const size = info.width * info.height;
   return float32(
