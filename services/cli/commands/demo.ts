@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { Buffer } from "node:buffer";
 import {
+  type EvaluatedPair,
   type EvaluationSummary,
   LoraFormat,
   type RunConfig,
@@ -15,7 +16,7 @@ import { type GrpcClient, grpcClient } from "../../common/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { type Scenario, SCENARIOS } from "../demo/scenarios.ts";
 import { improved, summaryText } from "../demo/summary.ts";
-import { contactSheet, type Tile } from "../picture/contact_sheet.ts";
+import { contactSheet, type SheetSection, type Tile } from "../picture/contact_sheet.ts";
 import { linePlot, smooth } from "../picture/line_plot.ts";
 import { duration, Progress } from "../progress.ts";
 import { ServiceProcess } from "../stack/service_process.ts";
@@ -25,7 +26,8 @@ import { downloadLora } from "./export.ts";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const SEEDS = 3;
-const PICTURE_SEED = 0;
+/** Far from those of the samples drawn while training. The pictures shown are the first of each prompt's seeds. */
+const FIRST_SEED = 1000;
 
 /** The main job on the embedded model, from start to pictures. */
 export const demo: Command = {
@@ -148,15 +150,19 @@ async function trainAndShow(
     throw new Error(`The run ended as ${RunState[watched.state]}: ${watched.reason}`);
   }
   const trainingSeconds = (performance.now() - begun) / 1000;
-  const summary = await evaluate(client, { runId, config, signal });
+  const { pairs, summary } = await evaluate(client, { runId, config, signal });
   const lora = await downloadLora(client, {
     runId,
     format: LoraFormat.DIFFUSERS,
     out: join(out, "pytorch_lora_weights.safetensors"),
     signal,
   });
-  await writeFile(join(out, "before_after.png"), await grid(client, { runId, signal }));
-  await writePlot(out, scenario, watched.steps.filter((s) => s.step > 0));
+  const sections = await sectionsOf(client, { runId, scenario, iterations, pairs, signal });
+  await writeFile(
+    join(out, "before_after.png"),
+    await contactSheet(sections, { columns: 8 }),
+  );
+  await writePlot(out, { scenario, summary, steps: watched.steps.filter((s) => s.step > 0) });
   const prompts = summary.pairs / SEEDS;
   const files = {
     "LoRA, diffusers names": lora.path,
@@ -178,56 +184,78 @@ async function evaluate(
     readonly config: RunConfig;
     readonly signal: AbortSignal;
   },
-): Promise<EvaluationSummary> {
+): Promise<{ readonly pairs: readonly EvaluatedPair[]; readonly summary: EvaluationSummary }> {
   const progress = new Progress();
   progress.say("Measuring held-out prompts before and after");
-  let done = 0;
+  const pairs: EvaluatedPair[] = [];
   const total =
     (config.heldOutPrompts?.source.case === "list"
       ? config.heldOutPrompts.source.value.prompts.length
       : 8) * SEEDS;
-  // Seeds far from those of the samples drawn while training.
-  const request = { runId, imagesPerPrompt: SEEDS, seed: 1000 };
+  const request = { runId, imagesPerPrompt: SEEDS, seed: FIRST_SEED };
   for await (const { event } of client.evaluateRun(request, { signal })) {
-    if (event.case === "pair") progress.update({ done: ++done, total: Math.max(total, done) });
-    else if (event.case === "summary") {
+    if (event.case === "pair") {
+      pairs.push(event.value);
+      progress.update({ done: pairs.length, total: Math.max(total, pairs.length) });
+    } else if (event.case === "summary") {
       progress.end();
-      return event.value;
+      return { pairs, summary: event.value };
     }
   }
   throw new Error("The trainer answered no summary");
 }
 
-/** Held-out prompts at one seed: the model as it was above, with the LoRA below. */
-async function grid(
+/** Held-out prompts at one seed: drawn by the model as it was above, with the LoRA below, scores under the pictures. */
+async function sectionsOf(
   client: GrpcClient<typeof TrainerService>,
-  { runId, signal }: { readonly runId: string; readonly signal: AbortSignal },
-): Promise<Buffer> {
-  const drawn = async (step?: number) => {
+  { runId, scenario: { title, target }, iterations, pairs, signal }: {
+    readonly runId: string;
+    readonly scenario: Scenario;
+    readonly iterations: number;
+    readonly pairs: readonly EvaluatedPair[];
+    readonly signal: AbortSignal;
+  },
+): Promise<readonly SheetSection[]> {
+  const drawn = async (when: "before" | "after") => {
     const tiles: Tile[] = [];
-    const request = { runId, seed: PICTURE_SEED, ...(step !== undefined && { step }) };
+    const request = { runId, seed: FIRST_SEED, ...(when === "before" && { step: 0 }) };
     for await (const { prompt, png } of client.sample(request, { signal })) {
-      tiles.push({ image: png, lines: [prompt] });
+      const pair = pairs.find((p) => p.prompt === prompt && p.seed === FIRST_SEED);
+      const score = pair?.[when][target.name];
+      const line = score === undefined ? [] : [`${target.name} ${score.toFixed(2)}`];
+      tiles.push({ image: png, lines: [prompt, ...line] });
     }
     return tiles;
   };
-  const sections = [
-    { heading: "Before", tiles: await drawn(0) },
-    { heading: "After", tiles: await drawn() },
+  const heading = `After ${iterations} iterations of DRTune (same prompts, same seeds)`;
+  return [
+    { heading: `${title}: before training`, tiles: await drawn("before") },
+    { heading, tiles: await drawn("after") },
   ];
-  return Buffer.from(await contactSheet(sections, { columns: 8, tile: 128 }));
 }
 
-async function writePlot(out: string, { target }: Scenario, steps: readonly StepEvent[]) {
+async function writePlot(
+  out: string,
+  { scenario: { target }, summary, steps }: {
+    readonly scenario: Scenario;
+    readonly summary: EvaluationSummary;
+    readonly steps: readonly StepEvent[];
+  },
+) {
   const names = [...new Set(steps.flatMap((s) => Object.keys(s.rewards)))];
   const panels = names.map((name) => {
     const means = steps.map((s) => s.rewards[name]?.mean ?? NaN);
     const at = (values: readonly number[]) =>
       values.map((v, i) => [steps[i]?.step ?? 0, v] as const);
+    const held = summary.rewards[name];
+    const better = target.direction === "down" ? "lower is better" : "higher is better";
     return {
-      title: name === target.name ? `${name} (to go ${target.direction})` : name,
+      title: [
+        name === target.name ? `${name} (${better})` : name,
+        ...(held ? [`held out ${held.before.toFixed(2)} -> ${held.after.toFixed(2)}`] : []),
+      ].join(", "),
       series: [
-        { name: "each step", color: "#b9c6e8", points: at(means) },
+        { name: "batch", color: "#b9c6e8", points: at(means) },
         { name: "smoothed", color: "#2b59c3", points: at(smooth(means, 0.8)) },
       ],
     };
