@@ -2,6 +2,7 @@ import { CELL, textPath, textWidth } from "./pixel_font.ts";
 
 /** One curve of a plot. */
 export interface Series {
+  /** In the legend; empty: not there. */
   readonly name: string;
   readonly color: string;
   /** (x, y) in data units, x ascending. */
@@ -60,7 +61,8 @@ function panel({ title, series }: Panel, top: number): string {
     });
   }).join("");
   let at = LEFT + textWidth(title, DOT) + 24;
-  const legend = series.length < 2 ? "" : series.map((s) => {
+  const named = series.filter(({ name }) => name !== "");
+  const legend = series.length < 2 ? "" : named.map((s) => {
     const entry = `<rect x="${at}" y="${top + 13}" width="14" height="4" fill="${s.color}"/>` +
       textPath(s.name, { x: at + 20, y: top + 10, size: DOT, fill: INK });
     at += 40 + textWidth(s.name, DOT);

@@ -1,0 +1,195 @@
+/**
+ * `deno task gradient-norm`: the L2 norm of DRaFT-K's LoRA gradient against K on the embedded pipeline, with and without
+ * the input stop-gradient (figure 7 of arXiv 2405.00760). Writes docs/images/gradient_norm.png and .json.
+ *
+ *     deno task gradient-norm [--steps T] [--seeds N] [--out FOLDER]
+ *
+ * One pass gives every K: DRaFT-K's gradient is that of DRaFT-T with the contributions of the steps before the last K
+ * left out, and what arrives at a step does not depend on the steps before it.
+ */
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { Buffer } from "node:buffer";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import sharp from "sharp";
+import { readPipeline } from "../models/diffusers/mod.ts";
+import { loadReward, type Reward } from "../rewards/mod.ts";
+import { openEngine } from "../runtime/mod.ts";
+import { linePlot, type Series } from "../services/cli/picture/mod.ts";
+import {
+  type Denoiser,
+  type Float32Tensor,
+  globalNorm,
+  makeSampler,
+  type Parameters,
+  parseSchedulerConfig,
+  PipelineModel,
+  seededNoise,
+  trainStep,
+} from "../trainer/mod.ts";
+
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const GUIDANCE = 5;
+
+const { values } = parseArgs({
+  args: Deno.args,
+  options: {
+    steps: { type: "string", default: "50" },
+    seeds: { type: "string", default: "8" },
+    out: { type: "string", default: join(ROOT, "docs/images") },
+    threads: { type: "string" },
+  },
+});
+const [T, seeds] = [Number(values.steps), Number(values.seeds)];
+const session = values.threads === undefined ? {} : { intraOpNumThreads: Number(values.threads) };
+
+/** Adds up parameters' gradients and keeps the norm after every addition. */
+class RunningSum {
+  readonly norms: number[] = [];
+  readonly #sum: Record<string, Float32Tensor> = {};
+
+  add(part: Parameters): void {
+    for (const [name, { data, shape, dtype }] of Object.entries(part)) {
+      const sum = this.#sum[name] ??= { dtype, shape, data: new Float32Array(data.length) };
+      for (let i = 0; i < data.length; i++) sum.data[i] = (sum.data[i] ?? 0) + (data[i] ?? 0);
+    }
+    this.norms.push(globalNorm(this.#sum));
+  }
+}
+
+/** A denoiser whose products run row by row, the last sampling step's first, each told to `seen`. */
+function rowByRow(denoiser: Denoiser, seen: (part: Parameters) => void): Denoiser {
+  return {
+    predict: (rows) => denoiser.predict(rows),
+    async vjp({ x, timesteps, branches }, cotangents, options) {
+      const row = (
+        { data, shape: [n = 1, ...inner] }: Float32Tensor,
+        i: number,
+      ): Float32Tensor => ({
+        dtype: "float32",
+        shape: [1, ...inner],
+        data: data.subarray(i * data.length / n, (i + 1) * data.length / n),
+      });
+      let result: Awaited<ReturnType<Denoiser["vjp"]>> = { parameters: {} };
+      for (const i of timesteps.keys()) {
+        result = await denoiser.vjp(
+          {
+            x: row(x, i),
+            timesteps: timesteps.slice(i, i + 1),
+            branches: branches.map((b) =>
+              Object.fromEntries(Object.entries(b).map(([name, t]) => [name, row(t, i)]))
+            ),
+          },
+          cotangents.map((c) => row(c, i)),
+          options,
+        );
+        seen(result.parameters);
+      }
+      return result;
+    },
+  };
+}
+
+async function normsOf(
+  model: PipelineModel,
+  { prompt, seed, reward, inputStopGradient }: {
+    readonly prompt: string;
+    readonly seed: number;
+    readonly reward: Reward;
+    readonly inputStopGradient: boolean;
+  },
+): Promise<readonly number[]> {
+  const denoiser = await model.adapt(model.initialParameters(0));
+  const running = new RunningSum();
+  const latents = { channels: model.latentChannels, height: SIZE[0], width: SIZE[1] };
+  await trainStep({
+    prompts: model.prompts,
+    decoder: model.decoder,
+    denoiser: rowByRow(denoiser, (part) => running.add(part)),
+  }, {
+    sampler,
+    plan: {
+      trainSteps: Array.from({ length: T }, (_, i) => i + 1),
+      tMin: 0,
+      redraws: 0,
+      inputStopGradient,
+    },
+    guidance: { scale: GUIDANCE, gradient: "both" },
+    prompts: [prompt],
+    noise: seededNoise([{ seed, iteration: 0, image: 0 }], latents),
+    reward: {
+      async evaluate(images, prompts) {
+        const { gradient } = await reward.score(images, prompts, { gradient: true });
+        if (gradient === undefined) throw new TypeError("The reward answered no gradient");
+        return { loss: 0, gradient, rewards: {} };
+      },
+    },
+  });
+  await denoiser.release();
+  return running.norms;
+}
+
+const pipeline = await readPipeline(join(ROOT, "zoo/pipeline"));
+const SIZE = pipeline.unet.config.sampleSize ?? [16, 16];
+const sampler = makeSampler({ kind: "ddpm", steps: T }, parseSchedulerConfig(pipeline.scheduler));
+const engine = await openEngine({ isolation: "in-process" });
+const model = new PipelineModel(pipeline, engine, { lora: { rank: 16, alpha: 16 }, session });
+const reward = await loadReward(
+  { kind: "clip", weights: join(ROOT, "zoo/rewards/clip") },
+  { engine, ...(values.threads !== undefined && { threads: Number(values.threads) }) },
+);
+const prompts = (await readFile(join(ROOT, "zoo/prompts/concepts_held_out.txt"), "utf8"))
+  .split("\n").filter(Boolean);
+
+const curves: Record<"without" | "with", (readonly number[])[]> = { without: [], with: [] };
+for (let seed = 0; seed < seeds; seed++) {
+  const prompt = prompts[seed % prompts.length] ?? "";
+  for (const [name, inputStopGradient] of [["without", false], ["with", true]] as const) {
+    curves[name].push(await normsOf(model, { prompt, seed, reward, inputStopGradient }));
+  }
+  const at = (name: "without" | "with") => curves[name].at(-1)?.at(-1)?.toExponential(2);
+  console.error(
+    `Seed ${seed}, "${prompt}": at K = ${T} ${at("without")} without, ${at("with")} with`,
+  );
+}
+await reward.dispose();
+await engine.close();
+
+/** Quantile over the seeds, for each K. */
+const over = (name: "without" | "with", share: number) =>
+  Array.from({ length: T }, (_, k) => {
+    const sorted = curves[name].map((norms) => norms[k] ?? NaN).sort((a, b) => a - b);
+    return sorted[Math.round(share * (sorted.length - 1))] ?? NaN;
+  });
+const series = (name: string, color: string, norms: readonly number[]): Series => ({
+  name,
+  color,
+  points: norms.map((n, k) => [k + 1, Math.log10(n)]),
+});
+const svg = linePlot([{
+  title: "log10 of the L2 norm",
+  series: [
+    series("", "#f0c3b4", over("without", 0)),
+    series("", "#f0c3b4", over("without", 1)),
+    series("", "#b9c6e8", over("with", 0)),
+    series("", "#b9c6e8", over("with", 1)),
+    series("without stop-gradient", "#c8431d", over("without", 0.5)),
+    series("with stop-gradient", "#2b59c3", over("with", 0.5)),
+  ],
+}], `K of DRaFT-K, T = ${T}; median, least and greatest of ${seeds} seeds`);
+await mkdir(values.out, { recursive: true });
+const png = join(values.out, "gradient_norm.png");
+await sharp(Buffer.from(svg), { density: 144 }).png({ palette: true }).toFile(png);
+const median = { without: over("without", 0.5), with: over("with", 0.5) };
+await writeFile(
+  join(values.out, "gradient_norm.json"),
+  `${JSON.stringify({ T, seeds, guidance: GUIDANCE, reward: "clip", median, curves })}\n`,
+);
+for (
+  const k of [1, 5, 10, 15, 20, 30, 40, T].filter((k, i, all) => k <= T && all.indexOf(k) === i)
+) {
+  const [a = NaN, b = NaN] = [median.without[k - 1], median.with[k - 1]];
+  console.log(`K ${k}: ${a.toExponential(2)} without, ${b.toExponential(2)} with (medians)`);
+}
+console.log(png);
