@@ -222,3 +222,101 @@ Deno.test("what is not implemented is refused by name", () => {
     /^FieldError: Field beta_end of \/model\/scheduler_config\.json is 2, .*expected/,
   );
 });
+
+/** A value of each field that is refused. */
+const REFUSED = {
+  _class_name: "HeunDiscreteScheduler",
+  num_train_timesteps: 0,
+  beta_start: 0,
+  beta_end: 1,
+  beta_schedule: "sigmoid",
+  trained_betas: [0.1],
+  rescale_betas_zero_snr: true,
+  prediction_type: "flow_prediction",
+  timestep_spacing: "karras",
+  steps_offset: -1,
+  set_alpha_to_one: 1,
+  variance_type: "learned_range",
+  algorithm_type: "sde-dpmsolver++",
+  solver_type: "heun",
+  solver_order: 3,
+  lower_order_final: "no",
+  euler_at_final: 1,
+  final_sigmas_type: "denoise_to_zero",
+  use_karras_sigmas: "yes",
+  lambda_min_clipped: -5.1,
+  sigma_min: 0.002,
+  sigma_max: 80,
+  clip_sample: true,
+  thresholding: true,
+  use_exponential_sigmas: true,
+  use_beta_sigmas: true,
+  use_lu_lambdas: true,
+  use_flow_sigmas: true,
+  use_dynamic_shifting: true,
+  timestep_type: "continuous",
+};
+/** Read by features that are off, and those of other classes that change nothing here. */
+const IDLE = [
+  "_diffusers_version",
+  "clip_sample_range",
+  "dynamic_thresholding_ratio",
+  "sample_max_value",
+  "flow_shift",
+  "time_shift_type",
+  "skip_prk_steps",
+  "interpolation_type",
+];
+
+Deno.test("every field is checked: a value that means something else is refused by name", () => {
+  const fields = Object.keys(schedulerConfigSchema.shape);
+  assert.deepEqual([...Object.keys(REFUSED), ...IDLE].sort(), fields.sort());
+  for (const [field, value] of Object.entries(REFUSED)) {
+    assert.throws(
+      () => config({ [field]: value }),
+      (e) => e instanceof FieldError && e.field.startsWith(field) && e.message.includes("expected"),
+      field,
+    );
+  }
+});
+
+Deno.test("no accepted value is ignored: each changes the coefficients of the samplers it is for", () => {
+  const table = (kind: typeof SAMPLER_KINDS[number], fields: object) =>
+    JSON.stringify(makeSampler({ kind, steps: 8, eta: kind === "ddim" ? 0.5 : 0 }, config(fields)));
+  const everywhere = [
+    { num_train_timesteps: 900 },
+    { beta_start: 0.001 },
+    { beta_end: 0.013 },
+    { beta_schedule: "linear" },
+    { beta_schedule: "squaredcos_cap_v2" },
+    { trained_betas: Array.from({ length: 1000 }, (_, i) => 1e-5 * (i + 1)) },
+    { prediction_type: "v_prediction" },
+    { prediction_type: "sample" },
+    { prediction_type: "v_prediction", rescale_betas_zero_snr: true },
+    { timestep_spacing: "linspace" },
+    { timestep_spacing: "trailing" },
+    { steps_offset: 2 },
+  ];
+  const multistep = [
+    { use_karras_sigmas: true },
+    { solver_order: 1 },
+    { final_sigmas_type: "sigma_min" },
+    { final_sigmas_type: "sigma_min", lower_order_final: false },
+    { final_sigmas_type: "sigma_min", lower_order_final: false, euler_at_final: true },
+  ];
+  for (const kind of SAMPLER_KINDS) {
+    const changes = [
+      ...everywhere,
+      ...kind === "dpmsolver++" ? multistep : [],
+      ...kind === "ddim" ? [{ set_alpha_to_one: false }] : [],
+    ];
+    const tables = changes.map((fields) => table(kind, { ...SD, ...fields }));
+    tables.push(table(kind, SD));
+    tables.forEach((t, i) => {
+      const same = tables.findIndex((other, j) => j < i && other === t);
+      // euler_at_final and lower_order_final both end with a step of first order.
+      const isKnown = kind === "dpmsolver++" && i === changes.length - 1;
+      assert.ok(same < 0 || isKnown, `${kind} ${JSON.stringify(changes[i])} is ${same}`);
+    });
+  }
+});

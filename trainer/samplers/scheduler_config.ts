@@ -42,7 +42,7 @@ export const schedulerConfigSchema = z.strictObject({
   // DPM-Solver++.
   algorithm_type: z.literal("dpmsolver++").optional(),
   solver_type: z.literal("midpoint").optional(),
-  solver_order: z.union([z.literal(1), z.literal(2)]).default(2),
+  solver_order: z.literal([1, 2]).default(2),
   lower_order_final: flag(true),
   euler_at_final: flag(false),
   final_sigmas_type: z.enum(["zero", "sigma_min"]).default("zero"),
