@@ -16,7 +16,8 @@ import { trace } from "./commands/trace.ts";
 import { train } from "./commands/train.ts";
 import { up } from "./commands/up.ts";
 
-const COMMANDS: readonly Command[] = [
+/** Every command, in the order of the help. */
+export const COMMANDS: readonly Command[] = [
   demo,
   up,
   down,

@@ -518,6 +518,19 @@ Deno.test("Without a token, pages of other sites are refused", () =>
     ) assert.deepEqual((await stop(headers)).status, 403, JSON.stringify(headers));
   }));
 
+Deno.test("Every answer carries the policy that keeps the page to its own programs", () =>
+  withGateway(async ({ ask }) => {
+    for (const path of ["/", "/page/index.html", "/openapi.json", "/v1/runs", "/nothing"]) {
+      const { headers } = await ask(path);
+      const policy = headers.get("content-security-policy") ?? "";
+      for (const part of ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"]) {
+        assert.ok(policy.split("; ").includes(part), `${path}: ${policy}`);
+      }
+      assert.equal(headers.get("x-content-type-options"), "nosniff", path);
+      assert.equal(headers.get("x-frame-options"), "DENY", path);
+    }
+  }));
+
 Deno.test("The OpenAPI document lists every route, and every word of it is explained", () =>
   withGateway(async ({ ask, gateway }) => {
     const document = await (await ask("/openapi.json")).json();
