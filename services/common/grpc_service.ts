@@ -26,10 +26,12 @@ import type {
   ServiceDefinition,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { SpanStatusCode } from "@opentelemetry/api";
 import { Buffer } from "node:buffer";
 import { type ErrorMap, StatusError, type StatusName, toStatusError } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { raceAbort } from "./race_abort.ts";
+import { inServerSpan } from "./_server_span.ts";
 import { checkToken } from "./_check_token.ts";
 
 /** What a handler knows about its call beside the request. */
@@ -135,12 +137,21 @@ export function grpcService<S extends DescService>(
         const context = contextOf(call, controller);
         const ended = observe?.({ service: descriptor.typeName, method: method.name, context });
         let failure: StatusError | undefined;
-        try {
-          if (token !== undefined) checkToken(context.metadata("authorization"), token);
-          await body(context);
-        } catch (error) {
-          failure = toStatusError(error, mapError);
-        }
+        const span = {
+          service: descriptor.typeName,
+          method: method.name,
+          traceparent: context.metadata("traceparent"),
+        };
+        await inServerSpan(span, async (span) => {
+          try {
+            if (token !== undefined) checkToken(context.metadata("authorization"), token);
+            await body(context);
+          } catch (error) {
+            failure = toStatusError(error, mapError);
+            span.setAttribute("rpc.grpc.status_code", failure.code);
+            span.setStatus({ code: SpanStatusCode.ERROR, message: failure.message });
+          }
+        });
         end();
         const status = failure?.status ?? "OK";
         const seconds = (performance.now() - start) / 1000;

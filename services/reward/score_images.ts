@@ -1,3 +1,4 @@
+import { jobSpans } from "./_job_spans.ts";
 import { type Images, type RewardInfo, RewardInputError } from "../../rewards/mod.ts";
 import { type ErrorMap, StatusError } from "../common/mod.ts";
 import { decodeFile, type FileSize, fileSize } from "./_decode_file.ts";
@@ -60,10 +61,12 @@ export async function scoreImages(
     const prompts = texts.slice(at, at += count);
     const images = await decode();
     const job = { images, prompts, gradient };
-    return await reward.score(
+    const scored = await reward.score(
       { ...job, processing: gradient ? "tensor" : processing ?? natural },
       either,
     );
+    jobSpans(scored);
+    return scored;
   });
   let scored: ScoredJob[];
   try {

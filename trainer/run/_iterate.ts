@@ -14,6 +14,7 @@ import {
   trainStep,
 } from "../step/mod.ts";
 import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
+import { traced } from "../traced.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RewardMetrics, StepEvent } from "./run_events.ts";
@@ -84,7 +85,7 @@ export async function iterate(
     }
   }
   const updating = performance.now();
-  const { next, gradNorm } = updated(at, { sum, config });
+  const { next, gradNorm } = await traced("update", () => updated(at, { sum, config }));
   const ended = performance.now();
   seconds.update = (ended - updating) / 1000;
   seconds.total = (ended - begun) / 1000;

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { diffusersHeader, type LoadedLora } from "../../models/lora/mod.ts";
 import { initAdamW } from "../optim/mod.ts";
 import type { AdaptedDenoiser, LatentSize, Model } from "../model/mod.ts";
+import { traced } from "../traced.ts";
 import type { SchedulerConfig } from "../samplers/mod.ts";
 import type { Evaluation } from "../step/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
@@ -281,7 +282,11 @@ export class TrainingRun {
         if (this.#isSaveDue(at.step)) await this.#save(at, model);
         if (!isWatched) continue;
         if (at.step >= this.#iterations || this.#ending !== undefined) break;
-        at = await this.#advance(opened, { at, denoiser, frozen });
+        const from = at;
+        at = await traced("step", () => this.#advance(opened, { at: from, denoiser, frozen }), {
+          attributes: { "drtune.run": id, "drtune.step": from.step + 1 },
+          root: true,
+        });
       }
       await this.#save(at, model);
     } catch (error) {
@@ -353,7 +358,7 @@ export class TrainingRun {
       });
       await denoiser.update(next.parameters);
       const samples = step % (config.sampleEvery || Infinity) === 0
-        ? await this.#show(opened, { parameters: next.parameters, step })
+        ? await traced("pictures", () => this.#show(opened, { parameters: next.parameters, step }))
         : [];
       const secondsLeft = this.#pace(facts) * (this.#iterations - step);
       await this.#emit({ type: "step", step, ...facts, secondsLeft, samples, at: this.#now() });

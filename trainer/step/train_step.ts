@@ -2,6 +2,7 @@ import { float32 } from "../../autodiff/mod.ts";
 import type { Plan } from "../methods/mod.ts";
 import { closedForm, type Sampler, type SamplerStep, stopAt } from "../samplers/mod.ts";
 import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
+import { traced } from "../traced.ts";
 import { type Drift, driftFactor } from "./drift.ts";
 import { type Guidance, GuidedDenoiser, type Point } from "./guided_denoiser.ts";
 import type { Networks } from "./networks.ts";
@@ -58,46 +59,51 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
   const initial = noise.initial();
   const [, , height = 1, width = 1] = initial.shape;
   const conditioning = {
-    ...await clock.time("sample", networks.prompts.encode(prompts, { height, width })),
+    ...await clock.time("sample", () => networks.prompts.encode(prompts, { height, width })),
     guidance,
   };
   const denoiser = new GuidedDenoiser(networks.denoiser, conditioning);
   const trajectory = await clock.time(
     "sample",
-    sample(denoiser, { sampler, noise, keep: new Set(trained), probe, signal }),
+    () => sample(denoiser, { sampler, noise, keep: new Set(trained), probe, signal }),
   );
 
   /** Decodes, scores, and takes the gradient back to the latents. */
   const valued = async (x0: Float32Tensor, prefix: string) => {
     probe?.(`${prefix}x0`, x0);
     signal?.throwIfAborted();
-    const images = await clock.time("decode", networks.decoder.decode(x0));
+    const images = await clock.time("decode", () => networks.decoder.decode(x0));
     probe?.(`${prefix}image`, images);
-    const evaluation = await clock.time("reward", reward.evaluate(images, prompts, { signal }));
+    const evaluation = await clock.time(
+      "reward",
+      () => reward.evaluate(images, prompts, { signal }),
+    );
     probe?.(`${prefix}image_grad`, evaluation.gradient);
     const gradient = await clock.time(
       "gradient",
-      networks.decoder.vjp(x0, evaluation.gradient),
+      () => networks.decoder.vjp(x0, evaluation.gradient),
     );
     probe?.(`${prefix}x0_grad`, gradient);
     return { evaluation, gradient };
   };
 
   const { evaluation, gradient } = await valued(trajectory.x0, "");
-  const drift = options.drift && await clock.time(
+  const { drift: penalty } = options;
+  const drift = penalty && await clock.time(
     "gradient",
-    penalised(trajectory, {
-      drift: options.drift,
-      frozen: new GuidedDenoiser(options.drift.frozen, conditioning),
-      sampler: options.sampler,
-      trained,
-    }),
+    () =>
+      penalised(trajectory, {
+        drift: penalty,
+        frozen: new GuidedDenoiser(penalty.frozen, conditioning),
+        sampler: options.sampler,
+        trained,
+      }),
   );
   const penalties = drift?.cotangents ?? new Map<number, Float64Array>();
   const points = { sampler, trained, inputs: trajectory.inputs, gradient, penalties };
   const main = await clock.time(
     "gradient",
-    plan.inputStopGradient ? scaledProducts(denoiser, points) : fullAdjoint(denoiser, points),
+    () => plan.inputStopGradient ? scaledProducts(denoiser, points) : fullAdjoint(denoiser, points),
   );
   const gradients: Record<string, Float32Tensor> = {};
   const add = (part: Parameters, prefix: string) => {
@@ -113,13 +119,13 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
     const noised = combine([[alpha, trajectory.x0.data], [sigma, noise.redraw(j)]]);
     const x = float32(Float32Array.from(noised), initial.shape);
     probe?.(`redraw.${j}.x1`, x);
-    const output = await clock.time("sample", denoiser.predict(x, timestep));
+    const output = await clock.time("sample", () => denoiser.predict(x, timestep));
     const x0 = combine([[clean.x, noised], [clean.output, output]]);
     const redrawn = await valued(float32(Float32Array.from(x0), x.shape), `redraw.${j}.`);
     const cotangent = combine([[clean.output, redrawn.gradient.data]]);
     const { parameters } = await clock.time(
       "gradient",
-      denoiser.vjp([{ x, timestep, cotangent }], { input: false }),
+      () => denoiser.vjp([{ x, timestep, cotangent }], { input: false }),
     );
     add(parameters, `grad_redraw.${j}`);
   }
@@ -225,10 +231,10 @@ function pointAt(
 class PhaseClock {
   readonly seconds: Record<StepPhase, number> = { sample: 0, decode: 0, reward: 0, gradient: 0 };
 
-  async time<T>(phase: StepPhase, work: Promise<T>): Promise<T> {
+  async time<T>(phase: StepPhase, work: () => Promise<T>): Promise<T> {
     const start = performance.now();
     try {
-      return await work;
+      return await traced(phase, work);
     } finally {
       this.seconds[phase] += (performance.now() - start) / 1000;
     }
