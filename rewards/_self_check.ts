@@ -47,7 +47,8 @@ export async function selfCheck(
   if (isSurrogate) return { score, gradientNorm };
   if (gradientNorm === 0) fail("the gradient is zero");
   const half = g.map((value) => random.uniform() < 0.5 ? value : 0);
-  const direction = half.map((value) => value * Math.sqrt(half.length / dot(half, half)));
+  const scale = Math.sqrt(half.length / dot(half, half));
+  const direction = half.map((value) => value * scale);
   let relativeError = Infinity;
   for (const step of STEPS) {
     const data = image.data.map((value, i) => value + step * (direction[i] ?? 0));
