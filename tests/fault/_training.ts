@@ -62,6 +62,12 @@ export async function train(
   }
 }
 
+/** Iterations a run's log tells of; 0 where there is no run yet. */
+export async function stepsDone(runs: string, id: string): Promise<number> {
+  const log = await readFile(join(runs, id, "events.jsonl"), "utf8").catch(() => "");
+  return (log.match(/^{"type":"step","step":[1-9]/gm) ?? []).length;
+}
+
 /** What a run has come to: the files of its last checkpoint, and the losses its log names, in order. */
 export async function outcome(runs: string, id: string) {
   const folder = join(runs, id);
