@@ -1,6 +1,6 @@
 /** A value in a configuration is wrong. */
 export class FieldError extends Error {
-  override readonly name = "FieldError";
+  override readonly name: string = "FieldError";
   /** Path of the field, as "method.k". */
   readonly field: string;
 
@@ -9,4 +9,9 @@ export class FieldError extends Error {
     super(`Field ${field}${options.file ? ` of ${options.file}` : ""} ${detail}`, options);
     this.field = field;
   }
+}
+
+/** A configuration names a file or folder that is not there. */
+export class MissingFileError extends FieldError {
+  override readonly name = "MissingFileError";
 }

@@ -16,6 +16,14 @@ export function parseConfig<S extends z.ZodType>(
     throw new FieldError([...path, issue.keys[0]].join("."), "is not known here", options);
   }
   const expected = issue?.message.replace(/^[^:]*: expected/, "expected") ?? "";
-  const found = issue?.input === undefined ? "missing" : JSON.stringify(issue.input);
+  const found = issue?.input === undefined ? "missing" : shown(issue.input);
   throw new FieldError(path.join(".") || "(all)", `is ${found}, ${expected}`, options);
 }
+
+/** A value as it is written in a configuration, long ones cut. JSON has no NaN and no infinity. */
+function shown(value: unknown): string {
+  const text = typeof value === "number" ? String(value) : JSON.stringify(value);
+  return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
+}
+
+const SHOWN = 100;

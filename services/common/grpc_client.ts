@@ -297,5 +297,8 @@ function clientError(cause: unknown): StatusError {
   const found = cause instanceof Error && "code" in cause && typeof cause.code === "number";
   if (!found) return new StatusError("UNKNOWN", String(cause), { cause });
   const details = "details" in cause && typeof cause.details === "string" ? cause.details : "";
-  return new StatusError(statusName(Number(cause.code)), details || cause.message, { cause });
+  const status = statusName(Number(cause.code));
+  // The library's words for a connection that broke under a message, as when the server is killed.
+  const isBroken = status === "INTERNAL" && details.startsWith("Received RST_STREAM");
+  return new StatusError(isBroken ? "UNAVAILABLE" : status, details || cause.message, { cause });
 }

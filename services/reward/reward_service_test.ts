@@ -347,7 +347,7 @@ Deno.test("Bad input is refused with what was found and expected", async () => {
 Deno.test("Scores that are not finite are a fault of the reward, not an answer", async () => {
   await assert.rejects(
     async () => await score({ reward: "prompted", images: [flat([0])], prompts: ["nan"] }),
-    new Error("Reward prompted scores image 0 NaN"),
+    hasStatus("INTERNAL", /^Reward prompted scores image 0 NaN$/),
   );
 });
 

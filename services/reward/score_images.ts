@@ -83,7 +83,7 @@ export async function scoreImages(
   }
   const scores = scored.flatMap((job) => [...job.scores]);
   const bad = scores.findIndex((score) => !Number.isFinite(score));
-  if (bad >= 0) throw new Error(`Reward ${info.name} scores image ${bad} ${scores[bad]}`);
+  if (bad >= 0) throw faulty(`Reward ${info.name} scores image ${bad} ${scores[bad]}`);
   const gradients = scored.flatMap((job) => job.gradient ?? []);
   for (const { data } of gradients) await assertFinite(data, info.name);
   return {
@@ -173,10 +173,15 @@ function atMost(limit: number, found: number, what: string, unit: string): void 
   throw new StatusError("INVALID_ARGUMENT", `${what} ${found} ${unit}, at most ${limit} are taken`);
 }
 
+/** A fault of the reward that its callers may know of. */
+function faulty(message: string): StatusError {
+  return new StatusError("INTERNAL", message);
+}
+
 async function assertFinite(values: Float32Array, name: string): Promise<void> {
   await inChunks(values.length, (from, to) => {
     let sum = 0;
     for (let i = from; i < to; i++) sum += 0 * (values[i] ?? 0);
-    if (sum !== 0) throw new Error(`Reward ${name} gives a gradient that is not finite`);
+    if (sum !== 0) throw faulty(`Reward ${name} gives a gradient that is not finite`);
   });
 }

@@ -24,7 +24,7 @@ import {
   startGrpcServer,
   toldToEnd,
 } from "../common/mod.ts";
-import { connectReward } from "./reward_client.ts";
+import { checkRewards, connectReward } from "./reward_client.ts";
 import { recordRun } from "./tensorboard/record_run.ts";
 import { trainerService } from "./trainer_service.ts";
 
@@ -91,6 +91,7 @@ export async function main(args: readonly string[]): Promise<number> {
       prepare: (config) => prepareRunConfig(config, { root: modelRoot }),
       openModel: (config) => openRunModel(config, { root: modelRoot, session }),
       connect: (term) => connectReward(term),
+      admit: (config) => checkRewards(config, (term) => connectReward(term)),
       record: (run) => recordRun(run, { log }),
     };
     const store = await RunStore.open(runs, dependencies);

@@ -1,13 +1,24 @@
-import { type RewardClient, type RewardTerm, RewardUnavailableError } from "../../trainer/mod.ts";
+import {
+  type RewardClient,
+  RewardRefusedError,
+  type RewardTerm,
+  RewardUnavailableError,
+  type RunConfig,
+} from "../../trainer/mod.ts";
 import { RemoteReward, StatusError, type StatusName } from "../common/mod.ts";
 
-/** Faults that pass by themselves: the run waits. Others end it. */
+/** Faults that pass, by themselves or when somebody mends the reward: the run waits. Others end it. */
 const PASSING: ReadonlySet<StatusName> = new Set<StatusName>([
   "UNAVAILABLE",
   "DEADLINE_EXCEEDED",
   "RESOURCE_EXHAUSTED",
   "ABORTED",
+  "INTERNAL",
+  "UNKNOWN",
 ]);
+
+/** It answers, and is not the reward that is wanted. */
+const REFUSED: ReadonlySet<StatusName> = new Set<StatusName>(["NOT_FOUND", "FAILED_PRECONDITION"]);
 
 /** Tries of one call, within the deadline, before the run pauses. */
 const RETRY = { attempts: 6, initialMs: 100, maxMs: 2000 };
@@ -23,6 +34,8 @@ export async function connectReward(term: RewardTerm, timeoutMs = 120_000): Prom
       const message = `${where}: ${cause.message}`;
       throw PASSING.has(cause.status)
         ? new RewardUnavailableError(message, { cause })
+        : REFUSED.has(cause.status)
+        ? new RewardRefusedError(message, { cause })
         : new StatusError(cause.status, message, { cause });
     }
   };
@@ -47,3 +60,33 @@ export async function connectReward(term: RewardTerm, timeoutMs = 120_000): Prom
     close: () => remote.dispose(),
   };
 }
+
+/**
+ * Asks a configuration's rewards for their facts. Throws what a reward that answers says against it; one that does not
+ * answer soon may do so later.
+ */
+export async function checkRewards(
+  { rewards, panel }: RunConfig,
+  connect: (term: RewardTerm) => Promise<RewardClient>,
+): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, CHECK_MS);
+  const terms = [...rewards, ...panel.rewards.map((reward) => ({ ...reward, weight: 0 }))];
+  const checked = Promise.all(terms.map(async (term) => {
+    try {
+      const client = await connect(term);
+      await client.close();
+    } catch (error) {
+      if (error instanceof RewardRefusedError || !(error instanceof RewardUnavailableError)) {
+        throw error;
+      }
+    }
+  }));
+  // After its time nobody asks how it ended.
+  checked.catch(() => {});
+  await Promise.race([checked, late]);
+  clearTimeout(timer);
+}
+
+/** How long the rewards of a new run are waited for. */
+const CHECK_MS = 5_000;

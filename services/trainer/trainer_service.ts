@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { z } from "zod";
 import {
   type EvaluateRunResponseSchema,
   LoraFormat,
@@ -17,12 +18,16 @@ import {
   draw,
   encodePng,
   FieldError,
+  MissingFileError,
   newestCheckpoint,
   type OpenedModel,
   type Parameters,
+  parseConfig,
+  promptSchema,
   readCheckpoint,
   RewardMixture,
   rewardMixtureSchema,
+  RewardRefusedError,
   type RewardTerm,
   RewardUnavailableError,
   type RunConfig,
@@ -30,13 +35,30 @@ import {
   type RunDependencies,
   RunStateError,
   type RunStore,
+  TooManyRunsError,
+  trainedMixtureSchema,
   type TrainingRun,
   UnknownRunError,
+  withSampling,
 } from "../../trainer/mod.ts";
-import { type GrpcService, grpcService, type Handlers, StatusError } from "../common/mod.ts";
+import {
+  type GrpcService,
+  grpcService,
+  type Handlers,
+  StatusError,
+  type StatusName,
+} from "../common/mod.ts";
+import { Turns } from "./_turns.ts";
 import { fillInEndpoints } from "./fill_in_endpoints.ts";
 import { pairedSummary } from "./paired_summary.ts";
-import { fromWireConfig, fromWireTerm, promptsOf, toWireTerm } from "./wire_config.ts";
+import {
+  compact,
+  fromWireConfig,
+  fromWireTerm,
+  plain,
+  promptsOf,
+  toWireTerm,
+} from "./wire_config.ts";
 import { toWireEvent, toWireRun } from "./wire_events.ts";
 
 /** What the handlers work with. */
@@ -66,6 +88,7 @@ export function trainerService(options: TrainerOptions): GrpcService {
 export function trainerHandlers(
   { store, dependencies, modelRoot, rewards: addresses = new Map() }: TrainerOptions,
 ): Handlers<typeof TrainerService> {
+  const turns = new Turns();
   const fillIn = (field: string, terms: readonly (WireTerm | PanelReward)[]) =>
     fillInEndpoints(terms, { addresses, field });
   return {
@@ -105,15 +128,19 @@ export function trainerHandlers(
       return { step: await run.swap(rewards), rewards: rewards.map(toWireTerm) };
     },
     async *sample(request, { signal }) {
-      const { runId, prompts, step, seed = 0, imagesPerPrompt = 1 } = request;
+      const { runId, step } = request;
       const run = store.get(runId);
       const config = sampling(run.config, request);
-      const loraScale = request.loraScale ?? config.lora.sampleScale;
-      const requests = requestsOf(prompts.length > 0 ? prompts : heldOut(config), {
-        seed,
-        imagesPerPrompt,
-      });
+      const { loraScale = config.lora.sampleScale } = request;
+      if (!Number.isFinite(loraScale)) {
+        throw new FieldError("loraScale", `is ${loraScale}, expected a finite number`);
+      }
+      const requests = requestsOf(
+        request.prompts.length > 0 ? request.prompts : heldOut(config),
+        request,
+      );
       const parameters = step === 0 ? undefined : await weights(run, step);
+      using _turn = await turns.take(signal);
       yield* withModel(dependencies, config, async function* (opened) {
         for await (
           const batch of drawWith(opened, requests, { config, parameters, loraScale, signal })
@@ -134,13 +161,11 @@ export function trainerHandlers(
       const run = store.get(request.runId);
       const { config } = run;
       const prompts = await promptsOf(request.prompts, modelRoot, "prompts") ?? heldOut(config);
-      const requests = requestsOf(prompts, {
-        seed: request.seed ?? 0,
-        imagesPerPrompt: request.imagesPerPrompt ?? 1,
-      });
+      const requests = requestsOf(prompts, request);
       fillIn("rewards", request.rewards);
       const terms = request.rewards.length > 0 ? mixtureOf(request.rewards) : run.rewards;
       const checkpoint = await checkpointOf(run, request.step);
+      using _turn = await turns.take(signal);
       const clients = await Promise.all(
         terms.map(async (term) => ({ term, client: await dependencies.connect(term, signal) })),
       );
@@ -216,15 +241,23 @@ function loraTensors(parameters: Parameters) {
   return Object.fromEntries(Object.entries(parameters).map(([name, t]) => [name, t]));
 }
 
+const drawnSchema = z.strictObject({ prompts: z.array(promptSchema) });
+
 const heldOut = (config: RunConfig) => config.heldOutPrompts;
 
 function requestsOf(
-  prompts: readonly string[],
-  { seed, imagesPerPrompt }: { readonly seed: number; readonly imagesPerPrompt: number },
+  given: readonly string[],
+  { seed = 0, imagesPerPrompt = 1 }: {
+    readonly seed?: number | undefined;
+    readonly imagesPerPrompt?: number | undefined;
+  },
 ) {
+  const { prompts } = parseConfig(drawnSchema, { prompts: given });
   if (imagesPerPrompt < 1) {
     throw new FieldError("imagesPerPrompt", `is ${imagesPerPrompt}, expected 1 or more`);
   }
+  const last = seed + imagesPerPrompt - 1;
+  if (last >= 2 ** 32) throw new FieldError("seed", `comes to ${last}, expected less than 2^32`);
   if (prompts.length * imagesPerPrompt > MAX_IMAGES) {
     throw new FieldError(
       "imagesPerPrompt",
@@ -237,29 +270,19 @@ function requestsOf(
 }
 
 /** A run's configuration with a request's own size, sampler and guidance. */
-function sampling(config: RunConfig, request: SampleRequest): RunConfig {
-  const { sampler, guidanceScale, latentHeight, latentWidth } = request;
-  const kind = sampler?.kind || config.sampler.kind;
-  if (kind !== "ddpm" && kind !== "ddim" && kind !== "dpmsolver++") {
-    throw new FieldError("sampler.kind", `is "${kind}", expected ddpm, ddim or dpmsolver++`);
-  }
-  const { eta: ownEta, karrasSigmas: ownKarras } = kind === config.sampler.kind
-    ? config.sampler
-    : { eta: 0 };
-  const eta = sampler?.eta ?? ownEta;
-  const karrasSigmas = sampler?.karrasSigmas ?? ownKarras;
-  return {
-    ...config,
-    sampler: {
-      kind,
-      steps: sampler?.steps ?? config.sampler.steps,
-      eta,
-      ...(karrasSigmas !== undefined && { karrasSigmas }),
-    },
-    guidance: { ...config.guidance, scale: guidanceScale ?? config.guidance.scale },
-    ...(latentHeight !== undefined && { latentHeight }),
-    ...(latentWidth !== undefined && { latentWidth }),
-  };
+function sampling(
+  config: RunConfig,
+  { sampler, guidanceScale, latentHeight, latentWidth }: SampleRequest,
+): RunConfig {
+  return withSampling(
+    config,
+    compact({
+      sampler: sampler && compact({ ...plain(sampler), kind: sampler.kind || undefined }),
+      guidanceScale,
+      latentHeight,
+      latentWidth,
+    }),
+  );
 }
 
 async function checkpointOf(run: TrainingRun, step: number | undefined) {
@@ -337,7 +360,9 @@ function changed(present: readonly RewardTerm[], change: Change): readonly Rewar
       const [term] = mixtureOf([change.value]);
       if (term === undefined) throw new FieldError("set", "is empty");
       const known = present.some((t) => t.name === term.name);
-      return known ? present.map((t) => t.name === term.name ? term : t) : [...present, term];
+      return trained(
+        known ? present.map((t) => t.name === term.name ? term : t) : [...present, term],
+      );
     }
     case "remove": {
       const left = present.filter((t) => t.name !== change.value);
@@ -348,33 +373,40 @@ function changed(present: readonly RewardTerm[], change: Change): readonly Rewar
         );
       }
       if (left.length === 0) throw new FieldError("remove", "would leave no reward");
-      return left;
+      return trained(left);
     }
     case "mixture":
-      return mixtureOf(change.value.rewards);
+      return trained(mixtureOf(change.value.rewards));
     case undefined:
       throw new FieldError("change", "is missing, expected set, remove or mixture");
   }
 }
 
 function mixtureOf(terms: readonly WireTerm[]): readonly RewardTerm[] {
-  const parsed = rewardMixtureSchema.safeParse(terms.map(fromWireTerm));
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new FieldError(`rewards.${issue?.path.join(".") ?? ""}`, issue?.message ?? "is not valid");
+  const schema = z.strictObject({ rewards: rewardMixtureSchema });
+  return parseConfig(schema, { rewards: terms.map(fromWireTerm) }).rewards;
+}
+
+function trained(rewards: readonly RewardTerm[]): readonly RewardTerm[] {
+  return parseConfig(z.strictObject({ rewards: trainedMixtureSchema }), { rewards }).rewards;
 }
 
 /** What callers are told. */
 export function trainerErrors(error: unknown): StatusError | undefined {
   if (error instanceof StatusError) return error;
-  const as = (status: ConstructorParameters<typeof StatusError>[0]) =>
+  const as = (status: StatusName) =>
     new StatusError(status, error instanceof Error ? error.message : String(error), {
       cause: error,
     });
   if (error instanceof UnknownRunError) return as("NOT_FOUND");
   if (error instanceof RunConflictError) return as("ALREADY_EXISTS");
   if (error instanceof RunStateError) return as("FAILED_PRECONDITION");
+  if (error instanceof TooManyRunsError || isDiskFull(error)) return as("RESOURCE_EXHAUSTED");
+  if (error instanceof RewardRefusedError && error.cause instanceof StatusError) {
+    return as(error.cause.status);
+  }
   if (error instanceof RewardUnavailableError) return as("UNAVAILABLE");
+  if (error instanceof MissingFileError) return as("NOT_FOUND");
   if (error instanceof FieldError || error instanceof RangeError) return as("INVALID_ARGUMENT");
   if (
     error instanceof Error &&
@@ -384,4 +416,9 @@ export function trainerErrors(error: unknown): StatusError | undefined {
   }
   if (error instanceof Deno.errors.NotFound) return as("NOT_FOUND");
   return undefined;
+}
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && "code" in error &&
+    (error.code === "ENOSPC" || error.code === "EDQUOT");
 }

@@ -1,4 +1,4 @@
-import { readFile, stat } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import {
   GuidanceGradient,
   type PanelReward,
@@ -105,7 +105,8 @@ export async function promptsOf(
   if (given === undefined || given.case === undefined) return undefined;
   if (given.case === "list") return given.value.prompts;
   const path = await insideRoot(modelRoot, given.value, `${field}.file`);
-  const { size } = await stat(path);
+  const { size, isFile } = await Deno.stat(path);
+  if (!isFile) throw new FieldError(`${field}.file`, `is ${given.value}, expected a text file`);
   if (size > MAX_PROMPT_BYTES) {
     throw new FieldError(
       `${field}.file`,
@@ -120,13 +121,13 @@ export async function promptsOf(
 }
 
 /** Without the fields that are undefined: absent is what the schema's defaults need. */
-function compact<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+export function compact<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   const out: Record<string, unknown> = {};
   for (const [k, v] of Object.entries(fields)) if (v !== undefined) out[k] = v;
   return Object.assign(Object.create(null), out);
 }
 
 /** A message's fields without protobuf's own. */
-function plain(message: object): Record<string, unknown> {
+export function plain(message: object): Record<string, unknown> {
   return compact(Object.fromEntries(Object.entries(message).filter(([k]) => !k.startsWith("$"))));
 }

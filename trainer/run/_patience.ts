@@ -26,14 +26,16 @@ export class Patience {
   }
 
   /**
-   * Does `work`, and where it throws `RewardUnavailableError` tries again with growing waits. Throws
-   * `InterruptedError` instead of waiting while `isWanted` says so; `wake` makes it look at once.
+   * Does `work`, and where it throws `RewardUnavailableError` tries again with growing waits; what is not mended within
+   * a fifth of the longest wait is reported. Throws `InterruptedError` instead of waiting while `isWanted` says so;
+   * `wake` makes it look at once.
    */
   async until<T>(
     work: () => Promise<T>,
     { isWanted }: { readonly isWanted: () => boolean },
   ): Promise<T> {
-    for (let wait = Math.min(250, this.#longest), isAway = false;;) {
+    const begun = performance.now();
+    for (let wait = Math.min(250, this.#longest / 10), isAway = false;;) {
       try {
         const result = await work();
         // What was asked for while it was away counts from before this work.
@@ -42,8 +44,9 @@ export class Patience {
         return result;
       } catch (error) {
         if (!(error instanceof RewardUnavailableError)) throw error;
-        if (!isAway) await this.#report.away(error.message);
-        isAway = true;
+        const isLong = performance.now() - begun >= this.#longest / 5;
+        if (isLong && !isAway) await this.#report.away(error.message);
+        isAway ||= isLong;
       }
       if (!isWanted()) await this.#sleep(wait);
       if (isWanted()) throw new InterruptedError("Interrupted while a reward was away");

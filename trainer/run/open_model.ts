@@ -14,7 +14,7 @@ import {
   loraShapes,
 } from "../../models/lora/mod.ts";
 import { openEngine, type SessionOptions } from "../../runtime/mod.ts";
-import { FieldError } from "../errors.ts";
+import { FieldError, MissingFileError } from "../errors.ts";
 import { type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
 import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
@@ -28,7 +28,7 @@ export interface OpenModelOptions {
   readonly limits?: MemoryLimits;
 }
 
-/** A file or folder below `root`, links resolved. Throws `FieldError` where there is none, or it lies outside. */
+/** A file or folder below `root`, links resolved. Throws `MissingFileError` or, where it lies outside, `FieldError`. */
 export async function insideRoot(root: string, path: string, field: string): Promise<string> {
   const outside = () =>
     new FieldError(field, `is ${JSON.stringify(path)}, expected a path inside the model root`);
@@ -44,7 +44,10 @@ export async function insideRoot(root: string, path: string, field: string): Pro
   try {
     found = await realpath(wanted);
   } catch {
-    throw new FieldError(field, `is ${JSON.stringify(path)}, which the model root does not have`);
+    throw new MissingFileError(
+      field,
+      `is ${JSON.stringify(path)}, which the model root does not have`,
+    );
   }
   if (leaves(found)) throw outside();
   return found;

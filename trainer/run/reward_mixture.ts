@@ -26,9 +26,14 @@ export interface RewardClient {
   close(): Promise<void>;
 }
 
-/** A reward does not answer, or not in time: worth trying again. */
+/** A reward does not answer, not in time, or nonsense: worth trying again. */
 export class RewardUnavailableError extends Error {
-  override readonly name = "RewardUnavailableError";
+  override readonly name: string = "RewardUnavailableError";
+}
+
+/** What answers is not the reward that is wanted: none of its name, or with other weights. It may come back. */
+export class RewardRefusedError extends RewardUnavailableError {
+  override readonly name = "RewardRefusedError";
 }
 
 /** A connected reward with its weight. */
@@ -40,7 +45,7 @@ export interface ConnectedTerm {
 /**
  * The loss of a mixture: the mean over images of Σ -wᵢ sᵢ, where sᵢ is negated for rewards to be minimised, so that a
  * positive weight always improves its reward. Services are asked concurrently; sums are in the mixture's order.
- * Answers of the wrong shape are `TypeError`s, NaN and infinity `NumericalError`s naming the reward.
+ * Answers of the wrong shape or with NaN or infinity are `RewardUnavailableError`s naming reward and tensor.
  */
 export class RewardMixture implements RewardSource {
   readonly #terms: readonly ConnectedTerm[];
@@ -80,12 +85,12 @@ export class RewardMixture implements RewardSource {
       if (factor === 0) continue;
       for (const s of scores) loss += factor * s;
       if (gradient?.shape.join() !== images.shape.join()) {
-        throw new TypeError(
+        throw new RewardUnavailableError(
           `Reward ${term.name} answered a gradient of shape [${gradient?.shape ?? "none"}], ` +
             `expected [${images.shape}]`,
         );
       }
-      assertFinite(`gradient of reward ${term.name}`, gradient);
+      assertSound(`gradient of reward ${term.name}`, gradient);
       gradient.data.forEach((g, i) => sum[i] = (sum[i] ?? 0) + factor * g);
     }
     return { loss, gradient: float32(Float32Array.from(sum), images.shape), rewards };
@@ -102,12 +107,21 @@ export class RewardMixture implements RewardSource {
         signal,
       });
       if (answer.scores.length !== prompts.length) {
-        throw new TypeError(
+        throw new RewardUnavailableError(
           `Reward ${term.name} answered ${answer.scores.length} scores for ${prompts.length} images`,
         );
       }
-      assertFinite(`scores of reward ${term.name}`, float32(answer.scores));
+      assertSound(`scores of reward ${term.name}`, float32(answer.scores));
       return { term, client, answer };
     }));
+  }
+}
+
+function assertSound(name: string, tensor: Float32Tensor): void {
+  try {
+    assertFinite(name, tensor);
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new RewardUnavailableError(message, { cause });
   }
 }

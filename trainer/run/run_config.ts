@@ -10,7 +10,9 @@ import { DRIFT_KINDS, GUIDANCE_GRADIENTS } from "../step/mod.ts";
 const MAX_IMAGES = 2 ** 16;
 
 const count = z.int().min(1);
-const prompt = z.string().trim().min(1).max(10_000);
+/** A prompt. The tokenizer cuts what the text encoder does not read; far longer ones are a mistake. */
+export const promptSchema = z.string().trim().min(1).max(10_000);
+const guidanceScale = z.number().min(0).max(100);
 
 /** One reward of a mixture. */
 export const rewardTermSchema = z.strictObject({
@@ -30,6 +32,12 @@ export const rewardTermSchema = z.strictObject({
 export const rewardMixtureSchema = z.array(rewardTermSchema).min(1).refine(
   (terms) => new Set(terms.map((t) => t.name)).size === terms.length,
   "expected distinct names",
+);
+
+/** A mixture that is trained. */
+export const trainedMixtureSchema = rewardMixtureSchema.refine(
+  (terms) => terms.some((t) => t.weight !== 0),
+  "expected a weight other than 0",
 );
 
 /** A reward that is measured and never trained on. */
@@ -54,7 +62,7 @@ export const runConfigSchema = z.strictObject({
     karrasSigmas: z.boolean().optional(),
   }).prefault({}),
   guidance: z.strictObject({
-    scale: z.number().min(0).max(100).default(7.5),
+    scale: guidanceScale.default(7.5),
     gradient: z.enum(GUIDANCE_GRADIENTS).default("both"),
   }).prefault({}),
   lora: z.strictObject({
@@ -84,13 +92,10 @@ export const runConfigSchema = z.strictObject({
     ({ size, accumulation }) => size * accumulation <= MAX_IMAGES,
     `expected at most ${MAX_IMAGES} images an iteration`,
   ).prefault({}),
-  prompts: z.array(prompt).min(1),
+  prompts: z.array(promptSchema).min(1),
   /** Default: the first eight prompts. */
-  heldOutPrompts: z.array(prompt).min(1).optional(),
-  rewards: rewardMixtureSchema.refine(
-    (terms) => terms.some((t) => t.weight !== 0),
-    "expected a weight other than 0",
-  ),
+  heldOutPrompts: z.array(promptSchema).min(1).optional(),
+  rewards: trainedMixtureSchema,
   /** Penalty on predicting otherwise than the frozen model at the trained steps; see `Drift`. */
   drift: z.strictObject({
     kind: z.enum(DRIFT_KINDS).default("l2"),
@@ -186,6 +191,37 @@ function checkPanel(
       `makes ${images} images of ${prompts} held-out prompts, expected ${LEAST_PANEL} or more`,
     );
   }
+}
+
+const samplingSchema = runConfigSchema.pick({
+  sampler: true,
+  latentHeight: true,
+  latentWidth: true,
+}).extend({ guidanceScale });
+
+/**
+ * A run's configuration for drawing with another sampler, guidance or size. What belongs to another kind of sampler is
+ * not kept. Throws `FieldError`.
+ */
+export function withSampling(
+  config: RunConfig,
+  { sampler = {}, guidanceScale: scale = config.guidance.scale, ...size }: {
+    readonly sampler?: Readonly<Record<string, unknown>>;
+    readonly guidanceScale?: number;
+    readonly latentHeight?: number;
+    readonly latentWidth?: number;
+  },
+): RunConfig {
+  const { kind, steps, ...own } = config.sampler;
+  const isSame = sampler.kind === undefined || sampler.kind === kind;
+  const { guidanceScale, ...rest } = parseConfig(samplingSchema, {
+    sampler: { kind, steps, ...isSame && own, ...sampler },
+    guidanceScale: scale,
+    latentHeight: config.latentHeight,
+    latentWidth: config.latentWidth,
+    ...size,
+  });
+  return { ...config, ...rest, guidance: { ...config.guidance, scale: guidanceScale } };
 }
 
 /** A run id: the name of its folder. */

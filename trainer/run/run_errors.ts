@@ -12,3 +12,8 @@ export class UnknownRunError extends Error {
 export class RunConflictError extends Error {
   override readonly name = "RunConflictError";
 }
+
+/** No room for another run. */
+export class TooManyRunsError extends Error {
+  override readonly name = "TooManyRunsError";
+}

@@ -5,12 +5,19 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { parseConfig } from "../parse_config.ts";
 import { checkRunId, parseRunConfig, runConfigSchema } from "./run_config.ts";
-import { RunConflictError, RunStateError, UnknownRunError } from "./run_errors.ts";
+import {
+  RunConflictError,
+  RunStateError,
+  TooManyRunsError,
+  UnknownRunError,
+} from "./run_errors.ts";
 import { RunFolder } from "./run_folder.ts";
 import { type RunDependencies, TrainingRun } from "./training_run.ts";
 
 /** Name of a folder that is being removed. */
 const DELETED = ".deleted-";
+/** Runs that wait or train. They go one after the other: more are a mistake. */
+const MAX_UNFINISHED = 100;
 
 /** The runs of a folder. They train one at a time, in the order in which they were started. */
 export class RunStore {
@@ -93,7 +100,7 @@ export class RunStore {
 
   /**
    * Starts a run; with the id of one that is there and the same configuration, answers that one. Throws `FieldError`,
-   * or `RunConflictError` where the configuration differs.
+   * `RunConflictError` where the configuration differs, or `TooManyRunsError`.
    */
   async start(
     id: string,
@@ -101,6 +108,14 @@ export class RunStore {
   ): Promise<{ readonly run: TrainingRun; readonly created: boolean }> {
     checkRunId(id);
     const config = await this.#dependencies.prepare?.(value) ?? parseRunConfig(value);
+    if (!this.#runs.has(id)) {
+      if (this.list().filter((run) => !run.ended).length >= MAX_UNFINISHED) {
+        throw new TooManyRunsError(
+          `There are ${MAX_UNFINISHED} unfinished runs, no more are taken`,
+        );
+      }
+      await this.#dependencies.admit?.(config);
+    }
     const known = this.#runs.get(id);
     if (known !== undefined) {
       if (isDeepStrictEqual(known.config, config)) return { run: known, created: false };

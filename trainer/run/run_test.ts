@@ -14,6 +14,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
+import { float32 } from "../../autodiff/mod.ts";
+import type { Float32Tensor } from "../tensors.ts";
 import { fakeModel } from "../testing/fake_networks.ts";
 import { FakeReward } from "../testing/fake_reward.ts";
 import {
@@ -419,30 +421,79 @@ Deno.test("a run that waits is saved as it is, and what was asked for counts fro
   });
 });
 
+Deno.test("a run waits for a reward that answers nonsense, and says which tensor", async () => {
+  const expected = await undisturbed();
+  const wrong: [(answer: { scores: Float32Array; gradient: Float32Tensor }) => void, RegExp][] = [
+    [
+      ({ gradient }) => gradient.data[5] = NaN,
+      /'gradient of reward dark' holds NaN at \[0, 1, 0, 1\]/,
+    ],
+    [({ scores }) => scores[1] = Infinity, /'scores of reward dark' holds Infinity at \[1\]/],
+    [(answer) => answer.gradient = float32([1]), /Reward dark answered a gradient of shape \[1\]/],
+    [(answer) => answer.scores = answer.scores.slice(1), /Reward dark answered 1 scores for 2/],
+  ];
+  for (const [spoil, reason] of wrong) {
+    await inFolder(async (root) => {
+      const reward = new FakeReward(0.2);
+      const store = await RunStore.open(root, world({ dark: reward }));
+      const { run } = await store.start("run", CONFIG);
+      await until(run, isStep(2));
+      const honest = reward.score.bind(reward);
+      reward.score = async (...args) => {
+        const answer = await honest(...args);
+        spoil(answer);
+        return answer;
+      };
+      await until(run, isState("paused"));
+      assert.match(run.lastState?.reason ?? "", reason);
+      reward.score = honest;
+      await until(run);
+      assert.equal(run.state, "finished", String(run.lastState?.reason));
+      await store.close();
+      assert.equal(await result(root), expected);
+    });
+  }
+});
+
 Deno.test("NaN and a full disk end a run with the reason, and what was done is kept", async () => {
   await inFolder(async (root) => {
-    const reward = new FakeReward(0.2);
-    const store = await RunStore.open(root, world({ dark: reward }));
+    const model = fakeModel();
+    const { adapt } = model.model;
+    let isSpoilt = false;
+    const store = await RunStore.open(root, {
+      ...world({ dark: new FakeReward(0.2) }),
+      openModel: () =>
+        Promise.resolve({
+          ...model,
+          model: {
+            ...model.model,
+            adapt: async (...args) => {
+              const denoiser = await adapt(...args);
+              return {
+                ...denoiser,
+                vjp: async (...rows) => {
+                  const gradients = await denoiser.vjp(...rows);
+                  if (isSpoilt) gradients.parameters.w?.data.fill(NaN, 1);
+                  return gradients;
+                },
+              };
+            },
+          },
+        }),
+    });
     const { run } = await store.start("run", CONFIG);
     await until(run, isStep(2));
-    const honest = reward.score.bind(reward);
-    reward.score = async (...args) => {
-      const answer = await honest(...args);
-      answer.gradient.data[5] = NaN;
-      return answer;
-    };
+    isSpoilt = true;
     await until(run);
     assert.equal(run.state, "failed");
-    assert.match(
-      run.lastState?.reason ?? "",
-      /'gradient of reward dark' holds NaN at \[0, 1, 0, 1\]/,
-    );
+    assert.match(run.lastState?.reason ?? "", /'grad_main\.w' holds NaN at \[1\]/);
     assert.equal(run.checkpoints.at(-1), run.step);
-    reward.score = honest;
+    isSpoilt = false;
     await store.resume("run");
     await until(run);
     assert.equal(run.state, "finished");
     await store.close();
+    assert.equal(await result(root), await undisturbed());
   });
   await inFolder(async (root) => {
     const reward = new FakeReward(0.2);

@@ -48,6 +48,8 @@ export interface RunDependencies {
   openModel(config: RunConfig): Promise<OpenedModel>;
   /** Throws `RewardUnavailableError` where the service does not answer. */
   connect(term: RewardTerm, signal: AbortSignal): Promise<RewardClient>;
+  /** Refuses a configuration whose rewards answer and are not those wanted. Not asked of a run that is there. */
+  readonly admit?: (config: RunConfig) => Promise<void>;
   /** Checks a configuration, also against its model's files. Default: `parseRunConfig`. */
   readonly prepare?: (value: unknown) => Promise<RunConfig>;
   /** Begins a record of a run beside its log. */

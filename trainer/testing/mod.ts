@@ -1,0 +1,2 @@
+export { fakeModel } from "./fake_networks.ts";
+export { FakeReward } from "./fake_reward.ts";
