@@ -13,6 +13,13 @@ export function mergeHeads(b: Builder, x: Value): Value {
   return b.reshape(b.transpose(x, [0, 2, 1, 3]), [batch, tokens, heads * depth]);
 }
 
+/** Σ x ∘ y over each head's part of rows of x and y, [B, N, H·D]: [B, H, N, 1]. */
+export function headProducts(b: Builder, [x, y]: readonly [Value, Value], heads: number): Value {
+  const [batch = 1, tokens = 1, width = 1] = x.shape;
+  const perHead = b.reshape(b.mul(x, y), [batch, tokens, heads, width / heads]);
+  return b.transpose(b.sum(perHead, { axes: [3] }), [0, 2, 1, 3]);
+}
+
 /** softmax(q kᵀ · scale + mask) of q [B, H, N, D] and k [B, H, M, D]: probabilities [B, H, N, M]. */
 export function attentionProbabilities(
   b: Builder,

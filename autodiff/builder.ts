@@ -1,5 +1,5 @@
 import { type Attributes, float, int, ints, string } from "./attributes.ts";
-import { Graph, type Value } from "./graph.ts";
+import { type Body, Graph, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
 import { castNumber, type DType, int64, type Shape, sizeOf } from "./tensor.ts";
@@ -14,10 +14,15 @@ export interface BuilderOptions {
    */
   readonly differentiable?: boolean;
   /**
-   * Bytes of one attention's probabilities above which the gradient does not keep them and recomputes them in blocks
-   * of queries. Default 256 MiB.
+   * Bytes of one attention's probabilities above which they are never whole: the gradient recomputes them in blocks of
+   * queries. Default 16 MiB.
    */
   readonly attentionMemory?: number;
+  /**
+   * Logits in one such block. Default 262,144: what the second-level cache of a processor's core holds. Graphs for
+   * other processors want larger blocks.
+   */
+  readonly attentionBlock?: number;
 }
 
 /** Options of a reduction. */
@@ -42,11 +47,65 @@ export class Builder extends Graph {
   readonly differentiable: boolean;
   /** Bytes of attention probabilities that may be kept. */
   readonly attentionMemory: number;
+  /** Logits in one block. */
+  readonly attentionBlock: number;
 
-  constructor(options: BuilderOptions = {}) {
-    super();
+  constructor(options: BuilderOptions = {}, outer?: Builder) {
+    super(outer);
     this.differentiable = options.differentiable ?? false;
-    this.attentionMemory = options.attentionMemory ?? 256 * 2 ** 20;
+    this.attentionMemory = options.attentionMemory ?? 16 * 2 ** 20;
+    this.attentionBlock = options.attentionBlock ?? 2 ** 18;
+  }
+
+  /** A builder of the graph inside one of this graph's nodes. */
+  inside(): Builder {
+    return new Builder(this, this);
+  }
+
+  /** What `yes` gives where a boolean scalar holds, else what `no` gives; the other is not computed. */
+  either(
+    condition: Value,
+    { yes, no }: {
+      readonly yes: (b: Builder) => readonly Value[];
+      readonly no: (b: Builder) => readonly Value[];
+    },
+  ): readonly Value[] {
+    const branch = (write: (b: Builder) => readonly Value[]): Body => {
+      const graph = this.inside();
+      return { graph, outputs: write(graph) };
+    };
+    return this.control("If", [condition], {
+      bodies: { then_branch: branch(yes), else_branch: branch(no) },
+    });
+  }
+
+  /**
+   * Runs `body` for each row along the first axis of `rows`, one after the other: what one run returns as states the
+   * next one gets. Returns the last states, then the other results of all runs, along a new first axis.
+   */
+  scan(
+    { states = [], rows }: {
+      readonly states?: readonly Value[];
+      readonly rows: readonly Value[];
+    },
+    body: (
+      b: Builder,
+      inputs: { readonly states: readonly Value[]; readonly rows: readonly Value[] },
+    ) => { readonly states?: readonly Value[]; readonly rows: readonly Value[] },
+  ): readonly Value[] {
+    return this.scope("Scan", () => {
+      const graph = this.inside();
+      const declare = (what: string, { dtype }: Value, shape: Shape) =>
+        graph.bodyInput(what, { dtype, shape });
+      const made = body(graph, {
+        states: states.map((v) => declare("state", v, v.shape)),
+        rows: rows.map((v) => declare("row", v, v.shape.slice(1))),
+      });
+      return this.control("Scan", [...states, ...rows], {
+        attributes: { num_scan_inputs: int(rows.length) },
+        bodies: { body: { graph, outputs: [...made.states ?? [], ...made.rows] } },
+      });
+    });
   }
 
   /** The first output of an operator. */

@@ -2,6 +2,7 @@ import type { Builder } from "./builder.ts";
 import { GradientError } from "./errors.ts";
 import type { Node, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
+import { readsOf } from "./lower.ts";
 import type { Rule } from "./rules/_types.ts";
 import { RULES } from "./rules/mod.ts";
 import { isStopEdge } from "./rules/stop_edges.ts";
@@ -19,28 +20,31 @@ export interface Seed {
  *
  * Throws `GradientError` where an operator on the way has no rule, and where no gradient reaches some x (unless
  * `unreached` is "zero", which returns zeros: a value that the result does not depend on, or only through
- * operators with a declared zero derivative).
+ * operators with a declared zero derivative). `into` is a graph inside one of `b`'s nodes to append to instead, as a
+ * branch of an If is.
  */
 export function gradient(
   b: Builder,
   seeds: readonly Seed[],
   wrt: readonly Value[],
-  options: { readonly unreached?: "error" | "zero" } = {},
+  options: { readonly unreached?: "error" | "zero"; readonly into?: Builder } = {},
 ): readonly Value[] {
-  return differentiate(b, { seeds, wrt, rules: RULES, unreached: options.unreached ?? "error" });
+  const { unreached = "error", into = b } = options;
+  return differentiate(b, { seeds, wrt, rules: RULES, unreached, into });
 }
 
 /** `gradient` with the rules as an argument, so that a test can leave one out. */
 export function differentiate(
-  b: Builder,
-  { seeds, wrt, rules, unreached }: {
+  forward: Builder,
+  { seeds, wrt, rules, unreached, into: b = forward }: {
     readonly seeds: readonly Seed[];
     readonly wrt: readonly Value[];
     readonly rules: Readonly<Partial<Record<OpName, Rule>>>;
     readonly unreached: "error" | "zero";
+    readonly into?: Builder;
   },
 ): readonly Value[] {
-  const active = activeValues(b, wrt);
+  const active = activeValues(forward, wrt);
   const arriving = new Map<Value, Value[]>();
   for (const { value, cotangent } of seeds) {
     check(cotangent, value, `Cotangent of "${value.name}"`);
@@ -53,14 +57,15 @@ export function differentiate(
     arriving.set(v, [sum]);
     return sum;
   };
-  for (const node of b.nodes.toReversed()) {
+  for (const node of forward.nodes.toReversed()) {
     if (!node.outputs.some((v) => active.has(v) && arriving.has(v))) continue;
     const wants = node.inputs.map((v, k) =>
       v !== undefined && active.has(v) && !isStopEdge(node.op, k)
     );
-    if (!wants.some(Boolean)) continue;
     const at = () => `node ${node.name}; reached from ${path(node, active, wrt)}`;
     const rule = rules[node.op];
+    // What an operator with graphs inside reads need not be among its inputs.
+    if (rule !== undefined && !wants.some(Boolean)) continue;
     if (rule === undefined) {
       throw new GradientError(`Operator ${node.op} has no gradient rule (${at()})`);
     }
@@ -97,7 +102,8 @@ function activeValues(b: Builder, wrt: readonly Value[]): ReadonlySet<Value> {
     active.add(v);
   }
   for (const node of b.nodes) {
-    if (node.inputs.some((v, k) => v !== undefined && active.has(v) && !isStopEdge(node.op, k))) {
+    const reads = readsOf(node);
+    if (reads.some((v, k) => v !== undefined && active.has(v) && !isStopEdge(node.op, k))) {
       for (const v of node.outputs) if (isFloat(v.dtype)) active.add(v);
     }
   }
@@ -135,7 +141,7 @@ function path(node: Node, active: ReadonlySet<Value>, wrt: readonly Value[]): st
   let at: Node = node;
   while (names.length < 12) {
     const { op } = at;
-    const from = at.inputs.find((v, k) => v !== undefined && active.has(v) && !isStopEdge(op, k));
+    const from = readsOf(at).find((v, k) => v !== undefined && active.has(v) && !isStopEdge(op, k));
     if (from === undefined) break;
     if (wrt.includes(from) || from.source.kind !== "node") {
       names.push(from.name);

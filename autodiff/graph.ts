@@ -31,6 +31,15 @@ export interface Value extends ValueType {
   readonly source: Source;
 }
 
+/**
+ * A graph inside a node, which may also read values of the graphs around it. Its inputs are declared in the order in
+ * which the operator feeds them.
+ */
+export interface Body {
+  readonly graph: Graph;
+  readonly outputs: readonly Value[];
+}
+
 /** One operator call. */
 export interface Node {
   readonly op: OpName;
@@ -40,6 +49,8 @@ export interface Node {
   /** Every output the operator can have; those that nobody reads are left out of a serialized model. */
   readonly outputs: readonly Value[];
   readonly attributes: Attributes;
+  /** Graphs inside, by the name of their ONNX attribute: If and Scan have some. */
+  readonly bodies: Readonly<Record<string, Body>>;
 }
 
 /**
@@ -49,11 +60,20 @@ export interface Node {
 export class Graph {
   readonly #nodes: Node[] = [];
   readonly #inputs: Value[] = [];
-  readonly #names = new Map<string, number>();
+  /** Shared by a graph and those inside its nodes: names are unique across all of them. */
+  readonly #names: Map<string, number>;
   readonly #values = new WeakSet<Value>();
+  readonly #outer: Graph | undefined;
   /** Small constants and weights by what they hold. */
   readonly #leaves = new Map<string, Value>();
-  #scope = "";
+  #scope: string;
+
+  /** `outer` is the graph around it, for a graph inside a node. */
+  constructor(outer?: Graph) {
+    this.#outer = outer;
+    this.#names = outer === undefined ? new Map() : outer.#names;
+    this.#scope = outer === undefined ? "" : outer.#scope;
+  }
 
   /** All nodes, inputs before users. */
   get nodes(): readonly Node[] {
@@ -81,9 +101,23 @@ export class Graph {
     if (this.#names.has(name)) throw new GraphError(`Input name "${name}" is already taken`);
     checkDimensions(name, type.shape);
     this.#names.set(name, 1);
+    return this.#input(name, type);
+  }
+
+  #input(name: string, type: ValueType): Value {
     const value = this.#value(name, type, { kind: "input" });
     this.#inputs.push(value);
     return value;
+  }
+
+  /** Declares an input of a graph inside a node, under a name like this one. */
+  bodyInput(name: string, type: ValueType): Value {
+    return this.#input(this.#unique(name, true), type);
+  }
+
+  /** True for values of this graph, not of those around it. */
+  owns(v: Value): boolean {
+    return this.#values.has(v);
   }
 
   /** A tensor stored in the graph itself. Equal small constants are stored once. */
@@ -123,15 +157,28 @@ export class Graph {
     inputs: readonly (Value | undefined)[],
     attributes: Attributes = {},
   ): readonly Value[] {
+    return this.control(op, inputs, { attributes });
+  }
+
+  /** `op` for an operator with graphs inside. */
+  control(
+    op: OpName,
+    inputs: readonly (Value | undefined)[],
+    { attributes = {}, bodies = {} }: {
+      readonly attributes?: Attributes;
+      readonly bodies?: Readonly<Record<string, Body>>;
+    },
+  ): readonly Value[] {
     const name = this.#unique(op, true);
     for (const [i, v] of inputs.entries()) {
-      if (v !== undefined && !this.#values.has(v)) {
+      if (v !== undefined && !this.#sees(v)) {
         throw new GraphError(`Input ${i} of ${name} ("${v.name}") belongs to another graph`);
       }
     }
     try {
       checkAttributes(op, attributes);
-      return this.#append({ op, name, inputs, attributes }, INFER[op]({ inputs, attributes }));
+      const types = INFER[op]({ inputs, attributes, bodies });
+      return this.#append({ op, name, inputs, attributes, bodies }, types);
     } catch (cause) {
       const found = inputs.map((v) => v === undefined ? "-" : `${v.dtype}[${v.shape}]`).join(", ");
       const reason = cause instanceof Error ? cause.message : String(cause);
@@ -139,10 +186,14 @@ export class Graph {
     }
   }
 
-  /** Appends a copy of another graph's node under the same name, with this graph's values for its inputs. */
-  adopt(node: Node, inputs: readonly (Value | undefined)[]): readonly Value[] {
+  /** Appends a copy of another graph's node under the same name, with this graph's values and graphs for its own. */
+  adopt(node: Node, { inputs, bodies }: Pick<Node, "inputs" | "bodies">): readonly Value[] {
     this.#names.set(node.name, 1);
-    return this.#append({ ...node, inputs }, node.outputs);
+    return this.#append({ ...node, inputs, bodies }, node.outputs);
+  }
+
+  #sees(v: Value): boolean {
+    return this.#values.has(v) || (this.#outer !== undefined && this.#outer.#sees(v));
   }
 
   #append(node: Omit<Node, "outputs">, types: readonly ValueType[]): readonly Value[] {

@@ -1,7 +1,8 @@
+import { attentionInBlocks } from "./attention_blocks.ts";
 import { attentionProbabilities, mergeHeads, splitHeads } from "./attention.ts";
 import { type Attributes, floatOf, intOf, stringOf } from "./attributes.ts";
 import { Builder } from "./builder.ts";
-import type { Graph, Node, Value } from "./graph.ts";
+import type { Body, Graph, Node, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { dim, swapLast } from "./infer/_types.ts";
 import { asChannels, groupNormalize } from "./normalize.ts";
@@ -11,9 +12,9 @@ type Lowering = (
   b: Builder,
   inputs: readonly (Value | undefined)[],
   attributes: Attributes,
-  /** True where something reads an output after the first. */
-  readsMore: boolean,
-) => Value | readonly Value[] | undefined;
+  /** True where something reads output `i`. */
+  isRead: (i: number) => boolean,
+) => Value | readonly (Value | undefined)[] | undefined;
 
 // ONNX Runtime's own operators have float32 kernels only. Gradients are checked in float64.
 const inFloat64 = (lowering: Lowering): Lowering => (b, inputs, ...rest) =>
@@ -45,21 +46,25 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
     const scaled = b.mul(b.reshape(normalized, x.shape), asChannels(b, scale, x));
     return [b.add(scaled, asChannels(b, bias, x)), normalized, invStd];
   },
-  Attention: (b, [q, k, v, mask], a, readsProbabilities) => {
+  Attention: (b, [q, k, v, mask], a, isRead) => {
     if (q === undefined || k === undefined || v === undefined) return undefined;
-    if (readsProbabilities || q.dtype === "float64") {
-      const split = (x: Value) => splitHeads(b, x, intOf(a, "num_heads", 1));
-      const scale = floatOf(a, "scale", 1);
+    const [heads, scale] = [intOf(a, "num_heads", 1), floatOf(a, "scale", 1)];
+    if (isRead(2)) {
+      const { out, logSumExp } = attentionInBlocks(b, { q, k, v }, { heads, scale });
+      return [out, undefined, logSumExp];
+    }
+    if (isRead(1) || q.dtype === "float64") {
+      const split = (x: Value) => splitHeads(b, x, heads);
       const p = attentionProbabilities(b, split(q), { k: split(k), scale, mask });
       return [mergeHeads(b, b.matMul(p, split(v))), p];
     }
     if (mask === undefined) return undefined;
     // The fused kernel broadcasts a mask over batch and heads only.
     const lead = Array.from({ length: 4 - mask.shape.length }, () => 1);
-    const [batch = 1, heads = 1] = [...lead, ...mask.shape];
+    const [batch = 1, maskHeads = 1] = [...lead, ...mask.shape];
     const full = b.expand(b.reshape(mask, [...lead, ...mask.shape]), [
       batch,
-      heads,
+      maskHeads,
       dim(q.shape, 1),
       dim(k.shape, 1),
     ]);
@@ -75,30 +80,53 @@ export function lower(
   graph: Graph,
   outputs: readonly Value[],
 ): { readonly graph: Builder; readonly outputs: readonly Value[] } {
+  const copy = new Builder(graph instanceof Builder ? graph : {});
+  const map = new Map(graph.inputs.map((v) => [v, copy.input(v.name, v)]));
+  return { graph: copy, outputs: lowerInto(copy, { graph, outputs }, { map }) };
+}
+
+/** Lowers one graph into an empty one; `map` holds counterparts, those of its inputs at least. */
+function lowerInto(
+  copy: Builder,
+  { graph, outputs }: Body,
+  { map, outer }: {
+    readonly map: Map<Value, Value>;
+    /** Counterparts of values of the graphs around it. */
+    readonly outer?: (v: Value) => Value;
+  },
+): readonly Value[] {
   const needed = nodesNeeded(graph, outputs);
-  const read = new Set([...[...needed].flatMap((node) => node.inputs), ...outputs]);
-  const copy = new Builder();
-  const map = new Map<Value, Value>();
-  for (const v of graph.inputs) map.set(v, copy.input(v.name, v));
+  const read = new Set([...[...needed].flatMap(readsOf), ...outputs]);
   const counterpart = (v: Value): Value => {
-    const made = map.get(v) ?? leaf(copy, v);
+    const known = map.get(v);
+    if (known !== undefined) return known;
+    if (outer !== undefined && !graph.owns(v)) return outer(v);
+    const made = leaf(copy, v);
     map.set(v, made);
     return made;
+  };
+  const lowerBody = (body: Body): Body => {
+    const inside = copy.inside();
+    for (const v of body.graph.inputs) map.set(v, inside.bodyInput(v.name, v));
+    return { graph: inside, outputs: lowerInto(inside, body, { map, outer: counterpart }) };
   };
   for (const node of graph.nodes) {
     if (!needed.has(node)) continue;
     const inputs = node.inputs.map((v) => v && counterpart(v));
-    const readsMore = node.outputs.slice(1).some((v) => read.has(v));
+    const isRead = (i: number) => read.has(node.outputs[i]);
     const lowered = copy.scope(
       node.name,
-      () => LOWERINGS[node.op]?.(copy, inputs, node.attributes, readsMore),
+      () => LOWERINGS[node.op]?.(copy, inputs, node.attributes, isRead),
     );
-    for (const [i, v] of [lowered ?? copy.adopt(node, inputs)].flat().entries()) {
+    const bodies = Object.fromEntries(
+      Object.entries(node.bodies).map(([name, body]) => [name, lowerBody(body)]),
+    );
+    for (const [i, v] of [lowered ?? copy.adopt(node, { inputs, bodies })].flat().entries()) {
       const original = node.outputs[i];
-      if (original !== undefined) map.set(original, v);
+      if (original !== undefined && v !== undefined) map.set(original, v);
     }
   }
-  return { graph: copy, outputs: outputs.map(counterpart) };
+  return outputs.map(counterpart);
 }
 
 function leaf(copy: Builder, v: Value): Value {
@@ -108,13 +136,22 @@ function leaf(copy: Builder, v: Value): Value {
   throw new RangeError(`Value "${v.name}" was not copied`);
 }
 
-/** The nodes that `outputs` depend on. */
+/** What a node reads: its inputs, and what the graphs inside it read. */
+export function readsOf(node: Node): readonly (Value | undefined)[] {
+  const inside = Object.values(node.bodies).flatMap(({ graph, outputs }) => [
+    ...[...nodesNeeded(graph, outputs)].flatMap(readsOf),
+    ...outputs,
+  ]);
+  return [...node.inputs, ...inside];
+}
+
+/** The nodes that `outputs` depend on, of this graph alone. */
 export function nodesNeeded(graph: Graph, outputs: readonly Value[]): ReadonlySet<Node> {
-  const needed = new Set<Node>();
+  const marked = new Set<Node>();
   const mark = (v: Value | undefined) => {
-    if (v?.source.kind === "node") needed.add(v.source.node);
+    if (v?.source.kind === "node") marked.add(v.source.node);
   };
   outputs.forEach(mark);
-  for (const node of graph.nodes.toReversed()) if (needed.has(node)) node.inputs.forEach(mark);
-  return needed;
+  for (const node of graph.nodes.toReversed()) if (marked.has(node)) readsOf(node).forEach(mark);
+  return new Set(graph.nodes.filter((node) => marked.has(node)));
 }

@@ -10,6 +10,7 @@ export { constantOf } from "./constant_of.ts";
 export * from "./errors.ts";
 export { gradient, type Seed } from "./gradient.ts";
 export {
+  type Body,
   byteLengthOf,
   Graph,
   type Node,

@@ -1,4 +1,4 @@
-import { ATTRIBUTES, INFER, isOpName, type OpName } from "./infer/mod.ts";
+import { ATTRIBUTES, INFER, isControlOp, isOpName, type OpName } from "./infer/mod.ts";
 import { stopsOf } from "./rules/stop_edges.ts";
 import { CONTRIB } from "./serialize.ts";
 
@@ -52,7 +52,6 @@ function describe(name: OpName): Operator {
   };
 }
 
-/** Every operator of a graph, in alphabetical order. */
-export const OPERATORS: readonly Operator[] = Object.keys(INFER).filter(isOpName).sort().map(
-  describe,
-);
+/** Every operator of a graph but those with graphs inside, in alphabetical order. */
+export const OPERATORS: readonly Operator[] = Object.keys(INFER).filter(isOpName)
+  .filter((op) => !isControlOp(op)).sort().map(describe);

@@ -3,6 +3,7 @@ import {
   type AttributeProto,
   AttributeProto_AttributeType as AttributeType,
   AttributeProtoSchema,
+  type GraphProto,
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
@@ -16,9 +17,16 @@ import {
 } from "onnx-buf";
 import type { Attribute } from "./attributes.ts";
 import { GraphError } from "./errors.ts";
-import { byteLengthOf, type Graph, type Node, type Value, type ValueType } from "./graph.ts";
+import {
+  type Body,
+  byteLengthOf,
+  type Graph,
+  type Node,
+  type Value,
+  type ValueType,
+} from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
-import { lower, nodesNeeded } from "./lower.ts";
+import { lower, nodesNeeded, readsOf } from "./lower.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -48,8 +56,9 @@ export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>
   if (names.length === 0) throw new GraphError("A model needs at least one output");
   const low = lower(graph, Object.values(outputs));
   const target = low.graph;
-  const taken = new Set(target.inputs.map((v) => v.name));
-  const rename = new Map<Value, string>();
+  const rename = new Map(target.inputs.map((v) => [v, v.name]));
+  const taken = new Set(rename.values());
+  const results: Value[] = [];
   for (const [i, value] of low.outputs.entries()) {
     const name = names[i] ?? "";
     if (taken.has(name)) throw new GraphError(`Output name "${name}" is taken by an input`);
@@ -57,36 +66,52 @@ export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>
     const own = value.source.kind === "node" && !rename.has(value) ? value : target.identity(value);
     rename.set(own, name);
     taken.add(name);
+    results.push(own);
   }
-  const needed = nodesNeeded(target, [...rename.keys()]);
-  const nodes = target.nodes.filter((node) => needed.has(node));
-  const read = new Set([...nodes.flatMap((node) => node.inputs), ...rename.keys()]);
   const nameOf = (v: Value): string => {
     const known = rename.get(v);
     if (known !== undefined) return known;
     let name = v.name;
-    while (v.source.kind !== "input" && taken.has(name)) name += "~";
+    while (taken.has(name)) name += "~";
     taken.add(name);
     rename.set(v, name);
     return name;
   };
-  const leaves = [...read].flatMap((v) =>
-    v !== undefined && (v.source.kind === "constant" || v.source.kind === "weight") ? [v] : []
-  );
-  const results = [...rename.entries()].map(([v, name]) => valueInfo(name, v));
   const model = create(ModelProtoSchema, {
     irVersion: 9n,
     producerName: "drtune",
     opsetImport: [{ domain: "", version: 20n }, { domain: MICROSOFT, version: 1n }],
-    graph: create(GraphProtoSchema, {
-      name: "drtune",
-      node: nodes.map((node) => nodeProto(node, { nameOf, read })),
-      initializer: leaves.map((v) => initializer(v, nameOf(v))),
-      input: target.inputs.map((v) => valueInfo(v.name, v)),
-      output: results,
-    }),
+    graph: graphProto({ graph: target, outputs: results }, nameOf),
   });
   return toBinary(ModelProtoSchema, model);
+}
+
+/** A graph whose outputs are results of nodes of its own. */
+function graphProto({ graph, outputs }: Body, nameOf: (v: Value) => string): GraphProto {
+  const nodes = [...nodesNeeded(graph, outputs)];
+  const read = new Set([...nodes.flatMap(readsOf), ...outputs]);
+  const leaves = [...read].filter((v) => v !== undefined).filter((v) =>
+    graph.owns(v) && (v.source.kind === "constant" || v.source.kind === "weight")
+  );
+  const described = (v: Value) => valueInfo(nameOf(v), v);
+  return create(GraphProtoSchema, {
+    name: "drtune",
+    node: nodes.map((node) => nodeProto(node, { nameOf, read })),
+    initializer: leaves.map((v) => initializer(v, nameOf(v))),
+    input: graph.inputs.map(described),
+    output: outputs.map(described),
+  });
+}
+
+/** A graph inside a node; what it does not compute itself, or gives twice, is copied first. */
+function bodyProto({ graph, outputs }: Body, nameOf: (v: Value) => string): GraphProto {
+  const results = new Set<Value>();
+  for (const v of outputs) {
+    const isOwn = v.source.kind === "node" && graph.owns(v) && !results.has(v);
+    const [result = v] = isOwn ? [v] : graph.op("Identity", [v]);
+    results.add(result);
+  }
+  return graphProto({ graph, outputs: [...results] }, nameOf);
 }
 
 function nodeProto(
@@ -112,7 +137,16 @@ function nodeProto(
     name: node.name,
     input: inputs.map((v) => v === undefined ? "" : nameOf(v)),
     output: outputs,
-    attribute: Object.entries(node.attributes).map(([name, a]) => attributeProto(name, a)),
+    attribute: [
+      ...Object.entries(node.attributes).map(([name, a]) => attributeProto(name, a)),
+      ...Object.entries(node.bodies).map(([name, body]) =>
+        create(AttributeProtoSchema, {
+          name,
+          type: AttributeType.GRAPH,
+          g: bodyProto(body, nameOf),
+        })
+      ),
+    ],
   });
 }
 

@@ -182,26 +182,35 @@ export class GraphReward implements Reward {
   ): Promise<Scored> {
     const { shape } = pixels;
     const write = () => {
-      const b = new Builder({ differentiable: wanted });
+      const b = new Builder({ differentiable: true });
       const input = b.input("pixels", { dtype: "float32", shape });
       const text = texts && b.input("text", { dtype: "float32", shape: texts.shape });
       const score = this.#program.score(b, input, text);
+      // One graph for both, so that weights are held once: the gradient's nodes run only where it is wanted.
+      const [result] = b.either(b.input("wanted", { dtype: "bool", shape: [] }), {
+        yes: (into) => {
+          // Scores do not depend on one another's images, so one product with ones gives each its own gradient.
+          const cotangent = into.fill(1, { dtype: "float32", shape: score.shape });
+          return gradient(b, [{ value: score, cotangent }], [input], { unreached: "zero", into });
+        },
+        no: (into) => [into.expand(into.scalar(0, "float32"), shape)],
+      });
       const outputs: Record<string, Value> = { score };
-      if (wanted) {
-        // Scores do not depend on one another's images, so one product with ones gives each its own gradient.
-        const cotangent = b.fill(1, { dtype: "float32", shape: score.shape });
-        const [result] = gradient(b, [{ value: score, cotangent }], [input], { unreached: "zero" });
-        if (result !== undefined) outputs["gradient"] = result;
-      }
+      if (result !== undefined) outputs["gradient"] = result;
       return { b, outputs };
     };
-    const name = `${this.info.name} ${wanted ? "gradient" : "score"} ${shape.join("x")}`;
-    const feeds = { pixels, ...(texts === undefined ? {} : { text: texts }) };
-    return await this.#sessions.use(name, write, async (session) => {
-      const { score, gradient } = await session.run(feeds, undefined, { signal });
-      if (score?.dtype !== "float32") throw new TypeError("Reward graph gives no float32 score");
-      return { score, ...(gradient?.dtype === "float32" ? { gradient } : {}) };
-    });
+    const flag = { dtype: "bool", shape: [], data: Uint8Array.of(wanted ? 1 : 0) } as const;
+    const feeds = { pixels, wanted: flag, ...(texts === undefined ? {} : { text: texts }) };
+    const fetches = wanted ? ["score", "gradient"] : ["score"];
+    return await this.#sessions.use(
+      `${this.info.name} ${shape.join("x")}`,
+      write,
+      async (session) => {
+        const { score, gradient } = await session.run(feeds, fetches, { signal });
+        if (score?.dtype !== "float32") throw new TypeError("Reward graph gives no float32 score");
+        return { score, ...(gradient?.dtype === "float32" ? { gradient } : {}) };
+      },
+    );
   }
 }
 

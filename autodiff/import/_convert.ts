@@ -33,7 +33,9 @@ type Conversion = (b: Builder, node: ForeignNode) => Call | Value;
 const OURS: ReadonlySet<string> = new Set<OpName>([
   "Attention",
   "FusedMatMul",
+  "If",
   "QuickGelu",
+  "Scan",
   "StopGradient",
   "StraightThrough",
 ]);

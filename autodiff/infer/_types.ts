@@ -1,6 +1,6 @@
 import type { Attributes } from "../attributes.ts";
 import { constantOf } from "../constant_of.ts";
-import type { Value, ValueType } from "../graph.ts";
+import type { Body, Value, ValueType } from "../graph.ts";
 import type { DType, Shape } from "../tensor.ts";
 import { isFloat } from "../tensor.ts";
 
@@ -8,6 +8,8 @@ import { isFloat } from "../tensor.ts";
 export interface InferContext {
   readonly inputs: readonly (Value | undefined)[];
   readonly attributes: Attributes;
+  /** Graphs inside the node. */
+  readonly bodies?: Readonly<Record<string, Body>>;
 }
 
 /** Types of all outputs of an operator; throws an Error with the reason where its inputs do not fit. */

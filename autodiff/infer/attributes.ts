@@ -62,6 +62,7 @@ export const ATTRIBUTES: Readonly<Partial<Record<OpName, readonly string[]>>> = 
   ],
   ScatterElements: ["axis", "reduction"],
   ScatterND: ["reduction"],
+  Scan: ["num_scan_inputs"],
   Selu: ["alpha", "gamma"],
   Shape: ["end", "start"],
   Softmax: ["axis"],

@@ -68,7 +68,8 @@ const einsum: Infer = (c) => {
 /**
  * Scaled dot-product attention, softmax(q kᵀ · scale + mask) v, of q [B, N, H·D], k and v [B, M, H·D] with attribute
  * `num_heads` = H and an optional additive mask broadcastable to [B, H, N, M]; com.microsoft's MultiHeadAttention. The
- * second output, probabilities [B, H, N, M], is for the gradient: where something reads it the operator is written out.
+ * outputs after the first are for the gradient: probabilities [B, H, N, M], and the logarithm of the sum of exponentials
+ * that each query's are divided by, [B, H, N, 1]. Where something reads one the operator is written out.
  */
 const attention: Infer = (c) => {
   const [q, k, v, mask] = [
@@ -96,7 +97,7 @@ const attention: Infer = (c) => {
       );
     }
   }
-  return [type(q.dtype, q.shape), type(q.dtype, full)];
+  return [q.shape, full, [...full.slice(0, 3), 1]].map((shape) => type(q.dtype, shape));
 };
 
 /** Contractions. */

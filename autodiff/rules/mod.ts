@@ -1,4 +1,4 @@
-import type { OpName } from "../infer/mod.ts";
+import type { ControlOp, OpName } from "../infer/mod.ts";
 import type { Rule } from "./_types.ts";
 import { ATTENTION_RULES } from "./attention.ts";
 import { ELEMENTWISE_RULES } from "./elementwise.ts";
@@ -10,7 +10,7 @@ import type { StopOp } from "./stop_edges.ts";
 import { WINDOW_RULES } from "./window.ts";
 
 /** Operators that gradients flow through. */
-export type DifferentiableOp = Exclude<OpName, StopOp>;
+export type DifferentiableOp = Exclude<OpName, StopOp | ControlOp>;
 
 // Complete by type: an operator of the inference table needs a rule here or a stop declaration.
 const TABLE: Readonly<Record<DifferentiableOp, Rule>> = {

@@ -36,14 +36,17 @@ interface Shapes {
 const HEADS = 2;
 const OPTIONS = { heads: HEADS, scale: Math.fround(0.4) };
 
-/** One attention with its probabilities kept, and recomputed in blocks of two queries. */
+/** One attention with its probabilities kept, and recomputed whole or in blocks of two queries, of which one is left over. */
 function cases(name: string, { q, k, mask }: Shapes): Record<string, OpCase> {
-  const [batch = 1] = q;
-  const twoQueries = 2 * 8 * batch * HEADS * (k[1] ?? 1) * 4;
-  const ways = { "kept": Infinity, "blocks of two": twoQueries };
+  const ways = {
+    "kept": {},
+    "recomputed": { attentionMemory: 0 },
+    "blocks of two": { attentionMemory: 0, attentionBlock: 2 * (k[1] ?? 1) },
+  };
+  const whole = Object.entries(ways).slice(0, mask === undefined ? 3 : 1);
   return Object.fromEntries(
-    Object.entries(ways).map(([way, attentionMemory]) => {
-      const options = { differentiable: true, attentionMemory };
+    whole.map(([way, memory]) => {
+      const options = { differentiable: true, ...memory };
       const made = mask === undefined
         ? opCase({ q, k, v: k }, (b, { q, k, v }) => b.attention(q, k, v, OPTIONS), {
           twin: (b, x) => byDefinition(b, x, OPTIONS),
@@ -69,13 +72,13 @@ function causal(b: Builder, { dtype, shape }: Value): Value {
   return b.table(entries, { dtype, shape: [n, n] });
 }
 
-const causalCase = (attentionMemory: number) =>
+const causalCase = () =>
   opCase(
     { q: [2, 5, 6], k: [2, 5, 6], v: [2, 5, 6] },
     (b, { q, k, v }) => b.attention(q, k, v, { ...OPTIONS, mask: causal(b, q) }),
     {
       twin: (b, x) => byDefinition(b, { ...x, mask: causal(b, x.q) }, OPTIONS),
-      options: { differentiable: true, attentionMemory },
+      options: { differentiable: true },
     },
   );
 
@@ -88,7 +91,6 @@ export const ATTENTION_CASES = {
     ...cases("mask per head", { q: [1, 17, 4], k: [1, 3, 4], mask: [2, 17, 3] }),
     ...cases("mask per batch and head", { q: [2, 17, 4], k: [2, 3, 4], mask: [2, 2, 17, 3] }),
     ...cases("mask of keys per batch", { q: [2, 17, 4], k: [2, 3, 4], mask: [2, 1, 1, 3] }),
-    "causal, kept": causalCase(Infinity),
-    "causal, blocks of one": causalCase(0),
+    causal: causalCase(),
   },
 } satisfies Record<string, Record<string, OpCase>>;
