@@ -1,1 +1,2 @@
+export * from "./find_client.ts";
 export * from "./python_env.ts";
