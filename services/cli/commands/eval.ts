@@ -4,6 +4,7 @@ import { type EvaluationSummary, EvaluationSummarySchema } from "../../../proto/
 import { type Command, UsageError } from "../command.ts";
 import { Progress } from "../progress.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
+import { heldOutCount } from "../trainer/held_out_count.ts";
 import { runIdOf } from "./runs.ts";
 
 /** Measures what a run's LoRA changed. */
@@ -58,7 +59,8 @@ export const evaluate: Command = {
       const progress = new Progress({ quiet: json });
       progress.say("Drawing without the LoRA first, then with it");
       let done = 0;
-      const total = prompts && prompts.length * imagesPerPrompt;
+      const total = (prompts?.length ?? await heldOutCount(client, { runId, signal })) *
+        imagesPerPrompt;
       const messages = client.evaluateRun({
         runId,
         seed,
@@ -69,7 +71,7 @@ export const evaluate: Command = {
       }, { signal });
       for await (const { event } of messages) {
         if (event.case === "pair") {
-          progress.update({ done: ++done, total: Math.max(total ?? done + 1, done) });
+          progress.update({ done: ++done, total: Math.max(total, done) });
         }
         if (event.case !== "summary") continue;
         progress.end();

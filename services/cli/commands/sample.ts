@@ -7,6 +7,7 @@ import { contactSheet, type Tile } from "../picture/contact_sheet.ts";
 import { Progress } from "../progress.ts";
 import { type DrawnImage, type ImageRequest, localImages } from "../sample/local_images.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
+import { heldOutCount } from "../trainer/held_out_count.ts";
 import { runIdOf } from "./runs.ts";
 
 const [STEPS, GUIDANCE, IMAGES_AT_MOST] = [50, 7.5, 4096];
@@ -110,7 +111,7 @@ export const sample: Command = {
         await writeFile(file, png);
         files.push({ file, prompt, seed, lora: !bare });
         tiles.push({ image: png, lines: [prompt, `seed ${seed}`] });
-        progress.update({ done: tiles.length, total: total ?? tiles.length + 1 });
+        progress.update({ done: tiles.length, total: Math.max(total, tiles.length) });
       }
       progress.end();
       sections.push({ heading, tiles });
@@ -134,8 +135,8 @@ interface Source {
 
 interface Drawn {
   readonly image: DrawnImage;
-  /** How many there will be, where that is known. */
-  readonly total?: number;
+  /** How many there will be. */
+  readonly total: number;
 }
 
 async function* local(
@@ -198,9 +199,9 @@ async function* remote(
       ...(scale !== undefined && { loraScale: scale }),
       ...(guidance !== undefined && { guidanceScale: guidance }),
     }, { signal });
-    const total = prompts.length === 0 ? {} : { total: prompts.length * imagesPerPrompt };
+    const count = prompts.length || await heldOutCount(client, { runId, signal });
     for await (const { prompt, seed, png } of messages) {
-      yield { image: { prompt, seed, png }, ...total };
+      yield { image: { prompt, seed, png }, total: count * imagesPerPrompt };
     }
   } finally {
     client.close();
