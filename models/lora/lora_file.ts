@@ -82,7 +82,7 @@ export function toKohyaLora(lora: Lora, notes: Readonly<Record<string, string>> 
 const kohyaName = (module: string) => `lora_unet_${module.replaceAll(".", "_")}`;
 
 /**
- * Reads an adapter in diffusers' or PEFT's names or in kohya's, of any float dtype, for a U-Net with these layers.
+ * Reads an adapter in diffusers' or PEFT's names, old or new, or in kohya's, of any float dtype, for a U-Net with these layers.
  * The scale comes from kohya's `.alpha` tensors, else from diffusers' metadata, else from `alpha` (PEFT keeps it in a
  * file of its own), else it is 1, as diffusers has it. Where kohya's alphas differ, they are worked into B.
  *
@@ -142,6 +142,12 @@ function slotsOf(layers: readonly AdaptableLayer[]) {
     for (const prefix of ["unet.", "", "base_model.model."]) {
       slots.set(prefix + layer.name + DOWN, { layer, part: "down" });
       slots.set(prefix + layer.name + UP, { layer, part: "up" });
+    }
+    // diffusers before 0.22, whose attention processors held the adapters.
+    const processor = layer.name.replace(/\.(to_[a-z]+)(\.0)?$/, ".processor.$1_lora");
+    for (const module of [`${layer.name}.lora`, `${layer.name}.lora_linear_layer`, processor]) {
+      slots.set(`unet.${module}.down.weight`, { layer, part: "down" });
+      slots.set(`unet.${module}.up.weight`, { layer, part: "up" });
     }
     for (const module of [kohyaName(layer.name), kohyaName(layer.originalName)]) {
       slots.set(`${module}.lora_down.weight`, { layer, part: "down" });

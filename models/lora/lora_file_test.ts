@@ -113,6 +113,16 @@ Deno.test("PEFT's own names, the original layout's and half precision are read",
     { layers, path: "x" },
   );
   assert.deepEqual(sgm.tensors, lora.tensors);
+  const ends = (name: string, [down, up]: readonly [string, string]) =>
+    name.replace(".lora_A.weight", down).replace(".lora_B.weight", up);
+  for (const kind of ["lora", "lora_linear_layer"]) {
+    const old = rename((n) => `unet.${ends(n, [`.${kind}.down.weight`, `.${kind}.up.weight`])}`);
+    assert.deepEqual(fromLoraFile(old, { layers, path: "x" }).tensors, lora.tensors);
+  }
+  const processors = rename((n) =>
+    `unet.${ends(n, ["_lora.down.weight", "_lora.up.weight"]).replace(".to_v", ".processor.to_v")}`
+  );
+  assert.deepEqual(fromLoraFile(processors, { layers, path: "x" }).tensors, lora.tensors);
   // Without any scale, alpha / rank is 1.
   assert.equal(sgm.alpha, 3);
   const [name = "", first] = Object.entries(lora.tensors)[0] ?? [];

@@ -70,6 +70,20 @@ for k, v in kohya.items():
     renamed[f"{module}.lora_{end}"] = v.contiguous()
     renamed[f"{module}.alpha"] = torch.tensor(5.0)
 save_file(renamed, f"{out}/kohya/lora.safetensors")
+# As diffusers before 0.22 wrote attention processors; without a scale of their own, so alpha is the rank.
+old = {}
+for k, v in state.items():
+    if ".attn" in k:
+        module, end = k.split(".lora_")
+        attention, projection = module.rsplit(".to_", 1)
+        part = {"A.weight": "down", "B.weight": "up"}[end]
+        old[f"unet.{attention}.processor.to_{projection.removesuffix('.0')}_lora.{part}.weight"] = v.contiguous()
+os.makedirs(f"{out}/old", exist_ok=True)
+save_file(old, f"{out}/old/lora.safetensors")
+pipe = pipeline()
+pipe.load_lora_weights(f"{out}/old", weight_name="lora.safetensors")
+images["old"] = draw(pipe)
+
 model = get_peft_model(pipeline().unet, config)
 for name, p in model.named_parameters():
     if "lora_" in name:

@@ -74,13 +74,16 @@ for (const { model, sampler, least } of CASES) {
           assert.ok(distance(ours, bare) > least, `${name} changes ${distance(ours, bare)}`);
           assert.ok(distance(ours, peer(name)) < LEVEL, `${name} in diffusers`);
         }
-        for (const place of ["peft", "diffusers", "kohya/lora.safetensors"]) {
+        const places = {
+          peft: "peft",
+          diffusers: "peft",
+          "kohya/lora.safetensors": "peft",
+          "old/lora.safetensors": "old",
+        };
+        for (const [place, same] of Object.entries(places)) {
           const ours = await drawn(join(folder, place));
           assert.ok(distance(ours, bare) > least, `${place} changes ${distance(ours, bare)}`);
-          assert.ok(
-            distance(ours, peer("peft")) < LEVEL,
-            `${place}: ${distance(ours, peer("peft"))}`,
-          );
+          assert.ok(distance(ours, peer(same)) < LEVEL, `${place}: ${distance(ours, peer(same))}`);
         }
       } finally {
         await rm(folder, { recursive: true, force: true });

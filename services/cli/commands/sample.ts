@@ -99,6 +99,7 @@ export const sample: Command = {
     const sections: { heading: string; tiles: Tile[] }[] = [];
     const files: { file: string; prompt: string; seed: number; lora: boolean }[] = [];
     const json = args.flag("json");
+    const hasLora = !isLocal || args.text("lora") !== undefined;
     for (const { heading, folder, bare } of sources) {
       await mkdir(join(out, folder), { recursive: true });
       const tiles: Tile[] = [];
@@ -109,7 +110,7 @@ export const sample: Command = {
       for await (const { image: { prompt, seed, png }, total } of drawn) {
         const file = join(out, folder, `${String(tiles.length).padStart(4, "0")}_seed${seed}.png`);
         await writeFile(file, png);
-        files.push({ file, prompt, seed, lora: !bare });
+        files.push({ file, prompt, seed, lora: hasLora && !bare });
         tiles.push({ image: png, lines: [prompt, `seed ${seed}`] });
         progress.update({ done: tiles.length, total: Math.max(total, tiles.length) });
       }

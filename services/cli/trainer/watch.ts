@@ -80,6 +80,7 @@ function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefin
 /** "objectness 0.412  clip 0.803  loss 0.21  |g| 0.35". */
 export function describeStep(step: StepEvent): string {
   const rewards = Object.entries(step.rewards).map(([name, r]) => `${name} ${short(r.mean)}`);
+  if (step.drift !== undefined) rewards.push(`drift ${short(step.drift)}`);
   return [...rewards, `loss ${short(step.loss)}`, `|g| ${short(step.gradNorm)}`].join("  ");
 }
 
