@@ -87,7 +87,7 @@ for (const document of DOCUMENTS) {
       }
     }
     for (const [, target = ""] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^(?:https?:|#)/.test(target) || target === "compose.md") continue;
+      if (/^(?:https?:|#)/.test(target)) continue;
       const path = join(ROOT, dirname(document), target.split("#")[0] ?? "");
       assert.ok(existsSync(path), `Link to ${target}, which does not exist`);
     }

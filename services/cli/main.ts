@@ -1,5 +1,6 @@
 import { nearest } from "../common/mod.ts";
 import { type Command, helpOf, parseCommand, UsageError } from "./command.ts";
+import { compose } from "./commands/compose.ts";
 import { completion } from "./commands/completion.ts";
 import { demo } from "./commands/demo.ts";
 import { doctor } from "./commands/doctor.ts";
@@ -23,6 +24,7 @@ export const COMMANDS: readonly Command[] = [
   down,
   status,
   doctor,
+  compose,
   health,
   score,
   train,

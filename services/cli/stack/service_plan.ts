@@ -50,6 +50,8 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
   const env = (name: string, devices?: readonly string[]) => ({
     OTEL_SERVICE_NAME: `drtune-${name}`,
     ...(observability.otlpEndpoint !== undefined && {
+      OTEL_DENO: "true",
+      OTEL_DENO_CONSOLE: "ignore",
       OTEL_EXPORTER_OTLP_ENDPOINT: observability.otlpEndpoint,
     }),
     ...(devices && { CUDA_VISIBLE_DEVICES: devices.join(",") }),

@@ -20,6 +20,12 @@ export const TRAINER_OPTIONS = {
     value: "FILE",
     help: "what the trainer asks for (default: DRTUNE_TOKEN_FILE, or the running stack's)",
   },
+  tls: { type: "boolean", help: "the connection is encrypted" },
+  ca: {
+    type: "string",
+    value: "FILE",
+    help: "authority of the trainer's certificate, for --tls (default: the system's)",
+  },
   ...STACK_OPTION,
   json: { type: "boolean", help: "print JSON" },
 } as const satisfies Readonly<Record<string, Option>>;
@@ -31,9 +37,14 @@ export async function trainerClient(args: Arguments): Promise<GrpcClient<typeof 
   const tokenFile = args.text("token-file") ?? Deno.env.get("DRTUNE_TOKEN_FILE") ??
     running?.tokenFile;
   const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
+  const ca = args.text("ca");
+  const tls = args.flag("tls") || ca !== undefined
+    ? { ...(ca !== undefined && { ca: await Deno.readFile(ca) }) }
+    : undefined;
   return grpcClient(TrainerService, given ?? running?.address ?? DEFAULT_TRAINER, {
     retry: { attempts: 5 },
     ...(token !== undefined && { token }),
+    ...(tls && { tls }),
   });
 }
 

@@ -1,0 +1,219 @@
+import { relative } from "node:path";
+import { Document } from "yaml";
+import { ROOT, type Stack } from "./read_stack.ts";
+import { type Place, type ServicePlan, servicePlans } from "./service_plan.ts";
+
+/** Which compose file: the stack, or what is laid over it where the computing services have GPUs. */
+export const COMPOSE_VARIANTS = ["stack", "gpu", "cdi"] as const;
+export type ComposeVariant = (typeof COMPOSE_VARIANTS)[number];
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const TITLES: Readonly<Record<ComposeVariant, string>> = {
+  stack: "The services of %s as containers; see docs/compose.md.",
+  gpu: "Laid over compose.yaml: the services of %s on GPUs, by the engine's NVIDIA driver.",
+  cdi: "Laid over compose.yaml: the services of %s on GPUs, by CDI.",
+};
+
+/**
+ * A stack as a compose file.
+ *
+ * @param folder the file's: relative paths are in it
+ */
+export function composeYaml(
+  stack: Stack,
+  { folder, variant = "stack" }: { readonly folder: string; readonly variant?: ComposeVariant },
+): string {
+  const file = variant === "stack" ? composeFile(stack, folder) : overGpus(stack, variant);
+  const from = relative(folder, stack.file);
+  const document = new Document(file, { aliasDuplicateObjects: false });
+  document.commentBefore = ` ${TITLES[variant].replace("%s", from)}\n` +
+    ` Written by "drtune compose": change ${from}, not this.`;
+  return document.toString({ lineWidth: 0 });
+}
+
+/** What a service's container has beside what its plan says. */
+interface Container {
+  readonly plan: ServicePlan;
+  /** Address on the host that its port is published at. */
+  readonly published: string;
+  readonly memory: string | undefined;
+  readonly devices: readonly string[] | undefined;
+  /** Token files it reads. */
+  readonly secrets: readonly string[];
+}
+
+function containers(stack: Stack): readonly Container[] {
+  const { rewards, trainer, gateway } = stack;
+  const plans = servicePlans(stack, containerPlace(stack));
+  const optional = (...paths: readonly (string | undefined)[]) =>
+    paths.filter((path) => path !== undefined);
+  return plans.map((plan): Container => {
+    const reward = rewards.find(({ name }) => name === plan.name);
+    if (reward !== undefined) {
+      const { host, memory, devices, admin } = reward;
+      return { plan, published: host, memory, devices, secrets: optional(admin?.tokenFile) };
+    }
+    const { host, tokenFile } = plan.kind === "trainer" ? trainer : gateway;
+    const { memory, devices } = plan.kind === "trainer"
+      ? trainer
+      : { memory: undefined, devices: undefined };
+    const secrets = optional(tokenFile, plan.kind === "gateway" ? trainer.tokenFile : undefined);
+    return { plan, published: host, memory, devices, secrets: [...new Set(secrets)] };
+  });
+}
+
+/** Every service is a machine of its own, with folders and token files at fixed places. */
+function containerPlace(stack: Stack): Place {
+  const secrets = secretNames(stack);
+  return {
+    models: "/models",
+    runs: "/runs",
+    cache: "/cache",
+    listen: () => "0.0.0.0",
+    address: ({ name, port }) => `${name}:${port}`,
+    file: (path) => {
+      const secret = secrets.get(path);
+      return secret === undefined ? "/presets" : `/run/secrets/${secret}`;
+    },
+  };
+}
+
+/** Names of the token files. */
+function secretNames({ rewards, trainer, gateway }: Stack): ReadonlyMap<string, string> {
+  const files = [
+    ["trainer-token", trainer.tokenFile],
+    ["gateway-token", gateway.tokenFile],
+    ...rewards.map(({ name, admin }) => [`${name}-admin-token`, admin?.tokenFile] as const),
+  ] as const;
+  const names = new Map<string, string>();
+  for (const [name, path] of files) if (path && !names.has(path)) names.set(path, name);
+  return names;
+}
+
+function composeFile(stack: Stack, folder: string): Fields {
+  const host = (path: string) => {
+    const there = relative(folder, path);
+    return there.startsWith("..") ? there : `./${there}`;
+  };
+  const { presets } = stack.gateway;
+  const names = secretNames(stack);
+  const services = containers(stack).map(({ plan, published, memory, secrets }) => {
+    const { kind, port } = plan;
+    const volumes = {
+      reward: [`${host(stack.models)}:/models:ro`, "cache:/cache"],
+      trainer: [`${host(stack.models)}:/models:ro`, "runs:/runs"],
+      gateway: ["runs:/runs:ro", ...(presets ? [`${host(presets)}:/presets:ro`] : [])],
+    }[kind];
+    return [plan.name, {
+      image: "${DRTUNE_IMAGE:-localhost/drtune}",
+      build: { context: host(ROOT), dockerfile: "deploy/Containerfile" },
+      command: command(plan),
+      user: "${DRTUNE_USER:-10001:10001}",
+      environment: environment(plan),
+      ports: [`${published}:${port}:${port}`],
+      volumes,
+      ...(secrets.length > 0 && { secrets: secrets.map((path) => names.get(path)) }),
+      ...(memory !== undefined && { mem_limit: memory }),
+      healthcheck: {
+        test: ["CMD", "drtune", "health", ...healthWords(plan)],
+        interval: "30s",
+        timeout: "10s",
+        start_period: "120s",
+        retries: 3,
+      },
+      restart: "unless-stopped",
+      // The trainer finishes its step and writes a checkpoint.
+      ...(kind === "trainer" && { stop_grace_period: "70s" }),
+      cap_drop: ["ALL"],
+      security_opt: ["no-new-privileges:true"],
+    }] as const;
+  });
+  return {
+    name: `drtune-${stack.name}`,
+    services: { ...Object.fromEntries(services), ...viewers(host) },
+    volumes: { runs: {}, cache: {}, metrics: {} },
+    ...(names.size > 0 && {
+      secrets: Object.fromEntries([...names].map(([path, name]) => [name, { file: host(path) }])),
+    }),
+  };
+}
+
+/** Collector and viewers of metrics and traces, where they are asked for by the profile. */
+function viewers(host: (path: string) => string): Fields {
+  const profiles = ["observability"];
+  const config = (name: string) =>
+    `${host(`${ROOT}deploy/observability/${name}`)}:/etc/drtune/${name}:ro`;
+  return {
+    collector: {
+      image: "docker.io/otel/opentelemetry-collector-contrib:0.130.0",
+      profiles,
+      command: ["--config=/etc/drtune/collector.yaml"],
+      volumes: [config("collector.yaml")],
+      restart: "unless-stopped",
+    },
+    metrics: {
+      image: "docker.io/prom/prometheus:v3.5.0",
+      profiles,
+      command: ["--config.file=/etc/drtune/prometheus.yaml", "--storage.tsdb.path=/prometheus"],
+      ports: ["127.0.0.1:9090:9090"],
+      volumes: [config("prometheus.yaml"), "metrics:/prometheus"],
+      restart: "unless-stopped",
+    },
+    traces: {
+      image: "docker.io/jaegertracing/jaeger:2.8.0",
+      profiles,
+      ports: ["127.0.0.1:16686:16686"],
+      restart: "unless-stopped",
+    },
+  };
+}
+
+/** The computing services on CUDA, each with the devices it is described with, or all. */
+function overGpus(stack: Stack, variant: "gpu" | "cdi"): Fields {
+  const cuda: Stack = {
+    ...stack,
+    rewards: stack.rewards.map((reward) => ({ ...reward, provider: "cuda" })),
+    trainer: { ...stack.trainer, provider: "cuda" },
+  };
+  const computing = containers(cuda).filter(({ plan }) => plan.kind !== "gateway");
+  return {
+    services: Object.fromEntries(computing.map(({ plan, devices }) => {
+      const access = variant === "cdi"
+        ? { devices: (devices ?? ["all"]).map((device) => `nvidia.com/gpu=${device}`) }
+        : { deploy: { resources: { reservations: { devices: [nvidia(devices)] } } } };
+      return [plan.name, { command: command(plan), ...access }];
+    })),
+  };
+}
+
+function nvidia(devices: readonly string[] | undefined): Fields {
+  return {
+    driver: "nvidia",
+    ...(devices ? { device_ids: devices } : { count: "all" }),
+    capabilities: ["gpu"],
+  };
+}
+
+/** Compose would take a dollar for a variable. */
+function command({ entry, args }: ServicePlan): readonly string[] {
+  return [`/app/${entry}`, ...args].map((word) => word.replaceAll("$", "$$$$"));
+}
+
+function environment({ env }: ServicePlan): Fields {
+  // Which devices there are is for the engine to say.
+  const { CUDA_VISIBLE_DEVICES: _, ...rest } = env;
+  // The collector beside it, when it is there; a described one always.
+  return {
+    OTEL_DENO: "${DRTUNE_TRACES:-false}",
+    OTEL_DENO_CONSOLE: "ignore",
+    OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
+    ...rest,
+  };
+}
+
+function healthWords({ health, port, args }: ServicePlan): readonly string[] {
+  if (health !== undefined) return [`127.0.0.1:${port}`, "--service", health];
+  const token = args.indexOf("--token-file");
+  return [`http://127.0.0.1:${port}`, ...(token < 0 ? [] : args.slice(token, token + 2))];
+}

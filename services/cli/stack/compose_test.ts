@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
+import { parse } from "yaml";
+import { COMPOSE_VARIANTS, composeYaml } from "./compose.ts";
+import { EMBEDDED_STACK, readStack } from "./read_stack.ts";
+
+const DEPLOY = dirname(EMBEDDED_STACK);
+
+Deno.test("The committed compose files are those of the embedded stack (deno task compose writes them)", async () => {
+  const stack = await readStack(EMBEDDED_STACK);
+  for (const variant of COMPOSE_VARIANTS) {
+    const name = variant === "stack" ? "compose.yaml" : `compose.${variant}.yaml`;
+    const text = await Deno.readTextFile(join(DEPLOY, name));
+    assert.equal(text, composeYaml(stack, { folder: DEPLOY, variant }), name);
+  }
+});
+
+Deno.test("Containers have the described ports, models that are only read, tokens, and find one another by name", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const file = join(folder, "stack.yaml");
+    await Deno.writeTextFile(
+      file,
+      `name: mine
+models: models
+rewards:
+  - { name: a, port: 1001, records: [{ kind: symmetry }], memory: 2g, devices: ["1"] }
+  - name: b
+    port: 1002
+    host: 0.0.0.0
+    records: [{ kind: clip, weights: $clip }]
+    admin: { port: 1003, tokenFile: admin.token }
+trainer: { port: 1004, tokenFile: t.token, devices: ["0"] }
+gateway: { port: 1005, tokenFile: g.token, presets: presets }
+`,
+    );
+    const stack = await readStack(file);
+    const { name, services, secrets } = parse(composeYaml(stack, { folder }));
+    assert.equal(name, "drtune-mine");
+    const { a, b, trainer, gateway } = services;
+    assert.deepEqual(a.ports, ["127.0.0.1:1001:1001"]);
+    assert.equal(a.mem_limit, "2g");
+    assert.deepEqual(a.volumes, ["./models:/models:ro", "cache:/cache"]);
+    assert.deepEqual(b.ports, ["0.0.0.0:1002:1002"]);
+    // A compose file writes a dollar twice.
+    assert(b.command.includes('{"kind":"clip","weights":"$$clip"}'));
+    assert.deepEqual(JSON.parse(b.command.at(-1)).admin, {
+      host: "0.0.0.0",
+      port: 1003,
+      tokenFile: "/run/secrets/b-admin-token",
+    });
+    assert.deepEqual(b.secrets, ["b-admin-token"]);
+    const option = (command: string[], name: string) => command[command.indexOf(name) + 1];
+    assert.equal(option(trainer.command, "--rewards"), "a=a:1001,b=b:1002");
+    assert.equal(option(trainer.command, "--token-file"), "/run/secrets/trainer-token");
+    assert.equal(option(gateway.command, "--trainer"), "trainer:1004");
+    assert.equal(option(gateway.command, "--trainer-token"), "/run/secrets/trainer-token");
+    assert.equal(option(gateway.command, "--presets"), "/presets");
+    assert.deepEqual(gateway.volumes, ["runs:/runs:ro", "./presets:/presets:ro"]);
+    assert.deepEqual(gateway.secrets, ["gateway-token", "trainer-token"]);
+    assert.deepEqual(secrets["gateway-token"], { file: "./g.token" });
+    for (const service of [a, b, trainer, gateway]) {
+      assert.equal(service.user, "${DRTUNE_USER:-10001:10001}");
+      assert.equal(service.restart, "unless-stopped");
+      assert.equal(service.healthcheck.test[1], "drtune");
+      assert.equal(service.depends_on, undefined);
+    }
+
+    const gpu = parse(composeYaml(stack, { folder, variant: "gpu" })).services;
+    assert.deepEqual(gpu.a.deploy.resources.reservations.devices, [
+      { driver: "nvidia", device_ids: ["1"], capabilities: ["gpu"] },
+    ]);
+    assert.match(gpu.a.command.at(-1), /"provider":"cuda"/);
+    const cdi = parse(composeYaml(stack, { folder, variant: "cdi" })).services;
+    assert.deepEqual(cdi.trainer.devices, ["nvidia.com/gpu=0"]);
+    assert.deepEqual(cdi.b.devices, ["nvidia.com/gpu=all"]);
+    assert.equal(cdi.gateway, undefined);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
