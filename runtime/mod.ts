@@ -11,4 +11,5 @@ export {
   RuntimeError,
   type RuntimeErrorCode,
 } from "./errors.ts";
+export { FrameProcess, type FrameProcessOptions, type ProcessEnd } from "./frame_process.ts";
 export * from "./session.ts";

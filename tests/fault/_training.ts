@@ -21,10 +21,11 @@ export function startTrainer(runs: string): Victim {
 /** Asks for a run, which may be there already, and waits until it has ended. Throws where it did not finish. */
 export async function train(
   trainer: string,
-  { id, reward, signal }: {
+  { id, reward, iterations = ITERATIONS, signal }: {
     readonly id: string;
     /** Address of its reward. */
     readonly reward: string;
+    readonly iterations?: number;
     readonly signal?: AbortSignal;
   },
 ): Promise<void> {
@@ -45,7 +46,7 @@ export async function train(
       latentHeight: 8,
       latentWidth: 8,
       seed: 7,
-      iterations: ITERATIONS,
+      iterations,
       checkpointEvery: 2,
       sampleEvery: 3,
     };
