@@ -128,11 +128,11 @@ Deno.test("A reward server from end to end", async (t) => {
     const slow = { reward: "slow", images: [image([0])], prompts: ["abc"] };
 
     await t.step("answers health while a model computes", async () => {
-      let scored = false;
-      const running = client.score(slow).then(() => scored = true);
-      for (let i = 0; i < 3; i++) await healthStatus(address, "");
-      assert(!scored);
-      await running;
+      const file = `${folder}/done`;
+      const running = client.score({ ...slow, prompts: [file] });
+      for (let i = 0; i < 3; i++) assert.equal(await healthStatus(address, ""), "SERVING");
+      await Deno.writeTextFile(file, "");
+      assert.deepEqual((await running).scores, [file.length]);
     });
 
     await t.step("refuses at once what the queue does not hold", async () => {

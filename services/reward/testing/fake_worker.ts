@@ -1,4 +1,8 @@
-/** A reward's process with a fake reward, for tests. Its record may ask for faults. */
+/**
+ * A reward's process with a fake reward, for tests. Its record may ask for faults; a prompt that is a path keeps it
+ * computing until there is such a file.
+ */
+import { existsSync } from "node:fs";
 import { z } from "zod";
 import { serveReward } from "../serve_reward.ts";
 import { fakeReward } from "./fake_reward.ts";
@@ -25,6 +29,7 @@ await serveReward((record) => {
       const end = performance.now() + blockMs;
       while (performance.now() < end);
       if (prompts.includes("hang")) { while (true); }
+      for (const prompt of prompts) if (prompt.startsWith("/")) { while (!existsSync(prompt)); }
     },
   });
   return Promise.resolve(reward);
