@@ -1,6 +1,6 @@
 import type { Builder } from "./builder.ts";
 import { GradientError } from "./errors.ts";
-import type { Node, Value } from "./graph.ts";
+import type { Graph, Node, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { readsOf } from "./lower.ts";
 import type { Rule } from "./rules/_types.ts";
@@ -92,8 +92,8 @@ export function differentiate(
   });
 }
 
-/** Every value that some `wrt` influences through edges that gradients flow along. */
-function activeValues(b: Builder, wrt: readonly Value[]): ReadonlySet<Value> {
+/** Every value that some `wrt` influences through edges that gradients flow along: those with a gradient to pass on. */
+export function activeValues(b: Graph, wrt: readonly Value[]): ReadonlySet<Value> {
   const active = new Set<Value>();
   for (const v of wrt) {
     if (!isFloat(v.dtype)) {

@@ -7,8 +7,9 @@ export {
   type ReduceOptions,
 } from "./builder.ts";
 export { constantOf } from "./constant_of.ts";
+export { type GraphCost, graphCost } from "./cost.ts";
 export * from "./errors.ts";
-export { gradient, type Seed } from "./gradient.ts";
+export { activeValues, gradient, type Seed } from "./gradient.ts";
 export {
   type Body,
   byteLengthOf,

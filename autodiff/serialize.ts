@@ -88,7 +88,7 @@ export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>
 
 /** A graph whose outputs are results of nodes of its own. */
 function graphProto({ graph, outputs }: Body, nameOf: (v: Value) => string): GraphProto {
-  const nodes = [...nodesNeeded(graph, outputs)];
+  const nodes = inRunningOrder([...nodesNeeded(graph, outputs)]);
   const read = new Set([...nodes.flatMap(readsOf), ...outputs]);
   const leaves = [...read].filter((v) => v !== undefined).filter((v) =>
     graph.owns(v) && (v.source.kind === "constant" || v.source.kind === "weight")
@@ -101,6 +101,17 @@ function graphProto({ graph, outputs }: Body, nameOf: (v: Value) => string): Gra
     input: graph.inputs.map(described),
     output: outputs.map(described),
   });
+}
+
+/**
+ * Nodes in an order of which the runtime makes the order of construction: it takes the results that nobody reads from
+ * the last one in the file backwards, each after all it needs. Left where they are, gradients of early layers would come
+ * first, and all that those of later layers read would have to wait for them in memory.
+ */
+function inRunningOrder(nodes: readonly Node[]): readonly Node[] {
+  const read = new Set(nodes.flatMap(readsOf));
+  const isLast = ({ outputs }: Node) => !outputs.some((v) => read.has(v));
+  return [...nodes.filter((node) => !isLast(node)), ...nodes.filter(isLast).toReversed()];
 }
 
 /** A graph inside a node; what it does not compute itself, or gives twice, is copied first. */

@@ -18,6 +18,8 @@ export interface UNetCase {
   readonly config: Readonly<Record<string, number | readonly number[]>>;
   /** PyTorch recomputes blocks in its backward pass: where it would not fit the machine otherwise. */
   readonly checkpointing?: boolean;
+  /** Bytes our side may take, as the trainer's `memoryLimit`; it recomputes pieces where it needs to. */
+  readonly memory?: number;
 }
 
 /** A VAE decoder: d ⟨direction, image⟩ / d latents. */
@@ -26,6 +28,7 @@ export interface VaeCase {
   readonly batch: number;
   readonly size: number;
   readonly checkpointing?: boolean;
+  readonly memory?: number;
 }
 
 /** One DRTune iteration of the embedded pipeline up to the LoRA gradients; the image's gradient is given. */
@@ -124,6 +127,7 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     rank: 32,
     config: SD_15,
     checkpointing: true,
+    memory: 5 * 2 ** 30,
   },
   "vae": {
     title: "SD's VAE decoder, 64x64 latents to 512x512 pixels",
@@ -131,6 +135,7 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     batch: 1,
     size: 64,
     checkpointing: true,
+    memory: 5 * 2 ** 30,
   },
 };
 

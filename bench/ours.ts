@@ -9,24 +9,20 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Builder, gradient, serialize, type Tensor } from "../autodiff/mod.ts";
 import { clipImageEmbedding, openClip } from "../models/clip/mod.ts";
-import {
-  decodeGraph,
-  decodeVjpGraph,
-  parseUNetConfig,
-  parseVaeConfig,
-  readPipeline,
-  unetGraph,
-  unetVjpGraph,
-} from "../models/diffusers/mod.ts";
+import { parseUNetConfig, parseVaeConfig, readPipeline } from "../models/diffusers/mod.ts";
 import { WeightScope } from "../models/mod.ts";
 import { openSafetensors, openWeights, writeSafetensors } from "../models/weights/mod.ts";
 import { type ModelSource, openEngine } from "../runtime/mod.ts";
 import {
+  decoderProgram,
   type Float32Tensor,
   makeSampler,
+  NetworkRunner,
   parseSchedulerConfig,
   PipelineModel,
+  type Program,
   trainStep,
+  unetProgram,
 } from "../trainer/mod.ts";
 import type { BenchCase, ClipCase, IterationCase, Mode, UNetCase, VaeCase } from "./cases.ts";
 
@@ -57,19 +53,42 @@ async function clipRun({ batch, vision }: ClipCase, mode: Mode): Promise<Run> {
   return await sessionRun(source({ value, "grad.pixels": dx }));
 }
 
-async function unetRun({ batch, size, rank }: UNetCase, mode: Mode): Promise<Run> {
+async function unetRun(bench: UNetCase, mode: Mode): Promise<Run> {
+  const { batch, size: side, rank, memory = Infinity } = bench;
   const config = parseUNetConfig(...configFile());
-  const weights = await openWeights(`${folder}/model`);
-  const shape = { batch, height: size, width: size, tokens: 77, lora: { rank, alpha: rank } };
-  const graph = mode === "forward" ? unetGraph : unetVjpGraph;
-  return await sessionRun(graph({ config, weights }, shape));
+  const part = { config, weights: await openWeights(`${folder}/model`) };
+  const task = mode === "forward" ? "prediction" : "product";
+  const size = { batch, height: side, width: side, tokens: 77 };
+  const program = unetProgram(part, { task, size, lora: { rank, alpha: rank }, memory });
+  return await programRun(program, { memory, result: "prediction" });
 }
 
-async function vaeRun({ batch, size }: VaeCase, mode: Mode): Promise<Run> {
+async function vaeRun(bench: VaeCase, mode: Mode): Promise<Run> {
+  const { batch, size: side, memory = Infinity } = bench;
   const config = parseVaeConfig(...configFile());
-  const weights = await openWeights(`${folder}/model`);
-  const graph = mode === "forward" ? decodeGraph : decodeVjpGraph;
-  return await sessionRun(graph({ config, weights }, { batch, height: size, width: size }));
+  const part = { config, weights: await openWeights(`${folder}/model`) };
+  const task = mode === "forward" ? "image" : "product";
+  const size = { batch, height: side, width: side };
+  const program = decoderProgram(part, { task, size, memory });
+  return await programRun(program, { memory, result: "image" });
+}
+
+/** A network as the trainer runs it. */
+async function programRun(
+  program: Program,
+  { memory, result }: { readonly memory: number; readonly result: string },
+): Promise<Run> {
+  const runner = new NetworkRunner(engine, { session: options, memory });
+  const all: Record<string, Tensor> = {};
+  for (const name of inputs.tensors.keys()) all[name] = await read(name);
+  const { cotangent, ...feeds } = all;
+  if (mode !== "forward" && cotangent !== undefined) {
+    return () => runner.vjp(program, { feeds, cotangent });
+  }
+  return async () => {
+    const value = await runner.forward(program, feeds);
+    return value === undefined ? {} : { [result]: value };
+  };
 }
 
 function configFile(): [Record<string, unknown>, string] {

@@ -27,11 +27,14 @@ export const requestSchema = z.discriminatedUnion("op", [
     /** Inputs fed with the tensors sent, and inputs fed with kept ones as [input, name]. */
     sent: z.array(z.string()),
     kept: z.array(z.tuple([z.string(), z.string()])),
-    fetches: z.array(z.string()),
+    /** Absent: all outputs that are not kept. */
+    fetches: z.array(z.string()).optional(),
+    /** Outputs to keep, and their names there. */
+    keep: z.record(z.string(), z.string()).optional(),
   }),
   z.object({ op: z.literal("dispose"), session: sessionId }),
   z.object({ op: z.literal("keep"), name: z.string() }),
-  z.object({ op: z.literal("forget"), name: z.string() }),
+  z.object({ op: z.literal("forget"), names: z.array(z.string()) }),
   /** Answered once the process is up. */
   z.object({ op: z.literal("ping") }),
 ]);

@@ -1,5 +1,6 @@
 import type { Tensor } from "../autodiff/mod.ts";
 import { checkTensor } from "./_check_tensor.ts";
+import type { KeptTensors } from "./_kept_tensors.ts";
 import type { ValueType } from "./_ort_session.ts";
 import { RuntimeError } from "./errors.ts";
 import type { Feed, Tensors } from "./session.ts";
@@ -13,7 +14,7 @@ export function resolveFeeds(
   { inputs, scalarInputs, kept }: {
     readonly inputs: readonly ValueType[];
     readonly scalarInputs: ReadonlySet<string>;
-    readonly kept: ReadonlyMap<string, Tensor>;
+    readonly kept: Pick<KeptTensors, "get">;
   },
 ): Tensors {
   const given = new Map(Object.entries(feeds));
@@ -34,7 +35,7 @@ export function resolveFeeds(
 
 function lookUp(
   feed: Feed | undefined,
-  { input, kept }: { input: ValueType; kept: ReadonlyMap<string, Tensor> },
+  { input, kept }: { input: ValueType; kept: Pick<KeptTensors, "get"> },
 ): Tensor {
   const name = `Feed '${input.name}'`;
   if (feed === undefined) {

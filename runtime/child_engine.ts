@@ -78,8 +78,7 @@ export class ChildEngine implements Engine {
     return {
       inputNames,
       outputNames,
-      run: (feeds, fetches = outputNames, options = {}) =>
-        this.#run(session, { feeds, fetches, ...options }),
+      run: (feeds, fetches, options = {}) => this.#run(session, { feeds, fetches, ...options }),
       dispose: () => ignoreClosed(this.#call({ op: "dispose", session })),
     };
   }
@@ -89,8 +88,8 @@ export class ChildEngine implements Engine {
     await this.#call({ op: "keep", name }, [tensor]);
   }
 
-  async forget(name: string): Promise<void> {
-    await this.#call({ op: "forget", name });
+  async forget(...names: readonly string[]): Promise<void> {
+    await this.#call({ op: "forget", names: [...names] });
   }
 
   async close(): Promise<void> {
@@ -102,9 +101,9 @@ export class ChildEngine implements Engine {
 
   async #run(
     session: number,
-    { feeds, fetches, signal }: RunOptions & {
+    { feeds, fetches, signal, keep }: RunOptions & {
       readonly feeds: Readonly<Record<string, Feed>>;
-      readonly fetches: readonly string[];
+      readonly fetches: readonly string[] | undefined;
     },
   ): Promise<Tensors> {
     const sent: string[] = [];
@@ -119,7 +118,14 @@ export class ChildEngine implements Engine {
         tensors.push(feed);
       }
     }
-    const request: Request = { op: "run", session, sent, kept, fetches: [...fetches] };
+    const request: Request = {
+      op: "run",
+      session,
+      sent,
+      kept,
+      fetches: fetches && [...fetches],
+      keep: keep && { ...keep },
+    };
     const answer = await this.#call(request, tensors, signal);
     return Object.fromEntries(
       answer.tensors.map((tensor, i) => [answer.reply.names?.[i] ?? "", tensor]),

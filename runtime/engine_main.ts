@@ -79,7 +79,8 @@ async function handle(request: Request, tensors: readonly Tensor[]): Promise<Fra
         const tensor = tensors[i];
         if (tensor) feeds[input] = tensor;
       });
-      const outputs = await session.run(feeds, request.fetches);
+      const { fetches, keep } = request;
+      const outputs = await session.run(feeds, fetches, { keep });
       return reply({ names: Object.keys(outputs) }, Object.values(outputs));
     }
     case "dispose":
@@ -93,7 +94,7 @@ async function handle(request: Request, tensors: readonly Tensor[]): Promise<Fra
       return reply({});
     }
     case "forget":
-      await engine.forget(request.name);
+      await engine.forget(...request.names);
       return reply({});
   }
 }

@@ -132,6 +132,26 @@ testEngines("keeps tensors for later runs", async (engine) => {
   await fails(run("k"), "feed_invalid", /^Feed 'a' has shape \[1, 1\], expected \[rows, 2\]$/);
 });
 
+testEngines("keeps what one run makes for another", async (engine) => {
+  const session = await engine.load({ bytes: sumAndProduct() });
+  const [a, b] = [float32([2, 3], [1, 2]), float32([10, 10], [1, 2])];
+  const rest = await session.run({ a, b }, undefined, { keep: { sum: "s" } });
+  assert.deepEqual(rest, { product: float32([20, 30], [1, 2]) });
+  // A kept result may replace what the run that makes it reads.
+  assert.deepEqual(await session.run({ a: { kept: "s" }, b }, [], { keep: { sum: "s" } }), {});
+  const { sum } = await session.run({ a: { kept: "s" }, b }, ["sum"]);
+  assert.deepEqual(sum, float32([32, 33], [1, 2]));
+  await fails(
+    session.run({ a, b }, ["sum"], { keep: { sum: "t" } }),
+    "fetch_invalid",
+    /^Fetch 'sum' is named twice/,
+  );
+  const after = session.run({ a: { kept: "s" }, b }, ["sum"]);
+  await engine.forget("s", "t");
+  assert.deepEqual((await after).sum, float32([32, 33], [1, 2]));
+  await fails(session.run({ a: { kept: "s" }, b }), "feed_invalid", /does not keep$/);
+});
+
 testEngines("refuses wrong feeds and fetches, and goes on", async (engine) => {
   const session = await engine.load({ bytes: sumAndProduct() });
   const a = float32([1, 2], [1, 2]);

@@ -2,6 +2,7 @@ import type { Tensor } from "../autodiff/mod.ts";
 import { checkTensor } from "./_check_tensor.ts";
 import { checkWeights } from "./_check_weights.ts";
 import { ignoreClosed } from "./_ignore_closed.ts";
+import { KeptTensors } from "./_kept_tensors.ts";
 import { type ModelFacts, readModelFacts } from "./_model_facts.ts";
 import { OrtSession } from "./_ort_session.ts";
 import { resolveFeeds } from "./_resolve_feeds.ts";
@@ -24,7 +25,7 @@ import type {
  */
 export class InProcessEngine implements Engine {
   readonly #queue = new SerialQueue();
-  readonly #kept = new Map<string, Tensor>();
+  readonly #kept = new KeptTensors();
   readonly #live = new Set<OrtSession>();
 
   load(model: ModelSource, options: SessionOptions = {}): Promise<Session> {
@@ -52,8 +53,10 @@ export class InProcessEngine implements Engine {
     });
   }
 
-  async forget(name: string): Promise<void> {
-    await this.#queue.add(() => this.#kept.delete(name));
+  async forget(...names: readonly string[]): Promise<void> {
+    await this.#queue.add(() => {
+      for (const name of names) this.#kept.delete(name);
+    });
   }
 
   async close(): Promise<void> {
@@ -83,7 +86,7 @@ interface Surroundings {
   readonly name: string;
   readonly scalarInputs: ReadonlySet<string>;
   readonly queue: SerialQueue;
-  readonly kept: ReadonlyMap<string, Tensor>;
+  readonly kept: KeptTensors;
   /** The sessions not yet disposed. */
   readonly live: Set<OrtSession>;
 }
@@ -103,21 +106,29 @@ class InProcessSession implements Session {
 
   run(
     feeds: Readonly<Record<string, Feed>>,
-    fetches: readonly string[] = this.outputNames,
-    { signal }: RunOptions = {},
+    fetches?: readonly string[],
+    { signal, keep = {} }: RunOptions = {},
   ): Promise<Tensors> {
     const { name, queue, live, kept, scalarInputs } = this.#in;
     return queue.add(async () => {
       if (!live.has(this.#session)) throw new RuntimeError("closed", `Model '${name}' is disposed`);
-      this.#checkFetches(fetches);
+      const wanted = fetches ?? this.outputNames.filter((output) => !(output in keep));
+      this.#checkFetches([...wanted, ...Object.keys(keep)]);
       const { inputs } = this.#session;
       const tensors = resolveFeeds(feeds, { inputs, scalarInputs, kept });
+      let outputs: Tensors;
       try {
-        return await this.#session.run(tensors, fetches);
+        outputs = await this.#session.run(tensors, [...wanted, ...Object.keys(keep)]);
       } catch (cause) {
         const reason = cause instanceof Error ? cause.message : String(cause);
         throw new RuntimeError("run_failed", `Model '${name}' failed: ${reason}`, { cause });
       }
+      for (const [output, as] of Object.entries(keep)) {
+        const tensor = outputs[output];
+        if (tensor !== undefined) kept.set(as, tensor);
+        delete outputs[output];
+      }
+      return outputs;
     }, signal);
   }
 
@@ -131,8 +142,13 @@ class InProcessSession implements Session {
   #checkFetches(fetches: readonly string[]): void {
     const names = this.outputNames;
     const unknown = fetches.find((fetch) => !names.includes(fetch));
-    if (unknown === undefined && fetches.length > 0) return;
-    const found = unknown === undefined ? "No fetch is named" : `Fetch '${unknown}' is unknown`;
+    const twice = fetches.find((fetch, i) => fetches.indexOf(fetch) !== i);
+    if (unknown === undefined && twice === undefined && fetches.length > 0) return;
+    const found = unknown !== undefined
+      ? `Fetch '${unknown}' is unknown`
+      : twice !== undefined
+      ? `Fetch '${twice}' is named twice`
+      : "No fetch is named";
     throw new RuntimeError("fetch_invalid", `${found}, expected some of ${names.join(", ")}`);
   }
 }

@@ -46,6 +46,11 @@ export type Feed = Tensor | { readonly kept: string };
 export interface RunOptions {
   /** Takes the run off the queue. A run that has started finishes: ONNX Runtime cannot be interrupted. */
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Outputs to keep in the engine, each under a name, as `Engine.keep` would, instead of returning them: what one model
+   * makes and another reads need not leave the engine.
+   */
+  readonly keep?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A loaded model. Runs of one engine happen one at a time, in the order of the calls. */
@@ -53,7 +58,7 @@ export interface Session {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
   /**
-   * Runs the model. `fetches` defaults to all outputs. Feeds are not copied: leave them unchanged until the
+   * Runs the model. `fetches` defaults to all outputs that are not kept. Feeds are not copied: leave them unchanged until the
    * promise settles. Outputs belong to the caller.
    * Throws `RuntimeError` when a feed is missing, unknown, or of another dtype or shape than the model
    * declares, and the signal's reason when it aborts before the run starts.
@@ -72,8 +77,8 @@ export interface Engine {
   load(model: ModelSource, options?: SessionOptions): Promise<Session>;
   /** Keeps a copy of a tensor in the engine under a name, so that runs can refer to it. Replaces an older one. */
   keep(name: string, tensor: Tensor): Promise<void>;
-  /** Forgets a kept tensor; runs already called still see it. */
-  forget(name: string): Promise<void>;
+  /** Forgets kept tensors; runs already called still see them. */
+  forget(...names: readonly string[]): Promise<void>;
   /** Ends the engine and everything it holds. Calls not finished throw. Safe to call twice. */
   close(): Promise<void>;
 }

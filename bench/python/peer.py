@@ -92,7 +92,7 @@ class UNet:
     def gradient(self):
         y = self.predict()
         grads = torch.autograd.grad(y, list(self.lora.values()), self.inputs["cotangent"])
-        return {"prediction": y, **{f"grad.{n}": g for n, g in zip(self.lora, grads)}}
+        return {f"grad.{n}": g for n, g in zip(self.lora, grads)}
 
 
 class Vae:
@@ -120,7 +120,7 @@ class Vae:
     def gradient(self):
         x = self.inputs["latents"].clone().requires_grad_(True)
         y = self.decode(x)
-        return {"image": y, "grad.latents": torch.autograd.grad(y, x, self.inputs["cotangent"])[0]}
+        return {"grad.latents": torch.autograd.grad(y, x, self.inputs["cotangent"])[0]}
 
 
 class Iteration:

@@ -1,30 +1,13 @@
-import {
-  Builder,
-  gradient,
-  serialize,
-  type Shape,
-  type Value,
-  type ValueType,
-} from "../../autodiff/mod.ts";
+import { Builder, gradient, type Shape, type Value, type ValueType } from "../../autodiff/mod.ts";
 import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
 import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
+import { type ModelGraph, modelGraph } from "./_model_graph.ts";
 import type { Part, Pipeline } from "./read_pipeline.ts";
 import { unet, unetAdaptableLayers, type UNetInputs } from "./unet.ts";
 import { TIME_IDS, type UNetConfig } from "./unet_config.ts";
 import { vaeDecode } from "./vae.ts";
 import { type VaeConfig, vaeFactor } from "./vae_config.ts";
-
-/** A model ready for an engine: `engine.load(graph)`. */
-export interface ModelGraph {
-  readonly name: string;
-  readonly bytes: Uint8Array;
-  /** Folder of the weight files the graph points into. */
-  readonly weightsRoot: string;
-  /** Every input by name, in the order of the graph. */
-  readonly inputs: Readonly<Record<string, ValueType>>;
-  readonly outputs: Readonly<Record<string, ValueType>>;
-}
 
 /** How a graph is written. */
 export interface GraphOptions {
@@ -63,12 +46,14 @@ export function textGraphs(
     const s = new WeightScope(b, part.weights);
     const ids = b.input("input_ids", { dtype: "int64", shape: [batch, tokens] });
     const { last, hidden, pooled } = clipText(clipTextScope(s), ids, config);
-    if (kind === "sd") return graphOf(part, b, { name: "text encoder", outputs: { states: last } });
+    if (kind === "sd") {
+      return modelGraph(part, b, { name: "text encoder", outputs: { states: last } });
+    }
     const states = hidden.at(-2) ?? last;
     const outputs = i === 0
       ? { states }
       : { states, pooled: clipTextProjection(s, pooled, config) };
-    return graphOf(part, b, { name: `text encoder ${i + 1}`, outputs });
+    return modelGraph(part, b, { name: `text encoder ${i + 1}`, outputs });
   });
 }
 
@@ -82,7 +67,7 @@ export function unetGraph(
   { lora, ...options }: UNetSize & GraphOptions & { readonly lora?: LoraConfig },
 ): ModelGraph {
   const { b, prediction } = buildUNet(part, { ...options, lora, differentiable: false });
-  return graphOf(part, b, { name: "U-Net", outputs: { prediction } });
+  return modelGraph(part, b, { name: "U-Net", outputs: { prediction } });
 }
 
 /**
@@ -105,7 +90,7 @@ export function unetVjpGraph(
   const wrt = new Map(adapter?.declared);
   if (sampleGradient) wrt.set("sample", inputs.sample);
   const outputs = { prediction, ...vjp(b, prediction, wrt) };
-  return graphOf(part, b, { name: "U-Net gradient", outputs });
+  return modelGraph(part, b, { name: "U-Net gradient", outputs });
 }
 
 /** A VAE decoder forward: input `latents` [batch, channels, height, width], output `image` as `vaeDecode`'s. */
@@ -114,7 +99,7 @@ export function decodeGraph(
   size: LatentsSize & GraphOptions,
 ): ModelGraph {
   const { b, image } = buildDecoder(part, { ...size, differentiable: false });
-  return graphOf(part, b, { name: "VAE decoder", outputs: { image } });
+  return modelGraph(part, b, { name: "VAE decoder", outputs: { image } });
 }
 
 /**
@@ -127,7 +112,7 @@ export function decodeVjpGraph(
 ): ModelGraph {
   const { b, latents, image } = buildDecoder(part, { ...size, differentiable: true });
   const outputs = { image, ...vjp(b, image, new Map([["latents", latents]])) };
-  return graphOf(part, b, { name: "VAE decoder gradient", outputs });
+  return modelGraph(part, b, { name: "VAE decoder gradient", outputs });
 }
 
 /** Height and width in pixels of the image that latents decode to. */
@@ -139,26 +124,50 @@ export function imageSize(
   return { height: factor * height, width: factor * width };
 }
 
+/** The types of a U-Net's inputs, in the order of its graphs. */
+export function unetInputTypes(
+  { inChannels, contextWidth, textTime }: UNetConfig,
+  { batch, contexts = 1, height, width, tokens }: UNetSize,
+): { readonly [K in keyof UNetInputs]: ValueType } {
+  const float = (...shape: Shape): ValueType => ({ dtype: "float32", shape });
+  return {
+    sample: float(batch, inChannels, height, width),
+    timestep: float(batch),
+    encoder_hidden_states: float(contexts * batch, tokens, contextWidth),
+    ...(textTime && {
+      text_embeds: float(contexts * batch, textTime.textWidth),
+      time_ids: float(contexts * batch, TIME_IDS),
+    }),
+  };
+}
+
+/** The types of a VAE decoder's inputs. */
+export function decoderInputTypes(
+  { latentChannels }: VaeConfig,
+  { batch, height, width }: LatentsSize,
+): { readonly latents: ValueType } {
+  return { latents: { dtype: "float32", shape: [batch, latentChannels, height, width] } };
+}
+
 function buildUNet(
   { config, weights }: Part<UNetConfig>,
-  { batch, contexts = 1, height, width, tokens, lora, ...options }:
+  { lora, attentionMemory, differentiable, ...size }:
     & UNetSize
     & GraphOptions
     & { lora: LoraConfig | undefined; differentiable: boolean },
 ) {
-  const b = new Builder(options);
-  const float = (name: string, shape: Shape) => b.input(name, { dtype: "float32", shape });
+  const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
+  const { sample, timestep, encoder_hidden_states, text_embeds, time_ids } = unetInputTypes(
+    config,
+    size,
+  );
   const inputs: UNetInputs = {
-    sample: float("sample", [batch, config.inChannels, height, width]),
-    timestep: float("timestep", [batch]),
-    encoder_hidden_states: float("encoder_hidden_states", [
-      contexts * batch,
-      tokens,
-      config.contextWidth,
-    ]),
-    ...(config.textTime && {
-      text_embeds: float("text_embeds", [contexts * batch, config.textTime.textWidth]),
-      time_ids: float("time_ids", [contexts * batch, TIME_IDS]),
+    sample: b.input("sample", sample),
+    timestep: b.input("timestep", timestep),
+    encoder_hidden_states: b.input("encoder_hidden_states", encoder_hidden_states),
+    ...(text_embeds && time_ids && {
+      text_embeds: b.input("text_embeds", text_embeds),
+      time_ids: b.input("time_ids", time_ids),
     }),
   };
   const adapter = lora && new LoraInputs(b, unetAdaptableLayers(config), lora);
@@ -168,14 +177,13 @@ function buildUNet(
 
 function buildDecoder(
   { config, weights }: Part<VaeConfig>,
-  { batch, height, width, ...options }:
+  { attentionMemory, differentiable, ...size }:
     & LatentsSize
     & GraphOptions
     & { differentiable: boolean },
 ) {
-  const b = new Builder(options);
-  const shape = [batch, config.latentChannels, height, width];
-  const latents = b.input("latents", { dtype: "float32", shape });
+  const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
+  const latents = b.input("latents", decoderInputTypes(config, size).latents);
   return { b, latents, image: vaeDecode(new WeightScope(b, weights), latents, config) };
 }
 
@@ -187,19 +195,4 @@ function vjp(b: Builder, y: Value, wrt: ReadonlyMap<string, Value>): Record<stri
     const g = gradients[i];
     return g === undefined ? [] : [[`grad.${name}`, g]];
   }));
-}
-
-function graphOf(
-  { weights }: Part<unknown>,
-  b: Builder,
-  { name, outputs }: { name: string; outputs: Readonly<Record<string, Value>> },
-): ModelGraph {
-  const typeOf = ({ dtype, shape }: Value): ValueType => ({ dtype, shape });
-  return {
-    name,
-    bytes: serialize(b, outputs),
-    weightsRoot: weights.root,
-    inputs: Object.fromEntries(b.inputs.map((v) => [v.name, typeOf(v)])),
-    outputs: Object.fromEntries(Object.entries(outputs).map(([n, v]) => [n, typeOf(v)])),
-  };
 }

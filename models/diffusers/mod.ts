@@ -4,12 +4,20 @@ export {
   type GraphOptions,
   imageSize,
   type LatentsSize,
-  type ModelGraph,
   textGraphs,
   unetGraph,
   type UNetSize,
   unetVjpGraph,
 } from "./graphs.ts";
+export type { ModelGraph } from "./_model_graph.ts";
+export {
+  decoderPieces,
+  type PieceGradient,
+  type PieceGraphs,
+  type PieceOptions,
+  type Pieces,
+  unetPieces,
+} from "./pieces.ts";
 export { type Part, type Pipeline, readPipeline, type SchedulerFile } from "./read_pipeline.ts";
 export {
   unet,

@@ -46,11 +46,10 @@ export function unet(
 ): Value {
   checkInputs(inputs, config);
   const [, , height = 1, width = 1] = inputs.sample.shape;
-  const prediction = compose(unetSegments(config, { height, width }), {
+  return compose(unetSegments(config, { height, width }), {
     context: { b: s.b, s, lora },
     inputs: { ...inputs },
   });
-  return rowsLike(s.b, prediction, inputs.encoder_hidden_states);
 }
 
 function checkInputs(inputs: UNetInputs, { inChannels, contextWidth, textTime }: UNetConfig): void {
@@ -186,9 +185,10 @@ export function unetSegments(
     );
   }
   const x = h;
-  add("conv_out", [x], ({ b, s }, read) => {
-    const normed = groupNorm(s.at("conv_norm_out"), read(x), { groups, epsilon });
-    return conv2d(s.at("conv_out"), b.silu(normed), { out: config.outChannels, kernel: 3 });
+  add("conv_out", [x, "encoder_hidden_states"], ({ b, s }, read) => {
+    const active = b.silu(groupNorm(s.at("conv_norm_out"), read(x), { groups, epsilon }));
+    const prediction = conv2d(s.at("conv_out"), active, { out: config.outChannels, kernel: 3 });
+    return rowsLike(b, prediction, read("encoder_hidden_states"));
   });
   return segments;
 }

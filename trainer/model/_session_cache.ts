@@ -1,43 +1,85 @@
-import type { Engine, ModelSource, Session, SessionOptions } from "../../runtime/mod.ts";
+import type { ModelGraph } from "../../models/diffusers/mod.ts";
+import type { Engine, Session, SessionOptions } from "../../runtime/mod.ts";
+import { footprint } from "./memory.ts";
 
-/** Sessions by name, loaded when first asked for; of too many, the one unused for longest is freed. */
+/** Weights above which they are left as they lie in their file: a second layout would cost more than it saves. */
+const MANY_WEIGHTS = 2 ** 30;
+
+interface Loaded {
+  readonly session: Promise<Session>;
+  /** Bytes it holds after it ran. */
+  readonly bytes: number;
+}
+
+/**
+ * Sessions by name, loaded when first asked for. Of too many, or where they take more memory than there is, those unused
+ * for longest are freed first.
+ */
 export class SessionCache {
   readonly #engine: Engine;
   readonly #options: SessionOptions;
   readonly #limit: number;
-  readonly #sessions = new Map<string, Promise<Session>>();
+  readonly #memory: number;
+  readonly #sessions = new Map<string, Loaded>();
 
   constructor(
     engine: Engine,
-    { session, limit }: { readonly session: SessionOptions; readonly limit: number },
+    { session, limit, memory = Infinity }: {
+      readonly session: SessionOptions;
+      /** Sessions. */
+      readonly limit: number;
+      /** Bytes of all sessions. */
+      readonly memory?: number;
+    },
   ) {
     this.#engine = engine;
     this.#options = session;
     this.#limit = limit;
+    this.#memory = memory;
   }
 
   /** The session of that name, from the graph that `build` makes if it is not loaded. */
-  async get(name: string, build: () => ModelSource): Promise<Session> {
-    const found = this.#sessions.get(name) ?? this.#load(build);
+  async get(name: string, build: () => ModelGraph): Promise<Session> {
+    const found = this.#sessions.get(name) ?? await this.#load(build());
     this.#sessions.delete(name);
     this.#sessions.set(name, found);
-    found.catch(() => this.#sessions.delete(name));
-    for (const [oldest, session] of this.#sessions) {
-      if (this.#sessions.size <= this.#limit) break;
-      this.#sessions.delete(oldest);
-      // Runs already called finish first.
-      await (await session).dispose();
-    }
-    return await found;
+    found.session.catch(() => this.#sessions.delete(name));
+    await this.#freeUntil(() => this.#sessions.size <= this.#limit);
+    return await found.session;
+  }
+
+  /** Frees what leaves no room for `bytes` beside it. */
+  async makeRoom(bytes: number): Promise<void> {
+    await this.#freeUntil(() => this.#held() + bytes <= this.#memory);
   }
 
   async dispose(): Promise<void> {
     const all = [...this.#sessions.values()];
     this.#sessions.clear();
-    for (const session of all) await session.then((s) => s.dispose(), () => {});
+    for (const { session } of all) await session.then((s) => s.dispose(), () => {});
   }
 
-  async #load(build: () => ModelSource): Promise<Session> {
-    return await this.#engine.load(build(), this.#options);
+  async #load(graph: ModelGraph): Promise<Loaded> {
+    const { cost } = graph;
+    const bytes = footprint(cost);
+    await this.makeRoom(bytes);
+    const options = cost.weightBytes > MANY_WEIGHTS
+      ? { graphOptimizationLevel: "extended" as const, ...this.#options }
+      : this.#options;
+    return { session: this.#engine.load(graph, options), bytes };
+  }
+
+  #held(): number {
+    return [...this.#sessions.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** Frees sessions, the one unused for longest first. */
+  async #freeUntil(isEnough: () => boolean): Promise<void> {
+    for (const [oldest, { session }] of this.#sessions) {
+      if (isEnough()) return;
+      this.#sessions.delete(oldest);
+      // Runs already called finish first.
+      await (await session).dispose();
+    }
   }
 }

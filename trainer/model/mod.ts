@@ -1,2 +1,5 @@
+export { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory.ts";
 export * from "./model.ts";
+export { NetworkRunner, type NetworkRunnerOptions } from "./network_runner.ts";
 export * from "./pipeline_model.ts";
+export { decoderProgram, type Program, unetProgram, type UNetTask } from "./program.ts";

@@ -1,16 +1,12 @@
 import { createHash } from "node:crypto";
 import { float32 } from "../../autodiff/mod.ts";
 import {
-  decodeGraph,
-  decodeVjpGraph,
+  type LatentsSize,
   type Pipeline,
   unetAdaptableLayers,
-  unetGraph,
-  type UNetSize,
-  unetVjpGraph,
 } from "../../models/diffusers/mod.ts";
 import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
-import type { Engine, Feed, Session, SessionOptions } from "../../runtime/mod.ts";
+import type { Engine, Feed, SessionOptions } from "../../runtime/mod.ts";
 import type { Decoder, DenoiserRows } from "../step/mod.ts";
 import {
   accumulate,
@@ -22,7 +18,8 @@ import {
   sliceBatch,
 } from "../tensors.ts";
 import { chunks } from "./_chunks.ts";
-import { SessionCache } from "./_session_cache.ts";
+import { NetworkRunner } from "./network_runner.ts";
+import { decoderProgram, type Program, unetProgram, type UNetTask } from "./program.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
 import { asFloat32, PipelinePromptEncoder } from "./prompt_encoder.ts";
 
@@ -38,6 +35,11 @@ export interface MemoryLimits {
   readonly decodeProducts?: number | undefined;
   /** Sessions kept loaded; each batch size of each network takes one. Default 16. */
   readonly sessions?: number | undefined;
+  /**
+   * Bytes that the engine's process should stay within. Networks that would not fit in one graph run in pieces, whose
+   * activations are computed again for the gradient, and sessions are freed before others are loaded. Default: no bound.
+   */
+  readonly memory?: number | undefined;
 }
 
 /** How a pipeline is run. */
@@ -69,7 +71,9 @@ export class PipelineModel implements Model {
   readonly #engine: Engine;
   readonly #lora: LoraConfig;
   readonly #limits: Required<{ [K in keyof typeof DEFAULT_LIMITS]: number }>;
-  readonly #sessions: SessionCache;
+  readonly #memory: number;
+  readonly #programs = new Map<string, Program>();
+  readonly #runner: NetworkRunner;
 
   constructor(
     pipeline: Pipeline,
@@ -87,8 +91,10 @@ export class PipelineModel implements Model {
       decode: limit("decode"),
       decodeProducts: limit("decodeProducts"),
     };
-    this.#sessions = new SessionCache(engine, { session, limit: limits.sessions ?? 16 });
-    this.prompts = new PipelinePromptEncoder(pipeline, this.#sessions);
+    const { memory = Infinity, sessions } = limits;
+    this.#memory = memory;
+    this.#runner = new NetworkRunner(engine, { session, memory, sessions });
+    this.prompts = new PipelinePromptEncoder(pipeline, this.#runner);
     this.latentChannels = pipeline.unet.config.inChannels;
     this.decoder = {
       decode: (latents) => this.#decode(latents),
@@ -136,7 +142,7 @@ export class PipelineModel implements Model {
   }
 
   async dispose(): Promise<void> {
-    await this.#sessions.dispose();
+    await this.#runner.dispose();
   }
 
   async #predict(
@@ -145,14 +151,12 @@ export class PipelineModel implements Model {
   ): Promise<readonly Float32Tensor[]> {
     const out = rows.branches.map((): Float32Tensor[] => []);
     for (const { part } of parts(rows, this.#limits.forward)) {
-      const size = this.#sizeOf(part);
-      const session = await this.#sessions.get(
-        `U-Net ${Object.values(size)}`,
-        () => unetGraph(this.#pipeline.unet, { ...size, lora: this.#lora }),
-      );
-      const { prediction } = await session.run({ ...lora, ...feedsOf(part) });
+      const feeds = { ...lora, ...feedsOf(part) };
+      const program = this.#unet("prediction", part);
+      const prediction = await this.#runner.forward(program, feeds);
       const all = asFloat32("prediction", prediction);
-      out.forEach((list, b) => list.push(sliceBatch(all, b * size.batch, (b + 1) * size.batch)));
+      const rows = batchOf(part.x);
+      out.forEach((list, b) => list.push(sliceBatch(all, b * rows, (b + 1) * rows)));
     }
     return out.map(concatBatch);
   }
@@ -168,22 +172,16 @@ export class PipelineModel implements Model {
     const parameters: Record<string, Float32Tensor> = {};
     const xs: Float32Tensor[] = [];
     for (const { part, start, end } of parts(rows, this.#limits.products)) {
-      const size = this.#sizeOf(part);
       const cotangent = concatBatch(cotangents.map((t) => sliceBatch(t, start, end)));
-      const session: Session = await this.#sessions.get(
-        `U-Net product ${Object.values(size)} ${input}`,
-        () =>
-          unetVjpGraph(this.#pipeline.unet, { ...size, lora: this.#lora, sampleGradient: input }),
-      );
-      const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
-      const out = await session.run(
-        { ...feeds, ...feedsOf(part), cotangent },
-        wanted,
-      );
+      const program = this.#unet(input ? "product with input" : "product", part);
+      const out = await this.#runner.vjp(program, {
+        feeds: { ...feeds, ...feedsOf(part) },
+        cotangent,
+      });
       if (input) xs.push(asFloat32("grad.sample", out["grad.sample"]));
-      const gradients = wanted.filter((name) => name !== "grad.sample").map((name) =>
-        [name.slice("grad.".length), asFloat32(name, out[name])] as const
-      );
+      const gradients = Object.entries(out).filter(([name]) => name !== "grad.sample").map((
+        [name, gradient],
+      ) => [name.slice("grad.".length), asFloat32(name, gradient)] as const);
       accumulate(parameters, Object.fromEntries(gradients));
     }
     return input ? { parameters, x: concatBatch(xs) } : { parameters };
@@ -196,23 +194,42 @@ export class PipelineModel implements Model {
     const limit = this.#limits[what] / (height * width);
     for (const [start, end] of chunks(batchOf(latents), limit)) {
       const size = { batch: end - start, height, width };
-      const session = await this.#sessions.get(`${what} ${Object.values(size)}`, () => {
-        const graph = cotangent === undefined ? decodeGraph : decodeVjpGraph;
-        return graph(this.#pipeline.vae, size);
-      });
-      const output = cotangent === undefined ? "image" : "grad.latents";
       const feeds = { latents: sliceBatch(latents, start, end) };
-      const all = cotangent === undefined
-        ? feeds
-        : { ...feeds, cotangent: sliceBatch(cotangent, start, end) };
-      out.push(asFloat32(output, (await session.run(all, [output]))[output]));
+      if (cotangent === undefined) {
+        const image = await this.#runner.forward(this.#vae("image", size), feeds);
+        out.push(asFloat32("image", image));
+      } else {
+        const program = this.#vae("product", size);
+        const part = sliceBatch(cotangent, start, end);
+        const found = await this.#runner.vjp(program, { feeds, cotangent: part });
+        out.push(asFloat32("grad.latents", found["grad.latents"]));
+      }
     }
     return concatBatch(out);
   }
 
-  #sizeOf({ x, branches }: DenoiserRows): Required<UNetSize> {
+  #unet(task: UNetTask, { x, branches }: DenoiserRows): Program {
     const [batch = 1, , height = 1, width = 1] = x.shape;
-    return { batch, contexts: branches.length, height, width, tokens: this.prompts.tokens };
+    const { tokens } = this.prompts;
+    const size = { batch, contexts: branches.length, height, width, tokens };
+    return this.#program(
+      `${task} ${Object.values(size)}`,
+      () =>
+        unetProgram(this.#pipeline.unet, { task, size, lora: this.#lora, memory: this.#memory }),
+    );
+  }
+
+  #vae(task: "image" | "product", size: LatentsSize): Program {
+    return this.#program(
+      `decoder ${task} ${Object.values(size)}`,
+      () => decoderProgram(this.#pipeline.vae, { task, size, memory: this.#memory }),
+    );
+  }
+
+  #program(key: string, make: () => Program): Program {
+    const program = this.#programs.get(key) ?? make();
+    this.#programs.set(key, program);
+    return program;
   }
 }
 

@@ -4,7 +4,7 @@ import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mo
 import type { Conditioning, PromptEncoder } from "../step/mod.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import type { LatentSize } from "./model.ts";
-import type { SessionCache } from "./_session_cache.ts";
+import type { NetworkRunner } from "./network_runner.ts";
 
 interface Encoded {
   /** [1, tokens, width]. */
@@ -19,14 +19,14 @@ interface Encoded {
  */
 export class PipelinePromptEncoder implements PromptEncoder {
   readonly #pipeline: Pipeline;
-  readonly #sessions: SessionCache;
+  readonly #runner: NetworkRunner;
   readonly #tokenizers: readonly ClipTokenizer[];
   #empty: Promise<Encoded> | undefined;
 
   /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
-  constructor(pipeline: Pipeline, sessions: SessionCache) {
+  constructor(pipeline: Pipeline, runner: NetworkRunner) {
     this.#pipeline = pipeline;
-    this.#sessions = sessions;
+    this.#runner = runner;
     this.#tokenizers = pipeline.tokenizers.map(loadClipTokenizer);
   }
 
@@ -73,7 +73,7 @@ export class PipelinePromptEncoder implements PromptEncoder {
     const states: Float32Tensor[] = [];
     let pooled: Float32Tensor | undefined;
     for (const [i, tokenizer] of this.#tokenizers.entries()) {
-      const session = await this.#sessions.get(`text ${i}`, () => {
+      const session = await this.#runner.session(`text ${i}`, () => {
         const graph = textGraphs(this.#pipeline, { batch: 1, tokens })[i];
         if (graph === undefined) throw new RangeError(`Tokenizer ${i} has no text encoder`);
         return graph;

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { Builder } from "./builder.ts";
+import { graphCost } from "./cost.ts";
+import { gradient } from "./gradient.ts";
+
+const float = (shape: readonly number[]) => ({ dtype: "float32" as const, shape });
+
+Deno.test("weights, products and what is computed once are counted from shapes", () => {
+  const b = new Builder();
+  const x = b.input("x", float([8, 64]));
+  const w = b.weight("w", float([32, 64]), { file: "w", offset: 0 });
+  const half = b.weight("half", { dtype: "float16", shape: [32, 16] }, { file: "w", offset: 9000 });
+  const y = b.matMul(b.gemm(x, w, { transB: true }), b.cast(half, "float32"));
+  const cost = graphCost(b, [y]);
+  assert.deepEqual(cost, {
+    weightBytes: 4 * 32 * 64,
+    foldedBytes: 4 * 32 * 16,
+    loadBytes: 4 * 32 * 64 + (2 + 4) * 32 * 16,
+    // x is the caller's and stays; the first product goes once the second is made.
+    activationBytes: 4 * (8 * 64 + 8 * 32 + 8 * 16),
+    productFlops: 2 * 8 * 64 * 32 + 2 * 8 * 32 * 16,
+    trafficBytes: 4 * (8 * 64 + 32 * 64 + 8 * 32) + 4 * (8 * 32 + 32 * 16 + 8 * 16),
+  });
+});
+
+Deno.test("a convolution's and an attention's products are counted", () => {
+  const b = new Builder();
+  const x = b.input("x", float([2, 3, 16, 16]));
+  const w = b.weight("w", float([8, 3, 3, 3]), { file: "w", offset: 0 });
+  const q = b.input("q", float([2, 10, 16]));
+  const k = b.input("k", float([2, 7, 16]));
+  const conv = b.conv2d(x, w, { padding: 1 });
+  assert.equal(graphCost(b, [conv]).productFlops, 2 * (2 * 8 * 16 * 16) * (3 * 3 * 3));
+  const attended = b.attention(q, k, k, { heads: 2 });
+  assert.equal(graphCost(b, [attended]).productFlops, 2 * 2 * (2 * 10 * 7 * 16));
+});
+
+Deno.test("values live until they are last read: a chain holds one, its gradient all", () => {
+  const bytes = 4 * 1000;
+  const chain = (length: number, differentiated: boolean) => {
+    const b = new Builder();
+    const x = b.input("x", float([1000]));
+    let y = x;
+    for (let i = 0; i < length; i++) y = b.sin(y);
+    if (!differentiated) return graphCost(b, [y]).activationBytes;
+    const cotangent = b.input("cotangent", float([1000]));
+    return graphCost(b, gradient(b, [{ value: y, cotangent }], [x])).activationBytes;
+  };
+  // The input, a value and its successor.
+  assert.equal(chain(20, false), 3 * bytes);
+  // Both inputs, 19 values before the last sine, cos of one, and what arrives at it or goes on.
+  assert.equal(chain(20, true) - chain(10, true), 10 * bytes);
+});
+
+Deno.test("a view takes no memory, and a sum may be written over what it reads", () => {
+  const b = new Builder();
+  const x = b.input("x", float([10, 100]));
+  const y = b.add(b.reshape(b.sin(x), [1000]), 1);
+  assert.equal(graphCost(b, [y]).activationBytes, 2 * 4 * 1000);
+});

@@ -1,0 +1,207 @@
+import {
+  activeValues,
+  Builder,
+  byteLengthOf,
+  gradient,
+  type Value,
+  type ValueType,
+} from "../../autodiff/mod.ts";
+import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
+import { composeAll, cut, type Segment } from "../segments.ts";
+import { WeightScope } from "../weight_scope.ts";
+import { type ModelGraph, modelGraph } from "./_model_graph.ts";
+import {
+  decoderInputTypes,
+  type GraphOptions,
+  type LatentsSize,
+  unetInputTypes,
+} from "./graphs.ts";
+import type { UNetSize } from "./graphs.ts";
+import type { Part } from "./read_pipeline.ts";
+import { unetAdaptableLayers, unetSegments } from "./unet.ts";
+import type { UNetConfig } from "./unet_config.ts";
+import { vaeSegments } from "./vae.ts";
+import type { VaeConfig } from "./vae_config.ts";
+
+/**
+ * A piece of a network as graphs of its own, so that its activations need not outlive it: gradient checkpointing.
+ * Values go by the names of the segments that make them.
+ */
+export interface PieceGraphs {
+  /** Values it reads that it does not make: inputs of the network, or what earlier pieces make. */
+  readonly reads: readonly string[];
+  /** Values it makes that later pieces read; the last piece makes the result alone. */
+  readonly makes: readonly string[];
+  /** Inputs: `reads`, and LoRA tensors under PEFT's names. Outputs: `makes`. */
+  readonly forward: ModelGraph;
+  /**
+   * Inputs: those of `forward`, `cotangent.<value>` for each of `takes`, and `sum.<value>`, what later pieces found, for
+   * each of `adds`. Outputs: `grad.<value>` for each of `gives`, and `grad.<LoRA tensor>`. It computes the piece again,
+   * and is absent where no gradient goes.
+   */
+  readonly gradient?: PieceGradient | undefined;
+}
+
+/** See `PieceGraphs`. All four name values. */
+export interface PieceGradient {
+  readonly graph: ModelGraph;
+  readonly takes: readonly string[];
+  readonly adds: readonly string[];
+  readonly gives: readonly string[];
+}
+
+/** A network in pieces. */
+export interface Pieces {
+  readonly pieces: readonly PieceGraphs[];
+  /** The value that the last piece makes. */
+  readonly result: string;
+  /** Bytes of every value that outlives its piece. */
+  readonly keptBytes: number;
+}
+
+/** How a network is cut. */
+export interface PieceOptions {
+  /** How many consecutive segments make each piece. Default: one. */
+  readonly lengths?: readonly number[];
+  /** No gradients are wanted. Default false. */
+  readonly forwardOnly?: boolean;
+}
+
+/**
+ * A U-Net in pieces, with the inputs of `unetGraph`. Gradients are those of `unetVjpGraph`: of LoRA tensors, and with
+ * `sampleGradient` of "sample".
+ */
+export function unetPieces(
+  part: Part<UNetConfig>,
+  { lora, sampleGradient = false, lengths, forwardOnly, attentionMemory, ...size }:
+    & UNetSize
+    & GraphOptions
+    & PieceOptions
+    & { readonly lora?: LoraConfig | undefined; readonly sampleGradient?: boolean },
+): Pieces {
+  const layers = unetAdaptableLayers(part.config);
+  return inPieces(part, {
+    name: "U-Net",
+    segments: unetSegments(part.config, size),
+    lengths,
+    forwardOnly,
+    inputs: { ...unetInputTypes(part.config, size) },
+    wrt: sampleGradient ? ["sample"] : [],
+    build: (differentiable) => {
+      const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
+      return {
+        b,
+        s: new WeightScope(b, part.weights),
+        lora: lora && new LoraInputs(b, layers, lora),
+      };
+    },
+  });
+}
+
+/** A VAE decoder in pieces, from "latents" to the image, and back to "latents". */
+export function decoderPieces(
+  part: Part<VaeConfig>,
+  { lengths, forwardOnly, attentionMemory, ...size }: LatentsSize & GraphOptions & PieceOptions,
+): Pieces {
+  return inPieces(part, {
+    name: "VAE decoder",
+    segments: vaeSegments(part.config),
+    lengths,
+    forwardOnly,
+    inputs: decoderInputTypes(part.config, size),
+    wrt: ["latents"],
+    build: (differentiable) => {
+      const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
+      return { b, s: new WeightScope(b, part.weights) };
+    },
+  });
+}
+
+interface Context {
+  readonly b: Builder;
+  readonly lora?: LoraInputs | undefined;
+}
+
+function inPieces<C extends Context>(
+  part: Part<unknown>,
+  { name, segments, lengths = segments.map(() => 1), forwardOnly = false, inputs, wrt, build }: {
+    readonly name: string;
+    readonly segments: readonly Segment<C>[];
+    readonly lengths: readonly number[] | undefined;
+    readonly forwardOnly: boolean | undefined;
+    readonly inputs: Readonly<Record<string, ValueType>>;
+    /** Inputs whose gradient is wanted. */
+    readonly wrt: readonly string[];
+    build(differentiable: boolean): C;
+  },
+): Pieces {
+  const cuts = cut(segments, lengths);
+  const types = new Map(Object.entries(inputs));
+  const active = new Set(wrt);
+  const graphs = cuts.map((piece, i): PieceGraphs => {
+    const { reads, makes } = piece;
+    const title = `${name}, piece ${i + 1} of ${cuts.length}`;
+    /** The piece in a builder of its own. */
+    const built = (differentiable: boolean) => {
+      const context = build(differentiable);
+      const given = reads.map((read): [string, Value] => {
+        const type = types.get(read);
+        if (type === undefined) throw new RangeError(`Piece ${i + 1} reads "${read}" too early`);
+        return [read, context.b.input(read, type)];
+      });
+      const values = composeAll(piece.segments, { context, inputs: Object.fromEntries(given) });
+      return { ...context, values };
+    };
+    const forward = built(false);
+    const outputs = Object.fromEntries(makes.map((v) => [v, valueOf(forward.values, v)]));
+    for (const [v, { dtype, shape }] of Object.entries(outputs)) types.set(v, { dtype, shape });
+    const read = (v: string) => cuts.slice(i + 1).some((later) => later.reads.includes(v));
+    return {
+      reads,
+      makes,
+      forward: modelGraph(part, forward.b, { name: title, outputs }),
+      gradient: forwardOnly ? undefined : gradientOf(),
+    };
+
+    function gradientOf(): PieceGradient | undefined {
+      const { b, lora, values } = built(true);
+      const gives = reads.filter((v) => active.has(v));
+      const sources = new Map([
+        ...gives.map((v): [string, Value] => [v, valueOf(values, v)]),
+        ...lora?.declared ?? [],
+      ]);
+      const reached = activeValues(b, [...sources.values()]);
+      const takes = makes.filter((v) => reached.has(valueOf(values, v)));
+      if (takes.length === 0) return undefined;
+      for (const v of takes) active.add(v);
+      const seeds = takes.map((v) => {
+        const value = valueOf(values, v);
+        return { value, cotangent: b.input(`cotangent.${v}`, value) };
+      });
+      const gradients = gradient(b, seeds, [...sources.values()]);
+      const adds = gives.filter(read);
+      const results = [...sources.keys()].flatMap((v, k): [string, Value][] => {
+        const g = gradients[k];
+        if (g === undefined) return [];
+        return [[`grad.${v}`, adds.includes(v) ? b.add(g, b.input(`sum.${v}`, g)) : g]];
+      });
+      const graph = modelGraph(part, b, {
+        name: `${title}, gradient`,
+        outputs: Object.fromEntries(results),
+      });
+      return { graph, takes, adds, gives };
+    }
+  });
+  const kept = cuts.flatMap(({ makes }) => makes);
+  const result = kept.at(-1) ?? "";
+  const keptBytes = kept.reduce((sum, v) => sum + byteLengthOf(types.get(v) ?? NONE), 0);
+  return { pieces: graphs, result, keptBytes };
+}
+
+const NONE: ValueType = { dtype: "uint8", shape: [0] };
+
+function valueOf(values: ReadonlyMap<string, Value>, name: string): Value {
+  const value = values.get(name);
+  if (value === undefined) throw new RangeError(`No segment makes "${name}"`);
+  return value;
+}

@@ -1,0 +1,76 @@
+import type { Tensor } from "../../autodiff/mod.ts";
+import type { ModelGraph } from "../../models/diffusers/mod.ts";
+import type { Engine, Feed, Session, SessionOptions, Tensors } from "../../runtime/mod.ts";
+import { ENGINE_BYTES, piecesFootprint } from "./memory.ts";
+import type { Program } from "./program.ts";
+import { PiecewiseRunner } from "./_piecewise.ts";
+import { SessionCache } from "./_session_cache.ts";
+
+/** Options of a `NetworkRunner`. */
+export interface NetworkRunnerOptions {
+  readonly session?: SessionOptions;
+  /** Bytes that the engine's process should stay within. Default: no bound. */
+  readonly memory?: number | undefined;
+  /** Sessions kept loaded. Default 16. */
+  readonly sessions?: number | undefined;
+}
+
+/** Runs networks in an engine. What is loaded stays loaded until others need its room. */
+export class NetworkRunner {
+  readonly #sessions: SessionCache;
+  readonly #piecewise: PiecewiseRunner;
+
+  constructor(
+    engine: Engine,
+    { session = {}, memory = Infinity, sessions = 16 }: NetworkRunnerOptions = {},
+  ) {
+    this.#sessions = new SessionCache(engine, {
+      session,
+      limit: sessions,
+      memory: memory - ENGINE_BYTES,
+    });
+    this.#piecewise = new PiecewiseRunner(engine, session);
+  }
+
+  /** The session of that name, from the graph that `build` makes if it is not loaded. */
+  async session(name: string, build: () => ModelGraph): Promise<Session> {
+    return await this.#sessions.get(name, build);
+  }
+
+  /** A network's result. */
+  async forward(
+    program: Program,
+    feeds: Readonly<Record<string, Feed>>,
+  ): Promise<Tensor | undefined> {
+    if (program.kind === "pieces") {
+      await this.#sessions.makeRoom(piecesFootprint(program.pieces));
+      return await this.#piecewise.forward(program.pieces, feeds);
+    }
+    const session = await this.session(program.name, () => program.graph);
+    const [output = ""] = session.outputNames;
+    return (await session.run(feeds, [output]))[output];
+  }
+
+  /** `grad.<name>` for all that the network's graph, or its pieces, differentiate against. */
+  async vjp(
+    program: Program,
+    { feeds, cotangent }: {
+      readonly feeds: Readonly<Record<string, Feed>>;
+      /** d loss / d result. */
+      readonly cotangent: Tensor;
+    },
+  ): Promise<Tensors> {
+    if (program.kind === "pieces") {
+      await this.#sessions.makeRoom(piecesFootprint(program.pieces));
+      return await this.#piecewise.vjp(program.pieces, { feeds, cotangent });
+    }
+    const session = await this.session(program.name, () => program.graph);
+    const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
+    return await session.run({ ...feeds, cotangent }, wanted);
+  }
+
+  /** Frees everything loaded. */
+  async dispose(): Promise<void> {
+    await this.#sessions.dispose();
+  }
+}

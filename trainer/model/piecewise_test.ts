@@ -1,0 +1,157 @@
+import assert from "node:assert/strict";
+import { float32, sizeOf, type Tensor } from "../../autodiff/mod.ts";
+import {
+  decodeGraph,
+  decoderPieces,
+  decodeVjpGraph,
+  type ModelGraph,
+  type Pieces,
+  readPipeline,
+  unetGraph,
+  unetPieces,
+  unetVjpGraph,
+} from "../../models/diffusers/mod.ts";
+import { type Engine, openEngine } from "../../runtime/mod.ts";
+import { randomStream } from "../random.ts";
+import { PiecewiseRunner } from "./_piecewise.ts";
+import { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory.ts";
+
+/** What float32 sums in another order differ by, relative to a tensor's largest value. */
+const ROUNDING = 2e-5;
+const SIZE = { batch: 2, contexts: 2, height: 7, width: 10, tokens: 7 };
+const LORA = { rank: 2, alpha: 3, targets: ["to_q", "to_out.0", "ff.net.2"] };
+
+/** Random feeds of a graph, LoRA small as trained ones are. */
+function feedsOf({ inputs }: ModelGraph): Record<string, Tensor> {
+  const random = randomStream(1, "noise");
+  return Object.fromEntries(
+    Object.entries(inputs).map(([name, { shape }]) => {
+      const scale = name.includes(".lora_") ? 0.05 : 1;
+      return [name, float32(random.normals(sizeOf(shape)).map((v) => scale * v), shape)];
+    }),
+  );
+}
+
+function assertClose(actual: Tensor | undefined, expected: Tensor | undefined, what: string) {
+  assert.equal(actual?.dtype, "float32", what);
+  assert.equal(expected?.dtype, "float32", what);
+  assert.deepEqual(actual.shape, expected.shape, what);
+  const largest = expected.data.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+  const apart = expected.data.reduce(
+    (m, v, i) => Math.max(m, Math.abs(v - (actual.data[i] ?? NaN))),
+    0,
+  );
+  assert.ok(apart <= ROUNDING * largest, `${what} is ${apart / largest} off`);
+}
+
+async function assertSame(
+  engine: Engine,
+  { forward, gradient, cuts }: {
+    readonly forward: ModelGraph;
+    readonly gradient: ModelGraph;
+    readonly cuts: readonly Pieces[];
+  },
+): Promise<void> {
+  const { cotangent, ...feeds } = feedsOf(gradient);
+  assert.ok(cotangent);
+  const [value] = Object.values(await (await engine.load(forward)).run(feeds));
+  const session = await engine.load(gradient);
+  const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
+  const expected = await session.run({ ...feeds, cotangent }, wanted);
+  const runner = new PiecewiseRunner(engine, { intraOpNumThreads: 1 });
+  for (const pieces of cuts) {
+    const what = `in ${pieces.pieces.length} pieces`;
+    assertClose(await runner.forward(pieces, feeds), value, `${what}, value`);
+    const actual = await runner.vjp(pieces, { feeds, cotangent });
+    assert.deepEqual(Object.keys(actual).sort(), [...wanted].sort());
+    for (const name of wanted) assertClose(actual[name], expected[name], `${what}, ${name}`);
+  }
+}
+
+for (const name of ["tiny-sd", "tiny-sdxl"]) {
+  Deno.test(`${name}: checkpointed equals not checkpointed, however it is cut`, async () => {
+    const engine = await openEngine({ isolation: "in-process" });
+    try {
+      const folder = new URL(`../../tests/golden/${name}`, import.meta.url).pathname;
+      const { unet, vae } = await readPipeline(folder);
+      for (const sampleGradient of [false, true]) {
+        const options = { ...SIZE, lora: LORA, sampleGradient };
+        const each = unetPieces(unet, options);
+        const count = each.pieces.length;
+        const lengths = [[count], [5, 4, count - 9], pieceLengths(each, ENGINE_BYTES + 10e6)];
+        await assertSame(engine, {
+          forward: unetGraph(unet, { ...SIZE, lora: LORA }),
+          gradient: unetVjpGraph(unet, options),
+          cuts: [each, ...lengths.map((l) => unetPieces(unet, { ...options, lengths: l }))],
+        });
+      }
+      const each = decoderPieces(vae, SIZE);
+      await assertSame(engine, {
+        forward: decodeGraph(vae, SIZE),
+        gradient: decodeVjpGraph(vae, SIZE),
+        cuts: [each, decoderPieces(vae, { ...SIZE, lengths: [3, each.pieces.length - 3] })],
+      });
+    } finally {
+      await engine.close();
+    }
+  });
+}
+
+Deno.test("pieces are few and take at most half of the memory, the last as much as it can", async () => {
+  const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
+  const { unet } = await readPipeline(folder);
+  const options = { ...SIZE, height: 16, width: 16, lora: LORA };
+  const each = unetPieces(unet, options);
+  assert.deepEqual(pieceLengths(each, Infinity), [each.pieces.length]);
+  // Where nothing fits, each segment by itself is the least that can be done.
+  assert.deepEqual(pieceLengths(each, 0), each.pieces.map(() => 1));
+  const memory = ENGINE_BYTES + 2 * each.keptBytes + 40e6;
+  const lengths = pieceLengths(each, memory);
+  assert.ok(lengths.length > 1 && lengths.length < each.pieces.length / 2, `${lengths}`);
+  const cut = unetPieces(unet, { ...options, lengths });
+  assert.ok(piecesFootprint(cut) <= 2 * cut.keptBytes + 20e6);
+  const whole = unetVjpGraph(unet, options);
+  assert.ok(piecesFootprint(cut) < footprint(whole.cost));
+});
+
+Deno.test("a value that pieces make is freed when the call ends, and when it fails", async () => {
+  const engine = await openEngine({ isolation: "in-process" });
+  try {
+    const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
+    const { vae } = await readPipeline(folder);
+    const kept = new Set<string>();
+    const watching: Engine = {
+      load: async (model, options) => {
+        const session = await engine.load(model, options);
+        return {
+          ...session,
+          inputNames: session.inputNames,
+          outputNames: session.outputNames,
+          dispose: () => session.dispose(),
+          run: (feeds, fetches, run) => {
+            for (const name of Object.values(run?.keep ?? {})) kept.add(name);
+            return session.run(feeds, fetches, run);
+          },
+        };
+      },
+      keep: (name, tensor) => engine.keep(name, tensor),
+      forget: (...names) => {
+        for (const name of names) kept.delete(name);
+        return engine.forget(...names);
+      },
+      close: () => engine.close(),
+    };
+    const runner = new PiecewiseRunner(watching, { intraOpNumThreads: 1 });
+    const pieces = decoderPieces(vae, SIZE);
+    const { cotangent, ...feeds } = feedsOf(decodeVjpGraph(vae, SIZE));
+    assert.ok(cotangent);
+    await runner.forward(pieces, feeds);
+    await runner.vjp(pieces, { feeds, cotangent });
+    assert.deepEqual([...kept], []);
+    const wrong = float32([1], [1]);
+    await assert.rejects(runner.vjp(pieces, { feeds, cotangent: wrong }), /cotangent.*has shape/);
+    assert.deepEqual([...kept], []);
+  } finally {
+    await engine.close();
+  }
+});

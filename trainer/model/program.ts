@@ -1,0 +1,81 @@
+import {
+  decodeGraph,
+  decoderPieces,
+  decodeVjpGraph,
+  type LatentsSize,
+  type ModelGraph,
+  type Part,
+  type PieceOptions,
+  type Pieces,
+  type UNetConfig,
+  unetGraph,
+  unetPieces,
+  type UNetSize,
+  unetVjpGraph,
+  type VaeConfig,
+} from "../../models/diffusers/mod.ts";
+import type { LoraConfig } from "../../models/lora/mod.ts";
+import { ENGINE_BYTES, footprint, pieceLengths } from "./memory.ts";
+
+/** A network as it will run: in one graph where that fits, in pieces where it does not. */
+export type Program =
+  | { readonly kind: "whole"; readonly name: string; readonly graph: ModelGraph }
+  | { readonly kind: "pieces"; readonly name: string; readonly pieces: Pieces };
+
+/** What a U-Net is to compute: its prediction, or a product with its Jacobian, against its input too if asked for. */
+export type UNetTask = "prediction" | "product" | "product with input";
+
+/** A U-Net's program for inputs of one size. `memory` is what the process that runs it may take, in bytes. */
+export function unetProgram(
+  part: Part<UNetConfig>,
+  { task, size, lora, memory }: {
+    readonly task: UNetTask;
+    readonly size: UNetSize;
+    readonly lora: LoraConfig;
+    readonly memory: number;
+  },
+): Program {
+  const forwardOnly = task === "prediction";
+  const options = { ...size, lora, sampleGradient: task === "product with input" };
+  return programOf({
+    name: `U-Net ${task} ${sizeText(size)}`,
+    memory,
+    whole: () => forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
+    pieces: (cut) => unetPieces(part, { ...options, ...cut, forwardOnly }),
+  });
+}
+
+/** A VAE decoder's program for latents of one size; see `unetProgram`. */
+export function decoderProgram(
+  part: Part<VaeConfig>,
+  { task, size, memory }: {
+    readonly task: "image" | "product";
+    readonly size: LatentsSize;
+    readonly memory: number;
+  },
+): Program {
+  const forwardOnly = task === "image";
+  return programOf({
+    name: `VAE decoder ${task} ${sizeText(size)}`,
+    memory,
+    whole: () => forwardOnly ? decodeGraph(part, size) : decodeVjpGraph(part, size),
+    pieces: (cut) => decoderPieces(part, { ...size, ...cut, forwardOnly }),
+  });
+}
+
+function programOf({ name, memory, whole, pieces }: {
+  readonly name: string;
+  readonly memory: number;
+  readonly whole: () => ModelGraph;
+  readonly pieces: (options: PieceOptions) => Pieces;
+}): Program {
+  const graph = whole();
+  return ENGINE_BYTES + footprint(graph.cost) <= memory
+    ? { kind: "whole", name, graph }
+    : { kind: "pieces", name, pieces: pieces({ lengths: pieceLengths(pieces({}), memory) }) };
+}
+
+function sizeText({ batch, height, width, ...rest }: LatentsSize & Partial<UNetSize>): string {
+  const { contexts = 1, tokens = 0 } = rest;
+  return `${contexts}x${batch}x${height}x${width}, ${tokens} tokens`;
+}
