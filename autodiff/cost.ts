@@ -2,7 +2,7 @@ import { intOf } from "./attributes.ts";
 import { byteLengthOf, type Graph, type Node, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { dim } from "./infer/_types.ts";
-import { lower, nodesNeeded } from "./lower.ts";
+import { lower, nodesNeeded, readsOf } from "./lower.ts";
 import { sizeOf } from "./tensor.ts";
 
 /** What running a graph takes, counted from its shapes. */
@@ -67,56 +67,28 @@ function innerOf({ inputs, attributes }: Node): number {
   return dim(inputs[0]?.shape ?? [1, 1], intOf(attributes, "transA", 0) === 1 ? -2 : -1);
 }
 
+/** How often a node runs the graphs inside it: a Scan once for each of its rows. */
+function timesOf({ op, inputs, attributes }: Node): number {
+  if (op !== "Scan") return 1;
+  return dim(inputs.at(-intOf(attributes, "num_scan_inputs", 1))?.shape ?? [1], 0);
+}
+
 /** Counts what the part of `graph` that `outputs` need takes to run, lowered as `serialize` writes it. */
 export function graphCost(graph: Graph, outputs: readonly Value[]): GraphCost {
   const low = lower(graph, outputs);
-  const needed = nodesNeeded(low.graph, low.outputs);
-  const nodes = low.graph.nodes.filter((node) => needed.has(node));
+  const nodes = [...nodesNeeded(low.graph, low.outputs)];
   const folded = new Set<Node>();
   const isConstant = (v: Value | undefined) =>
-    v === undefined ||
-    (v.source.kind === "node" ? folded.has(v.source.node) : v.source.kind !== "input");
-  for (const node of nodes) if (node.inputs.every(isConstant)) folded.add(node);
+    v === undefined || v.source.kind === "weight" || v.source.kind === "constant" ||
+    (v.source.kind === "node" && folded.has(v.source.node));
+  for (const node of nodes) if (readsOf(node).every(isConstant)) folded.add(node);
   const running = nodes.filter((node) => !folded.has(node));
+  const counted = count(running, low.outputs, isConstant);
+  const fed = total(low.graph.inputs);
 
-  const root = (v: Value): Value => {
-    const { source } = v;
-    const first = source.kind === "node" && VIEWS.has(source.node.op) && source.node.inputs[0];
-    return first ? root(first) : v;
-  };
-  const lastRead = new Map<Value, number>();
-  const constants = new Set<Value>();
-  for (const [i, { inputs }] of running.entries()) {
-    for (const v of inputs) {
-      if (v === undefined) continue;
-      if (isConstant(v)) constants.add(root(v));
-      else lastRead.set(root(v), i);
-    }
-  }
-  for (const v of low.outputs) lastRead.set(root(v), Infinity);
-
-  let alive = low.graph.inputs.reduce((sum, v) => sum + byteLengthOf(v), 0);
-  let [activationBytes, productFlops, trafficBytes] = [alive, 0, 0];
-  const isOver = (v: Value, i: number) => v.source.kind === "node" && lastRead.get(v) === i;
-  for (const [i, node] of running.entries()) {
-    if (VIEWS.has(node.op)) continue;
-    const read = new Set(node.inputs.flatMap((v) => v && !isConstant(v) ? [root(v)] : []));
-    const made = node.outputs.filter((v) => lastRead.has(v));
-    const size = byteLengthOf(made[0] ?? { dtype: "uint8", shape: [0] });
-    const over = [...read].find((v) => isOver(v, i) && byteLengthOf(v) === size);
-    const reused = IN_PLACE.has(node.op) ? over : undefined;
-    for (const v of made) alive += byteLengthOf(v);
-    if (reused !== undefined) alive -= size;
-    activationBytes = Math.max(activationBytes, alive);
-    for (const v of read) if (v !== reused && isOver(v, i)) alive -= byteLengthOf(v);
-    productFlops += FLOPS[node.op]?.(node) ?? 0;
-    for (const v of [...node.inputs, ...made]) if (v !== undefined) trafficBytes += byteLengthOf(v);
-  }
-  const total = (values: Iterable<Value | undefined>) =>
-    [...new Set(values)].reduce((sum, v) => sum + (v === undefined ? 0 : byteLengthOf(v)), 0);
-  const steps = [...folded].filter(({ op }) => !VIEWS.has(op));
+  const read = running.flatMap(readsOf).flatMap((v) => v && isConstant(v) ? [root(v)] : []);
   const isWeight = (v: Value | undefined) => v?.source.kind === "weight";
-  const read = [...constants];
+  const steps = [...folded].filter(({ op }) => !VIEWS.has(op));
   return {
     weightBytes: total(read.filter(isWeight)),
     foldedBytes: total(read.filter((v) => v.source.kind === "node")),
@@ -124,8 +96,60 @@ export function graphCost(graph: Graph, outputs: readonly Value[]): GraphCost {
       ...read.filter(isWeight),
       ...steps.flatMap(({ inputs, outputs }) => [...inputs.filter(isWeight), ...outputs]),
     ]),
-    activationBytes,
-    productFlops,
-    trafficBytes,
+    ...counted,
+    activationBytes: fed + counted.activationBytes,
   };
+}
+
+type Running = Pick<GraphCost, "activationBytes" | "productFlops" | "trafficBytes">;
+
+/** What nodes take one after the other, values from outside them left out. */
+function count(
+  nodes: readonly Node[],
+  outputs: readonly Value[],
+  isConstant: (v: Value | undefined) => boolean,
+): Running {
+  const lastRead = new Map<Value, number>();
+  for (const [i, node] of nodes.entries()) {
+    for (const v of readsOf(node)) if (v !== undefined && !isConstant(v)) lastRead.set(root(v), i);
+  }
+  for (const v of outputs) lastRead.set(root(v), Infinity);
+  const own = new Set(nodes);
+  const isOver = (v: Value, i: number) =>
+    v.source.kind === "node" && own.has(v.source.node) && lastRead.get(v) === i;
+  let [alive, activationBytes, productFlops, trafficBytes] = [0, 0, 0, 0];
+  for (const [i, node] of nodes.entries()) {
+    if (VIEWS.has(node.op)) continue;
+    const read = new Set(readsOf(node).flatMap((v) => v && !isConstant(v) ? [root(v)] : []));
+    const made = node.outputs.filter((v) => lastRead.has(v));
+    const size = byteLengthOf(made[0] ?? { dtype: "uint8", shape: [0] });
+    const over = [...read].find((v) => isOver(v, i) && byteLengthOf(v) === size);
+    const reused = IN_PLACE.has(node.op) ? over : undefined;
+    alive += total(made) - (reused === undefined ? 0 : size);
+    const inside = Object.values(node.bodies).map((body) =>
+      count([...nodesNeeded(body.graph, body.outputs)], body.outputs, isConstant)
+    );
+    const largest = inside.reduce((most, body) => Math.max(most, body.activationBytes), 0);
+    activationBytes = Math.max(activationBytes, alive + largest);
+    for (const v of read) if (v !== reused && isOver(v, i)) alive -= byteLengthOf(v);
+    productFlops += FLOPS[node.op]?.(node) ?? 0;
+    trafficBytes += total([...node.inputs, ...made]);
+    for (const body of inside) {
+      productFlops += timesOf(node) * body.productFlops;
+      trafficBytes += timesOf(node) * body.trafficBytes;
+    }
+  }
+  return { activationBytes, productFlops, trafficBytes };
+}
+
+/** The value whose memory `v` is, which a view shares. */
+function root(v: Value): Value {
+  const { source } = v;
+  const first = source.kind === "node" && VIEWS.has(source.node.op) && source.node.inputs[0];
+  return first ? root(first) : v;
+}
+
+/** Bytes of distinct values. */
+function total(values: Iterable<Value | undefined>): number {
+  return [...new Set(values)].reduce((sum, v) => sum + (v === undefined ? 0 : byteLengthOf(v)), 0);
 }

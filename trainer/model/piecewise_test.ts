@@ -74,22 +74,26 @@ for (const name of ["tiny-sd", "tiny-sdxl"]) {
     try {
       const folder = new URL(`../../tests/golden/${name}`, import.meta.url).pathname;
       const { unet, vae } = await readPipeline(folder);
-      for (const sampleGradient of [false, true]) {
-        const options = { ...SIZE, lora: LORA, sampleGradient };
-        const each = unetPieces(unet, options);
-        const count = each.pieces.length;
-        const lengths = [[count], [5, 4, count - 9], pieceLengths(each, ENGINE_BYTES + 10e6)];
-        await assertSame(engine, {
-          forward: unetGraph(unet, { ...SIZE, lora: LORA }),
-          gradient: unetVjpGraph(unet, options),
-          cuts: [each, ...lengths.map((l) => unetPieces(unet, { ...options, lengths: l }))],
-        });
-      }
-      const each = decoderPieces(vae, SIZE);
+      const options = { ...SIZE, lora: LORA, sampleGradient: true };
+      const each = unetPieces(unet, options);
+      const rest = each.pieces.length - 9;
+      const forward = unetGraph(unet, { ...SIZE, lora: LORA });
+      await assertSame(engine, {
+        forward,
+        gradient: unetVjpGraph(unet, options),
+        cuts: [each, unetPieces(unet, { ...options, lengths: [5, 4, rest] })],
+      });
+      const withoutInput = { ...options, sampleGradient: false };
+      await assertSame(engine, {
+        forward,
+        gradient: unetVjpGraph(unet, withoutInput),
+        cuts: [unetPieces(unet, { ...withoutInput, lengths: [9, rest] })],
+      });
+      const decoder = decoderPieces(vae, SIZE);
       await assertSame(engine, {
         forward: decodeGraph(vae, SIZE),
         gradient: decodeVjpGraph(vae, SIZE),
-        cuts: [each, decoderPieces(vae, { ...SIZE, lengths: [3, each.pieces.length - 3] })],
+        cuts: [decoder, decoderPieces(vae, { ...SIZE, lengths: [3, decoder.pieces.length - 3] })],
       });
     } finally {
       await engine.close();
