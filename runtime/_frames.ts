@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { z } from "zod";
-import { BYTES_PER_ELEMENT, sizeOf, type Tensor } from "../autodiff/mod.ts";
-import { bytesOf, isDType, tensorOver } from "./_tensor_bytes.ts";
+import { BYTES_PER_ELEMENT, sizeOf, type Tensor, tensorOver } from "../autodiff/mod.ts";
+import { bytesOf, isDType } from "./_tensor_bytes.ts";
 
 /**
  * What the engine and its process exchange: a JSON message and tensors. On the wire, little-endian:
@@ -66,7 +66,7 @@ export async function readFrame(read: ReadExactly): Promise<Frame | undefined> {
   for (const [dtype, shape] of types) {
     const data = await read(sizeOf(shape) * BYTES_PER_ELEMENT[dtype]);
     if (!data) return undefined;
-    tensors.push(tensorOver(dtype, shape, data));
+    tensors.push(tensorOver({ dtype, shape }, data));
   }
   return { message, tensors };
 }

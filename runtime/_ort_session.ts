@@ -1,6 +1,6 @@
 import * as ort from "onnxruntime-node";
-import type { DType, Tensor } from "../autodiff/mod.ts";
-import { isDType, tensorOver } from "./_tensor_bytes.ts";
+import { type DType, type Tensor, tensorOver } from "../autodiff/mod.ts";
+import { isDType } from "./_tensor_bytes.ts";
 import { RuntimeError } from "./errors.ts";
 import type { Provider, SessionOptions, Tensors } from "./session.ts";
 
@@ -75,7 +75,7 @@ export class OrtSession {
       if (!isDType(type) || !ArrayBuffer.isView(data)) {
         throw new TypeError(`Output has type ${type}, which a tensor here cannot hold`);
       }
-      return tensorOver(type, dims, data);
+      return tensorOver({ dtype: type, shape: dims }, data);
     });
   }
 

@@ -1,4 +1,4 @@
-import type { Tensor } from "../autodiff/mod.ts";
+import { type Tensor, tensorOver } from "../autodiff/mod.ts";
 import { checkTensor } from "./_check_tensor.ts";
 import { checkWeights } from "./_check_weights.ts";
 import { ignoreClosed } from "./_ignore_closed.ts";
@@ -7,7 +7,7 @@ import { type ModelFacts, readModelFacts } from "./_model_facts.ts";
 import { OrtSession } from "./_ort_session.ts";
 import { resolveFeeds } from "./_resolve_feeds.ts";
 import { SerialQueue } from "./_serial_queue.ts";
-import { bytesOf, tensorOver } from "./_tensor_bytes.ts";
+import { bytesOf } from "./_tensor_bytes.ts";
 import { RuntimeError } from "./errors.ts";
 import type {
   Engine,
@@ -49,7 +49,7 @@ export class InProcessEngine implements Engine {
     await this.#queue.add(() => {
       checkTensor(`Tensor '${name}'`, tensor);
       const copy = bytesOf(tensor).slice();
-      this.#kept.set(name, tensorOver(tensor.dtype, [...tensor.shape], copy));
+      this.#kept.set(name, tensorOver({ dtype: tensor.dtype, shape: [...tensor.shape] }, copy));
     });
   }
 
