@@ -7,7 +7,7 @@ export interface WrittenGraph {
   readonly outputs: Readonly<Record<string, Value>>;
 }
 
-/** What a session takes beside its weights and constants. */
+/** What a session takes beside what it holds. */
 const OVERHEAD_BYTES = 2 ** 20;
 
 interface Entry {
@@ -17,8 +17,8 @@ interface Entry {
 }
 
 /**
- * Sessions by name, made when first used. Beyond `maxBytes` of weights and constants those not in use are freed, the
- * longest unused first.
+ * Sessions by name, made when first used. Beyond `maxBytes` of what they hold those not in use are freed, the longest
+ * unused first.
  */
 export class SessionCache {
   readonly #engine: Engine;
@@ -70,7 +70,7 @@ export class SessionCache {
       ...(this.#weightsRoot === undefined ? {} : { weightsRoot: this.#weightsRoot }),
     };
     const session = this.#engine.load(model, this.#options);
-    const entry = { session, bytes: storedBytes(b) + OVERHEAD_BYTES, users: 0 };
+    const entry = { session, bytes: ownBytes(b) + OVERHEAD_BYTES, users: 0 };
     session.catch(() => {
       if (this.#entries.get(name) === entry) this.#entries.delete(name);
     });
@@ -95,13 +95,17 @@ async function free({ session }: Entry): Promise<void> {
   await loaded?.dispose();
 }
 
-/** Bytes of the weights and constants that nodes of a graph read, in the dtype they are stored in. */
-function storedBytes(b: Builder): number {
-  const stored = new Set<Value>();
+/**
+ * Bytes that a session has of its own: constants, and weights that it converts to float32. Weights in float32 stay in
+ * their file, where all sessions share them.
+ */
+function ownBytes(b: Builder): number {
+  const own = new Set<Value>();
   for (const { inputs } of b.nodes) {
     for (const v of inputs) {
-      if (v?.source.kind === "weight" || v?.source.kind === "constant") stored.add(v);
+      const isConverted = v?.source.kind === "weight" && v.dtype !== "float32";
+      if (v !== undefined && (isConverted || v.source.kind === "constant")) own.add(v);
     }
   }
-  return [...stored].reduce((sum, v) => sum + byteLengthOf(v), 0);
+  return [...own].reduce((sum, v) => sum + byteLengthOf({ ...v, dtype: "float32" }), 0);
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { resolve } from "node:path";
+import { float32, sizeOf } from "../autodiff/mod.ts";
 import { type Engine, openEngine, type Provider, type SessionOptions } from "../runtime/mod.ts";
 import { GraphReward } from "./_graph_reward.ts";
 import type { RewardProgram } from "./_program.ts";
@@ -26,10 +27,20 @@ export interface LoadRewardOptions {
   readonly cacheDir?: string;
   /** Most images in one run. Default 16. */
   readonly maxBatch?: number;
-  /** Bytes of weights and constants in sessions above which the longest unused are freed. Default 8 GiB. */
+  /** Bytes that sessions may hold beside shared weights, above which the longest unused are freed. Default 8 GiB. */
   readonly maxSessionBytes?: number;
   /** Check the gradient on load; see `SelfCheck`. Default true. */
   readonly selfCheck?: boolean;
+  /** Images whose sessions are made on load, so that their first request is as quick as the next. Default: none. */
+  readonly warmUp?: readonly ImageBucket[];
+}
+
+/** Images of one size. A batch is run in powers of two up to `maxBatch`, so those below it are made too. */
+export interface ImageBucket {
+  readonly height: number;
+  readonly width: number;
+  /** Default 1. */
+  readonly batch?: number;
 }
 
 const GIB = 2 ** 30;
@@ -54,6 +65,8 @@ export async function loadReward(
   const sessions = new SessionCache(engine, {
     // Mapped weights are shared by all sessions; with the rows of an image's tokens packing gains nothing.
     prepackWeights: false,
+    // A session for each size and number of images, of which few are in use: what is counted is what they hold.
+    keepMemory: false,
     ...options.session,
     provider,
     intraOpNumThreads: threads,
@@ -79,8 +92,9 @@ export async function loadReward(
     },
   };
   const reward = new GraphReward(info, program, runsOn);
-  if (options.selfCheck === false) return reward;
   try {
+    for (const bucket of options.warmUp ?? []) await warmUp(reward, bucket);
+    if (options.selfCheck === false) return reward;
     const side = recipe?.size;
     const found = await selfCheck(reward, {
       isSurrogate,
@@ -90,6 +104,16 @@ export async function loadReward(
   } catch (error) {
     await reward.dispose();
     throw error;
+  }
+}
+
+/** Runs every number of images that a request of the bucket may be cut into. */
+async function warmUp(reward: Reward, { height, width, batch = 1 }: ImageBucket): Promise<void> {
+  for (let count = 1; count <= batch; count *= 2) {
+    const shape = [count, 3, height, width];
+    const images = float32(new Float32Array(sizeOf(shape)).fill(0.5), shape);
+    const prompts = Array<string>(count).fill("warm up");
+    await reward.score(images, prompts, { gradient: true });
   }
 }
 

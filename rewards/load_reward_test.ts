@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { float32, sizeOf } from "../autodiff/mod.ts";
 import { decodeSafetensors, encodeSafetensors } from "../models/weights/mod.ts";
-import { openEngine } from "../runtime/mod.ts";
+import { type Engine, openEngine } from "../runtime/mod.ts";
 import { close } from "./_test_close.ts";
 import { RewardInputError } from "./errors.ts";
 import { loadReward } from "./load_reward.ts";
@@ -284,6 +284,40 @@ Deno.test("Bad input is refused with what is wrong with it", async () => {
   // What is refused leaves the reward as it was.
   assert.equal((await reward.score(fine, ["a"])).scores.length, 1);
   await reward.dispose();
+});
+
+Deno.test("A warmed bucket makes no session in its first request", async () => {
+  const engine = await openEngine({ isolation: "in-process" });
+  const made: string[] = [];
+  const counting: Engine = {
+    load: (model, options) => {
+      made.push(model.name ?? "");
+      return engine.load(model, options);
+    },
+    keep: () => Promise.reject(new Error("Not used")),
+    forget: () => Promise.reject(new Error("Not used")),
+    close: () => engine.close(),
+  };
+  const reward = await loadReward({ kind: "clip", weights: "clip_gelu" }, {
+    engine: counting,
+    baseDir: GOLDEN,
+    selfCheck: false,
+    warmUp: [{ height: 40, width: 30, batch: 4 }],
+  });
+  const before = made.length;
+  assert.ok(before > 0);
+  const score = async (count: number, width: number) => {
+    const { data } = picture({ height: 40 * count, width });
+    const images = float32(data, [count, 3, 40, width]);
+    await reward.score(images, Array<string>(count).fill("warm up"), { gradient: true });
+  };
+  for (const count of [1, 2, 3, 4, 7]) await score(count, 30);
+  assert.equal(made.length, before);
+  await score(1, 31);
+  // The image is resized, and the gradient goes back: the model itself takes the same square.
+  assert.equal(made.length, before + 2);
+  await reward.dispose();
+  await engine.close();
 });
 
 Deno.test("A run can be aborted, and a disposed reward says so", async () => {

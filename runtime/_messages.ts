@@ -8,6 +8,7 @@ const sessionOptionsSchema = z.object({
   allowSpinning: z.boolean(),
   graphOptimizationLevel: z.enum(["disabled", "basic", "extended", "all"]),
   prepackWeights: z.boolean(),
+  keepMemory: z.boolean(),
 }).partial();
 
 const sessionId = z.number().int();

@@ -42,6 +42,7 @@ export class OrtSession {
         ...(intraOpNumThreads !== undefined && { intraOpNumThreads }),
         // A plan of all buffers is made by the first run and kept in memory of its own, beside what that run took.
         enableMemPattern: false,
+        enableCpuMemArena: options.keepMemory ?? true,
         // Keys of onnxruntime_session_options_config_keys.h. The folder makes a model loaded from bytes find
         // its external data as one loaded from a file would: mapped, wherever in the file it lies.
         extra: {

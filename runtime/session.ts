@@ -37,6 +37,11 @@ export interface SessionOptions {
    * between all sessions and processes that read the file; matrix products over few rows are slower.
    */
   readonly prepackWeights?: boolean | undefined;
+  /**
+   * Keep the memory of a run for the next one. Default true. When false it goes back to the system, which costs a few
+   * percent of the time; then several sessions, used in turn, take the memory of one.
+   */
+  readonly keepMemory?: boolean | undefined;
 }
 
 /** A feed: a tensor sent with this run, or the name of one kept in the engine by `Engine.keep`. */

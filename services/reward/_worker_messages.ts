@@ -12,6 +12,13 @@ export const requestSchema = z.discriminatedUnion("op", [
       cacheDir: z.string(),
       provider: z.enum(PROVIDERS).exactOptional(),
       threads: z.number().int().exactOptional(),
+      maxBatch: z.number().int().exactOptional(),
+      maxSessionBytes: z.number().int().exactOptional(),
+      warmUp: z.array(z.object({
+        height: z.number().int(),
+        width: z.number().int(),
+        batch: z.number().int(),
+      })).readonly().exactOptional(),
     }),
   }),
   z.object({
@@ -34,6 +41,16 @@ export interface WorkerSettings {
   readonly provider?: Provider;
   /** Threads of a run. Default: all cores. */
   readonly threads?: number;
+  /** Most images in one run. */
+  readonly maxBatch?: number;
+  /** Bytes that sessions may hold beside shared weights, above which those longest unused are freed. */
+  readonly maxSessionBytes?: number;
+  /** Images whose sessions are made on load. */
+  readonly warmUp?: readonly {
+    readonly height: number;
+    readonly width: number;
+    readonly batch: number;
+  }[];
 }
 
 const infoSchema = z.object({

@@ -52,6 +52,11 @@ export const rewardServerSchema = z.strictObject({
     maxQueuedImages: count.default(DEFAULT_BATCHING.maxQueuedImages),
     maxQueuedBytes: count.default(DEFAULT_BATCHING.maxQueuedBytes),
   }).prefault({}),
+  /** Sizes of images to be ready for: their sessions are made on load, up to this many images at a time. */
+  warmUp: z.array(z.strictObject({ height: count, width: count, batch: count.default(1) }))
+    .default([]),
+  /** Bytes that a reward's sessions may hold beside shared weights, above which those longest unused are freed. */
+  maxSessionBytes: count.default(2 ** 33),
   /** PEM files. With `clientCa` callers must show a certificate it signed. */
   tls: z.strictObject({ cert: z.string(), key: z.string(), clientCa: z.string().optional() })
     .optional(),
@@ -64,7 +69,7 @@ export const rewardServerSchema = z.strictObject({
   /** Calls in progress get this long to end when the server stops. */
   drainSeconds: z.number().nonnegative().default(30),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
-}).superRefine(({ rewards, default: name, limits, batching }, { addIssue }) => {
+}).superRefine(({ rewards, default: name, limits, batching, warmUp }, { addIssue }) => {
   const names = rewards.map((reward) => reward.name ?? reward.kind);
   names.forEach((name, i) => {
     if (names.indexOf(name) < i) {
@@ -74,6 +79,15 @@ export const rewardServerSchema = z.strictObject({
   if (name !== undefined && !names.includes(name)) {
     const message = `Found ${name}, expected one of ${names.join(", ")}`;
     addIssue({ code: "custom", path: ["default"], message });
+  }
+  for (const [i, { height, width, batch }] of warmUp.entries()) {
+    if (
+      Math.max(height, width) <= limits.maxSide && batch <= batching.maxBatch &&
+      batch * height * width <= limits.maxPixels
+    ) continue;
+    const message =
+      `Found ${batch} of ${height}x${width}, more than limits or batching.maxBatch allow`;
+    addIssue({ code: "custom", path: ["warmUp", i], message });
   }
   if (limits.maxImages > batching.maxQueuedImages) {
     const message = `Found less than limits.maxImages, ${limits.maxImages}`;
@@ -114,6 +128,9 @@ export async function startRewardServer(
     cacheDir: resolve(folder, config.cacheDir),
     ...(provider !== undefined && { provider }),
     ...(threads !== undefined && { threads }),
+    maxBatch: config.batching.maxBatch,
+    maxSessionBytes: config.maxSessionBytes,
+    warmUp: config.warmUp,
   };
   const servers: GrpcServer[] = [];
   const host = new LocalRewardHost({

@@ -124,7 +124,7 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
 
 /** What the reward server reads besides records and address. */
 function rewardSettings(
-  { records, threads, provider, limits, batching, admin }: Stack["rewards"][number],
+  { records, threads, provider, limits, batching, warmUp, admin }: Stack["rewards"][number],
   { place, logLevel }: { readonly place: Place; readonly logLevel: string },
 ): Record<string, unknown> {
   const [first] = records;
@@ -135,6 +135,7 @@ function rewardSettings(
     cacheDir: place.cache,
     ...(limits && { limits }),
     ...(batching && { batching }),
+    ...(warmUp && { warmUp }),
     ...(admin && {
       admin: {
         host: place.listen(admin.host),

@@ -50,6 +50,9 @@ const reward = z.strictObject({
   batching: z.record(z.string(), count).optional().meta({
     description: "What is run together and may wait: maxBatch, maxQueuedImages, maxQueuedBytes.",
   }),
+  warmUp: z.array(z.record(z.string(), count)).optional().meta({
+    description: "Images to be ready for when it has loaded: height, width, batch (1).",
+  }),
   admin: z.strictObject({
     host,
     port: z.int().min(1).max(65535).meta({ description: "Port of the administration service." }),
