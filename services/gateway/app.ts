@@ -8,7 +8,7 @@ import type { Logger } from "../common/mod.ts";
 import { checkBearer } from "./check_bearer.ts";
 import { checkLoopbackHost, checkSameSite } from "./check_same_site.ts";
 import { HttpError, toHttpError } from "./http_error.ts";
-import type { Metrics } from "./metrics.ts";
+import type { GatewayMetrics } from "./gateway_metrics.ts";
 import type { PageFile } from "./page_files.ts";
 import type { Route } from "./route.ts";
 
@@ -29,7 +29,7 @@ export function gatewayApp(
     readonly token?: string;
     /** Only this machine reaches the server. */
     readonly loopback?: boolean;
-    readonly metrics: Metrics;
+    readonly metrics: GatewayMetrics;
     readonly log: Logger;
   },
 ): Hono {

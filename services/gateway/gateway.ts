@@ -5,7 +5,7 @@ import { gatewayApp } from "./app.ts";
 import { gatewayRoutes } from "./gateway_routes.ts";
 import { HttpError } from "./http_error.ts";
 import { MessageSchemas } from "./message_schemas.ts";
-import { Metrics } from "./metrics.ts";
+import { GatewayMetrics } from "./gateway_metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { Overview } from "./overview.ts";
 import { readPage } from "./page_files.ts";
@@ -81,7 +81,7 @@ export async function createGateway(
     ]),
   );
 
-  const metrics = new Metrics();
+  const metrics = new GatewayMetrics();
   const stopping = new AbortController();
   const environment = {
     schemas,

@@ -2,7 +2,8 @@ import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
 import type { GrpcClient } from "../common/mod.ts";
 import { HttpError } from "./http_error.ts";
-import { formatMetrics, type Metrics } from "./metrics.ts";
+import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../common/metrics/mod.ts";
+import type { GatewayMetrics } from "./gateway_metrics.ts";
 import type { Overview } from "./overview.ts";
 import type { Preset } from "./presets.ts";
 import { MESSAGE_TYPES, readBody, requestMessage } from "./request_message.ts";
@@ -19,7 +20,7 @@ export function gatewayRoutes(
     readonly trainer: GrpcClient<typeof TrainerService>;
     readonly overview: Overview;
     readonly presets: readonly Preset[];
-    readonly metrics: Metrics;
+    readonly metrics: GatewayMetrics;
     readonly environment: RpcEnvironment;
   },
 ): Route[] {
@@ -152,21 +153,19 @@ export function gatewayRoutes(
       summary: "Metrics for Prometheus",
       response: {
         status: 200,
-        description: "Requests, streams, and each run's step, loss, gradient norm and rewards.",
+        description:
+          "Requests, streams, memory, and each run's step, loss, gradient norm and rewards.",
         content: { "text/plain": z.string() },
       },
       handle: async () => {
         const runs = await trainer.listRuns({}, { timeoutMs: SCRAPE_TIMEOUT_MS })
           .then(({ runs }) => runs, () => undefined);
-        const up = {
-          name: "drtune_trainer_up",
-          type: "gauge",
-          help: "1 while the trainer answers.",
-          samples: [["", {}, runs ? 1 : 0]],
-        } as const;
-        const text = formatMetrics([...metrics.families(), up, ...runMetrics(runs ?? [])]);
-        return new Response(text, {
-          headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
+        const up = gauge("drtune_trainer_up", "1 while the trainer answers.", {
+          samples: [[{}, runs ? 1 : 0]],
+        });
+        const families = [...metrics.families(), up, ...runMetrics(runs ?? [])];
+        return new Response(formatMetrics([...families, ...await processMetrics()]), {
+          headers: { "content-type": METRICS_TYPE },
         });
       },
     },

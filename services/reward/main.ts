@@ -14,12 +14,13 @@ import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
 
 const USAGE = `Usage: deno run -A services/reward/main.ts [options]
 
-  --config FILE    YAML or JSON file; the other options replace its values
-  --reward RECORD  a kind ("symmetry") or a JSON record; may be repeated
-  --settings JSON  other fields of the file as a JSON object, e.g. {"threads":2,"provider":"cuda"}
-  --host HOST      address to listen on (127.0.0.1)
-  --port PORT      0 takes a free port (50051)
-  --help           this text`;
+  --config FILE        YAML or JSON file; the other options replace its values
+  --reward RECORD      a kind ("symmetry") or a JSON record; may be repeated
+  --settings JSON      other fields of the file as a JSON object, e.g. {"threads":2,"provider":"cuda"}
+  --host HOST          address to listen on (127.0.0.1)
+  --port PORT          0 takes a free port (50051)
+  --metrics-port PORT  serves Prometheus' metrics there, under /metrics (not)
+  --help               this text`;
 
 /** A configuration whose records are those of the project's own rewards, so that they can be checked right away. */
 const ownRewardsSchema = rewardServerSchema.superRefine(({ rewards }, { addIssue }) => {
@@ -47,6 +48,7 @@ export async function main(
         settings: { type: "string" },
         host: { type: "string" },
         port: { type: "string" },
+        "metrics-port": { type: "string" },
         help: { type: "boolean" },
       },
     });
@@ -64,8 +66,8 @@ export async function main(
     const server = await Promise.race([starting, ended]);
     // Told to end while loading: there is nothing to drain, and the workers end with this process.
     if (server === undefined) return 0;
-    const { address, adminAddress } = server;
-    console.log(JSON.stringify({ event: "ready", address, adminAddress, pid: Deno.pid }));
+    const { stop: _, ...addresses } = server;
+    console.log(JSON.stringify({ event: "ready", ...addresses, pid: Deno.pid }));
     await ended;
     await server.stop();
     return 0;
@@ -76,9 +78,10 @@ export async function main(
 }
 
 function overrides(
-  { host, port, reward, settings }: {
+  { host, port, "metrics-port": metricsPort, reward, settings }: {
     readonly host?: string | undefined;
     readonly port?: string | undefined;
+    readonly "metrics-port"?: string | undefined;
     readonly reward?: readonly string[] | undefined;
     readonly settings?: string | undefined;
   },
@@ -87,6 +90,7 @@ function overrides(
     ...(settings !== undefined && parseObject("settings", settings)),
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: Number(port) }),
+    ...(metricsPort !== undefined && { metricsPort: Number(metricsPort) }),
     ...(reward && { rewards: reward.map(parseReward) }),
   };
 }

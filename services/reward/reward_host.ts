@@ -63,6 +63,8 @@ export interface RewardHostOptions extends Partial<Batching> {
   readonly beginsWith?: readonly string[];
   /** Name that "" stands for. Default: the only reward. */
   readonly defaultName?: string;
+  /** Told of each job that has been scored. */
+  readonly onScored?: (job: ScoredJob) => void;
   /** Told when a reward becomes ready or stops being so. */
   readonly onReady?: (name: string, ready: boolean) => void;
 }
@@ -107,7 +109,14 @@ export class LocalRewardHost implements RewardAdminHost {
     }
     if (!slot.loaded) throw new StatusError("UNAVAILABLE", `Reward ${wanted} is loading`);
     const { info } = slot.loaded;
-    return { info, score: (job, signal) => this.#current(slot).score(job, signal) };
+    return {
+      info,
+      score: (job, signal) =>
+        this.#current(slot).score(job, signal).then((scored) => {
+          this.#options.onScored?.(scored);
+          return scored;
+        }),
+    };
   }
 
   list(): RewardStatus[] {

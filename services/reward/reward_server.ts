@@ -9,11 +9,13 @@ import {
   type ServerTls,
   startGrpcServer,
 } from "../common/mod.ts";
+import { type MetricsServer, RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
 import { DEFAULT_BATCHING } from "./batcher.ts";
 import { inferenceService } from "./inference_service.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { rewardAdmin } from "./reward_admin.ts";
 import { LocalRewardHost } from "./reward_host.ts";
+import { RewardMetrics } from "./reward_metrics.ts";
 import { RewardProcess } from "./reward_process.ts";
 import { rewardService } from "./reward_service.ts";
 import { SupervisedReward } from "./supervised_reward.ts";
@@ -66,6 +68,8 @@ export const rewardServerSchema = z.strictObject({
     port,
     tokenFile: z.string(),
   }).optional(),
+  /** Serves Prometheus' metrics on the same host. Default: not. */
+  metricsPort: port.optional(),
   /** Calls in progress get this long to end when the server stops. */
   drainSeconds: z.number().nonnegative().default(30),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
@@ -104,6 +108,8 @@ export interface RewardServer {
   readonly address: string;
   /** "host:port" of RewardAdmin, when it is served. */
   readonly adminAddress?: string;
+  /** "host:port" of metrics, when they are served. */
+  readonly metricsAddress?: string;
   /** Drains and ends everything. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -133,6 +139,8 @@ export async function startRewardServer(
     warmUp: config.warmUp,
   };
   const servers: GrpcServer[] = [];
+  const [calls, scored] = [new RpcMetrics(), new RewardMetrics()];
+  let metrics: MetricsServer | undefined;
   const host = new LocalRewardHost({
     ...config.batching,
     ...(config.default !== undefined && { defaultName: config.default }),
@@ -148,6 +156,7 @@ export async function startRewardServer(
           }),
         { log, onReady },
       ),
+    onScored: (job) => scored.observe(job),
     onReady: (name, ready) => {
       const all = host.list().every(({ state }) => state === "ready");
       for (const server of servers) {
@@ -159,12 +168,14 @@ export async function startRewardServer(
   const stop = async () => {
     await Promise.all(servers.map(({ stop }) => stop({ drainSeconds: config.drainSeconds })));
     await host.close();
+    await metrics?.stop();
   };
 
   const tls = config.tls && await readTls(config.tls, folder);
   const common = {
     maxMessageBytes: limits.maxMessageBytes,
     log,
+    observe: calls.observe,
     ...(tls && { tls }),
   };
   try {
@@ -175,6 +186,12 @@ export async function startRewardServer(
       port: config.port,
     });
     servers.push(server);
+    if (config.metricsPort !== undefined) {
+      metrics = serveMetrics(() => [...calls.families(), ...scored.families(host)], {
+        host: config.host,
+        port: config.metricsPort,
+      });
+    }
     server.setHealth(RewardService.typeName, false);
     if (config.admin) {
       const token = await readToken(resolve(folder, config.admin.tokenFile));
@@ -198,7 +215,12 @@ export async function startRewardServer(
     throw error;
   }
   const [{ address } = { address: "" }, admin] = servers;
-  return { address, ...(admin && { adminAddress: admin.address }), stop };
+  return {
+    address,
+    ...(admin && { adminAddress: admin.address }),
+    ...(metrics && { metricsAddress: metrics.address }),
+    stop,
+  };
 }
 
 async function readTls(

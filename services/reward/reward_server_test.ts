@@ -234,3 +234,43 @@ Deno.test("A server that cannot load a reward ends, and says which", async () =>
     hasStatus("FAILED_PRECONDITION", /^Reward bad cannot be loaded: No such file$/),
   );
 });
+
+Deno.test("A reward server counts calls, images, waits and computations", async () => {
+  const config = rewardServerSchema.parse({
+    port: 0,
+    metricsPort: 0,
+    rewards: [{ kind: "fake", name: "mean" }],
+    logLevel: "silent",
+  });
+  const { address, metricsAddress, stop } = await startRewardServer(config, {
+    worker: new URL("./testing/fake_worker.ts", import.meta.url),
+  });
+  const client = grpcClient(RewardService, address);
+  try {
+    await client.score({ images: [image([0.5]), image([0.25])] });
+    await client.scoreAndGradient({ images: [image([0.5])] });
+    await assert.rejects(client.score({ images: [] }));
+    const text = await (await fetch(`http://${metricsAddress}/metrics`)).text();
+    const call = (method: string, status: string) =>
+      `drtune_rpc_requests_total{service="${NAME}",method="${method}",status="${status}"} 1`;
+    for (
+      const line of [
+        call("Score", "OK"),
+        call("Score", "INVALID_ARGUMENT"),
+        call("ScoreAndGradient", "OK"),
+        `drtune_rpc_duration_seconds_count{service="${NAME}",method="Score"} 2`,
+        "drtune_rpc_in_progress 0",
+        'drtune_reward_images_total{reward="mean",gradient="no"} 2',
+        'drtune_reward_images_total{reward="mean",gradient="yes"} 1',
+        'drtune_reward_compute_seconds_count{reward="mean",gradient="yes"} 1',
+        'drtune_reward_queue_seconds_count{reward="mean"} 3',
+        'drtune_reward_queued_images{reward="mean"} 0',
+        'drtune_reward_ready{reward="mean"} 1',
+        'drtune_reward_restarts_total{reward="mean"} 0',
+      ]
+    ) assert.ok(text.split("\n").includes(line), `${line}\nin\n${text}`);
+  } finally {
+    client.close();
+    await stop();
+  }
+});

@@ -24,22 +24,25 @@ import {
   startGrpcServer,
   toldToEnd,
 } from "../common/mod.ts";
+import { RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
 import { checkRewards, connectReward } from "./reward_client.ts";
 import { recordRun } from "./tensorboard/record_run.ts";
+import { TrainerMetrics } from "./trainer_metrics.ts";
 import { trainerService } from "./trainer_service.ts";
 
 const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
 
-  --models DIR       folder of models and prompt files; requests name paths inside it (.)
-  --runs DIR         folder of runs (runs)
-  --rewards LIST     NAME=HOST:PORT,…: where rewards are to which a run gives no endpoint
-  --host HOST        address to listen on (127.0.0.1)
-  --port PORT        0 takes a free port (50060)
-  --threads N        threads of one operator (all cores)
-  --provider NAME    cpu, cuda or webgpu (cpu)
-  --token-file FILE  callers must send "authorization: Bearer" and the file's first line
-  --log-level LEVEL  debug, info, warn, error or silent (info)
-  --help             this text`;
+  --models DIR         folder of models and prompt files; requests name paths inside it (.)
+  --runs DIR           folder of runs (runs)
+  --rewards LIST       NAME=HOST:PORT,…: where rewards are to which a run gives no endpoint
+  --host HOST          address to listen on (127.0.0.1)
+  --port PORT          0 takes a free port (50060)
+  --metrics-port PORT  serves Prometheus' metrics there, under /metrics (not)
+  --threads N          threads of one operator (all cores)
+  --provider NAME      cpu, cuda or webgpu (cpu)
+  --token-file FILE    callers must send "authorization: Bearer" and the file's first line
+  --log-level LEVEL    debug, info, warn, error or silent (info)
+  --help               this text`;
 
 /** Runs the trainer service until it is told to end. Answers the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -52,6 +55,7 @@ export async function main(args: readonly string[]): Promise<number> {
         rewards: { type: "string" },
         host: { type: "string", default: "127.0.0.1" },
         port: { type: "string", default: "50060" },
+        "metrics-port": { type: "string" },
         threads: { type: "string" },
         provider: { type: "string", default: "cpu" },
         "token-file": { type: "string" },
@@ -64,6 +68,9 @@ export async function main(args: readonly string[]): Promise<number> {
       return 0;
     }
     const port = wholeNumber("port", values.port, 0, 65_535);
+    const metricsPort = values["metrics-port"] === undefined
+      ? undefined
+      : wholeNumber("metrics-port", values["metrics-port"], 0, 65_535);
     const threads = values.threads === undefined
       ? undefined
       : wholeNumber("threads", values.threads, 1, 1024);
@@ -87,12 +94,13 @@ export async function main(args: readonly string[]): Promise<number> {
     const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
     await mkdir(runs, { recursive: true });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
+    const [calls, trained] = [new RpcMetrics(), new TrainerMetrics()];
     const dependencies: RunDependencies = {
       prepare: (config) => prepareRunConfig(config, { root: modelRoot }),
       openModel: (config) => openRunModel(config, { root: modelRoot, session }),
       connect: (term) => connectReward(term),
       admit: (config) => checkRewards(config, (term) => connectReward(term)),
-      record: (run) => recordRun(run, { log }),
+      record: (run) => trained.record(run, (run) => recordRun(run, { log })),
     };
     const store = await RunStore.open(runs, dependencies);
     for (const [run, reason] of store.unreadable) log.warn("Run is unreadable", { run, reason });
@@ -104,11 +112,18 @@ export async function main(args: readonly string[]): Promise<number> {
       host: values.host,
       port,
       log,
+      observe: calls.observe,
     });
-    console.log(JSON.stringify({ event: "ready", address: server.address, pid: Deno.pid }));
+    const metrics = metricsPort === undefined ? undefined : serveMetrics(
+      () => [...calls.families(), ...trained.families(store)],
+      { host: values.host, port: metricsPort },
+    );
+    const addresses = { address: server.address, metricsAddress: metrics?.address };
+    console.log(JSON.stringify({ event: "ready", ...addresses, pid: Deno.pid }));
     await ended;
     await store.close();
     await server.stop({ drainSeconds: 2 });
+    await metrics?.stop();
     return 0;
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);

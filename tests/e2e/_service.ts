@@ -7,10 +7,17 @@ const READY_MS = 60_000;
 export class Service implements AsyncDisposable {
   /** "host:port". */
   readonly address: string;
+  /** The same of its metrics, where they were asked for. */
+  readonly metricsAddress: string | undefined;
   readonly #process: Deno.ChildProcess;
 
-  private constructor(process: Deno.ChildProcess, address: string) {
-    [this.#process, this.address] = [process, address];
+  private constructor(
+    process: Deno.ChildProcess,
+    ready: { readonly address: string; readonly metricsAddress?: string },
+  ) {
+    this.#process = process;
+    this.address = ready.address;
+    this.metricsAddress = ready.metricsAddress;
   }
 
   /**
@@ -34,7 +41,7 @@ export class Service implements AsyncDisposable {
     const timer = setTimeout(() => process.kill("SIGKILL"), READY_MS);
     for await (const text of process.stdout.pipeThrough(new TextDecoderStream())) {
       clearTimeout(timer);
-      return new Service(process, JSON.parse(text).address);
+      return new Service(process, JSON.parse(text));
     }
     clearTimeout(timer);
     throw new Error(`Service ${name} ended before it was ready:\n${await log}`);

@@ -7,7 +7,7 @@ import { Service } from "./_service.ts";
 
 const MODELS = fileURLToPath(new URL("../golden", import.meta.url));
 
-Deno.test("A trace of one training step joins the trainer's phases and the reward's work", async () => {
+Deno.test("A trace of one training step joins the trainer's phases and the reward's work; metrics count it", async () => {
   const runs = await Deno.makeTempDir();
   await using stack = new AsyncDisposableStack();
   stack.defer(() => Deno.remove(runs, { recursive: true }));
@@ -16,7 +16,7 @@ Deno.test("A trace of one training step joins the trainer's phases and the rewar
     Service.start("reward", ["--reward", "symmetry"], collector.environment("reward")),
     Service.start(
       "trainer",
-      ["--models", MODELS, "--runs", runs, "--threads", "1"],
+      ["--models", MODELS, "--runs", runs, "--threads", "1", "--metrics-port", "0"],
       collector.environment("trainer"),
     ),
   ]);
@@ -70,4 +70,16 @@ Deno.test("A trace of one training step joins the trainer's phases and the rewar
   assert.equal(computed.attributes["drtune.images"], 2);
   // Its times are whole milliseconds.
   assert.ok(asked.start <= computed.start + 1_000_000n && computed.end <= asked.end);
+
+  const text = await (await fetch(`http://${trainer.metricsAddress}/metrics`)).text();
+  for (
+    const line of [
+      "drtune_trainer_iterations_total 2",
+      "drtune_trainer_images_total 4",
+      'drtune_rpc_requests_total{service="drtune.trainer.v1.TrainerService",method="StartRun",status="OK"} 1',
+    ]
+  ) assert.ok(text.split("\n").includes(line), `${line}\nin\n${text}`);
+  for (const phase of ["sample", "decode", "reward", "gradient", "update"]) {
+    assert.ok(text.includes(`\ndrtune_trainer_phase_seconds_total{phase="${phase}"} `), phase);
+  }
 });
