@@ -73,15 +73,22 @@ function timesOf({ op, inputs, attributes }: Node): number {
   return dim(inputs.at(-intOf(attributes, "num_scan_inputs", 1))?.shape ?? [1], 0);
 }
 
-/** Counts what the part of `graph` that `outputs` need takes to run, lowered as `serialize` writes it. */
-export function graphCost(graph: Graph, outputs: readonly Value[]): GraphCost {
+/**
+ * Counts what the part of `graph` that `outputs` need takes to run, lowered as `serialize` writes it. Unless `fold`
+ * (default true), what depends on weights alone is computed in every run, like everything else.
+ */
+export function graphCost(
+  graph: Graph,
+  outputs: readonly Value[],
+  { fold = true }: { readonly fold?: boolean } = {},
+): GraphCost {
   const low = lower(graph, outputs);
   const nodes = [...nodesNeeded(low.graph, low.outputs)];
   const folded = new Set<Node>();
   const isConstant = (v: Value | undefined) =>
     v === undefined || v.source.kind === "weight" || v.source.kind === "constant" ||
     (v.source.kind === "node" && folded.has(v.source.node));
-  for (const node of nodes) if (readsOf(node).every(isConstant)) folded.add(node);
+  for (const node of nodes) if (fold && readsOf(node).every(isConstant)) folded.add(node);
   const running = nodes.filter((node) => !folded.has(node));
   const counted = count(running, low.outputs, isConstant);
   const fed = total(low.graph.inputs);

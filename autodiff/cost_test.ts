@@ -21,6 +21,10 @@ Deno.test("weights, products and what is computed once are counted from shapes",
     productFlops: 2 * 8 * 64 * 32 + 2 * 8 * 32 * 16,
     trafficBytes: 4 * (8 * 64 + 32 * 64 + 8 * 32) + 4 * (8 * 32 + 32 * 16 + 8 * 16),
   });
+  const unfolded = graphCost(b, [y], { fold: false });
+  assert.equal(unfolded.weightBytes, cost.weightBytes + 2 * 32 * 16);
+  assert.equal(unfolded.foldedBytes, 0);
+  assert.equal(unfolded.activationBytes, cost.activationBytes + 4 * 32 * 16);
 });
 
 Deno.test("a convolution's and an attention's products are counted", () => {

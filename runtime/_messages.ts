@@ -9,6 +9,7 @@ const sessionOptionsSchema = z.object({
   graphOptimizationLevel: z.enum(["disabled", "basic", "extended", "all"]),
   prepackWeights: z.boolean(),
   keepMemory: z.boolean(),
+  foldConstants: z.boolean(),
 }).partial();
 
 const sessionId = z.number().int();

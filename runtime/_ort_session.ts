@@ -48,6 +48,8 @@ export class OrtSession {
         extra: {
           "session.intra_op.allow_spinning": options.allowSpinning ? "1" : "0",
           "session.disable_prepacking": options.prepackWeights ?? true ? "0" : "1",
+          ...(options.foldConstants === false &&
+            { "optimization.disable_specified_optimizers": "ConstantFolding" }),
           ...(weightsRoot !== undefined &&
             { "session.model_external_initializers_file_folder_path": weightsRoot }),
         },

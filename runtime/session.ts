@@ -42,6 +42,11 @@ export interface SessionOptions {
    * percent of the time; then several sessions, used in turn, take the memory of one.
    */
   readonly keepMemory?: boolean | undefined;
+  /**
+   * Compute what depends on weights alone when the model is loaded, and keep it. Default true. When false it is computed
+   * in every run: loading is immediate, and weights that are cast or turned round are not held a second time.
+   */
+  readonly foldConstants?: boolean | undefined;
 }
 
 /** A feed: a tensor sent with this run, or the name of one kept in the engine by `Engine.keep`. */

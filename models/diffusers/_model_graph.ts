@@ -18,15 +18,28 @@ export interface ModelGraph {
   /** Every input by name, in the order of the graph. */
   readonly inputs: Readonly<Record<string, ValueType>>;
   readonly outputs: Readonly<Record<string, ValueType>>;
+  /**
+   * Whether to compute what depends on weights alone once, when the graph is loaded, and keep it: casts, kernels turned
+   * round for a convolution's gradient. Else it is computed in every run and takes memory only then.
+   */
+  readonly fold: boolean;
   /** Counted when first asked for. */
   readonly cost: GraphCost;
 }
+
+/** Bytes of weights above which a second copy of them is not worth the time it saves. */
+const MANY_WEIGHTS = 2 ** 30;
 
 /** The part of a graph that `outputs` need, as a model over the weights of `part`. */
 export function modelGraph(
   { weights }: Part<unknown>,
   b: Builder,
-  { name, outputs }: { name: string; outputs: Readonly<Record<string, Value>> },
+  { name, outputs, fold = weights.byteLength <= MANY_WEIGHTS }: {
+    readonly name: string;
+    readonly outputs: Readonly<Record<string, Value>>;
+    /** See `ModelGraph`. Default: where the network's weights are not many. */
+    readonly fold?: boolean;
+  },
 ): ModelGraph {
   const typeOf = ({ dtype, shape }: Value): ValueType => ({ dtype, shape });
   let bytes: Uint8Array | undefined;
@@ -34,13 +47,14 @@ export function modelGraph(
   return {
     name,
     weightsRoot: weights.root,
+    fold,
     inputs: Object.fromEntries(b.inputs.map((v) => [v.name, typeOf(v)])),
     outputs: Object.fromEntries(Object.entries(outputs).map(([n, v]) => [n, typeOf(v)])),
     get bytes() {
       return bytes ??= serialize(b, outputs);
     },
     get cost() {
-      return cost ??= graphCost(b, Object.values(outputs));
+      return cost ??= graphCost(b, Object.values(outputs), { fold });
     },
   };
 }

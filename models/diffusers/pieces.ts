@@ -62,7 +62,7 @@ export interface Pieces {
 /** How a network is cut. */
 export interface PieceOptions {
   /** How many consecutive segments make each piece. Default: one. */
-  readonly lengths?: readonly number[];
+  readonly lengths?: readonly number[] | undefined;
   /** No gradients are wanted. Default false. */
   readonly forwardOnly?: boolean;
 }
@@ -159,7 +159,7 @@ function inPieces<C extends Context>(
     return {
       reads,
       makes,
-      forward: modelGraph(part, forward.b, { name: title, outputs }),
+      forward: modelGraph(part, forward.b, { name: title, outputs, fold: false }),
       gradient: forwardOnly ? undefined : gradientOf(),
     };
 
@@ -188,6 +188,7 @@ function inPieces<C extends Context>(
       const graph = modelGraph(part, b, {
         name: `${title}, gradient`,
         outputs: Object.fromEntries(results),
+        fold: false,
       });
       return { graph, takes, adds, gives };
     }

@@ -42,6 +42,11 @@ export class WeightSource {
     return [...this.#holders.keys()];
   }
 
+  /** Bytes of all weights, as stored. */
+  get byteLength(): number {
+    return this.names().reduce((sum, name) => sum + this.get(name).byteLength, 0);
+  }
+
   has(name: string): boolean {
     return this.#holders.has(name);
   }

@@ -1,6 +1,7 @@
 import type { Tensor } from "../../autodiff/mod.ts";
 import type { ModelGraph, PieceGraphs, Pieces } from "../../models/diffusers/mod.ts";
 import type { Engine, Feed, SessionOptions, Tensors } from "../../runtime/mod.ts";
+import { sessionOptions } from "./_session_options.ts";
 
 let calls = 0;
 
@@ -14,7 +15,7 @@ export class PiecewiseRunner {
 
   constructor(engine: Engine, session: SessionOptions) {
     this.#engine = engine;
-    this.#options = { graphOptimizationLevel: "extended", ...session, prepackWeights: false };
+    this.#options = { ...session, prepackWeights: false };
   }
 
   /** The network's result. `feeds` are its inputs, LoRA tensors among them. */
@@ -91,7 +92,7 @@ export class PiecewiseRunner {
       readonly keep?: Readonly<Record<string, string>>;
     },
   ): Promise<Tensors> {
-    const session = await this.#engine.load(graph, this.#options);
+    const session = await this.#engine.load(graph, sessionOptions(graph, this.#options));
     try {
       return await session.run(feeds, fetches, { keep });
     } finally {

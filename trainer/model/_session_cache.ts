@@ -1,9 +1,7 @@
 import type { ModelGraph } from "../../models/diffusers/mod.ts";
 import type { Engine, Session, SessionOptions } from "../../runtime/mod.ts";
 import { footprint } from "./memory.ts";
-
-/** Weights above which they are left as they lie in their file: a second layout would cost more than it saves. */
-const MANY_WEIGHTS = 2 ** 30;
+import { sessionOptions } from "./_session_options.ts";
 
 interface Loaded {
   readonly session: Promise<Session>;
@@ -60,13 +58,9 @@ export class SessionCache {
   }
 
   async #load(graph: ModelGraph): Promise<Loaded> {
-    const { cost } = graph;
-    const bytes = footprint(cost);
+    const bytes = footprint(graph.cost);
     await this.makeRoom(bytes);
-    const options = cost.weightBytes > MANY_WEIGHTS
-      ? { graphOptimizationLevel: "extended" as const, ...this.#options }
-      : this.#options;
-    return { session: this.#engine.load(graph, options), bytes };
+    return { session: this.#engine.load(graph, sessionOptions(graph, this.#options)), bytes };
   }
 
   #held(): number {

@@ -4,9 +4,6 @@ import type { PieceGraphs, Pieces } from "../../models/diffusers/mod.ts";
 /** Bytes of a process that runs networks before it has loaded any. */
 export const ENGINE_BYTES = 200 * 2 ** 20;
 
-/** Share of the memory that one piece may take, so that what else is loaded can stay. */
-const PIECE_SHARE = 0.5;
-
 /** Bytes a graph takes while it is loaded or runs; the runtime keeps those of its activations for the next run. */
 export function footprint(
   { weightBytes, foldedBytes, loadBytes, activationBytes }: GraphCost,
@@ -25,24 +22,32 @@ function pieceFootprint({ forward, gradient }: PieceGraphs): number {
 }
 
 /**
- * Into how many segments pieces fall so that each takes at most half of `memory` bytes beside the values that are kept:
- * few pieces, since each but the last is computed twice, and the last as large as can be. `each` has every segment as a
- * piece of its own; several together take no more than their sum.
+ * Into how many segments pieces fall so that each takes at most `memory` bytes, with the values that are kept: few, and
+ * the last as large as can be, since every other is computed twice. `cut` cuts the network, by default into single
+ * segments. A segment that takes more is a piece by itself: it is the least that can be done.
  */
-export function pieceLengths(each: Pieces, memory: number): readonly number[] {
-  const room = (memory - ENGINE_BYTES - 2 * each.keptBytes) * PIECE_SHARE;
-  const lengths: number[] = [];
+export function pieceLengths(
+  cut: (lengths?: readonly number[]) => Pieces,
+  memory: number,
+): readonly number[] {
+  const each = cut();
+  const room = memory - ENGINE_BYTES - 2 * each.keptBytes;
+  const count = each.pieces.length;
+  let [fits, tooMany] = [1, count + 1];
+  while (tooMany - fits > 1) {
+    const length = fits + tooMany >> 1;
+    const last = cut(length === count ? [count] : [count - length, length]).pieces.at(-1);
+    if (last !== undefined && pieceFootprint(last) <= room) fits = length;
+    else tooMany = length;
+  }
+  const lengths = [fits];
+  // Several together take no more than their sum.
   let free = 0;
-  for (const piece of each.pieces.toReversed()) {
+  for (const piece of each.pieces.slice(0, count - fits).toReversed()) {
     const bytes = pieceFootprint(piece);
-    const [last] = lengths;
-    if (last !== undefined && bytes <= free) {
-      lengths[0] = last + 1;
-      free -= bytes;
-    } else {
-      lengths.unshift(1);
-      free = room - bytes;
-    }
+    if (lengths.length > 1 && bytes <= free) lengths[0] = (lengths[0] ?? 0) + 1;
+    else lengths.unshift(1);
+    free = lengths[0] === 1 ? room - bytes : free - bytes;
   }
   return lengths;
 }

@@ -5,7 +5,6 @@ import {
   type LatentsSize,
   type ModelGraph,
   type Part,
-  type PieceOptions,
   type Pieces,
   type UNetConfig,
   unetGraph,
@@ -41,7 +40,7 @@ export function unetProgram(
     name: `U-Net ${task} ${sizeText(size)}`,
     memory,
     whole: () => forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
-    pieces: (cut) => unetPieces(part, { ...options, ...cut, forwardOnly }),
+    pieces: (lengths) => unetPieces(part, { ...options, forwardOnly, lengths }),
   });
 }
 
@@ -59,7 +58,7 @@ export function decoderProgram(
     name: `VAE decoder ${task} ${sizeText(size)}`,
     memory,
     whole: () => forwardOnly ? decodeGraph(part, size) : decodeVjpGraph(part, size),
-    pieces: (cut) => decoderPieces(part, { ...size, ...cut, forwardOnly }),
+    pieces: (lengths) => decoderPieces(part, { ...size, forwardOnly, lengths }),
   });
 }
 
@@ -67,12 +66,12 @@ function programOf({ name, memory, whole, pieces }: {
   readonly name: string;
   readonly memory: number;
   readonly whole: () => ModelGraph;
-  readonly pieces: (options: PieceOptions) => Pieces;
+  readonly pieces: (lengths?: readonly number[]) => Pieces;
 }): Program {
   const graph = whole();
   return ENGINE_BYTES + footprint(graph.cost) <= memory
     ? { kind: "whole", name, graph }
-    : { kind: "pieces", name, pieces: pieces({ lengths: pieceLengths(pieces({}), memory) }) };
+    : { kind: "pieces", name, pieces: pieces(pieceLengths(pieces, memory)) };
 }
 
 function sizeText({ batch, height, width, ...rest }: LatentsSize & Partial<UNetSize>): string {
