@@ -7,15 +7,38 @@ import { Victim } from "./_victim.ts";
 /** Iterations of a run: a checkpoint at every other, pictures at every third. */
 export const ITERATIONS = 8;
 
+/** How runs train, but for their rewards. */
+export const CONFIG = {
+  model: "tiny-sd",
+  sampler: { kind: "ddpm", steps: 4 },
+  method: { name: "drtune", k: 2, m: 2 },
+  lora: { rank: 2 },
+  optimizer: { learningRate: 1e-2 },
+  batch: { size: 2 },
+  prompts: {
+    source: { case: "list" as const, value: { prompts: ["a red cat", "books", "a fox"] } },
+  },
+  latentHeight: 8,
+  latentWidth: 8,
+  seed: 7,
+  iterations: ITERATIONS,
+  checkpointEvery: 2,
+  sampleEvery: 3,
+};
+
 /** A reward server of the symmetry reward, which needs no weights. */
 export function startReward(port = 0): Victim {
   return new Victim("services/reward/main.ts", ["--reward", "symmetry", "--port", String(port)]);
 }
 
-/** A trainer over a folder of runs. One thread, so that sums are in the same order on a busy machine. */
+/** A trainer over a folder of runs. */
 export function startTrainer(runs: string): Victim {
-  const options = ["--models", "tests/golden", "--runs", runs, "--port", "0", "--threads", "1"];
-  return new Victim("services/trainer/main.ts", options);
+  return new Victim("services/trainer/main.ts", trainerOptions(runs));
+}
+
+/** Options of a trainer. One thread: what is compared bit by bit must not depend on how busy the machine is. */
+export function trainerOptions(runs: string): string[] {
+  return ["--models", "tests/golden", "--runs", runs, "--port", "0", "--threads", "1"];
 }
 
 /** Asks for a run, which may be there already, and waits until it has ended. Throws where it did not finish. */
@@ -32,24 +55,8 @@ export async function train(
   const client = grpcClient(TrainerService, trainer);
   const options = signal === undefined ? {} : { signal };
   try {
-    const config = {
-      model: "tiny-sd",
-      sampler: { kind: "ddpm", steps: 4 },
-      method: { name: "drtune", k: 2, m: 2 },
-      lora: { rank: 2 },
-      optimizer: { learningRate: 1e-2 },
-      batch: { size: 2 },
-      prompts: {
-        source: { case: "list" as const, value: { prompts: ["a red cat", "books", "a fox"] } },
-      },
-      rewards: [{ name: "symmetry", endpoint: reward }],
-      latentHeight: 8,
-      latentWidth: 8,
-      seed: 7,
-      iterations,
-      checkpointEvery: 2,
-      sampleEvery: 3,
-    };
+    const rewards = [{ name: "symmetry", endpoint: reward }];
+    const config = { ...CONFIG, rewards, iterations };
     await client.startRun({ runId: id, config }, options);
     let last = { state: RunState.UNSPECIFIED, reason: "" };
     for await (const { event } of client.watchRun({ runId: id }, options)) {

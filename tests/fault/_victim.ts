@@ -11,11 +11,22 @@ export class Victim {
   readonly ready: Promise<{ readonly address: string; readonly adminAddress?: string }>;
   readonly #child: Deno.ChildProcess;
 
-  /** @param entry module to run, relative to the repository */
-  constructor(entry: string, args: readonly string[]) {
+  /**
+   * @param entry module to run, relative to the repository
+   * @param within words before the command, as of a program that runs it
+   */
+  constructor(
+    entry: string,
+    args: readonly string[],
+    { within = [] }: { readonly within?: readonly string[] } = {},
+  ) {
     const root = fileURLToPath(new URL("../../", import.meta.url));
-    this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", "--no-prompt", entry, ...args],
+    const [program = "", ...words] = [
+      ...within,
+      ...[Deno.execPath(), "run", "-A", "--quiet", "--no-prompt", entry, ...args],
+    ];
+    this.#child = new Deno.Command(program, {
+      args: words,
       cwd: root,
       env: { NO_COLOR: "1" },
       stdin: "null",
@@ -27,7 +38,9 @@ export class Victim {
       last.push(line);
       if (last.length > KEPT_LINES) last.shift();
     });
-    const { promise, resolve, reject } = Promise.withResolvers<{ address: string }>();
+    const { promise, resolve, reject } = Promise.withResolvers<
+      { address: string; adminAddress?: string }
+    >();
     const printed = eachLine(this.#child.stdout, (line) => resolve(JSON.parse(line)));
     this.ended = Promise.all([this.#child.status, logged, printed]).then(([{ code, signal }]) =>
       reject(new Error([`${entry} ended with ${signal ?? code}`, ...last].join("\n  ")))

@@ -1,26 +1,53 @@
 /**
- * The long fault tests: `deno task fault --kills 50`. The same ones run with few kills in the test suite.
+ * The long fault tests: `deno task fault --kills 50 --swaps 200`. The same ones run in the test suite, a few times each.
  */
 import { parseArgs } from "node:util";
 import { killReward } from "./kill_reward.ts";
 import { killTrainer } from "./kill_trainer.ts";
+import { swapUnderLoad } from "./swap_under_load.ts";
 
 const { values } = parseArgs({
   options: {
     kills: { type: "string", default: "50" },
+    swaps: { type: "string", default: "200" },
+    clients: { type: "string", default: "16" },
     seed: { type: "string", default: "1" },
   },
 });
-const [kills, seed] = [Number(values.kills), Number(values.seed)];
+const [kills, swaps, clients, seed] = [
+  Number(values.kills),
+  Number(values.swaps),
+  Number(values.clients),
+  Number(values.seed),
+];
+const say = (line: string) => console.log(`  ${line}`);
+
+/** Does work in a folder of its own and prints what came of it. */
+async function report(work: (folder: string) => Promise<string>): Promise<void> {
+  const begun = performance.now();
+  const folder = await Deno.makeTempDir({ prefix: "drtune-fault-" });
+  const result = await work(folder);
+  await Deno.remove(folder, { recursive: true });
+  console.log(`${result} (${((performance.now() - begun) / 1000).toFixed(0)} s)`);
+}
 
 for (const [name, kill] of Object.entries({ trainer: killTrainer, "reward server": killReward })) {
   if (kills === 0) continue;
-  const begun = performance.now();
-  const folder = await Deno.makeTempDir({ prefix: "drtune-fault-" });
-  const runs = await kill({ kills, seed, runs: folder, say: (line) => console.log(`  ${line}`) });
-  await Deno.remove(folder, { recursive: true });
-  const seconds = ((performance.now() - begun) / 1000).toFixed(0);
-  console.log(
-    `${kills} kill -9 of the ${name} in ${runs} runs: every LoRA as undisturbed (${seconds} s)`,
-  );
+  await report(async (runs) => {
+    const count = await kill({ kills, seed, runs, say });
+    return `${kills} kill -9 of the ${name} in ${count} runs: every LoRA as undisturbed`;
+  });
+}
+
+if (swaps > 0) {
+  await report(async (folder) => {
+    const { answered, resident } = await swapUnderLoad({ swaps, clients, folder, say });
+    const settled = resident.slice(9);
+    const [tenth = NaN] = settled;
+    const spread = settled.map((mib) => `${(100 * (mib / tenth - 1)).toFixed(1)} %`);
+    const last = spread.at(-1) ?? "unknown";
+    const most = `${(100 * (Math.max(...settled) / tenth - 1)).toFixed(1)} %`;
+    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; resident memory against ` +
+      `the tenth swap (${tenth.toFixed(0)} MiB): last ${last}, most ${most}`;
+  });
 }
