@@ -82,7 +82,7 @@ export interface Command {
 }
 
 /** What a command's exit code means unless it says otherwise. */
-export const EXIT_CODES: Readonly<Record<number, string>> = {
+const EXIT_CODES: Readonly<Record<number, string>> = {
   0: "done",
   1: "failed; the reason is on stderr",
   2: "wrong words or a faulty file",
@@ -141,9 +141,12 @@ export function helpOf(command: Command): string {
     "Examples:",
     ...command.examples.map((e) => `  ${e}`),
     "",
-    "Exit codes:",
-    ...Object.entries({ ...EXIT_CODES, ...command.exitCodes }).map(([code, meaning]) =>
-      `  ${code.padEnd(5)}${meaning}`
-    ),
+    ...exitCodes(command.exitCodes),
   ].join("\n");
+}
+
+/** What exit codes mean, for help. */
+export function exitCodes(own: Readonly<Record<number, string>> = {}): readonly string[] {
+  const rows = Object.entries({ ...EXIT_CODES, ...own });
+  return ["Exit codes:", ...rows.map(([code, meaning]) => `  ${code.padEnd(5)}${meaning}`)];
 }

@@ -1,5 +1,5 @@
 import { nearest } from "../common/mod.ts";
-import { type Command, helpOf, parseCommand, UsageError } from "./command.ts";
+import { type Command, exitCodes, helpOf, parseCommand, UsageError } from "./command.ts";
 import { compose } from "./commands/compose.ts";
 import { completion } from "./commands/completion.ts";
 import { demo } from "./commands/demo.ts";
@@ -53,6 +53,8 @@ function overview(): string {
     ...COMMANDS.map((c) => `  ${c.name.padEnd(width)}${c.summary}`),
     "",
     '"drtune COMMAND --help" shows a command\'s options and examples.',
+    "",
+    ...exitCodes(),
   ].join("\n");
 }
 

@@ -58,7 +58,7 @@ class TestStack implements AsyncDisposable {
         ...words,
       ],
       cwd: this.folder,
-      env: { NO_COLOR: "1", DRTUNE_STACK: "" },
+      env: { NO_COLOR: "1", DRTUNE_STACK: "", DRTUNE_TRAINER: "", DRTUNE_TOKEN_FILE: "" },
     }).output();
     const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
     return { code, stdout: text(stdout), stderr: text(stderr) };

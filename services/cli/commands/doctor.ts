@@ -1,5 +1,6 @@
 import { statfs } from "node:fs/promises";
 import { freemem } from "node:os";
+import { join } from "node:path";
 import { loadReward, parseRewardConfig } from "../../../rewards/mod.ts";
 import { availableProviders, type Provider } from "../../../runtime/mod.ts";
 import { type Command, UsageError } from "../command.ts";
@@ -67,6 +68,7 @@ async function* checks(
   yield memory();
   if (stack === undefined) return;
   yield* await machine(stack);
+  yield await pipelines(stack);
   if (!quick) yield* gradients(stack);
 }
 
@@ -150,6 +152,31 @@ async function machine(stack: Stack): Promise<readonly Finding[]> {
     findings.push({ check: "Running stack", result: "warning", detail, advice: `see ${log}` });
   }
   return findings;
+}
+
+/** The pipelines below the folder of models that runs can name. */
+async function pipelines(stack: Stack): Promise<Finding> {
+  const check = "Models";
+  const names: string[] = [];
+  const look = async (folder: string, depth: number) => {
+    for await (const { name, isDirectory } of Deno.readDir(join(stack.models, folder))) {
+      if (name === "model_index.json") names.push(folder || ".");
+      if (isDirectory && depth > 0) await look(join(folder, name), depth - 1);
+    }
+  };
+  try {
+    await look("", 2);
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error);
+    return { check, result: "error", detail, advice: "give this user the right to read all of it" };
+  }
+  if (names.length > 0) return { check, result: "ok", detail: names.sort().join(", ") };
+  return {
+    check,
+    result: "warning",
+    detail: `no model_index.json in ${stack.models} or two folders below`,
+    advice: "put a model in the diffusers layout there, for runs to train",
+  };
 }
 
 /** Loads every reward; that compares its gradient with a finite difference. */

@@ -7,7 +7,7 @@ import { duration } from "../progress.ts";
 import { checkStack } from "../stack/check_stack.ts";
 import { choosePorts } from "../stack/choose_ports.ts";
 import { STACK_OPTION } from "../stack/option.ts";
-import { readStack, type Stack, stackFile } from "../stack/read_stack.ts";
+import { EMBEDDED_STACK, readStack, type Stack, stackFile } from "../stack/read_stack.ts";
 import { type ServiceStatus, type StackState, StateFolder } from "../stack/state_folder.ts";
 import { Supervisor } from "../stack/supervisor.ts";
 
@@ -159,7 +159,7 @@ class News {
       this.#told.set(name, told);
       // Stopping is said once for all.
       if (state === "starting" || state === "stopping" || state === "stopped") continue;
-      const why = reason.split("\n", 1)[0] ?? "";
+      const why = (reason.split("\n", 1)[0] ?? "").replace(/:$/, "");
       const again = state === "ready" && restarts > 0 ? "again" : "";
       console.error(`  ${[name.padEnd(width), state, address, again || why].join("  ").trimEnd()}`);
     }
@@ -177,7 +177,9 @@ function nextSteps(state: StackState, seconds: number, isDetached = false): stri
     `Everything is ready after ${duration(seconds)}`,
     "",
     `  Live page     http://${addressOf("gateway")}`,
-    "  Train         drtune train --config configs/books.yaml",
+    `  Train         drtune train --config ${
+      state.file === EMBEDDED_STACK ? "configs/books.yaml" : "RUN.yaml"
+    }`,
     `  By gRPC       grpcurl -plaintext${token} ${addressOf("trainer")} list`,
     `  Stop          ${isDetached ? "drtune down" : "Ctrl-C"}`,
   ].join("\n");

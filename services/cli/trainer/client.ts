@@ -32,10 +32,10 @@ export const TRAINER_OPTIONS = {
 
 /** A client of the trainer that is meant; retries while the service starts. */
 export async function trainerClient(args: Arguments): Promise<GrpcClient<typeof TrainerService>> {
-  const given = args.text("endpoint") ?? Deno.env.get("DRTUNE_TRAINER");
+  const given = args.text("endpoint") ?? (Deno.env.get("DRTUNE_TRAINER") || undefined);
   const running = given === undefined ? await runningTrainer(args) : undefined;
-  const tokenFile = args.text("token-file") ?? Deno.env.get("DRTUNE_TOKEN_FILE") ??
-    running?.tokenFile;
+  const tokenFile = args.text("token-file") ??
+    (Deno.env.get("DRTUNE_TOKEN_FILE") || undefined) ?? running?.tokenFile;
   const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
   const ca = args.text("ca");
   const tls = args.flag("tls") || ca !== undefined
