@@ -10,6 +10,7 @@ import {
 import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { HttpError } from "./http_error.ts";
+import { jsonFault } from "./json_fault.ts";
 import type { MessageSchemas } from "./message_schemas.ts";
 
 /** Media types a message may be sent in. */
@@ -157,8 +158,13 @@ function parseJson(text: string): JsonValue {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new HttpError("INVALID_ARGUMENT", `Body is not JSON: ${reason}`, { cause });
+    const { line, column, found } = jsonFault(text);
+    const what = found === "" ? "it ends there" : `found ${found}`;
+    throw new HttpError(
+      "INVALID_ARGUMENT",
+      `Line ${line}, column ${column}: Body is not JSON, ${what}`,
+      { cause, line },
+    );
   }
 }
 

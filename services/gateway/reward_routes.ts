@@ -183,7 +183,9 @@ async function* evaluateRequests(
       yield requestMessage(EvaluateRequestSchema, parseBody(text, "application/json"), { schemas });
     } catch (error) {
       if (!(error instanceof HttpError)) throw error;
-      const { code, message, field } = error;
+      const { code, field } = error;
+      // The object stands on one line of the body.
+      const message = error.message.replace(/^Line 1, column/, "column");
       throw new HttpError(code, `Line ${line}: ${message}`, { line, ...(field && { field }) });
     }
   }

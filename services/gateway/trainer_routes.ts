@@ -37,7 +37,9 @@ export function trainerRoutes(
     }),
     streamRoute(rpc.watchRun, (request, options, { req }) => {
       const last = req.header("last-event-id");
-      const fromStep = last === undefined ? request.fromStep : checked(stepSchema, last) + 1;
+      const fromStep = last === undefined
+        ? checked(fromStepSchema, request).fromStep
+        : checked(stepSchema, last) + 1;
       return trainer.watchRun({ ...request, fromStep }, options);
     }, {
       binding: {
@@ -94,6 +96,8 @@ export function trainerRoutes(
     imageRoute(samples, environment),
   ];
 }
+
+const fromStepSchema = z.object({ fromStep: z.int().min(0) });
 
 /** Parsed by hand: a header is text. */
 const stepSchema = z.coerce.number<string>().int().min(0).max(2 ** 31 - 2);

@@ -20,6 +20,7 @@ const USAGE = `Usage: deno run -A services/reward/main.ts [options]
   --host HOST          address to listen on (127.0.0.1)
   --port PORT          0 takes a free port (50051)
   --metrics-port PORT  serves Prometheus' metrics there, under /metrics (not)
+  --log-level LEVEL    debug, info, warn, error or silent (info)
   --help               this text`;
 
 /** A configuration whose records are those of the project's own rewards, so that they can be checked right away. */
@@ -49,6 +50,7 @@ export async function main(
         host: { type: "string" },
         port: { type: "string" },
         "metrics-port": { type: "string" },
+        "log-level": { type: "string" },
         help: { type: "boolean" },
       },
     });
@@ -78,10 +80,11 @@ export async function main(
 }
 
 function overrides(
-  { host, port, "metrics-port": metricsPort, reward, settings }: {
+  { host, port, "metrics-port": metricsPort, "log-level": logLevel, reward, settings }: {
     readonly host?: string | undefined;
     readonly port?: string | undefined;
     readonly "metrics-port"?: string | undefined;
+    readonly "log-level"?: string | undefined;
     readonly reward?: readonly string[] | undefined;
     readonly settings?: string | undefined;
   },
@@ -91,6 +94,7 @@ function overrides(
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: Number(port) }),
     ...(metricsPort !== undefined && { metricsPort: Number(metricsPort) }),
+    ...(logLevel !== undefined && { logLevel }),
     ...(reward && { rewards: reward.map(parseReward) }),
   };
 }

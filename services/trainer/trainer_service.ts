@@ -99,6 +99,12 @@ export function trainerHandlers(
       return { run: toWireRun(run), created };
     },
     async *watchRun({ runId, fromStep }, { signal }) {
+      if (fromStep < 0) {
+        throw new StatusError(
+          "INVALID_ARGUMENT",
+          `Field from_step is ${fromStep}, expected 0 or more`,
+        );
+      }
       for await (const event of store.get(runId).watch(fromStep, signal)) yield toWireEvent(event);
     },
     getRun: ({ runId }) => Promise.resolve({ run: toWireRun(store.get(runId)) }),

@@ -43,7 +43,9 @@ export function openDialog(
 /** What went wrong, for people. */
 export function faultText(error: unknown): string {
   if (error instanceof ApiError) {
-    return error.line === undefined ? error.message : `Line ${error.line}: ${error.message}`;
+    // Of a text that cannot be read at all the message says so itself.
+    const told = error.line === undefined || error.message.startsWith("Line ");
+    return told ? error.message : `Line ${error.line}: ${error.message}`;
   }
   if (error instanceof TypeError) return "The server cannot be reached.";
   return error instanceof Error ? error.message : String(error);

@@ -126,26 +126,8 @@ export class FakeTrainer {
       },
       sample: ({ runId, step, prompts, seed = 0, imagesPerPrompt = 1 }) =>
         this.#sample(runId, { step, prompts, seed, imagesPerPrompt }),
-      evaluateRun: async function* ({ seed = 0 }) {
-        for (const [i, prompt] of PROMPTS.entries()) {
-          const pair = {
-            prompt,
-            seed: seed + i,
-            before: { symmetry: 1 },
-            after: { symmetry: 0.5 },
-          };
-          yield { event: { case: "pair" as const, value: pair } };
-        }
-        const symmetry = { before: 1, after: 0.5, difference: -0.5, lower: -0.6, upper: -0.4 };
-        const value = { rewards: { symmetry }, pairs: PROMPTS.length, step: 20 };
-        yield { event: { case: "summary" as const, value } };
-      },
-      exportLora: async function* ({ step = 60 }) {
-        const value = { name: "pytorch_lora_weights.safetensors", size: 6n, sha256: "ab", step };
-        yield { part: { case: "file" as const, value } };
-        yield { part: { case: "data" as const, value: Uint8Array.of(1, 2, 3) } };
-        yield { part: { case: "data" as const, value: Uint8Array.of(4, 5, 6) } };
-      },
+      evaluateRun: ({ runId, seed = 0 }) => this.#evaluate(runId, seed),
+      exportLora: ({ runId, step = 60 }) => this.#export(runId, step),
     });
   }
 
@@ -286,6 +268,30 @@ export class FakeTrainer {
         yield { prompt, seed: seed + i, png };
       }
     }
+  }
+
+  async *#evaluate(runId: string, seed: number) {
+    this.#get(runId);
+    for (const [i, prompt] of PROMPTS.entries()) {
+      const pair = {
+        prompt,
+        seed: seed + i,
+        before: { symmetry: 1 },
+        after: { symmetry: 0.5 },
+      };
+      yield { event: { case: "pair" as const, value: pair } };
+    }
+    const symmetry = { before: 1, after: 0.5, difference: -0.5, lower: -0.6, upper: -0.4 };
+    const value = { rewards: { symmetry }, pairs: PROMPTS.length, step: 20 };
+    yield { event: { case: "summary" as const, value } };
+  }
+
+  async *#export(runId: string, step: number) {
+    this.#get(runId);
+    const value = { name: "pytorch_lora_weights.safetensors", size: 6n, sha256: "ab", step };
+    yield { part: { case: "file" as const, value } };
+    yield { part: { case: "data" as const, value: Uint8Array.of(1, 2, 3) } };
+    yield { part: { case: "data" as const, value: Uint8Array.of(4, 5, 6) } };
   }
 
   #writeSamples(run: Run): Promise<SampleReference[]> {
