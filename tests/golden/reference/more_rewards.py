@@ -14,7 +14,7 @@ import reward_fixtures as RF
 import rewards_ref as W
 
 DTYPES = [torch.float32, torch.float32, torch.float16, torch.bfloat16]
-PROMPTS = more_cases.PROMPTS
+PROMPTS = [p for p in more_cases.PROMPTS if p.strip()]        # an empty prompt is refused
 
 
 def sizes(g):
@@ -45,8 +45,8 @@ def towers(g, owl=False):
     return v, t, g.choice([8, 24, 33])
 
 
-def tokenizer(g, d, length):
-    nv = M.write_tokenizer(d, g.choice(["!", "<|endoftext|>"]))
+def tokenizer(g, d, length, pads=("!", "<|endoftext|>")):
+    nv = M.write_tokenizer(d, g.choice(pads))
     f = d + "/tokenizer_config.json"
     c = dict(json.load(open(f)), model_max_length=length)
     json.dump(c, open(f, "w"))
@@ -76,7 +76,8 @@ def hpsv2(g, d):
     import open_clip
     from transformers import CLIPTokenizer
     v, t, p = towers(g)
-    nv = tokenizer(g, d + "/tokenizer", t["max_position_embeddings"])
+    # With "!" as padding transformers takes every "!" for it, open_clip none.
+    nv = tokenizer(g, d + "/tokenizer", t["max_position_embeddings"], ["<|endoftext|>"])
     n = t["max_position_embeddings"]
     cfg = dict(embed_dim=p, quick_gelu=v["hidden_act"] == "quick_gelu",
                vision_cfg=dict(image_size=v["image_size"], layers=v["num_hidden_layers"], width=v["hidden_size"], mlp_ratio=g.choice([4.0, 2.0]),
