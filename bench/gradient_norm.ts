@@ -2,7 +2,7 @@
  * `deno task gradient-norm`: the L2 norm of DRaFT-K's LoRA gradient against K on the embedded pipeline, with and without
  * the input stop-gradient (figure 7 of arXiv 2405.00760). Writes docs/images/gradient_norm.png and .json.
  *
- *     deno task gradient-norm [--steps T] [--seeds N] [--out FOLDER]
+ *     deno task gradient-norm [--steps T] [--seeds N] [--guidance X] [--lora PATH] [--out FOLDER]
  *
  * One pass gives every K: DRaFT-K's gradient is that of DRaFT-T with the contributions of the steps before the last K
  * left out, and what arrives at a step does not depend on the steps before it.
@@ -13,7 +13,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import sharp from "sharp";
-import { readPipeline } from "../models/diffusers/mod.ts";
+import { readPipeline, unetAdaptableLayers } from "../models/diffusers/mod.ts";
+import { loadLora } from "../models/lora/mod.ts";
 import { loadReward, type Reward } from "../rewards/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
 import { linePlot, type Series } from "../services/cli/picture/mod.ts";
@@ -30,7 +31,6 @@ import {
 } from "../trainer/mod.ts";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
-const GUIDANCE = 5;
 
 const { values } = parseArgs({
   args: Deno.args,
@@ -38,10 +38,16 @@ const { values } = parseArgs({
     steps: { type: "string", default: "50" },
     seeds: { type: "string", default: "8" },
     out: { type: "string", default: join(ROOT, "docs/images") },
+    guidance: { type: "string", default: "7.5" },
+    lora: { type: "string" },
     threads: { type: "string" },
   },
 });
-const [T, seeds] = [Number(values.steps), Number(values.seeds)];
+const [T, seeds, guidance] = [
+  Number(values.steps),
+  Number(values.seeds),
+  Number(values.guidance),
+];
 const session = values.threads === undefined ? {} : { intraOpNumThreads: Number(values.threads) };
 
 /** Adds up parameters' gradients and keeps the norm after every addition. */
@@ -100,7 +106,7 @@ async function normsOf(
     readonly inputStopGradient: boolean;
   },
 ): Promise<readonly number[]> {
-  const denoiser = await model.adapt(model.initialParameters(0));
+  const denoiser = await model.adapt(lora?.tensors ?? model.initialParameters(0));
   const running = new RunningSum();
   const latents = { channels: model.latentChannels, height: SIZE[0], width: SIZE[1] };
   await trainStep({
@@ -115,7 +121,7 @@ async function normsOf(
       redraws: 0,
       inputStopGradient,
     },
-    guidance: { scale: GUIDANCE, gradient: "both" },
+    guidance: { scale: guidance, gradient: "both" },
     prompts: [prompt],
     noise: seededNoise([{ seed, iteration: 0, image: 0 }], latents),
     reward: {
@@ -134,7 +140,12 @@ const pipeline = await readPipeline(join(ROOT, "zoo/pipeline"));
 const SIZE = pipeline.unet.config.sampleSize ?? [16, 16];
 const sampler = makeSampler({ kind: "ddpm", steps: T }, parseSchedulerConfig(pipeline.scheduler));
 const engine = await openEngine({ isolation: "in-process" });
-const model = new PipelineModel(pipeline, engine, { lora: { rank: 16, alpha: 16 }, session });
+const layers = unetAdaptableLayers(pipeline.unet.config);
+const lora = values.lora === undefined ? undefined : (await loadLora(values.lora, layers)).lora;
+const model = new PipelineModel(pipeline, engine, {
+  lora: lora ?? { rank: 16, alpha: 16 },
+  session,
+});
 const reward = await loadReward(
   { kind: "clip", weights: join(ROOT, "zoo/rewards/clip") },
   { engine, ...(values.threads !== undefined && { threads: Number(values.threads) }) },
@@ -184,7 +195,7 @@ await sharp(Buffer.from(svg), { density: 144 }).png({ palette: true }).toFile(pn
 const median = { without: over("without", 0.5), with: over("with", 0.5) };
 await writeFile(
   join(values.out, "gradient_norm.json"),
-  `${JSON.stringify({ T, seeds, guidance: GUIDANCE, reward: "clip", median, curves })}\n`,
+  `${JSON.stringify({ T, seeds, guidance, reward: "clip", median, curves })}\n`,
 );
 for (
   const k of [1, 5, 10, 15, 20, 30, 40, T].filter((k, i, all) => k <= T && all.indexOf(k) === i)

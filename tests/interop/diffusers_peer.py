@@ -23,21 +23,16 @@ file, name = spec["latents"].rsplit("#", 1)
 latents = load_file(file)[name]
 
 
-def pipeline():
-    pipe = DiffusionPipeline.from_pretrained(spec["model"], local_files_only=True)
-    if spec["sampler"] == "ddim":
-        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 def draw(pipe, **kw):
     size = [s * pipe.vae_scale_factor for s in latents.shape[2:]]
     return pipe(spec["prompt"], height=size[0], width=size[1], latents=latents.clone(), num_inference_steps=spec["steps"],
                 guidance_scale=spec["guidance"], output_type="pt", **kw).images.float().contiguous()
 
 
-pipe = pipeline()
+pipe = DiffusionPipeline.from_pretrained(spec["model"], local_files_only=True)
+if spec["sampler"] == "ddim":
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+pipe.set_progress_bar_config(disable=True)
 images["bare"] = draw(pipe)
 for name, path in spec["loras"].items():
     pipe.load_lora_weights(os.path.dirname(path), weight_name=os.path.basename(path))
@@ -48,7 +43,6 @@ for name, path in spec["loras"].items():
 # Feed-forward layers are targets too, and alpha is not the rank.
 targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 config = LoraConfig(r=3, lora_alpha=5, target_modules=targets, init_lora_weights="gaussian")
-pipe = pipeline()
 pipe.unet.add_adapter(config)
 torch.manual_seed(3)
 for name, p in pipe.unet.named_parameters():
@@ -80,11 +74,12 @@ for k, v in state.items():
         old[f"unet.{attention}.processor.to_{projection.removesuffix('.0')}_lora.{part}.weight"] = v.contiguous()
 os.makedirs(f"{out}/old", exist_ok=True)
 save_file(old, f"{out}/old/lora.safetensors")
-pipe = pipeline()
+pipe.unet.delete_adapters("default")
 pipe.load_lora_weights(f"{out}/old", weight_name="lora.safetensors")
 images["old"] = draw(pipe)
+pipe.unload_lora_weights()
 
-model = get_peft_model(pipeline().unet, config)
+model = get_peft_model(pipe.unet, config)
 for name, p in model.named_parameters():
     if "lora_" in name:
         key = name.replace("base_model.model.", "").replace(".default", "")

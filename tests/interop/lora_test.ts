@@ -32,7 +32,7 @@ interface Case {
 }
 
 const CASES: readonly Case[] = [
-  { model: "zoo/pipeline", sampler: "ddim", least: 0.05 },
+  { model: "zoo/pipeline", sampler: "ddim", least: 0.03 },
   { model: "tests/golden/tiny-sdxl", sampler: "dpmsolver++", least: 0.02 },
 ];
 
