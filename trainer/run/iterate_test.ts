@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { float32 } from "../../autodiff/mod.ts";
 import { initAdamW } from "../optim/mod.ts";
+import type { RewardSource } from "../step/mod.ts";
 import type { Parameters } from "../tensors.ts";
 import { fakeModel } from "../testing/fake_networks.ts";
 import { FakeReward } from "../testing/fake_reward.ts";
@@ -16,7 +17,13 @@ const CONFIG = {
   rewards: [{ name: "dark", endpoint: "dark" }],
 };
 
-async function run(fields: object, gradients?: Parameters) {
+async function run(
+  fields: object,
+  { gradients, wrap = (mixture) => mixture }: {
+    readonly gradients?: Parameters;
+    readonly wrap?: (mixture: RewardSource) => RewardSource;
+  } = {},
+) {
   const config = parseRunConfig({ ...CONFIG, ...fields });
   const opened = fakeModel();
   const parameters = gradients ?? opened.model.initialParameters(0);
@@ -33,7 +40,7 @@ async function run(fields: object, gradients?: Parameters) {
         ...(gradients && { parameters: gradients }),
       }),
     },
-    reward: new RewardMixture([{ term, client: new FakeReward(0.2) }]),
+    reward: wrap(new RewardMixture([{ term, client: new FakeReward(0.2) }])),
   });
 }
 
@@ -74,7 +81,26 @@ Deno.test("the gradient is clipped and the learning rate warms up", async () => 
 Deno.test("the order of the parameters, which a checkpoint does not keep, changes no bit", async () => {
   // The squares of b are lost one by one when added to that of a, and count when added up first.
   const [a, b] = [float32([1]), float32(new Float32Array(20).fill(1e-8))];
-  const [ab, ba] = [await run({}, { a, b }), await run({}, { b, a })];
+  const [ab, ba] = [await run({}, { gradients: { a, b } }), await run({}, { gradients: { b, a } })];
   assert.equal(ab.facts.gradNorm, ba.facts.gradNorm);
   assert.deepEqual(ab.next, ba.next);
+});
+
+Deno.test("under random shift rewards see windows at offsets that follow from the seed", async () => {
+  const seen: string[] = [];
+  const watched = (mixture: RewardSource): RewardSource => ({
+    evaluate: (images, prompts) => {
+      seen.push(`${images.shape}: ${[...images.data]}`);
+      return mixture.evaluate(images, prompts);
+    },
+  });
+  const shift = { batch: { size: 4 }, randomShift: 1 };
+  const whole = await run({ batch: { size: 4 } });
+  const first = await run(shift, { wrap: watched });
+  assert.deepEqual(await run(shift, { wrap: watched }).then((r) => r.next), first.next);
+  await run({ ...shift, seed: 1 }, { wrap: watched });
+  assert.ok(seen.every((s) => s.startsWith("4,3,1,1: ")), seen.join());
+  assert.equal(seen[0], seen[1]);
+  assert.notEqual(seen[0], seen[2]);
+  assert.notEqual(first.facts.gradNorm, whole.facts.gradNorm);
 });
