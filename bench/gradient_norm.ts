@@ -1,13 +1,14 @@
 /**
  * `deno task gradient-norm`: the L2 norm of DRaFT-K's LoRA gradient against K on the embedded pipeline, with and without
- * the input stop-gradient (figure 7 of arXiv 2405.00760). Writes docs/images/gradient_norm.png and .json.
+ * the input stop-gradient (figure 7 of arXiv 2405.00760): of a new LoRA, and of a trained one that is given. Writes
+ * docs/images/gradient_norm.png.
  *
- *     deno task gradient-norm [--steps T] [--seeds N] [--guidance X] [--lora PATH] [--out FOLDER]
+ *     deno task gradient-norm [--lora PATH] [--steps T] [--seeds N] [--guidance X] [--out FOLDER]
  *
  * One pass gives every K: DRaFT-K's gradient is that of DRaFT-T with the contributions of the steps before the last K
  * left out, and what arrives at a step does not depend on the steps before it.
  */
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,7 +18,7 @@ import { readPipeline, unetAdaptableLayers } from "../models/diffusers/mod.ts";
 import { loadLora } from "../models/lora/mod.ts";
 import { loadReward, type Reward } from "../rewards/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
-import { linePlot, type Series } from "../services/cli/picture/mod.ts";
+import { linePlot, type Panel, type Series } from "../services/cli/picture/mod.ts";
 import {
   type Denoiser,
   type Float32Tensor,
@@ -97,16 +98,16 @@ function rowByRow(denoiser: Denoiser, seen: (part: Parameters) => void): Denoise
   };
 }
 
+/** Norms for K = 1..T at one seed. */
 async function normsOf(
-  model: PipelineModel,
-  { prompt, seed, reward, inputStopGradient }: {
+  { model, parameters, reward }: State,
+  { prompt, seed, inputStopGradient }: {
     readonly prompt: string;
     readonly seed: number;
-    readonly reward: Reward;
     readonly inputStopGradient: boolean;
   },
 ): Promise<readonly number[]> {
-  const denoiser = await model.adapt(lora?.tensors ?? model.initialParameters(0));
+  const denoiser = await model.adapt(parameters);
   const running = new RunningSum();
   const latents = { channels: model.latentChannels, height: SIZE[0], width: SIZE[1] };
   await trainStep({
@@ -140,12 +141,6 @@ const pipeline = await readPipeline(join(ROOT, "zoo/pipeline"));
 const SIZE = pipeline.unet.config.sampleSize ?? [16, 16];
 const sampler = makeSampler({ kind: "ddpm", steps: T }, parseSchedulerConfig(pipeline.scheduler));
 const engine = await openEngine({ isolation: "in-process" });
-const layers = unetAdaptableLayers(pipeline.unet.config);
-const lora = values.lora === undefined ? undefined : (await loadLora(values.lora, layers)).lora;
-const model = new PipelineModel(pipeline, engine, {
-  lora: lora ?? { rank: 16, alpha: 16 },
-  session,
-});
 const reward = await loadReward(
   { kind: "clip", weights: join(ROOT, "zoo/rewards/clip") },
   { engine, ...(values.threads !== undefined && { threads: Number(values.threads) }) },
@@ -153,54 +148,71 @@ const reward = await loadReward(
 const prompts = (await readFile(join(ROOT, "zoo/prompts/concepts_held_out.txt"), "utf8"))
   .split("\n").filter(Boolean);
 
-const curves: Record<"without" | "with", (readonly number[])[]> = { without: [], with: [] };
-for (let seed = 0; seed < seeds; seed++) {
-  const prompt = prompts[seed % prompts.length] ?? "";
-  for (const [name, inputStopGradient] of [["without", false], ["with", true]] as const) {
-    curves[name].push(await normsOf(model, { prompt, seed, reward, inputStopGradient }));
+/** A LoRA whose gradient is measured. */
+interface State {
+  readonly name: string;
+  readonly model: PipelineModel;
+  readonly parameters: Parameters;
+  readonly reward: Reward;
+}
+
+const fresh = new PipelineModel(pipeline, engine, { lora: { rank: 16, alpha: 16 }, session });
+const states: State[] = [
+  { name: "A new LoRA", model: fresh, parameters: fresh.initialParameters(0), reward },
+];
+if (values.lora !== undefined) {
+  const { lora } = await loadLora(values.lora, unetAdaptableLayers(pipeline.unet.config));
+  const model = new PipelineModel(pipeline, engine, { lora, session });
+  states.push({ name: "A trained LoRA", model, parameters: lora.tensors, reward });
+}
+
+const WAYS = [["without", false], ["with", true]] as const;
+const panels: Panel[] = [];
+for (const state of states) {
+  const curves: Record<"without" | "with", (readonly number[])[]> = { without: [], with: [] };
+  for (let seed = 0; seed < seeds; seed++) {
+    const prompt = prompts[seed % prompts.length] ?? "";
+    for (const [name, inputStopGradient] of WAYS) {
+      curves[name].push(await normsOf(state, { prompt, seed, inputStopGradient }));
+    }
+    console.error(`${state.name}, seed ${seed} of ${seeds}`);
   }
-  const at = (name: "without" | "with") => curves[name].at(-1)?.at(-1)?.toExponential(2);
-  console.error(
-    `Seed ${seed}, "${prompt}": at K = ${T} ${at("without")} without, ${at("with")} with`,
-  );
+  /** Quantile over the seeds, for each K. */
+  const over = (name: "without" | "with", share: number) =>
+    Array.from({ length: T }, (_, k) => {
+      const sorted = curves[name].map((norms) => norms[k] ?? NaN).sort((a, b) => a - b);
+      return sorted[Math.round(share * (sorted.length - 1))] ?? NaN;
+    });
+  const series = (name: string, color: string, norms: readonly number[]): Series => ({
+    name,
+    color,
+    points: norms.map((n, k) => [k + 1, Math.log10(n)]),
+  });
+  panels.push({
+    title: `${state.name}: log10 of the norm`,
+    series: [
+      series("", "#f0c3b4", over("without", 0)),
+      series("", "#f0c3b4", over("without", 1)),
+      series("", "#b9c6e8", over("with", 0)),
+      series("", "#b9c6e8", over("with", 1)),
+      series("through x", "#c8431d", over("without", 0.5)),
+      series("stop-gradient", "#2b59c3", over("with", 0.5)),
+    ],
+  });
+  console.log(`${state.name}: norm of the gradient, least, median and greatest of ${seeds} seeds`);
+  for (const k of [1, 2, 5, 10, 15, 20, 30, 40, 50].filter((k) => k <= T)) {
+    const row = WAYS.map(([name]) =>
+      [0, 0.5, 1].map((share) => (over(name, share)[k - 1] ?? NaN).toPrecision(3)).join(" ")
+    );
+    console.log(`| ${k} | ${row.join(" | ")} |`);
+  }
 }
 await reward.dispose();
 await engine.close();
 
-/** Quantile over the seeds, for each K. */
-const over = (name: "without" | "with", share: number) =>
-  Array.from({ length: T }, (_, k) => {
-    const sorted = curves[name].map((norms) => norms[k] ?? NaN).sort((a, b) => a - b);
-    return sorted[Math.round(share * (sorted.length - 1))] ?? NaN;
-  });
-const series = (name: string, color: string, norms: readonly number[]): Series => ({
-  name,
-  color,
-  points: norms.map((n, k) => [k + 1, Math.log10(n)]),
-});
-const svg = linePlot([{
-  title: "log10 of the L2 norm",
-  series: [
-    series("", "#f0c3b4", over("without", 0)),
-    series("", "#f0c3b4", over("without", 1)),
-    series("", "#b9c6e8", over("with", 0)),
-    series("", "#b9c6e8", over("with", 1)),
-    series("without stop-gradient", "#c8431d", over("without", 0.5)),
-    series("with stop-gradient", "#2b59c3", over("with", 0.5)),
-  ],
-}], `K of DRaFT-K, T = ${T}; median, least and greatest of ${seeds} seeds`);
 await mkdir(values.out, { recursive: true });
 const png = join(values.out, "gradient_norm.png");
-await sharp(Buffer.from(svg), { density: 144 }).png({ palette: true }).toFile(png);
-const median = { without: over("without", 0.5), with: over("with", 0.5) };
-await writeFile(
-  join(values.out, "gradient_norm.json"),
-  `${JSON.stringify({ T, seeds, guidance, reward: "clip", median, curves })}\n`,
-);
-for (
-  const k of [1, 5, 10, 15, 20, 30, 40, T].filter((k, i, all) => k <= T && all.indexOf(k) === i)
-) {
-  const [a = NaN, b = NaN] = [median.without[k - 1], median.with[k - 1]];
-  console.log(`K ${k}: ${a.toExponential(2)} without, ${b.toExponential(2)} with (medians)`);
-}
+const label = `K of DRaFT-K, T = ${T}; median, least and greatest of ${seeds} seeds`;
+await sharp(Buffer.from(linePlot(panels, label)), { density: 144 }).png({ palette: true })
+  .toFile(png);
 console.log(png);

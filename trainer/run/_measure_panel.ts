@@ -6,6 +6,9 @@ import type { RunConfig } from "./run_config.ts";
 import type { PanelEvent, RewardMetrics } from "./run_events.ts";
 import type { OpenedModel } from "./training_run.ts";
 
+/** Every image is compared with every other. */
+const MOST_IMAGES = 256;
+
 /** Draws the held-out prompts at seeds 0, 1, ... and measures the rewards of the mixture and of the panel. */
 export async function measurePanel(
   { model, scheduler, latents }: OpenedModel,
@@ -16,7 +19,8 @@ export async function measurePanel(
   },
 ): Promise<Pick<PanelEvent, "rewards" | "diversity">> {
   const { heldOutPrompts, panel, sampler, guidance } = config;
-  const requests = heldOutPrompts.flatMap((prompt) =>
+  const prompts = heldOutPrompts.slice(0, Math.floor(MOST_IMAGES / panel.imagesPerPrompt));
+  const requests = prompts.flatMap((prompt) =>
     Array.from({ length: panel.imagesPerPrompt }, (_, seed) => ({ prompt, seed }))
   );
   const mixture = new RewardMixture(terms);

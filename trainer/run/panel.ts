@@ -56,11 +56,11 @@ const mean = (values: readonly number[] = []) => values.reduce((a, b) => a + b, 
 const short = (v: number) => String(Number(v.toPrecision(3)));
 
 /** Longest side of a thumbnail. */
-const SIDE = 64;
+const SIDE = 32;
 
 /**
  * Mean distance of two images of a set, over all pairs: root of the mean squared difference of their pixels, clamped
- * to [0, 1] and reduced to at most 64 pixels a side by averaging blocks. 0 for a single image.
+ * to [0, 1] and reduced to at most 32 pixels a side by averaging blocks. 0 for a single image.
  */
 export function diversity(thumbnails: readonly Float32Array[]): number {
   let [sum, pairs] = [0, 0];

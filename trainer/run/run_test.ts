@@ -876,3 +876,35 @@ Deno.test("a recorder is told what the log is told, from the step where a run go
     ]);
   });
 });
+
+Deno.test("a run that starts from a LoRA says from which, after a resume too", async () => {
+  await inFolder(async (root) => {
+    const tensors = { a: float32([0.1]), w: float32([0.2, 0.3]) };
+    let read = 0;
+    const dependencies: RunDependencies = {
+      ...world({ dark: new FakeReward(0.2) }),
+      openModel: () =>
+        Promise.resolve({
+          ...fakeModel(),
+          readStart: () => {
+            read++;
+            const lora = { rank: 1, alpha: 1, targets: ["a"], tensors };
+            return Promise.resolve({ lora, path: "start", sha256: "5a", metadata: {} });
+          },
+        }),
+    };
+    const store = await RunStore.open(root, dependencies);
+    const config = { ...CONFIG, sampleEvery: 0, optimizer: { learningRate: 1e-9 } };
+    const { run } = await store.start("run", { ...config, iterations: 1 });
+    await until(run);
+    await store.resume("run", 2);
+    await until(run);
+    await store.close();
+    assert.equal(read, 1);
+    const { parameters } = await readCheckpoint(run.folder.checkpoints, 2);
+    assert.ok(Math.abs((parameters.a?.data[0] ?? NaN) - 0.1) < 1e-7);
+    for (const step of [1, 2]) {
+      assert.equal((await run.savedProvenance(step))["drtune.start_lora_sha256"], "5a");
+    }
+  });
+});

@@ -388,7 +388,7 @@ export type PanelConfig = Message<"drtune.trainer.v1.PanelConfig"> & {
   rewards: PanelReward[];
 
   /**
-   * Images of each held-out prompt, at seeds 0, 1, ... Default 2.
+   * Images of each held-out prompt, at seeds 0, 1, ... Default 2. The first prompts are taken, at most 256 images.
    *
    * @generated from field: optional int32 images_per_prompt = 3;
    */
