@@ -39,7 +39,7 @@ const { values } = parseArgs({
     steps: { type: "string", default: "50" },
     seeds: { type: "string", default: "8" },
     out: { type: "string", default: join(ROOT, "docs/images") },
-    guidance: { type: "string", default: "7.5" },
+    guidance: { type: "string", default: "5" },
     lora: { type: "string" },
     threads: { type: "string" },
   },

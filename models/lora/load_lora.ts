@@ -21,14 +21,20 @@ export interface LoadedLora {
 const NAMES = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"] as const;
 const PEFT_CONFIG = "adapter_config.json";
 
+/** Exceptions for some layers. */
+const none = z.record(z.string(), z.unknown()).nullish().refine(
+  (pattern) => Object.keys(pattern ?? {}).length === 0,
+  "expected {}: one for all layers",
+);
+
 /** What of PEFT's configuration decides the numbers. */
 const peftSchema = z.looseObject({
   peft_type: z.literal("LORA"),
   lora_alpha: z.number().positive(),
   use_dora: z.literal(false).nullish(),
   use_rslora: z.literal(false).nullish(),
-  alpha_pattern: z.record(z.string(), z.never()).nullish(),
-  rank_pattern: z.record(z.string(), z.never()).nullish(),
+  alpha_pattern: none,
+  rank_pattern: none,
   bias: z.literal("none").nullish(),
   fan_in_fan_out: z.literal(false).nullish(),
 });
@@ -79,7 +85,7 @@ function peftAlpha(file: string): number | undefined {
   throw new LoraError(
     path,
     `"${issue?.path.join(".")}" is ${JSON.stringify(issue?.input)}, expected ${
-      issue?.message.replace(/^[^:]*: expected /, "") ?? "another value"
+      issue?.message.replace(/^(?:[^:]*: )?expected /, "") ?? "another value"
     }`,
   );
 }
