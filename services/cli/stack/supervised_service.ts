@@ -6,11 +6,19 @@ import { ServiceProcess } from "./service_process.ts";
 import type { ServiceStatus } from "./state_folder.ts";
 import { raceAbort } from "../../common/mod.ts";
 
-const CHECK_MS = 5000;
-/** A service that lives and has not answered for this long is ended, and started again. */
-const HUNG_MS = 60_000;
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 30_000;
+/** How patient the supervisor of a service is, in milliseconds. */
+export interface Patience {
+  /** Between health checks, and for their answer. */
+  readonly check: number;
+  /** A service that lives and has not answered for this long is ended, and started again. */
+  readonly hung: number;
+  /** Before the first new start; doubles with each, up to the longest. */
+  readonly firstWait: number;
+  readonly longestWait: number;
+}
+
+const PATIENCE: Patience = { check: 5000, hung: 60_000, firstWait: 500, longestWait: 30_000 };
+
 /** After this long without trouble the next wait is the first one again. */
 const STEADY_MS = 60_000;
 /** Loading big weights takes its time. */
@@ -25,6 +33,7 @@ export interface SupervisedOptions {
   readonly token?: string | undefined;
   /** Told when its status changes. */
   readonly onChange: () => void;
+  readonly patience?: Patience;
 }
 
 /** A service that is started again whenever it ends, until it is told to stop. */
@@ -33,6 +42,7 @@ export class SupervisedService {
   /** Resolves when it is ready for the first time; rejects where it ends before. */
   readonly firstReady: Promise<void>;
   readonly #options: SupervisedOptions;
+  readonly #patience: Patience;
   readonly #log: LogFile;
   readonly #stopping = new AbortController();
   readonly #ready = Promise.withResolvers<void>();
@@ -43,6 +53,7 @@ export class SupervisedService {
   constructor(plan: ServicePlan, options: SupervisedOptions) {
     this.plan = plan;
     this.#options = options;
+    this.#patience = options.patience ?? PATIENCE;
     this.#log = new LogFile(options.logFile);
     this.firstReady = this.#ready.promise;
     this.firstReady.catch(() => {});
@@ -77,18 +88,19 @@ export class SupervisedService {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
-    let wait = FIRST_WAIT_MS;
+    const { firstWait, longestWait } = this.#patience;
+    let wait = firstWait;
     while (!signal.aborted) {
       const started = Date.now();
       const why = await this.#oneLife();
       if (signal.aborted) return;
-      if (Date.now() - started > STEADY_MS) wait = FIRST_WAIT_MS;
+      if (Date.now() - started > STEADY_MS) wait = firstWait;
       const { pid: _, ...status } = this.#status;
       this.#status = status;
       this.#set({ state: "restarting", reason: why, restarts: status.restarts + 1 });
       this.#log.line(`drtune: ${why}; starting again in ${wait / 1000} s`);
       await sleep(wait, signal);
-      wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+      wait = Math.min(wait * 2, longestWait);
     }
   }
 
@@ -126,9 +138,10 @@ export class SupervisedService {
   /** Asks how it is until it ends. */
   async #watch(process: ServiceProcess, ended: AbortSignal): Promise<void> {
     const { plan } = this;
+    const { check, hung } = this.#patience;
     let lastAnswer = Date.now();
     while (!ended.aborted) {
-      await sleep(CHECK_MS, ended);
+      await sleep(check, ended);
       if (ended.aborted || process.stopping) return;
       const { address } = this.#status;
       const { healthy, status } = await checkHealth(
@@ -136,20 +149,20 @@ export class SupervisedService {
         {
           ...(plan.health !== undefined && { service: plan.health }),
           token: this.#options.token,
-          timeoutMs: CHECK_MS,
+          timeoutMs: check,
           signal: ended,
         },
       ).catch(() => ({ healthy: false, status: "ended" }));
       if (ended.aborted || process.stopping) return;
-      // One that says it is not serving is at work on it, such as a reward whose worker is loading again.
-      if (healthy || status === "NOT_SERVING") lastAnswer = Date.now();
-      if (Date.now() - lastAnswer > HUNG_MS) {
-        this.#log.line(`drtune: no answer for ${HUNG_MS / 1000} s: ${status}`);
-        await process.stop(CHECK_MS);
-        return;
-      }
       const state = healthy ? "ready" : "unhealthy";
       if (this.#status.state !== state) this.#set({ state, reason: healthy ? "" : status });
+      // One that says it is not serving is at work on it, such as a reward whose worker is loading again.
+      if (healthy || status === "NOT_SERVING") lastAnswer = Date.now();
+      if (Date.now() - lastAnswer > hung) {
+        this.#log.line(`drtune: no answer for ${hung / 1000} s: ${status}`);
+        await process.stop(check);
+        return;
+      }
     }
   }
 
