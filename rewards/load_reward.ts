@@ -81,6 +81,7 @@ export async function loadReward(
     range,
     readsPrompt: text !== undefined && text.query === undefined,
     preprocessing: recipe === undefined ? "none" : describeRecipe(recipe),
+    fileProcessing: recipe?.files ?? "reference",
     digest,
     provider,
   };

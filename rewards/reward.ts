@@ -31,6 +31,8 @@ export interface RewardInfo {
   readonly readsPrompt: boolean;
   /** One line: the preprocessing recipe, e.g. "resize shortest 224 bicubic antialias, centre crop, CLIP normalise". */
   readonly preprocessing: string;
+  /** How the reward's published package prepares a PNG or JPEG file; see `ScoreOptions.processing`. */
+  readonly fileProcessing: "tensor" | "reference";
   /** sha256 hex over all weight files and the options that change the score. */
   readonly digest: string;
   /** Execution provider in use. */

@@ -57,8 +57,9 @@ export function imageDirection(b: Builder, pixels: Value, model: ClipModel): Val
 /** The cosine of image and prompt in a CLIP's joint space, times `factor`: what three of the rewards are made of. */
 export function clipScore(
   model: ClipModel,
-  { fit, factor, tokenizer }: {
+  { fit, factor, tokenizer, files = "reference" }: {
     readonly fit: "crop" | "pad";
+    readonly files?: "tensor" | "reference";
     readonly factor: number;
     readonly tokenizer: string | undefined;
   },
@@ -79,6 +80,7 @@ export function clipScore(
     recipe: {
       fit,
       size: config.vision.imageSize,
+      files,
       referenceCrop: format === "open_clip" ? "torchvision" : "transformers",
     },
     text,

@@ -15,6 +15,8 @@ export const hpsv2 = rewardKind({
   open: async (config, context) =>
     clipScore(await openClipOf(config, context), {
       fit: "pad",
+      // Its package makes a float tensor of the file, and resizes that.
+      files: "tensor",
       factor: config.scale === "percent" ? 100 : 1,
       tokenizer: config.tokenizer && context.resolve(config.tokenizer),
     }),

@@ -10,6 +10,8 @@ export interface PixelRecipe {
   readonly resample?: Resample;
   /** What the graph makes of the pixels, in words. Default "CLIP normalise". */
   readonly values?: string;
+  /** How the model's own package prepares a file: in integers, or as the exact map. Default "reference". */
+  readonly files?: "tensor" | "reference";
   /** Where the model's own processor begins an odd centre crop; the tensor path is always torchvision's. */
   readonly referenceCrop?: CropOffset;
 }

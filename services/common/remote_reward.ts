@@ -1,6 +1,12 @@
 import { RewardService } from "../../proto/mod.ts";
-import { DataType, Direction, type RewardDescription } from "../../proto/mod.ts";
-import { type Images, type Reward, type RewardInfo, type RewardResult } from "../../rewards/mod.ts";
+import { DataType, Direction, Processing, type RewardDescription } from "../../proto/mod.ts";
+import {
+  type Images,
+  type Reward,
+  type RewardInfo,
+  type RewardResult,
+  type ScoreOptions,
+} from "../../rewards/mod.ts";
 import { StatusError } from "./errors.ts";
 import { type GrpcClient, grpcClient, type GrpcClientOptions } from "./grpc_client.ts";
 
@@ -65,7 +71,7 @@ export class RemoteReward implements Reward {
   async score(
     images: Images,
     prompts: readonly string[],
-    options: { readonly gradient?: boolean; readonly signal?: AbortSignal } = {},
+    options: ScoreOptions = {},
   ): Promise<RewardResult> {
     const [batch = 0, ...size] = images.shape;
     const width = size.reduce((a, b) => a * b, 1);
@@ -89,7 +95,10 @@ export class RemoteReward implements Reward {
         ...(options.signal && { signal: options.signal }),
       };
       if (gradient === undefined) {
-        const answer = await this.#client.score(request, call);
+        const processing = options.processing === "reference"
+          ? Processing.REFERENCE
+          : Processing.TENSOR;
+        const answer = await this.#client.score({ ...request, processing }, call);
         this.#check(answer, count);
         scores.set(answer.scores, at);
       } else {
@@ -151,6 +160,7 @@ function infoOf(d: RewardDescription): RewardInfo {
     range: [d.lowest, d.highest],
     readsPrompt: d.readsPrompt,
     preprocessing: d.preprocessing,
+    fileProcessing: d.fileProcessing === Processing.TENSOR ? "tensor" : "reference",
     digest: d.digest,
     provider: d.provider,
   };

@@ -61,6 +61,7 @@ const infoSchema = z.object({
   range: z.tuple([z.number().nullable(), z.number().nullable()]),
   readsPrompt: z.boolean(),
   preprocessing: z.string(),
+  fileProcessing: z.enum(["tensor", "reference"]),
   digest: z.string(),
   provider: z.string(),
   selfCheck: z.object({

@@ -123,12 +123,13 @@ export function description(
   { info }: HostedReward,
   limits: Limits,
 ): MessageInitShape<typeof RewardDescriptionSchema> {
-  const { range: [lowest, highest], direction, ...rest } = info;
+  const { range: [lowest, highest], direction, fileProcessing, ...rest } = info;
   return {
     ...rest,
     lowest,
     highest,
     direction: direction === "maximise" ? Direction.MAXIMISE : Direction.MINIMISE,
+    fileProcessing: fileProcessing === "tensor" ? Processing.TENSOR : Processing.REFERENCE,
     limits,
   };
 }

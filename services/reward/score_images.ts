@@ -19,7 +19,7 @@ export interface ScoreRequest {
   /** One per image, or one for all. */
   readonly prompts: readonly string[];
   readonly gradient: boolean;
-  /** Default: "reference" for files and "tensor" for pixels; with a gradient always "tensor". */
+  /** Default: the reward's own for files and "tensor" for pixels; with a gradient always "tensor". */
   readonly processing?: Processing;
 }
 
@@ -56,13 +56,14 @@ export async function scoreImages(
 
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
+  const natural = (isFile: boolean) => isFile ? reward.info.fileProcessing : "tensor";
   let at = 0;
-  const jobs = sources.map(async ({ count, decode, natural }) => {
+  const jobs = sources.map(async ({ count, decode, isFile }) => {
     const prompts = texts.slice(at, at += count);
     const images = await decode();
     const job = { images, prompts, gradient };
     const scored = await reward.score(
-      { ...job, processing: gradient ? "tensor" : processing ?? natural },
+      { ...job, processing: gradient ? "tensor" : processing ?? natural(isFile) },
       either,
     );
     jobSpans(scored);
@@ -105,7 +106,7 @@ export const rewardErrors: ErrorMap = (error) =>
 interface Source {
   readonly count: number;
   readonly decode: () => Promise<Images>;
-  readonly natural: Processing;
+  readonly isFile: boolean;
 }
 
 /** Checks what the images claim to be against the limits. Decodes nothing. */
@@ -130,13 +131,13 @@ async function measure(images: readonly ImageInput[], limits: Limits): Promise<S
 
 function tensorSource(tensor: WireImages, where: string): Source & FileSize {
   const [count, , height, width] = checkShape(tensor, where);
-  return { count, height, width, natural: "tensor", decode: () => decodeTensor(tensor, where) };
+  return { count, height, width, isFile: false, decode: () => decodeTensor(tensor, where) };
 }
 
 async function fileSource(file: Uint8Array, where: string): Promise<Source & FileSize> {
   const size = await fileSize(file, where);
   const decode = () => decodeFile(file, { size, where });
-  return { count: 1, ...size, natural: "reference", decode };
+  return { count: 1, ...size, isFile: true, decode };
 }
 
 function checkPrompts(

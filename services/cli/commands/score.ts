@@ -1,16 +1,22 @@
-import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, extname } from "node:path";
+import { appendFile, mkdir, readFile, truncate, writeFile } from "node:fs/promises";
+import { basename, dirname, extname } from "node:path";
 import sharp from "sharp";
 import type { TensorOf } from "../../../autodiff/mod.ts";
 import { writeSafetensors } from "../../../models/weights/mod.ts";
-import { decodeImage, type Images, loadImageTensor, type Reward } from "../../../rewards/mod.ts";
+import {
+  decodeImage,
+  type Images,
+  loadImageTensor,
+  type Reward,
+  RewardInputError,
+} from "../../../rewards/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { contactSheet, type Tile } from "../picture/contact_sheet.ts";
 import { Progress } from "../progress.ts";
 import { csvLine, parseCsv } from "../score/csv.ts";
 import { resolveInputs, type ScoreInput } from "../score/inputs.ts";
 import { openRewards } from "../score/rewards.ts";
-import { summarise } from "../../common/mod.ts";
+import { StatusError, summarise } from "../../common/mod.ts";
 
 /** One image's scores. */
 interface Row {
@@ -30,7 +36,7 @@ export const score: Command = {
       multiple: true,
       value: "KIND",
       help:
-        "symmetry, jpeg, clip, pickscore, hpsv2, aesthetic, owlvit; or a JSON record; may be repeated",
+        "aesthetic, clip, hpsv2, jpeg, onnx, owlvit, pickscore, symmetry; or a JSON record, or a name in --rewards; may be repeated",
     },
     rewards: { type: "string", value: "FILE", help: "YAML file with a list of reward records" },
     weights: {
@@ -45,6 +51,12 @@ export const score: Command = {
       help: "tokenizer, where the weights' folder has none",
     },
     query: { type: "string", value: "TEXT", help: "what owlvit looks for (default: book)" },
+    set: {
+      type: "string",
+      multiple: true,
+      value: "FIELD=VALUE",
+      help: "another field of the reward's record, e.g. quality=80; may be repeated",
+    },
     image: {
       type: "string",
       multiple: true,
@@ -57,13 +69,22 @@ export const score: Command = {
     processing: {
       type: "string",
       value: "NAME",
-      help: "tensor (default, exact) or reference (8 bits, as the Python processors)",
+      help:
+        "tensor (exact) or reference (8 bits); default: for pictures what the reward's Python package does, else tensor",
     },
     endpoint: { type: "string", value: "HOST:PORT", help: "ask a running reward service" },
+    tls: { type: "boolean", help: "the connection to it is encrypted" },
+    ca: {
+      type: "string",
+      value: "FILE",
+      help: "authority of its certificate, for --tls (default: the system's)",
+    },
+    cert: { type: "string", value: "FILE", help: "own certificate, where it asks for one" },
+    key: { type: "string", value: "FILE", help: "key of --cert" },
     out: {
       type: "string",
       value: "FILE",
-      help: "append rows to a .jsonl or .csv file; images in it are skipped",
+      help: "append rows to a .jsonl or .csv file; what is in it already is not scored again",
     },
     sheet: {
       type: "string",
@@ -83,8 +104,8 @@ export const score: Command = {
   async run(args, signal) {
     const names = [...args.list("image"), ...args.positionals];
     if (names.length === 0) throw new UsageError("Name images: --image PATH");
-    const processing = args.text("processing") ?? "tensor";
-    if (processing !== "tensor" && processing !== "reference") {
+    const processing = args.text("processing");
+    if (processing !== undefined && processing !== "tensor" && processing !== "reference") {
       throw new UsageError(`Option --processing is "${processing}", expected tensor or reference`);
     }
     const inputs = await resolveInputs(names, args.text("prompt"));
@@ -98,55 +119,86 @@ export const score: Command = {
     const progress = new Progress({ quiet: json });
     try {
       const labels = rewards.map((r) => r.info.name);
+      const twice = labels.find((label, i) => labels.indexOf(label) < i);
+      if (twice !== undefined) {
+        throw new UsageError(`Two rewards are called ${twice}: give each record a name`);
+      }
       const done = out === undefined ? new Map() : await readDone(out, labels);
       const table = out === undefined ? undefined : await openTable(out, labels);
       const rows: Row[] = [];
       const gradients: Record<string, TensorOf<"float32">> = {};
       const tiles: Tile[] = [];
-      let count = 0;
+      const file = args.text("gradient");
+      const sheet = args.text("sheet");
+      let [count, failed] = [0, 0];
       for (const input of inputs) {
         signal.throwIfAborted();
-        const known = done.get(`${input.id}\n${input.prompt ?? ""}`);
-        if (known !== undefined) {
-          rows.push(known);
-        } else {
+        try {
           const images = await load(input);
-          const wanted = args.text("gradient") !== undefined;
-          const { made, grads } = await scoreInput(input, images, {
-            rewards,
-            wanted,
-            processing,
-            signal,
-          });
-          for (const row of made) await table?.(row);
+          const known = idsOf(input, images).flatMap((id) =>
+            done.get(keyOf(id, input.prompt)) ?? []
+          );
+          const isDone = known.length === images.shape[0];
+          const { made, grads } = isDone && file === undefined
+            ? { made: known, grads: [] }
+            : await scoreInput(input, images, {
+              rewards,
+              wanted: file !== undefined,
+              processing,
+              signal,
+            });
+          if (!isDone) { for (const row of made) await table?.(row); }
           rows.push(...made);
           if (json) { for (const row of made) console.log(JSON.stringify(row)); }
           for (const [name, g] of grads) {
             gradients[gradientName(name, input, { rewards, inputs })] = g;
           }
-          if (args.text("sheet") !== undefined) tiles.push(...await tilesOf(images, made));
+          if (sheet !== undefined) {
+            tiles.push(...await tilesOf(images, { rows: made, shared: args.text("prompt") }));
+          }
+        } catch (error) {
+          // One bad picture does not end a folder.
+          if (inputs.length === 1 || !isOfInput(error)) throw error;
+          failed++;
+          progress.end();
+          const isNamed = error.message.startsWith(input.file);
+          console.error(isNamed ? error.message : `${input.id}: ${error.message}`);
         }
         progress.update({ done: ++count, total: inputs.length });
       }
       progress.end();
-      const file = args.text("gradient");
       if (file !== undefined) await writeSafetensors(file, gradients);
-      const sheet = args.text("sheet");
       if (sheet !== undefined) {
         await writeFile(sheet, await contactSheet([{ heading: "", tiles }], { columns: 5 }));
       }
-      if (!json) print(rows, rewards);
-      return 0;
+      if (!json) print(rows, { rewards, table: out === undefined });
+      if (failed > 0) console.error(`${failed} of ${inputs.length} images could not be scored`);
+      return failed > 0 ? 1 : 0;
     } finally {
       await Promise.all(rewards.map((r) => r.dispose()));
     }
   },
 };
 
+/** What is wrong with one image, not with all that follow. */
+function isOfInput(error: unknown): error is Error {
+  return error instanceof RewardInputError ||
+    (error instanceof StatusError && error.status === "INVALID_ARGUMENT");
+}
+
+/** Names of an input's images: its own, or with an index where it is a batch. */
+function idsOf({ id }: ScoreInput, { shape: [batch = 1] }: Images): readonly string[] {
+  return batch === 1 ? [id] : Array.from({ length: batch }, (_, i) => `${id}[${i}]`);
+}
+
+function keyOf(id: string, prompt: string | undefined): string {
+  return `${id}\n${prompt ?? ""}`;
+}
+
 async function load(input: ScoreInput): Promise<Images> {
   return input.tensor === undefined
     ? await decodeImage(input.file)
-    : await loadImageTensor(`${input.file}#${input.tensor}`);
+    : await loadImageTensor(input.tensor === "" ? input.file : `${input.file}#${input.tensor}`);
 }
 
 async function scoreInput(
@@ -155,7 +207,8 @@ async function scoreInput(
   { rewards, wanted, processing, signal }: {
     readonly rewards: readonly Reward[];
     readonly wanted: boolean;
-    readonly processing: "tensor" | "reference";
+    /** Default: for pictures what the reward says, unless a gradient is wanted. */
+    readonly processing: "tensor" | "reference" | undefined;
     readonly signal: AbortSignal;
   },
 ): Promise<{ made: readonly Row[]; grads: readonly (readonly [string, Images])[] }> {
@@ -170,15 +223,20 @@ async function scoreInput(
       );
     }
     const prompts = new Array<string>(batch).fill(input.prompt ?? "");
-    const result = await reward.score(images, prompts, { gradient: wanted, processing, signal });
+    const natural = wanted || input.tensor !== undefined ? "tensor" : reward.info.fileProcessing;
+    const result = await reward.score(images, prompts, {
+      gradient: wanted,
+      processing: processing ?? natural,
+      signal,
+    });
     columns.set(name, result.scores);
     for (const [extra, values] of Object.entries(await reward.extras?.(images) ?? {})) {
       columns.set(`${name}.${extra}`, values);
     }
     if (result.gradient !== undefined) grads.push([name, result.gradient]);
   }
-  const made = Array.from({ length: batch }, (_, i): Row => ({
-    image: batch === 1 ? input.id : `${input.id}[${i}]`,
+  const made = idsOf(input, images).map((id, i): Row => ({
+    image: id,
     ...(input.prompt !== undefined && { prompt: input.prompt }),
     scores: Object.fromEntries([...columns].map(([name, v]) => [name, v[i] ?? NaN])),
   }));
@@ -205,7 +263,7 @@ async function readDone(file: string, labels: readonly string[]): Promise<Map<st
   const text = await readFile(file, "utf8").catch(() => "");
   const rows = extname(file).toLowerCase() === ".csv" ? csvRows(text) : jsonlRows(text);
   const whole = rows.filter((r) => labels.every((l) => r.scores[l] !== undefined));
-  return new Map(whole.map((r) => [`${r.image}\n${r.prompt ?? ""}`, r]));
+  return new Map(whole.map((r) => [keyOf(r.image, r.prompt), r]));
 }
 
 function csvRows(text: string): Row[] {
@@ -236,9 +294,12 @@ function isRow(value: unknown): value is Row {
     typeof value.image === "string" && typeof value.scores === "object" && value.scores !== null;
 }
 
-/** Appends rows one by one, so that an interrupted run loses nothing. */
+/** Appends rows one by one, so that an interrupted run loses nothing; a line cut short by one is taken away. */
 async function openTable(file: string, labels: readonly string[]) {
   await mkdir(dirname(file), { recursive: true });
+  const before = await readFile(file).catch(() => new Uint8Array());
+  const whole = before.lastIndexOf(10) + 1;
+  if (whole < before.length) await truncate(file, whole);
   if (extname(file).toLowerCase() === ".jsonl") {
     return (row: Row) => appendFile(file, `${JSON.stringify(row)}\n`);
   }
@@ -258,7 +319,11 @@ async function openTable(file: string, labels: readonly string[]) {
     );
 }
 
-async function tilesOf(images: Images, rows: readonly Row[]): Promise<readonly Tile[]> {
+/** Pictures with their names, prompts where they are not `shared` by all, and scores. */
+async function tilesOf(
+  images: Images,
+  { rows, shared }: { readonly rows: readonly Row[]; readonly shared: string | undefined },
+): Promise<readonly Tile[]> {
   const [, , height = 1, width = 1] = images.shape;
   const size = 3 * height * width;
   return await Promise.all(rows.map(async (row, i) => {
@@ -269,20 +334,19 @@ async function tilesOf(images: Images, rows: readonly Row[]): Promise<readonly T
     }
     const image = await sharp(pixels, { raw: { width, height, channels: 3 } }).png().toBuffer();
     const scores = Object.entries(row.scores).map(([name, v]) => `${name} ${v.toPrecision(4)}`);
-    return { image, lines: [row.prompt ?? row.image, ...scores] };
+    const prompt = row.prompt === shared ? [] : [row.prompt ?? ""];
+    return { image, lines: [basename(row.image), ...prompt, ...scores] };
   }));
 }
 
-function print(rows: readonly Row[], rewards: readonly Reward[]): void {
+function print(
+  rows: readonly Row[],
+  { rewards, table }: { readonly rewards: readonly Reward[]; readonly table: boolean },
+): void {
   const columns = [...new Set(rows.flatMap((r) => Object.keys(r.scores)))];
-  const width = Math.max(5, ...rows.map((r) => r.image.length));
-  console.log(["image".padEnd(width), ...columns.map((c) => c.padStart(12))].join("  "));
-  for (const row of rows) {
-    const cells = columns.map((c) => (row.scores[c]?.toPrecision(6) ?? "").padStart(12));
-    console.log([row.image.padEnd(width), ...cells].join("  "));
-  }
+  if (table) printTable(rows, columns);
   if (rows.length < 2) return;
-  console.log("");
+  if (table) console.log("");
   for (const column of columns) {
     const { mean, low, high } = summarise(rows.flatMap((r) => r.scores[column] ?? []));
     const info = rewards.find((r) => r.info.name === column)?.info;
@@ -292,5 +356,16 @@ function print(rows: readonly Row[], rewards: readonly Reward[]): void {
           info === undefined ? "" : ` (${info.direction})`
         }`,
     );
+  }
+}
+
+function printTable(rows: readonly Row[], columns: readonly string[]): void {
+  const width = rows.reduce((most, { image }) => Math.max(most, image.length), 5);
+  const widths = columns.map((column) => Math.max(12, column.length));
+  const line = (first: string, cells: readonly string[]) =>
+    [first.padEnd(width), ...cells.map((cell, i) => cell.padStart(widths[i] ?? 12))].join("  ");
+  console.log(line("image", columns));
+  for (const { image, scores } of rows) {
+    console.log(line(image, columns.map((column) => scores[column]?.toPrecision(6) ?? "")));
   }
 }

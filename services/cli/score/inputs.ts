@@ -8,12 +8,12 @@ export interface ScoreInput {
   /** As named by the user; "file.safetensors#name[3]" for the fourth image of a tensor. */
   readonly id: string;
   readonly file: string;
-  /** Tensor name in a safetensors file; absent for pictures. */
+  /** Tensor name in a safetensors file, "" for its only one; absent for pictures. */
   readonly tensor?: string;
   readonly prompt?: string;
 }
 
-const PICTURES = new Set([".png", ".jpg", ".jpeg"]);
+const PICTURES = new Set([".png", ".jpg", ".jpeg", ".webp"]);
 const MAX_LIST_BYTES = 256 * 2 ** 20;
 
 /**
@@ -27,8 +27,11 @@ export async function resolveInputs(
   prompt: string | undefined,
 ): Promise<readonly ScoreInput[]> {
   const all: ScoreInput[] = [];
-  for (const name of names) all.push(...await resolveOne(name, prompt));
-  if (all.length === 0) throw new UsageError(`No images: ${names.join(", ")} holds no PNG or JPEG`);
+  for (const name of names) {
+    const found = await resolveOne(name, prompt);
+    if (found.length === 0) throw new UsageError(`No images: ${name} holds no PNG, JPEG or WebP`);
+    all.push(...found);
+  }
   return all;
 }
 
@@ -44,8 +47,9 @@ async function resolveOne(name: string, prompt: string | undefined): Promise<Sco
   if (info !== undefined) {
     const kind = extname(name).toLowerCase();
     if (kind === ".csv" || kind === ".jsonl") return await readList(name, prompt);
+    // The only tensor of the file; where there are several, loading says so.
     if (kind === ".safetensors") {
-      throw new UsageError(`Name the tensor: "${name}#NAME"`);
+      return [{ id: name, file: name, tensor: "", ...(prompt !== undefined && { prompt }) }];
     }
     return [await picture(name, prompt)];
   }

@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { loadReward, parseRewardConfig, type Reward } from "../../../rewards/mod.ts";
-import { RemoteReward } from "../../common/mod.ts";
+import { type ClientTls, RemoteReward } from "../../common/mod.ts";
 import { type Arguments, UsageError } from "../command.ts";
 
 /** The embedded tiny models: what a reward is loaded from when no weights are named. */
@@ -32,20 +32,35 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
       throw new UsageError("Options --endpoint and --rewards exclude one another");
     }
     const wanted = names.length === 0 ? [""] : names;
-    return await Promise.all(
-      wanted.map((reward) => RemoteReward.connect(endpoint, { reward, timeoutMs: 120_000 })),
-    );
+    const tls = await clientTls(args);
+    return await Promise.all(wanted.map((reward) =>
+      RemoteReward.connect(endpoint, {
+        reward,
+        // A model may take its time; a server that is not there is told within seconds.
+        timeoutMs: 600_000,
+        retry: { attempts: 4 },
+        ...(tls && { tls }),
+      })
+    ));
   }
   const file = args.text("rewards");
   const records = file === undefined ? [] : await readRecords(file);
   const baseDir = file === undefined ? "." : dirname(file);
   const chosen = names.length === 0 ? records : names.map((name) => record(name, records));
   if (chosen.length === 0) throw new UsageError("Name a reward: --reward KIND or --rewards FILE");
+  const flags = flagFields(args);
+  const [flag] = Object.keys(flags);
+  if (flag !== undefined && chosen.length > 1) {
+    throw new UsageError(
+      `Field ${flag} is given as an option, and ${chosen.length} rewards are named: ` +
+        "use JSON records or --rewards FILE",
+    );
+  }
   const threads = args.number("threads", { min: 1, integer: true });
   const rewards: Reward[] = [];
   try {
     for (const value of chosen) {
-      const config = parseRewardConfig(withDefaults(value, args));
+      const config = parseRewardConfig(withDefaults({ ...value, ...flags }));
       rewards.push(
         await loadReward(config, { baseDir, ...(threads !== undefined && { threads }) }),
       );
@@ -55,6 +70,16 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
     throw error;
   }
   return rewards;
+}
+
+async function clientTls(args: Arguments): Promise<ClientTls | undefined> {
+  const files = ["ca", "cert", "key"].flatMap((name) => {
+    const path = args.text(name);
+    return path === undefined ? [] : [[name, path] as const];
+  });
+  if (!args.flag("tls") && files.length === 0) return undefined;
+  const read = files.map(async ([name, path]) => [name, await readFile(path)]);
+  return Object.fromEntries(await Promise.all(read));
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -89,13 +114,22 @@ function record(name: string, records: readonly Fields[]): Fields {
   return records.find((r) => (r["name"] ?? r["kind"]) === name) ?? { kind: name };
 }
 
-/** Options given as flags, and the embedded weights where none are named. */
-function withDefaults(value: Fields, args: Arguments): Fields {
+/** Fields of a record given as flags. */
+function flagFields(args: Arguments): Fields {
   const flags = ["weights", "head", "tokenizer", "query"].flatMap((name) => {
     const text = args.text(name);
     return text === undefined ? [] : [[name, text]];
   });
-  const merged = { ...value, ...Object.fromEntries(flags) };
+  const settings = args.list("set").map((text) => {
+    const [, name, value = ""] = /^(\w+)=(.*)$/s.exec(text) ?? [];
+    if (name === undefined) throw new UsageError(`Option --set is "${text}", expected FIELD=VALUE`);
+    return [name, parse(value)];
+  });
+  return Object.fromEntries([...flags, ...settings]);
+}
+
+/** The record with the embedded weights where it names none. */
+function withDefaults(merged: Fields): Fields {
   const embedded = EMBEDDED[String(merged["kind"])];
   if (embedded === undefined || merged["weights"] !== undefined) return merged;
   console.error(`Reward ${merged["kind"]}: no weights named, taking the embedded tiny model`);

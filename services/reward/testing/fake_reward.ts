@@ -26,6 +26,7 @@ export function fakeReward(
       range: [0, Infinity],
       readsPrompt,
       preprocessing: "none",
+      fileProcessing: "reference",
       digest: `scale ${scale}`,
       provider: "cpu",
       selfCheck: { score: 1, gradientNorm: 0.5 },
