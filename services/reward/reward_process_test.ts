@@ -25,6 +25,7 @@ Deno.test("A reward in a process answers as it would in this one", async () => {
       range: [0, Infinity],
       readsPrompt: true,
       preprocessing: "none",
+      fileProcessing: "reference",
       digest: "scale 2",
       provider: "cpu",
       selfCheck: { score: 1, gradientNorm: 0.5 },
