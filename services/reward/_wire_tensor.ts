@@ -44,11 +44,12 @@ export function checkShape(
 /** The images as float32 in memory of their own. Refuses NaN and infinities, naming the first. */
 export async function decodeTensor(image: WireImages, where: string): Promise<Images> {
   const shape = checkShape(image, where);
-  const aligned = image.data.slice().buffer;
-  const source = image.dtype === "float32" ? new Float32Array(aligned) : new Float16Array(aligned);
-  const data = source instanceof Float32Array ? source : new Float32Array(source.length);
+  const width = BYTES[image.dtype];
+  const data = new Float32Array(image.data.byteLength / width);
   await inChunks(data.length, (from, to) => {
-    if (source instanceof Float16Array) data.set(source.subarray(from, to), from);
+    // The bytes may lie anywhere; numbers must not.
+    const { buffer } = image.data.slice(width * from, width * to);
+    data.set(image.dtype === "float32" ? new Float32Array(buffer) : new Float16Array(buffer), from);
     // Zero times a NaN or an infinity is NaN: one sum finds any, without a branch an element.
     let sum = 0;
     for (let i = from; i < to; i++) sum += 0 * (data[i] ?? 0);

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { create, type DescMessage, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  DataType,
+  EvaluateResponseSchema,
+  GetRunResponseSchema,
+  ListRunsResponseSchema,
+  ModelInferResponseSchema,
+  SampleResponseSchema,
+  ScoreAndGradientResponseSchema,
+} from "../../proto/mod.ts";
+import { encodeLarge, holdsBytes } from "./_encode_large.ts";
+
+const pixels = (length: number) => Uint8Array.from({ length }, (_, i) => i * 31 % 251);
+const gradient = (length: number) => ({
+  dtype: DataType.FLOAT32,
+  shape: [1, 3, 2, length / 24],
+  data: pixels(length),
+});
+
+async function keeps<S extends DescMessage>(schema: S, fields: MessageInitShape<S>) {
+  const message = create(schema, fields);
+  assert.ok(holdsBytes(schema));
+  assert.deepEqual(fromBinary(schema, new Uint8Array(await encodeLarge(schema, message))), message);
+}
+
+Deno.test("A message encoded in pieces is the same message", async () => {
+  await keeps(ScoreAndGradientResponseSchema, {
+    scores: [0.5, -1],
+    // Beyond several pieces, and around their borders.
+    gradients: [gradient(1_200_000), gradient(2 ** 20), gradient(24), {}],
+    reward: "clip",
+    digest: "0f",
+    timing: { queueSeconds: 0.25 },
+  });
+  await keeps(ScoreAndGradientResponseSchema, {});
+  await keeps(SampleResponseSchema, { prompt: "é", seed: 7, png: pixels(3) });
+  const value = { score: 1, gradient: gradient(48) };
+  await keeps(EvaluateResponseSchema, { index: 3, result: { case: "evaluation", value } });
+  const error = { code: 3, message: "No image" };
+  await keeps(EvaluateResponseSchema, { index: 4, result: { case: "error", value: error } });
+  await keeps(ModelInferResponseSchema, {
+    modelName: "clip",
+    outputs: [{ name: "SCORE", datatype: "FP32", shape: [2n] }],
+    rawOutputContents: [pixels(8), pixels(0)],
+    parameters: { digest: { parameterChoice: { case: "stringParam", value: "0f" } } },
+  });
+});
+
+Deno.test("Messages without bytes are known", () => {
+  assert.equal(holdsBytes(GetRunResponseSchema), false);
+  assert.equal(holdsBytes(ListRunsResponseSchema), false);
+});
