@@ -28,7 +28,7 @@ Deno.test("A message encoded in pieces is the same message", async () => {
   await keeps(ScoreAndGradientResponseSchema, {
     scores: [0.5, -1],
     // Beyond several pieces, and around their borders.
-    gradients: [gradient(1_200_000), gradient(2 ** 20), gradient(24), {}],
+    gradients: [gradient(1_200_000), gradient(24 * 21_846), gradient(24), {}],
     reward: "clip",
     digest: "0f",
     timing: { queueSeconds: 0.25 },
