@@ -9,7 +9,10 @@ export type Point = readonly [step: number, value: number];
 /** A step that something happened after. */
 export interface Marker {
   readonly step: number;
+  /** All of it, for whoever points there. */
   readonly label: string;
+  /** What stands beside the line. */
+  readonly text: string;
 }
 
 /** What a chart shows. */
@@ -106,7 +109,7 @@ export class LineChart {
     const [low, high] = range(finite);
     const inner = this.#width - MARGIN.left - MARGIN.right;
     const tall = HEIGHT - MARGIN.top - MARGIN.bottom;
-    const first = 1;
+    const first = Math.min(1, points[0]?.[0] ?? 1);
     const last = Math.max(lastStep, 2);
     this.#x = (step) => MARGIN.left + inner * (step - first) / (last - first);
     this.#y = (value) => MARGIN.top + tall * (1 - (value - low) / (high - low));
@@ -132,7 +135,7 @@ export class LineChart {
           "text-anchor": this.#x(step) > right - 16 ? "end" : "middle",
         }, String(step))
       );
-    const lines = markers.filter(({ step }) => step <= last).map(({ step, label }) => {
+    const lines = markers.filter(({ step }) => step <= last).map(({ step, label, text }) => {
       // After the step, before the next.
       const x = this.#x(step + 0.5);
       return svg(
@@ -142,7 +145,7 @@ export class LineChart {
         svg("line", { x1: x, x2: x, y1: MARGIN.top, y2: bottom }),
         svg("path", { d: `M${x - 4} ${MARGIN.top - 6}h8l-4 6z` }),
         markers.length <= 3 && x < right - 90 &&
-          svg("text", { class: "tick", x: x + 7, y: MARGIN.top + 2 }, "rewards changed"),
+          svg("text", { class: "tick", x: x + 7, y: MARGIN.top + 2 }, text),
       );
     });
     const buckets = Math.max(50, Math.floor(inner));
@@ -163,7 +166,7 @@ export class LineChart {
         }, points.length === 0 ? "No step yet" : "No finite value yet"),
       this.#hair,
     );
-    this.#plot.setAttribute("aria-valuemin", "1");
+    this.#plot.setAttribute("aria-valuemin", String(first));
     this.#plot.setAttribute("aria-valuemax", String(points.at(-1)?.[0] ?? 1));
     this.#renderCursor();
   }
@@ -224,10 +227,9 @@ export class LineChart {
   }
 
   #point(x: number): void {
-    const last = Math.max(this.#data.lastStep, 2);
-    const inner = this.#width - MARGIN.left - MARGIN.right;
-    const step = Math.round(1 + (last - 1) * (x - MARGIN.left) / inner);
     const { points } = this.#data;
+    const perPixel = (this.#x(1) - this.#x(0)) || 1;
+    const step = Math.round((x - this.#x(0)) / perPixel);
     this.#cursor.step = points[this.#nearest(step)]?.[0];
   }
 

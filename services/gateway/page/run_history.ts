@@ -1,6 +1,7 @@
 import type { StreamEvent } from "./api.ts";
 import type {
   CheckpointEvent,
+  PanelEvent,
   SampleReference,
   StateEvent,
   StepEvent,
@@ -18,6 +19,7 @@ export class RunHistory {
   readonly steps: StepEvent[] = [];
   readonly samples: SampledStep[] = [];
   readonly swaps: SwapEvent[] = [];
+  readonly panels: PanelEvent[] = [];
   readonly saves: CheckpointEvent[] = [];
   readonly checkpoints: CheckpointEvent[] = [];
   readonly states: StateEvent[] = [];
@@ -43,7 +45,8 @@ export class RunHistory {
       if (!this.swaps.some(({ step, at }) => step === data.step && at === data.at)) {
         this.swaps.push(data);
       }
-    } else if (event === "save" && hasStep(data)) insert(this.saves, data);
+    } else if (event === "panel" && isPanelEvent(data)) insert(this.panels, data);
+    else if (event === "save" && hasStep(data)) insert(this.saves, data);
     else if (event === "checkpoint" && hasStep(data)) insert(this.checkpoints, data);
     else if (event === "state" && isStateEvent(data)) {
       // A stream begins with the present state, which was recorded already.
@@ -90,6 +93,10 @@ function hasStep(data: unknown): data is CheckpointEvent {
 
 function isStepEvent(data: unknown): data is StepEvent {
   return hasStep(data) && "rewards" in data && "samples" in data;
+}
+
+function isPanelEvent(data: unknown): data is PanelEvent {
+  return hasStep(data) && "heldOut" in data;
 }
 
 function isSwapEvent(data: unknown): data is SwapEvent {

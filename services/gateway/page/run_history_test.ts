@@ -12,7 +12,9 @@ Deno.test("Events are kept in order of steps, and a replay changes nothing", () 
     step(0, 9, [{ path: "0.png" }]),
     step(1),
     step(2, 0.2, [{ path: "a.png" }]),
+    { event: "save", data: { step: 2 } },
     { event: "checkpoint", data: { step: 2 } },
+    { event: "panel", data: { step: 2, rewards: {}, heldOut: ["clip"], diversity: 1, alarm: "" } },
     { event: "swap", data: { step: 2, rewards: [], at: "t1" } },
     { event: "swap", data: { step: 2, rewards: [], at: "t2" } },
     { event: "state", data: { state: "RUN_STATE_RUNNING", step: 2 } },
@@ -30,6 +32,7 @@ Deno.test("Events are kept in order of steps, and a replay changes nothing", () 
     1,
     2,
   ]);
+  assert.deepEqual([history.saves.length, history.panels.length], [1, 1]);
   assert.deepEqual(history.states.map(({ state }) => state), ["RUN_STATE_PAUSED"]);
   assert.deepEqual([...history.rewardNames], ["clip"]);
 });

@@ -33,6 +33,7 @@ export interface StepEvent {
   readonly step: number;
   readonly loss: number | string;
   readonly gradNorm: number | string;
+  readonly drift?: number | string;
   readonly rewards: Readonly<Record<string, RewardMetrics>>;
   readonly seconds: Readonly<Record<string, number>>;
   readonly secondsLeft: number;
@@ -51,6 +52,15 @@ export interface StateEvent {
 export interface SwapEvent {
   readonly step: number;
   readonly rewards: readonly RewardTerm[];
+  readonly at?: string;
+}
+
+export interface PanelEvent {
+  readonly step: number;
+  readonly rewards: Readonly<Record<string, RewardMetrics>>;
+  readonly heldOut: readonly string[];
+  readonly diversity: number | string;
+  readonly alarm: string;
   readonly at?: string;
 }
 

@@ -58,6 +58,9 @@ export class RunCharts {
       chart.note = term === undefined ? "not in the mixture now" : this.#note(term);
     }
     this.#draw("loss", "", ({ loss }) => loss);
+    if (this.#history.steps.some(({ drift }) => drift !== undefined)) {
+      this.#draw("drift", "from the frozen model", ({ drift }) => drift);
+    }
     this.#draw("gradient norm", "L2, before clipping", ({ gradNorm }) => gradNorm);
   }
 
@@ -99,6 +102,7 @@ export class RunCharts {
         : this.#history.lastStep,
       markers: this.#history.swaps.map(({ step, rewards }) => ({
         step,
+        text: "rewards changed",
         label: `After step ${step} the rewards became ${mixtureText(rewards)}`,
       })),
     });

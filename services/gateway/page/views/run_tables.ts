@@ -117,6 +117,8 @@ export function drawLog(element: HTMLElement, history: RunHistory): void {
       text: `Rewards became ${mixtureText(rewards)}`,
     })),
     ...history.saves.map(({ step, at }) => ({ step, at, text: "A checkpoint was asked for" })),
+    ...history.panels.filter(({ alarm }) => alarm !== "")
+      .map(({ step, at, alarm }) => ({ step, at, text: `Alarm: ${alarm}` })),
     ...history.checkpoints.map(({ step, at }) => ({ step, at, text: "Checkpoint written" })),
     ...history.states.map(({ step, at, state, reason }) => ({
       step,

@@ -7,6 +7,7 @@ import { follow } from "../follow.ts";
 import { RunHistory } from "../run_history.ts";
 import { SampleGallery } from "../sample_gallery.ts";
 import type { Run, Services } from "../types.ts";
+import { PanelCharts } from "./panel_charts.ts";
 import { RunActions } from "./run_actions.ts";
 import { RunCharts } from "./run_charts.ts";
 import { drawPhases, runTiles } from "./run_facts.ts";
@@ -26,6 +27,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const tiles = h("dl", { class: "tiles" });
   const phases = h("div", { class: "phases" });
   const charts = new RunCharts({ history, cursor, signal });
+  const panel = new PanelCharts({ history, cursor, signal });
   const perImage = h("div", {});
   const mixture = h("div", {});
   const log = h("ol", { class: "log" });
@@ -37,6 +39,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
     "div",
     {},
     section("Curves", charts.controls, charts.element),
+    panel.element,
     section("Samples", gallery.element),
     section("Rewards of each image", perImage),
   );
@@ -70,6 +73,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
     replace(tiles, ...runTiles(run, history));
     drawPhases(phases, history.steps.at(-1) ?? run.latest);
     charts.update(run, directions(overview.services));
+    panel.update(run);
     gallery.update(history, Number(run.config?.["sampleEvery"] ?? 0));
     drawPerImage(perImage, history, cursor.step);
     drawMixture(mixture, run, history);
