@@ -19,6 +19,8 @@ export interface GraphCost {
   readonly productFlops: number;
   /** Bytes that all operators read and write. */
   readonly trafficBytes: number;
+  /** Operators run, those inside others each time. */
+  readonly operators: number;
 }
 
 /** Operators whose result is their first input under another shape: nothing is copied. */
@@ -108,7 +110,10 @@ export function graphCost(
   };
 }
 
-type Running = Pick<GraphCost, "activationBytes" | "productFlops" | "trafficBytes">;
+type Running = Pick<
+  GraphCost,
+  "activationBytes" | "productFlops" | "trafficBytes" | "operators"
+>;
 
 /** What nodes take one after the other, values from outside them left out. */
 function count(
@@ -124,7 +129,7 @@ function count(
   const own = new Set(nodes);
   const isOver = (v: Value, i: number) =>
     v.source.kind === "node" && own.has(v.source.node) && lastRead.get(v) === i;
-  let [alive, activationBytes, productFlops, trafficBytes] = [0, 0, 0, 0];
+  let [alive, activationBytes, productFlops, trafficBytes, operators] = [0, 0, 0, 0, 0];
   for (const [i, node] of nodes.entries()) {
     if (VIEWS.has(node.op)) continue;
     const read = new Set(readsOf(node).flatMap((v) => v && !isConstant(v) ? [root(v)] : []));
@@ -139,14 +144,16 @@ function count(
     const largest = inside.reduce((most, body) => Math.max(most, body.activationBytes), 0);
     activationBytes = Math.max(activationBytes, alive + largest);
     for (const v of read) if (v !== reused && isOver(v, i)) alive -= byteLengthOf(v);
+    operators++;
     productFlops += FLOPS[node.op]?.(node) ?? 0;
     trafficBytes += total([...node.inputs, ...made]);
     for (const body of inside) {
       productFlops += timesOf(node) * body.productFlops;
       trafficBytes += timesOf(node) * body.trafficBytes;
+      operators += timesOf(node) * body.operators;
     }
   }
-  return { activationBytes, productFlops, trafficBytes };
+  return { activationBytes, productFlops, trafficBytes, operators };
 }
 
 /** The value whose memory `v` is, which a view shares. */

@@ -20,6 +20,7 @@ Deno.test("weights, products and what is computed once are counted from shapes",
     activationBytes: 4 * (8 * 64 + 8 * 32 + 8 * 16),
     productFlops: 2 * 8 * 64 * 32 + 2 * 8 * 32 * 16,
     trafficBytes: 4 * (8 * 64 + 32 * 64 + 8 * 32) + 4 * (8 * 32 + 32 * 16 + 8 * 16),
+    operators: 2,
   });
   const unfolded = graphCost(b, [y], { fold: false });
   assert.equal(unfolded.weightBytes, cost.weightBytes + 2 * 32 * 16);

@@ -5,6 +5,7 @@ import { SessionCache } from "./_session_cache.ts";
 
 /** An engine that remembers which models it holds. */
 class FakeEngine implements Engine {
+  readonly pid = 0;
   readonly live = new Set<string>();
   failing = false;
   loads = 0;

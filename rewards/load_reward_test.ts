@@ -290,6 +290,7 @@ Deno.test("A warmed bucket makes no session in its first request", async () => {
   const engine = await openEngine({ isolation: "in-process" });
   const made: string[] = [];
   const counting: Engine = {
+    pid: engine.pid,
     load: (model, options) => {
       made.push(model.name ?? "");
       return engine.load(model, options);

@@ -1,3 +1,4 @@
+import process from "node:process";
 import { type Tensor, tensorOver } from "../autodiff/mod.ts";
 import { checkTensor } from "./_check_tensor.ts";
 import { checkWeights } from "./_check_weights.ts";
@@ -24,6 +25,7 @@ import type {
  * that must answer meanwhile uses `ChildEngine`.
  */
 export class InProcessEngine implements Engine {
+  readonly pid = process.pid;
   readonly #queue = new SerialQueue();
   readonly #kept = new KeptTensors();
   readonly #live = new Set<OrtSession>();

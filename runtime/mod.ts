@@ -12,4 +12,5 @@ export {
   type RuntimeErrorCode,
 } from "./errors.ts";
 export { FrameProcess, type FrameProcessOptions, type ProcessEnd } from "./frame_process.ts";
+export { peakMemory } from "./peak_memory.ts";
 export * from "./session.ts";

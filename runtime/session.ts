@@ -84,6 +84,8 @@ export interface Session {
 
 /** Something that holds sessions: this process, or a child process of its own. */
 export interface Engine {
+  /** The process that holds the sessions. */
+  readonly pid: number;
   load(model: ModelSource, options?: SessionOptions): Promise<Session>;
   /** Keeps a copy of a tensor in the engine under a name, so that runs can refer to it. Replaces an older one. */
   keep(name: string, tensor: Tensor): Promise<void>;

@@ -2,6 +2,7 @@ export * from "./errors.ts";
 export * from "./methods/mod.ts";
 export * from "./model/mod.ts";
 export * from "./optim/mod.ts";
+export * from "./plan/mod.ts";
 export { parseConfig } from "./parse_config.ts";
 export * from "./random.ts";
 export * from "./run/mod.ts";

@@ -8,6 +8,7 @@ import { down } from "./commands/down.ts";
 import { evaluate } from "./commands/eval.ts";
 import { exportLora } from "./commands/export.ts";
 import { health } from "./commands/health.ts";
+import { plan } from "./commands/plan.ts";
 import { resume, runs, save, stop, watch } from "./commands/runs.ts";
 import { sample } from "./commands/sample.ts";
 import { score } from "./commands/score.ts";
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   compose,
   health,
   score,
+  plan,
   train,
   watch,
   runs,

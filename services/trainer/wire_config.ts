@@ -46,6 +46,7 @@ export async function fromWireConfig(
     sampleEvery: config.sampleEvery,
     latentHeight: config.latentHeight,
     latentWidth: config.latentWidth,
+    memoryLimit: config.memoryLimit,
   });
 }
 

@@ -77,6 +77,7 @@ const EVERY = {
   sampleEvery: 7,
   latentHeight: 8,
   latentWidth: 9,
+  memoryLimit: 6,
 } satisfies z.input<typeof runConfigSchema>;
 
 Deno.test("every field of a configuration can be set by RPC, and the other way round", () => {

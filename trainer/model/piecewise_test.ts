@@ -129,6 +129,7 @@ Deno.test("a value that pieces make is freed when the call ends, and when it fai
     const { vae } = await readPipeline(folder);
     const kept = new Set<string>();
     const watching: Engine = {
+      pid: engine.pid,
       load: async (model, options) => {
         const session = await engine.load(model, options);
         return {

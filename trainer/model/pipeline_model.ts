@@ -49,7 +49,8 @@ export interface PipelineModelOptions {
   readonly limits?: MemoryLimits | undefined;
 }
 
-const DEFAULT_LIMITS = {
+/** What runs at once where `MemoryLimits` does not say. */
+export const DEFAULT_LIMITS = {
   forward: 32_768,
   products: 8_192,
   decode: 16_384,

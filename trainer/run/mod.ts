@@ -1,3 +1,4 @@
+export { type PlanReport, planReport, reportText, writePlanReport } from "./plan_report.ts";
 export {
   type Checkpoint,
   listCheckpoints,

@@ -1,4 +1,5 @@
 import { realpath } from "node:fs/promises";
+import { totalmem } from "node:os";
 import { isAbsolute, join, relative, resolve } from "node:path";
 import {
   imageSize,
@@ -13,9 +14,10 @@ import {
   type Lora,
   loraShapes,
 } from "../../models/lora/mod.ts";
-import { openEngine, type SessionOptions } from "../../runtime/mod.ts";
+import { openEngine, peakMemory, type SessionOptions } from "../../runtime/mod.ts";
 import { FieldError, MissingFileError } from "../errors.ts";
 import { type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
+import { measureSpeed, planRun } from "../plan/mod.ts";
 import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
 import type { OpenedModel } from "./training_run.ts";
@@ -84,7 +86,9 @@ export async function prepareRunConfig(
       `is ${config.randomShift}, expected less than the images' ${image.height}x${image.width}`,
     );
   }
-  return { ...config, latentHeight: height, latentWidth: width };
+  // Pieces round differently: another machine that resumes the run must cut as this one does.
+  const memoryLimit = config.memoryLimit ?? Math.max(1, Math.floor(totalmem() / 2 ** 31));
+  return { ...config, latentHeight: height, latentWidth: width, memoryLimit };
 }
 
 async function readStart(
@@ -134,7 +138,11 @@ export async function openRunModel(
   const latents = { channels: pipeline.unet.config.inChannels, ...latentSize(config, pipeline) };
   const engine = await openEngine({ isolation: "child", name: config.model });
   try {
-    const model = new PipelineModel(pipeline, engine, { lora: config.lora, session, limits });
+    const model = new PipelineModel(pipeline, engine, {
+      lora: config.lora,
+      session,
+      limits: { memory: bytesOf(config.memoryLimit), ...limits },
+    });
     const { init } = config.lora;
     const layers = unetAdaptableLayers(pipeline.unet.config);
     return {
@@ -142,12 +150,21 @@ export async function openRunModel(
       scheduler,
       latents,
       ...(init !== undefined && { readStart: () => readStart(root, { init, layers }) }),
+      plan: async () => {
+        const speed = await measureSpeed(engine, session);
+        return planRun(config, { pipeline, speed, limits });
+      },
+      peakMemory: () => peakMemory(engine.pid),
       release: () => engine.close(),
     };
   } catch (error) {
     await engine.close();
     throw error;
   }
+}
+
+function bytesOf(gib: number | undefined): number | undefined {
+  return gib === undefined ? undefined : gib * 2 ** 30;
 }
 
 function latentSize(config: RunConfig, { unet }: Pipeline): LatentSize {

@@ -40,6 +40,8 @@ Deno.test("a configuration is checked against its model before anything is loade
     latentWidth: 12,
   });
   assert.deepEqual([latentHeight, latentWidth], [16, 12]);
+  assert.equal((await prepared({ memoryLimit: 3.5 })).memoryLimit, 3.5);
+  assert.ok(((await prepared({})).memoryLimit ?? 0) >= 1);
   const refused = async (fields: object, message: RegExp) =>
     await assert.rejects(prepared(fields), message);
   await refused(

@@ -125,6 +125,11 @@ export const runConfigSchema = z.strictObject({
   sampleEvery: z.int().min(0).default(25),
   latentHeight: count.max(1024).optional(),
   latentWidth: count.max(1024).optional(),
+  /**
+   * GiB that the process which runs the networks should stay within: above it they run in pieces, computed again for the
+   * gradient. Default: half of the machine's memory, as of the run's start.
+   */
+  memoryLimit: z.number().min(0.25).max(65_536).optional(),
 });
 
 export type RewardTerm = z.output<typeof rewardTermSchema>;

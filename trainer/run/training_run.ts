@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { diffusersHeader, type LoadedLora } from "../../models/lora/mod.ts";
 import { initAdamW } from "../optim/mod.ts";
 import type { AdaptedDenoiser, LatentSize, Model } from "../model/mod.ts";
+import type { RunPlan } from "../plan/mod.ts";
 import { traced } from "../traced.ts";
 import type { SchedulerConfig } from "../samplers/mod.ts";
 import type { Evaluation } from "../step/mod.ts";
@@ -20,6 +21,7 @@ import { comparable, measurePanel } from "./_measure_panel.ts";
 import { InterruptedError, Patience } from "./_patience.ts";
 import { findAlarm } from "./panel.ts";
 import { draw, encodePng } from "./pictures.ts";
+import { planReport, reportText, writePlanReport } from "./plan_report.ts";
 import {
   type ConnectedTerm,
   type RewardClient,
@@ -40,6 +42,10 @@ export interface OpenedModel {
   readonly latents: LatentSize & { readonly channels: number };
   /** Reads the LoRA that the run starts from, where the configuration names one. */
   readonly readStart?: () => Promise<LoadedLora>;
+  /** Estimates what an iteration takes; absent where nothing can. */
+  readonly plan?: () => Promise<RunPlan>;
+  /** Most resident bytes of the process that runs the model so far; see `peakMemory`. */
+  readonly peakMemory?: () => Promise<number | undefined>;
   release(): Promise<void>;
 }
 
@@ -268,6 +274,9 @@ export class TrainingRun {
   async #train(opened: OpenedModel): Promise<void> {
     const { model } = opened;
     let at = await this.#restore(opened);
+    const from = at.step;
+    // A run does not end for want of an estimate.
+    const plan = await opened.plan?.().catch(() => undefined);
     const { id, config, folder: { path: folder }, events } = this;
     this.#recorder = await this.#dependencies.record?.({
       ...{ id, config, folder, events },
@@ -299,7 +308,14 @@ export class TrainingRun {
       await denoiser.release().catch(() => {});
       await frozen?.release().catch(() => {});
     }
-    if (at.step >= this.#iterations) await this.setState("finished");
+    const report = plan && planReport(plan, {
+      bytes: await opened.peakMemory?.(),
+      events: this.#events,
+      from,
+    });
+    if (report !== undefined) await writePlanReport(this.folder.path, report);
+    const cost = report === undefined ? "" : reportText(report);
+    if (at.step >= this.#iterations) await this.setState("finished", cost);
     else if (this.#ending === "queued") await this.setState("queued", "The server was stopped");
     else await this.setState("stopped", this.#endingReason);
   }

@@ -1,0 +1,131 @@
+import { type GuidanceGradient, GuidanceGradientSchema } from "../../../proto/mod.ts";
+import { readPipeline } from "../../../models/diffusers/mod.ts";
+import { openEngine } from "../../../runtime/mod.ts";
+import {
+  insideRoot,
+  measureSpeed,
+  planRun,
+  prepareRunConfig,
+  type RunPlan,
+} from "../../../trainer/mod.ts";
+import { type Command, UsageError } from "../command.ts";
+import { readRunConfig } from "../trainer/run_config_file.ts";
+
+/** Estimates what a run takes before it starts. */
+export const plan: Command = {
+  name: "plan",
+  summary: "Estimate memory and time of a run before it starts",
+  usage: "--config run.yaml [--models DIR]",
+  options: {
+    config: { type: "string", value: "FILE", help: "the run's configuration, YAML or JSON" },
+    models: {
+      type: "string",
+      value: "DIR",
+      help: "folder that its model lies in, as the trainer's (default: zoo)",
+    },
+    threads: { type: "string", value: "N", help: "threads of one operator (default: all cores)" },
+    "memory-limit": {
+      type: "string",
+      value: "GIB",
+      help: "instead of the configuration's, or half of this machine's memory",
+    },
+    json: { type: "boolean", help: "print the estimate as JSON" },
+  },
+  examples: [
+    "drtune plan --config configs/books.yaml",
+    "drtune plan --config configs/paper_sd15.yaml --models models --memory-limit 6",
+  ],
+  async run(args) {
+    if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
+    const root = args.text("models") ?? "zoo";
+    const threads = args.number("threads", { min: 1, integer: true });
+    const memoryLimit = args.number("memory-limit", { min: 0.25 });
+    const wire = await readRunConfig(args.required("config"));
+    const { model, method, sampler, guidance, lora, batch, drift } = wire;
+    const config = await prepareRunConfig(
+      defined({
+        model,
+        method: method && defined({ ...method, name: method.name || undefined }),
+        sampler: sampler && defined({ ...sampler, kind: sampler.kind || undefined }),
+        guidance: guidance &&
+          defined({ scale: guidance.scale, gradient: gradientName(guidance.gradient) }),
+        lora: lora &&
+          defined({ ...lora, targets: lora.targets.length > 0 ? lora.targets : undefined }),
+        batch: batch && defined(batch),
+        drift: drift && defined({ ...drift, kind: drift.kind || undefined }),
+        latentHeight: wire.latentHeight,
+        latentWidth: wire.latentWidth,
+        memoryLimit: memoryLimit ?? wire.memoryLimit,
+        // Neither changes what is estimated.
+        prompts: ["a prompt"],
+        rewards: [{ name: "reward", endpoint: "reward:1" }],
+      }),
+      { root },
+    );
+    const pipeline = await readPipeline(await insideRoot(root, config.model, "model"));
+    const engine = await openEngine({ isolation: "child", name: "speed" });
+    try {
+      const session = threads === undefined ? {} : { intraOpNumThreads: threads };
+      const speed = await measureSpeed(engine, session);
+      const estimate = planRun(config, { pipeline, speed });
+      console.log(
+        args.flag("json")
+          ? JSON.stringify({ ...estimate, memoryLimit: config.memoryLimit, speed })
+          : table(estimate, { memoryLimit: config.memoryLimit ?? Infinity, model }),
+      );
+      return 0;
+    } finally {
+      await engine.close();
+    }
+  },
+};
+
+function gradientName(value: GuidanceGradient): string | undefined {
+  if (value === 0) return undefined;
+  return GuidanceGradientSchema.value[value]?.localName.toLowerCase() ?? String(value);
+}
+
+/** A message's fields that are set, without protobuf's own. */
+function defined(message: object): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(message).filter(([name, v]) => v !== undefined && !name.startsWith("$")),
+  );
+}
+
+function table(
+  { phases, bytes, secondsPerIteration }: RunPlan,
+  { memoryLimit, model }: { readonly memoryLimit: number; readonly model: string },
+): string {
+  const memory = (n: number) =>
+    n < 2 ** 30 ? `${Math.round(n / 2 ** 20)} MiB` : `${(n / 2 ** 30).toFixed(1)} GiB`;
+  const seconds = (s: number) => s < 10 ? `${s.toPrecision(2)} s` : `${Math.round(s)} s`;
+  const rows = [
+    ["phase", "runs", "pieces", "memory", "TFLOP", "time"],
+    ...phases.map((p) => [
+      p.name,
+      p.runs.toFixed(Number.isInteger(p.runs) ? 0 : 1),
+      p.pieces === 1 ? "-" : String(p.pieces),
+      memory(p.bytes),
+      (p.flops / 1e12).toPrecision(3),
+      seconds(p.seconds),
+    ]),
+  ];
+  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0))) ?? [];
+  const lines = rows.map((row) =>
+    row.map((cell, i) => i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))
+      .join("  ")
+  );
+  return [
+    `One iteration of ${model}, rewards not counted`,
+    "",
+    ...lines,
+    "",
+    `Memory of the process that runs the networks: ${memory(bytes)} at most (limit ${
+      memory(memoryLimit * 2 ** 30)
+    })`,
+    `Time of an iteration: ${seconds(secondsPerIteration)}`,
+    ...bytes > memoryLimit * 2 ** 30
+      ? ["The limit is too low even for single layers: a smaller size or batch is needed"]
+      : [],
+  ].join("\n");
+}

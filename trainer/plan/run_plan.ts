@@ -1,0 +1,225 @@
+import { type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
+import { Random } from "../../models/random/mod.ts";
+import { plan } from "../methods/mod.ts";
+import {
+  decoderProgram,
+  DEFAULT_LIMITS,
+  ENGINE_BYTES,
+  footprint,
+  type MemoryLimits,
+  piecesFootprint,
+  type Program,
+  unetProgram,
+} from "../model/mod.ts";
+import { chunks } from "../model/_chunks.ts";
+import type { RunConfig } from "../run/run_config.ts";
+import { secondsOf, type Speed } from "./speed.ts";
+
+/** One kind of work of an iteration. */
+export interface PhasePlan {
+  readonly name: "text" | "sampling" | "decoder" | "decoder gradient" | "U-Net gradient";
+  /** Graphs, or chains of pieces, run in an iteration; a mean where a method draws it. */
+  readonly runs: number;
+  /** Pieces that the network is cut into; 1: it runs in one graph. */
+  readonly pieces: number;
+  /** Bytes of weights and activations while it runs. */
+  readonly bytes: number;
+  /** Floating-point operations in products and convolutions of an iteration. */
+  readonly flops: number;
+  readonly seconds: number;
+}
+
+/** What an iteration takes, rewards not counted: estimated before anything is loaded. */
+export interface RunPlan {
+  readonly phases: readonly PhasePlan[];
+  /** Most bytes of the process that runs the networks. */
+  readonly bytes: number;
+  readonly secondsPerIteration: number;
+}
+
+/** Draws of a method that a mean is taken over. */
+const DRAWS = 256;
+
+interface Work {
+  readonly name: PhasePlan["name"];
+  readonly programs: readonly { readonly program: Program; readonly times: number }[];
+}
+
+/**
+ * Estimates memory and time of an iteration from the shapes of its graphs; reads no weights. `config` must be prepared:
+ * latents' size and memory limit filled in.
+ */
+export function planRun(
+  config: RunConfig,
+  { pipeline, speed, limits = {} }: {
+    readonly pipeline: Pipeline;
+    readonly speed: Speed;
+    readonly limits?: MemoryLimits;
+  },
+): RunPlan {
+  const memory = limits.memory ?? (config.memoryLimit ?? Infinity) * 2 ** 30;
+  const all = workOf(config, { pipeline, memory, limits });
+  return {
+    phases: all.map((work) => phaseOf(work, { speed, iterations: config.batch.accumulation })),
+    bytes: peakBytes(all, { memory, adapters: loraBytes(all) }),
+    secondsPerIteration: all.reduce(
+      (sum, work) => sum + phaseOf(work, { speed, iterations: config.batch.accumulation }).seconds,
+      0,
+    ),
+  };
+}
+
+/** The networks that one batch runs, in the order of a step. */
+function workOf(
+  config: RunConfig,
+  { pipeline, memory, limits }: {
+    readonly pipeline: Pipeline;
+    readonly memory: number;
+    readonly limits: MemoryLimits;
+  },
+): readonly Work[] {
+  const { batch: { size: images }, guidance, lora, drift } = config;
+  const { latentHeight: height = 1, latentWidth: width = 1 } = config;
+  const { steps, trained, backward, redraws, inputStopGradient } = meansOf(config);
+  const tokens = pipeline.textEncoders[0]?.config.contextLength ?? 77;
+  const limit = (name: keyof typeof DEFAULT_LIMITS) =>
+    (limits[name] ?? DEFAULT_LIMITS[name]) / (height * width);
+  const parts = (rows: number, most: number) =>
+    chunks(rows, most).map(([start, end]) => end - start);
+  const unet = (
+    task: Parameters<typeof unetProgram>[1]["task"],
+    rows: number,
+    { contexts, times }: { contexts: number; times: number },
+  ) =>
+    parts(rows, limit(task === "prediction" ? "forward" : "products") / contexts).map((batch) => ({
+      program: unetProgram(pipeline.unet, {
+        task,
+        size: { batch, contexts, height, width, tokens },
+        lora,
+        memory,
+      }),
+      times,
+    }));
+  const vae = (task: "image" | "product") =>
+    parts(images, limit(task === "image" ? "decode" : "decodeProducts")).map((batch) => ({
+      program: decoderProgram(pipeline.vae, { task, size: { batch, height, width }, memory }),
+      times: 1 + redraws,
+    }));
+  const both = guidance.scale === 1 ? 1 : 2;
+  const branches = guidance.scale === 1 || guidance.gradient !== "both" ? 1 : 2;
+  const penalties = drift.weight > 0 ? trained : 0;
+  const rows = Math.max(1, Math.round(trained * images));
+  return [
+    {
+      name: "text",
+      programs: textGraphs(pipeline, { batch: 1, tokens }).map((graph) => ({
+        program: { kind: "whole", name: graph.name, graph },
+        times: images,
+      })),
+    },
+    {
+      name: "sampling",
+      programs: unet("prediction", images, {
+        contexts: both,
+        times: steps + redraws + penalties,
+      }),
+    },
+    { name: "decoder", programs: vae("image") },
+    { name: "decoder gradient", programs: vae("product") },
+    {
+      name: "U-Net gradient",
+      programs: [
+        ...inputStopGradient
+          ? unet("product", rows, { contexts: branches, times: 1 })
+          : unet("product with input", images, { contexts: branches, times: backward }),
+        ...redraws > 0 ? unet("product", images, { contexts: branches, times: redraws }) : [],
+      ],
+    },
+  ];
+}
+
+/** Steps sampled, trained, and gone back through, in the mean of a method's draws. */
+function meansOf({ method, sampler: { steps: T } }: RunConfig) {
+  const random = new Random(0);
+  let [steps, trained, backward] = [0, 0, 0];
+  let redraws = 0;
+  for (let i = 0; i < DRAWS; i++) {
+    const drawn = plan(method, { T, random });
+    const end = drawn.tMin === 0 ? T : T - drawn.tMin + 1;
+    const reached = drawn.trainSteps.filter((t) => T - t < end);
+    steps += end / DRAWS;
+    trained += reached.length / DRAWS;
+    backward += (end - (T - Math.max(...reached))) / DRAWS;
+    redraws = drawn.redraws;
+  }
+  return { steps, trained, backward, redraws, inputStopGradient: method.inputStopGradient };
+}
+
+function phaseOf(
+  { name, programs }: Work,
+  { speed, iterations }: { readonly speed: Speed; readonly iterations: number },
+): PhasePlan {
+  let [runs, flops, seconds, bytes, pieces] = [0, 0, 0, 0, 1];
+  for (const { program, times } of programs) {
+    const costs = costsOf(program);
+    const count = times * iterations;
+    runs += count;
+    flops += count * costs.reduce((sum, cost) => sum + cost.productFlops, 0);
+    seconds += count * costs.reduce((sum, cost) => sum + secondsOf(cost, speed), 0);
+    bytes = Math.max(bytes, bytesOf(program));
+    if (program.kind === "pieces") pieces = Math.max(pieces, program.pieces.pieces.length);
+  }
+  return { name, runs, pieces, bytes, flops, seconds };
+}
+
+/** Of every graph that running a program runs once. */
+function costsOf(program: Program) {
+  if (program.kind === "whole") return [program.graph.cost];
+  const { pieces } = program.pieces;
+  const isDifferentiated = pieces.some(({ gradient }) => gradient !== undefined);
+  return pieces.flatMap(({ forward, gradient }, i) => [
+    // The last piece's value is computed with its gradient alone.
+    ...isDifferentiated && i === pieces.length - 1 ? [] : [forward.cost],
+    ...gradient ? [gradient.graph.cost] : [],
+  ]);
+}
+
+function bytesOf(program: Program): number {
+  return program.kind === "whole" ? footprint(program.graph.cost) : piecesFootprint(program.pieces);
+}
+
+/** LoRA tensors, which the engine keeps. */
+function loraBytes(all: readonly Work[]): number {
+  const [first] = all.find(({ name }) => name === "sampling")?.programs ?? [];
+  if (first === undefined) return 0;
+  const graphs = first.program.kind === "whole"
+    ? [first.program.graph]
+    : first.program.pieces.pieces.map(({ forward }) => forward);
+  const shapes = graphs.flatMap(({ inputs }) =>
+    Object.entries(inputs).flatMap(([name, { shape }]) => name.includes(".lora_") ? [shape] : [])
+  );
+  return 4 * shapes.reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
+}
+
+/** What the sessions take that are loaded at once, as `SessionCache` keeps and frees them, over two iterations. */
+function peakBytes(
+  all: readonly Work[],
+  { memory, adapters }: { readonly memory: number; readonly adapters: number },
+): number {
+  const held = new Map<string, number>();
+  const total = () => [...held.values()].reduce((sum, bytes) => sum + bytes, 0);
+  let peak = 0;
+  const programs = all.flatMap((work) => work.programs.map(({ program }) => program));
+  for (const program of [...programs, ...programs]) {
+    const { name } = program;
+    const bytes = bytesOf(program);
+    held.delete(name);
+    for (const oldest of [...held.keys()]) {
+      if (ENGINE_BYTES + total() + bytes <= memory) break;
+      held.delete(oldest);
+    }
+    peak = Math.max(peak, total() + bytes);
+    if (program.kind === "whole") held.set(name, bytes);
+  }
+  return ENGINE_BYTES + adapters + peak;
+}

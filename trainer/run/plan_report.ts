@@ -1,0 +1,62 @@
+import { join } from "node:path";
+import type { RunPlan } from "../plan/mod.ts";
+import { writeWhole } from "./_write_whole.ts";
+import type { RunEvent } from "./run_events.ts";
+
+/** What was estimated before a run, and what it took. */
+export interface PlanReport {
+  readonly estimated: RunPlan;
+  readonly measured: {
+    /** Most resident bytes of the process that ran the networks; absent where the system does not say. */
+    readonly bytes?: number | undefined;
+    /** Mean over the iterations of this start, rewards not counted; absent where none was finished. */
+    readonly secondsPerIteration?: number | undefined;
+    readonly iterations: number;
+  };
+  /** Measured over estimated. */
+  readonly ratio: { readonly bytes?: number; readonly seconds?: number };
+}
+
+/** Compares an estimate with the process's peak and with the events of the iterations after `from`. */
+export function planReport(
+  estimated: RunPlan,
+  { bytes, events, from }: {
+    readonly bytes: number | undefined;
+    readonly events: readonly RunEvent[];
+    readonly from: number;
+  },
+): PlanReport {
+  const own = events.flatMap((e) =>
+    e.type === "step" && e.step > from ? [(e.seconds.total ?? 0) - (e.seconds.reward ?? 0)] : []
+  );
+  const seconds = own.length === 0 ? undefined : own.reduce((a, b) => a + b, 0) / own.length;
+  return {
+    estimated,
+    measured: { bytes, secondsPerIteration: seconds, iterations: own.length },
+    ratio: {
+      ...(bytes !== undefined && { bytes: bytes / estimated.bytes }),
+      ...(seconds !== undefined && { seconds: seconds / estimated.secondsPerIteration }),
+    },
+  };
+}
+
+/** A sentence about the error of an estimate: "Peak memory 0.92 GiB (estimated 0.85), 3.1 s an iteration (…)". */
+export function reportText({ estimated, measured }: PlanReport): string {
+  const gib = (n: number) => (n / 2 ** 30).toFixed(2);
+  const { bytes, secondsPerIteration: seconds } = measured;
+  return [
+    ...bytes === undefined
+      ? []
+      : [`peak memory ${gib(bytes)} GiB (estimated ${gib(estimated.bytes)})`],
+    ...seconds === undefined ? [] : [
+      `${seconds.toPrecision(2)} s an iteration beside rewards (estimated ${
+        estimated.secondsPerIteration.toPrecision(2)
+      })`,
+    ],
+  ].join(", ");
+}
+
+/** Writes `plan.json` into a run's folder. */
+export async function writePlanReport(folder: string, report: PlanReport): Promise<void> {
+  await writeWhole(join(folder, "plan.json"), `${JSON.stringify(report, null, 2)}\n`);
+}
