@@ -181,7 +181,8 @@ for (const state of states) {
   const over = (name: "without" | "with", share: number) =>
     Array.from({ length: T }, (_, k) => {
       const sorted = curves[name].map((norms) => norms[k] ?? NaN).sort((a, b) => a - b);
-      return sorted[Math.round(share * (sorted.length - 1))] ?? NaN;
+      const at = share * (sorted.length - 1);
+      return ((sorted[Math.floor(at)] ?? NaN) + (sorted[Math.ceil(at)] ?? NaN)) / 2;
     });
   const series = (name: string, color: string, norms: readonly number[]): Series => ({
     name,

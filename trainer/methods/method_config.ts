@@ -27,6 +27,12 @@ export function resolveMethod(options: MethodOptions, T: number): MethodConfig {
   const method: Method = METHODS[name];
   const earlyStop = options.earlyStop ?? (method.earlyStop && T > 1);
   const inputStopGradient = options.inputStopGradient ?? method.inputStopGradient;
+  if (method.trains === "stop" && T < 2) {
+    throw new FieldError(
+      "sampler.steps",
+      `is ${T}, expected 2 or more: ${name} trains the step it stops at, before the end`,
+    );
+  }
   if (method.trains === "stop" && !earlyStop) {
     throw new FieldError(
       "method.earlyStop",

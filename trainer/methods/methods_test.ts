@@ -105,6 +105,7 @@ Deno.test("parameters out of range are refused by name", () => {
   refused({ name: "drtune", m: 50 }, 50, /method\.m is 50, expected an integer of 1 to 49/);
   refused({ name: "drtune", m: 1.5 }, 50, /method\.m is 1\.5/);
   refused({ name: "draft-t", k: 3 }, 50, /method\.k is 3, expected none: draft-t/);
+  refused({ name: "refl" }, 1, /sampler\.steps is 1, expected 2 or more: refl trains the step/);
   refused({ name: "refl", earlyStop: false }, 50, /method\.earlyStop is false, expected true/);
   refused({ name: "drtune", earlyStop: true }, 1, /method\.earlyStop is true, expected false/);
 });
