@@ -40,11 +40,12 @@ export async function watchRun(
     const { event } = message;
     if (event.case === "step") {
       steps.push(event.value);
+      const { step, secondsLeft } = event.value;
+      // Step 0 is the samples before training: there is no loss yet and no pace.
       progress.update({
-        done: event.value.step,
+        done: step,
         total: iterations,
-        note: describeStep(event.value),
-        secondsLeft: event.value.secondsLeft,
+        ...(step > 0 && { note: describeStep(event.value), secondsLeft }),
       });
     } else if (event.case === "state") {
       state = event.value.state;
