@@ -78,6 +78,11 @@ Deno.test({
       await page.until('document.body.innerText.includes("6 of 99")');
       await stack.trainer.step("from-the-page");
       await page.until(`${STEP} === 7`);
+
+      // Opened anew, the run of the address is compared, though a newer one arrives before it.
+      await page.evaluate('location.hash = "#/compare/foxes"; location.reload()');
+      const chosen = '[...document.querySelectorAll("select")].map((s) => s.value).join()';
+      await page.until(`${chosen} === "foxes,0,foxes,20"`);
     }),
 });
 

@@ -13,6 +13,8 @@ export class CompareSetup {
     B: () => undefined,
   };
   readonly #preset: string | undefined;
+  /** Sides that somebody has chosen; the others follow what there is. */
+  readonly #touched = new Set<Side>();
   #shown = "";
 
   constructor(
@@ -67,11 +69,12 @@ export class CompareSetup {
     // What somebody has chosen stays: drawn anew only when there is something new to choose.
     if (now === this.#shown) return;
     this.#shown = now;
-    for (const side of SIDES) this.#fill(side, runs, ready);
+    // Runs arrive one after the other: the first is not the choice.
+    for (const side of SIDES) this.#fill(side, ready ? runs : [], ready);
   }
 
   #fill(side: Side, runs: readonly Run[], ready: boolean): void {
-    const before = this.#chosen[side]();
+    const before = this.#touched.has(side) ? this.#chosen[side]() : undefined;
     if (runs.length === 0) {
       replace(this.#sides[side], h("p", { class: "empty" }, ready ? "No runs yet." : "Loading…"));
       this.#chosen[side] = () => undefined;
@@ -89,9 +92,13 @@ export class CompareSetup {
       step.value = String(wanted ?? (side === "A" ? 0 : chosen.checkpoints.at(-1) ?? 0));
       if (step.value === "") step.value = "0";
       replace(place, step);
+      step.addEventListener("change", () => this.#touched.add(side));
       this.#chosen[side] = () => ({ runId: run.value, step: Number(step.value) });
     };
-    run.addEventListener("change", () => choose(undefined));
+    run.addEventListener("change", () => {
+      this.#touched.add(side);
+      choose(undefined);
+    });
     choose(before?.step);
     replace(this.#sides[side], field(`Run of ${side}`, run), place);
   }

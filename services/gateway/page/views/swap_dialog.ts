@@ -48,6 +48,13 @@ export function openSwapDialog({ id, rewards, state }: Run): void {
           ? "Takes effect at the next step. A positive weight improves the reward, a negative one worsens it, 0 only measures it."
           : "Takes effect when the run goes on. A positive weight improves the reward, a negative one worsens it, 0 only measures it.",
       ),
+      h(
+        "div",
+        { class: "term heads", "aria-hidden": "true" },
+        ...["Name", "Service", "Weight"].map((text) => h("span", {}, text)),
+        // As wide as the others' buttons.
+        h("span", { class: "button small" }, "Remove"),
+      ),
       rows,
       button("Add a reward", () => add({}), { class: "small" }),
     ],
