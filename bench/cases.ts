@@ -42,8 +42,15 @@ export interface IterationCase {
   readonly guidance: number;
 }
 
+/** Score and d score / d image of one 512x512 image by a reward, from its files of random weights to the answer. */
+export interface RewardCase {
+  readonly kind: "reward";
+  /** Of `deno task random-model`. */
+  readonly reward: "hpsv2" | "pickscore" | "aesthetic" | "owlvit";
+}
+
 /** What is measured, as both sides read it. */
-export type BenchCase = (ClipCase | UNetCase | VaeCase | IterationCase) & {
+export type BenchCase = (ClipCase | UNetCase | VaeCase | IterationCase | RewardCase) & {
   readonly title: string;
 };
 
@@ -110,6 +117,26 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     batch: 1,
     projection: 1024,
     vision: vision(1280, 32, 16, 14, "gelu"),
+  },
+  "aesthetic": {
+    title: "Aesthetic reward: CLIP ViT-L/14 in transformers' format, fp32",
+    kind: "reward",
+    reward: "aesthetic",
+  },
+  "pickscore": {
+    title: "PickScore: CLIP ViT-H/14 in transformers' format, fp32",
+    kind: "reward",
+    reward: "pickscore",
+  },
+  "hpsv2": {
+    title: "HPS v2.1: CLIP ViT-H/14 in open_clip's format, fp16",
+    kind: "reward",
+    reward: "hpsv2",
+  },
+  "owlvit": {
+    title: "Objectness: OWL-ViT B/32 at 768x768",
+    kind: "reward",
+    reward: "owlvit",
   },
   "unet-64": {
     title: "U-Net of SD's shape, 223 M parameters, batch 2, 64x64 latents, LoRA rank 32",

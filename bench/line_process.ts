@@ -6,11 +6,15 @@ const answerSchema = z.looseObject({
   peakMb: z.number().optional(),
 });
 
+/** An answer: times of what was asked for, or the peak of resident memory. */
+export type Answer = z.output<typeof answerSchema>;
+
 /** A child process that answers each line with a line of JSON. */
 export class LineProcess {
   readonly #child: Deno.ChildProcess;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #lines: AsyncGenerator<string>;
+  #first: Answer = {};
 
   private constructor(child: Deno.ChildProcess) {
     this.#child = child;
@@ -33,11 +37,16 @@ export class LineProcess {
     })
       .spawn();
     const process = new LineProcess(child);
-    await process.#read();
+    process.#first = await process.#read();
     return process;
   }
 
-  async ask(line: string): Promise<z.output<typeof answerSchema>> {
+  /** Its first answer: how long loading took. */
+  get first(): Answer {
+    return this.#first;
+  }
+
+  async ask(line: string): Promise<Answer> {
     await this.#writer.write(new TextEncoder().encode(`${line}\n`));
     return await this.#read();
   }
@@ -48,7 +57,7 @@ export class LineProcess {
     await this.#child.status;
   }
 
-  async #read(): Promise<z.output<typeof answerSchema>> {
+  async #read(): Promise<Answer> {
     for (;;) {
       const { value, done } = await this.#lines.next();
       if (done) throw new Error("The process ended without an answer");

@@ -1,7 +1,8 @@
 /**
  * `deno task bench`: side by side with PyTorch in one run, on the same threads, run by run in turn, each side in a
- * process of its own. Prints medians, their ratio (ours / PyTorch), the largest difference between the results of both
- * and each process's peak of resident memory.
+ * process of its own. Prints medians, their ratio (ours / PyTorch), the largest difference between the results of both,
+ * each process's peak of resident memory, and how long loading took: from the files to the first result, less a usual
+ * run.
  *
  *     deno task bench [--case clip]... [--mode gradient] [--repeat 5] [--threads N] [--json] [--cache FOLDER]
  *
@@ -18,7 +19,7 @@ import { openSafetensors } from "../models/weights/mod.ts";
 import { ALLOCATOR_ENV } from "../runtime/mod.ts";
 import { pythonPath } from "../tools/mod.ts";
 import { type BenchCase, CASES, DEFAULT_CASES, type Mode, MODES } from "./cases.ts";
-import { LineProcess } from "./line_process.ts";
+import { type Answer, LineProcess } from "./line_process.ts";
 
 /** Medians of one case in one mode. */
 interface Result {
@@ -27,6 +28,8 @@ interface Result {
   readonly threads: number;
   readonly seconds: Pair;
   readonly cpuSeconds: Pair;
+  /** CPU seconds from the files to the first result, less a usual run. */
+  readonly loadCpuSeconds: Pair;
   readonly peakMb: Pair;
   /** Largest difference of any value or gradient, relative to the largest value of its tensor. */
   readonly difference: number;
@@ -83,13 +86,24 @@ async function prepared(name: string, bench: BenchCase): Promise<string> {
   if (existsSync(`${folder}/inputs.safetensors`)) return folder;
   await mkdir(folder, { recursive: true });
   console.error(`Writing random weights and inputs to ${folder}`);
-  const { success } = await new Deno.Command(python, {
-    args: [PEER, "prepare", folder, json],
-    env: QUIET,
-  })
-    .spawn().status;
-  if (!success) throw new Error(`The peer could not prepare ${name}`);
+  if (bench.kind === "reward") {
+    await ran(Deno.execPath(), [
+      "run",
+      "--allow-all",
+      here("../tools/random_model.ts"),
+      "--kind",
+      bench.reward,
+      "--out",
+      `${folder}/model`,
+    ]);
+  }
+  await ran(python, [PEER, "prepare", folder, json]);
   return folder;
+}
+
+async function ran(command: string, args: string[]): Promise<void> {
+  const { success } = await new Deno.Command(command, { args, env: QUIET }).spawn().status;
+  if (!success) throw new Error(`${command} ${args.join(" ")} failed`);
 }
 
 async function measure({ name, bench, folder, mode }: {
@@ -107,8 +121,15 @@ async function measure({ name, bench, folder, mode }: {
   ], ALLOCATOR_ENV);
   const torch = await LineProcess.start(python, [PEER, "serve", ...args], QUIET);
   const runs: { ours: Run; torch: Run }[] = [];
+  let load = { ours: cpuOf(ours.first), torch: cpuOf(torch.first) };
   for (let i = 0; i <= Number(values.repeat); i++) {
     const pair = { ours: await once(ours), torch: await once(torch) };
+    if (i === 0) {
+      load = {
+        ours: load.ours + pair.ours.cpuSeconds,
+        torch: load.torch + pair.torch.cpuSeconds,
+      };
+    }
     const shown = `ours ${pair.ours.seconds.toFixed(3)} s, PyTorch ${
       pair.torch.seconds.toFixed(3)
     } s`;
@@ -123,12 +144,14 @@ async function measure({ name, bench, folder, mode }: {
   await Promise.all([ours.end(), torch.end()]);
   const medians = (of: (run: Run) => number) =>
     pairOf(median(runs.map((r) => of(r.ours))), median(runs.map((r) => of(r.torch))));
+  const cpuSeconds = medians((run) => run.cpuSeconds);
   return {
     case: name,
     mode,
     threads: Number(values.threads),
     seconds: medians((run) => run.seconds),
-    cpuSeconds: medians((run) => run.cpuSeconds),
+    cpuSeconds,
+    loadCpuSeconds: pairOf(load.ours - cpuSeconds.ours, load.torch - cpuSeconds.torch),
     peakMb,
     difference: await largestDifference(files.ours, files.torch),
   };
@@ -137,6 +160,10 @@ async function measure({ name, bench, folder, mode }: {
 interface Run {
   readonly seconds: number;
   readonly cpuSeconds: number;
+}
+
+function cpuOf({ cpuSeconds = NaN }: Answer): number {
+  return cpuSeconds;
 }
 
 async function once(side: LineProcess): Promise<Run> {
@@ -168,7 +195,7 @@ async function largestDifference(ours: string, torch: string): Promise<number> {
 }
 
 function report({ title }: BenchCase, { mode, threads, ...result }: Result): string {
-  const { seconds, cpuSeconds, peakMb, difference } = result;
+  const { seconds, cpuSeconds, loadCpuSeconds, peakMb, difference } = result;
   const line = (what: string, { ours, torch, ratio }: Pair, unit: string, digits: number) =>
     `  ${what.padEnd(12)} ours ${ours.toFixed(digits)} ${unit}, PyTorch ${
       torch.toFixed(digits)
@@ -177,6 +204,7 @@ function report({ title }: BenchCase, { mode, threads, ...result }: Result): str
     `${title}: ${mode === "forward" ? "value" : "value and gradient"}`,
     line("time", seconds, "s", 3) + ` (${threads} threads, medians of ${values.repeat})`,
     line("CPU time", cpuSeconds, "s", 3),
+    line("loading", loadCpuSeconds, "s", 1) + " (CPU time)",
     line("peak memory", peakMb, "MB", 0),
     `  largest difference ${difference.toExponential(1)} of the largest value`,
   ].join("\n");

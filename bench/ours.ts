@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { Builder, gradient, serialize, type Tensor } from "../autodiff/mod.ts";
+import { Builder, float32, gradient, serialize, type Tensor } from "../autodiff/mod.ts";
 import { clipImageEmbedding, openClip } from "../models/clip/mod.ts";
 import { parseUNetConfig, parseVaeConfig, readPipeline } from "../models/diffusers/mod.ts";
 import { WeightScope } from "../models/mod.ts";
@@ -24,6 +24,7 @@ import {
   trainStep,
   unetProgram,
 } from "../trainer/mod.ts";
+import { loadReward, parseRewardConfig } from "../rewards/mod.ts";
 import type { BenchCase, ClipCase, IterationCase, Mode, UNetCase, VaeCase } from "./cases.ts";
 
 /** One run: values and gradients by the names both sides use. */
@@ -140,6 +141,28 @@ async function iterationRun(
   };
 }
 
+async function rewardRun(mode: Mode): Promise<Run> {
+  const model = `${folder}/model`;
+  const record: unknown = JSON.parse(readFileSync(`${model}/reward.json`, "utf8"));
+  const reward = await loadReward(parseRewardConfig(record), {
+    engine,
+    threads: options.intraOpNumThreads,
+    baseDir: model,
+    cacheDir: `${folder}/cache`,
+    selfCheck: false,
+  });
+  const image = await read("image");
+  return async () => {
+    const { scores, gradient } = await reward.score(image, ["a fox, and books"], {
+      gradient: mode === "gradient",
+    });
+    return {
+      score: float32(scores, [1]),
+      ...(gradient === undefined ? {} : { "grad.image": gradient }),
+    };
+  };
+}
+
 function runOf(bench: BenchCase, mode: Mode): Promise<Run> {
   switch (bench.kind) {
     case "clip":
@@ -150,21 +173,29 @@ function runOf(bench: BenchCase, mode: Mode): Promise<Run> {
       return vaeRun(bench, mode);
     case "iteration":
       return iterationRun(bench);
+    case "reward":
+      return rewardRun(mode);
   }
 }
 
 const bench: BenchCase = JSON.parse(json);
-const run = await runOf(bench, wanted);
 let last: Readonly<Record<string, Tensor>> = {};
 const answer = (value: unknown) => console.log(JSON.stringify(value));
-answer({});
+const timed = async <T>(action: () => Promise<T>) => {
+  const [start, cpu] = [performance.now(), process.cpuUsage()];
+  const result = await action();
+  const { user, system } = process.cpuUsage(cpu);
+  const [seconds, cpuSeconds] = [(performance.now() - start) / 1e3, (user + system) / 1e6];
+  return { result, times: { seconds, cpuSeconds } };
+};
+const { result: run, times: loading } = await timed(() => runOf(bench, wanted));
+answer(loading);
 for await (const line of createInterface({ input: process.stdin })) {
   const [word, file] = line.split(" ");
   if (word === "run") {
-    const [start, cpu] = [performance.now(), process.cpuUsage()];
-    last = await run();
-    const { user, system } = process.cpuUsage(cpu);
-    answer({ seconds: (performance.now() - start) / 1e3, cpuSeconds: (user + system) / 1e6 });
+    const { result, times } = await timed(run);
+    last = result;
+    answer(times);
   } else if (word === "save" && file !== undefined) {
     await writeSafetensors(file, { ...last });
     answer({});

@@ -48,19 +48,41 @@ const layerNorm: Rule = (c) => {
   return [b.total(dx), dy ? b.mul(dy, normalized) : none, dy ?? none];
 };
 
+/**
+ * `normalizeGradient` with its means taken from sums per channel, which are the gradients of scale and bias too:
+ * Σ dy and Σ dy ∘ x̂, the second as products of rows. That leaves four passes over the large tensors that write one.
+ */
 function perGroup(
   c: RuleContext,
   { normalized, invStd }: { normalized: Value; invStd: Value },
 ): readonly (Value | undefined)[] {
   const { b } = c;
   const [x, scale, dy] = [input(c, 0), input(c, 1), cotangent(c)];
-  const g = b.reshape(b.mul(dy, asChannels(b, scale, x)), normalized.shape);
+  const [batch = 1, channels = 1] = x.shape;
+  const [rows, width] = [dim(normalized.shape, 0), dim(normalized.shape, 1)];
+  const [groups, size] = [rows / batch, sizeOf(x.shape) / (batch * channels)];
+  const plane = (v: Value) => b.reshape(v, [batch * channels, 1, size]);
+  const sums = b.sum(plane(dy), { axes: [2] });
+  const products = b.fusedMatMul(plane(dy), plane(normalized), { transB: true });
+  const gradients = () => {
+    const grouped = (v: Value) => b.reshape(v, [batch, groups, channels / groups]);
+    const scales = b.reshape(scale, [1, groups, channels / groups]);
+    const slopes = b.mul(scales, b.reshape(invStd, [batch, groups, 1]));
+    // σ⁻¹ mean(g) and σ⁻¹ mean(g ∘ x̂) of each group.
+    const [shift, along] = [sums, products].map((v) => {
+      const total = b.sum(b.mul(grouped(v), slopes), { axes: [2] });
+      return b.reshape(b.mul(total, 1 / width), [rows, 1]);
+    });
+    const straight = b.mul(plane(dy), b.reshape(slopes, [batch * channels, 1, 1]));
+    if (shift === undefined || along === undefined) throw new RangeError("A sum is missing");
+    return b.sub(b.sub(b.reshape(straight, normalized.shape), b.mul(normalized, along)), shift);
+  };
+  const perChannel = (v: Value) =>
+    b.sum(b.reshape(v, [batch, channels]), { axes: [0], keepDims: false });
   return [
-    c.wants[0]
-      ? b.reshape(normalizeGradient(b, { g, normalized, invStd, axes: [1] }), x.shape)
-      : undefined,
-    c.wants[1] ? sumPerChannel(b, b.mul(dy, b.reshape(normalized, x.shape))) : undefined,
-    c.wants[2] ? sumPerChannel(b, dy) : undefined,
+    c.wants[0] ? b.reshape(gradients(), x.shape) : undefined,
+    c.wants[1] ? perChannel(products) : undefined,
+    c.wants[2] ? perChannel(sums) : undefined,
   ];
 }
 

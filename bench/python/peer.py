@@ -4,7 +4,7 @@
   python peer.py prepare FOLDER CASE_JSON              writes random weights in their usual format, and inputs (seeded)
   python peer.py serve FOLDER CASE_JSON MODE THREADS   answers each line on stdin with a line of JSON: `run` runs once and
       gives {"seconds": wall, "cpuSeconds": of all threads}, `save FILE` writes the outputs of the last run, `memory`
-      gives {"peakMb": of resident memory}; an empty line ends it. The first answer, {}, says that it is ready.
+      gives {"peakMb": of resident memory}; an empty line ends it. The first answer gives the times of loading.
 """
 import json, resource, sys, time
 from pathlib import Path
@@ -162,7 +162,75 @@ class Iteration:
         return {f"grad.{n}": g for n, g in zip(names, total)}
 
 
-KINDS = {"clip": Clip, "unet": UNet, "vae": Vae, "iteration": Iteration}
+class Reward:
+    """A reward from its files to d score / d image, as the packages that users have compute it."""
+    @staticmethod
+    def prepare(case, folder):
+        return {"image": torch.rand(1, 3, 512, 512)}
+
+    @staticmethod
+    def imports():
+        import open_clip
+        from transformers import CLIPModel, CLIPTokenizer, OwlViTForObjectDetection
+
+    def __init__(self, case, folder, inputs):
+        import open_clip
+        from transformers import CLIPModel, CLIPTokenizer, OwlViTForObjectDetection
+        self.case, self.inputs, folder = case, inputs, f"{folder}/model"
+        kind, self.scale, self.head, self.text = case["reward"], 1, None, None
+        if kind == "hpsv2":
+            model = open_clip.create_model("ViT-H-14")
+            model.load_state_dict(torch.load(f"{folder}/HPS_v2.1_compressed.pt", weights_only=True)["state_dict"])
+        elif kind == "owlvit":
+            model = OwlViTForObjectDetection.from_pretrained(folder)
+        else:
+            model = CLIPModel.from_pretrained(folder, attn_implementation="sdpa")
+        self.model, self.size = model.eval().requires_grad_(False), 768 if kind == "owlvit" else 224
+        if kind == "aesthetic":
+            widths = [768, 1024, 128, 64, 16, 1]
+            layers = {f"layers.{i}": torch.nn.Linear(a, b) for i, a, b in zip([0, 2, 4, 6, 7], widths, widths[1:])}
+            state = torch.load(f"{folder}/sac+logos+ava1-l14-linearMSE.pth", weights_only=True)
+            self.head = torch.nn.Sequential(*layers.values()).requires_grad_(False)
+            for name, layer in layers.items():
+                layer.load_state_dict({k: state[f"{name}.{k}"] for k in ("weight", "bias")})
+            return
+        prompt = "book" if kind == "owlvit" else "a fox, and books"
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        ids = torch.tensor([tokenizer(prompt, truncation=True)["input_ids"]])
+        if kind == "hpsv2":
+            self.text = self.model.encode_text(torch.nn.functional.pad(ids, (0, 77 - ids.shape[1])), normalize=True)
+        elif kind == "pickscore":
+            ids = torch.nn.functional.pad(ids, (0, 77 - ids.shape[1]), value=tokenizer.pad_token_id)
+            text = self.model.text_projection(self.model.text_model(ids).pooler_output)
+            self.text, self.scale = text / text.norm(dim=-1, keepdim=True), self.model.logit_scale.exp()
+        else:
+            self.text = torch.nn.functional.pad(ids, (0, 16 - ids.shape[1]), value=0)
+
+    def score(self, image):
+        kind, size = self.case["reward"], (self.size, self.size)
+        x = torch.nn.functional.interpolate(image, size=size, mode="bicubic", antialias=True)
+        mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+        x = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+        if kind == "owlvit":
+            return self.model(input_ids=self.text, pixel_values=x).logits.max(dim=1).values.sigmoid().view(1)
+        if kind == "hpsv2":
+            e = self.model.encode_image(x)
+        else:
+            e = self.model.visual_projection(self.model.vision_model(x).pooler_output)
+        e = e / e.norm(dim=-1, keepdim=True)
+        return self.head(e).view(1) if kind == "aesthetic" else (e * self.text).sum(-1) * self.scale
+
+    def forward(self):
+        with torch.no_grad():
+            return {"score": self.score(self.inputs["image"])}
+
+    def gradient(self):
+        x = self.inputs["image"].clone().requires_grad_(True)
+        y = self.score(x)
+        return {"score": y, "grad.image": torch.autograd.grad(y.sum(), x)[0]}
+
+
+KINDS = {"clip": Clip, "unet": UNet, "vae": Vae, "iteration": Iteration, "reward": Reward}
 
 
 def serve(folder, case, mode, threads):
@@ -170,8 +238,11 @@ def serve(folder, case, mode, threads):
     answers, sys.stdout = sys.stdout, sys.stderr
     answer = lambda value: print(json.dumps(value), file=answers, flush=True)
     torch.set_num_threads(threads)
-    run = getattr(KINDS[case["kind"]](case, folder, load_file(f"{folder}/inputs.safetensors")), mode)
-    answer({})
+    kind = KINDS[case["kind"]]
+    getattr(kind, "imports", lambda: None)()
+    start, cpu = time.perf_counter(), time.process_time()
+    run = getattr(kind(case, folder, load_file(f"{folder}/inputs.safetensors")), mode)
+    answer({"seconds": time.perf_counter() - start, "cpuSeconds": time.process_time() - cpu})
     for words in (line.split() for line in sys.stdin):
         if not words:
             break

@@ -45,7 +45,9 @@ export async function openWeights(
       "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
     );
   }
-  return single(await cachedAsSafetensors(file, cacheDir, key === undefined ? {} : { key }));
+  const cached = await cachedAsSafetensors(file, cacheDir, key === undefined ? {} : { key });
+  // Finding the conversion took the digest of the whole file once: it is what identifies the weights.
+  return single(cached, (converted) => converted.metadata.get("source_sha256"));
 }
 
 /** The file that `openWeights` would open: `path` itself, or the one it takes in a folder. */
@@ -53,9 +55,13 @@ export function chooseWeightFile(path: string, options: OpenWeightsOptions = {})
   return isFolder(path) ? choose(path, options) : path;
 }
 
-function single(path: string): WeightSource {
+function single(
+  path: string,
+  digestOf: (file: SafetensorsFile) => string | undefined = () => undefined,
+): WeightSource {
   const file = open(path);
-  return new WeightSource([file], new Map([...file.tensors.keys()].map((name) => [name, file])));
+  const holders = new Map([...file.tensors.keys()].map((name) => [name, file]));
+  return new WeightSource([file], holders, { digest: digestOf(file) });
 }
 
 function openShards(indexPath: string): WeightSource {

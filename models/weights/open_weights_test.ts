@@ -136,6 +136,8 @@ Deno.test("a PyTorch file needs a folder to be converted in", () =>
       const source = await openWeights(folder, { cacheDir, key: "state_dict" });
       assert.equal(source.root, cacheDir);
       assert.ok(source.has("0.weight"));
+      const bytes = await Deno.readFile(join(folder, "pytorch_model.bin"));
+      assert.equal(await source.digest(), createHash("sha256").update(bytes).digest("hex"));
     },
   ));
 

@@ -22,11 +22,16 @@ export class WeightSource {
   readonly #holders: ReadonlyMap<string, SafetensorsFile>;
   #digest: Promise<string> | undefined;
 
-  /** `holders` says which of `files` holds each weight. All files must lie in one folder. */
+  /**
+   * `holders` says which of `files` holds each weight. All files must lie in one folder. `digest` is given where it is
+   * known already.
+   */
   constructor(
     files: readonly [SafetensorsFile, ...SafetensorsFile[]],
     holders: ReadonlyMap<string, SafetensorsFile>,
+    { digest }: { readonly digest?: string | undefined } = {},
   ) {
+    this.#digest = digest === undefined ? undefined : Promise.resolve(digest);
     this.root = dirname(files[0].path);
     for (const { path } of files) {
       if (dirname(path) !== this.root) {
@@ -65,7 +70,7 @@ export class WeightSource {
 
   /**
    * sha256 in lower-case hex: of the file, or for several shards of their digests, one a line, in the order of the
-   * shards' names. Streamed on the first call, remembered after.
+   * shards' names. Of a converted PyTorch file it is that file's own. Streamed on the first call, remembered after.
    */
   digest(): Promise<string> {
     return this.#digest ??= this.#computeDigest();
