@@ -4,7 +4,7 @@ import { type ClipConfig, clipText, clipTextProjection, clipVision } from "../cl
 import { readJsonObject } from "../config.ts";
 import { layerNorm, linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
-import { openWeights, type WeightSource } from "../weights/mod.ts";
+import { openWeights, type OpenWeightsOptions, type WeightSource } from "../weights/mod.ts";
 import { parseOwlVitConfig } from "./owlvit_config.ts";
 
 /** An OWL-ViT on disk. */
@@ -15,12 +15,15 @@ export interface OwlVitModel {
 
 /**
  * Opens a folder of transformers' `OwlViTForObjectDetection`: `config.json` and weights. Throws `WeightsError` or
- * `ConfigError` naming the file.
+ * `ConfigError` naming the file. Digests are remembered in `cacheDir`, if given.
  */
-export async function openOwlVit(folder: string): Promise<OwlVitModel> {
+export async function openOwlVit(
+  folder: string,
+  options: Pick<OpenWeightsOptions, "cacheDir"> = {},
+): Promise<OwlVitModel> {
   const configPath = join(folder, "config.json");
   const config = parseOwlVitConfig(await readJsonObject(configPath), configPath);
-  return { config, source: await openWeights(folder) };
+  return { config, source: await openWeights(folder, options) };
 }
 
 /** The embedding of a query, [B, width], L2-normalised; `ids` are int64 [B, N]. `s` is the whole model's scope. */

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
+import { cachedSha256 } from "./cached_sha256.ts";
 import { openSafetensors } from "./safetensors_file.ts";
 import { openTorchFile, type TorchFileOptions } from "./torch_file.ts";
 import { copyToSafetensors } from "./write_safetensors.ts";
@@ -16,7 +17,7 @@ export async function cachedAsSafetensors(
   options: TorchFileOptions = {},
 ): Promise<string> {
   const source = openTorchFile(path, options);
-  const digest = await source.sha256();
+  const digest = await cachedSha256(source, cacheDir);
   const { key } = options;
   const suffix = key === undefined
     ? ""

@@ -13,7 +13,7 @@ export interface OpenWeightsOptions {
    * taken, or else the only variant there is.
    */
   readonly variant?: string;
-  /** Folder in which PyTorch files are kept converted; without it they are refused. */
+  /** Folder in which PyTorch files are kept converted, without it they are refused, and digests remembered. */
   readonly cacheDir?: string;
   /** For PyTorch files: the key under which the weights lie, e.g. "state_dict". */
   readonly key?: string;
@@ -36,9 +36,9 @@ export async function openWeights(
   options: OpenWeightsOptions = {},
 ): Promise<WeightSource> {
   const file = chooseWeightFile(path, options);
-  if (file.endsWith(".json")) return openShards(file);
-  if (!TORCH_EXTENSIONS.includes(extname(file))) return single(file);
   const { cacheDir, key } = options;
+  if (file.endsWith(".json")) return openShards(file, cacheDir);
+  if (!TORCH_EXTENSIONS.includes(extname(file))) return single(file, () => ({ cacheDir }));
   if (cacheDir === undefined) {
     throw new WeightsError(
       file,
@@ -47,7 +47,7 @@ export async function openWeights(
   }
   const cached = await cachedAsSafetensors(file, cacheDir, key === undefined ? {} : { key });
   // Finding the conversion took the digest of the whole file once: it is what identifies the weights.
-  return single(cached, (converted) => converted.metadata.get("source_sha256"));
+  return single(cached, ({ metadata }) => ({ digest: metadata.get("source_sha256") }));
 }
 
 /** The file that `openWeights` would open: `path` itself, or the one it takes in a folder. */
@@ -57,14 +57,14 @@ export function chooseWeightFile(path: string, options: OpenWeightsOptions = {})
 
 function single(
   path: string,
-  digestOf: (file: SafetensorsFile) => string | undefined = () => undefined,
+  known: (file: SafetensorsFile) => ConstructorParameters<typeof WeightSource>[2],
 ): WeightSource {
   const file = open(path);
   const holders = new Map([...file.tensors.keys()].map((name) => [name, file]));
-  return new WeightSource([file], holders, { digest: digestOf(file) });
+  return new WeightSource([file], holders, known(file));
 }
 
-function openShards(indexPath: string): WeightSource {
+function openShards(indexPath: string, cacheDir: string | undefined): WeightSource {
   const fail = (detail: string, options?: ErrorOptions): never => {
     throw new WeightsError(indexPath, detail, options);
   };
@@ -87,7 +87,9 @@ function openShards(indexPath: string): WeightSource {
     holders.set(weight, shard);
   }
   const [first, ...rest] = shards.values();
-  return first ? new WeightSource([first, ...rest], holders) : fail("names no weight");
+  return first
+    ? new WeightSource([first, ...rest], holders, { cacheDir })
+    : fail("names no weight");
 }
 
 function readIndex(

@@ -3,6 +3,7 @@ import { basename, dirname } from "node:path";
 import type { Tensor } from "../../autodiff/mod.ts";
 import type { TensorLayout } from "./_safetensors_header.ts";
 import type { SafetensorsFile } from "./safetensors_file.ts";
+import { cachedSha256 } from "./cached_sha256.ts";
 import { WeightsError } from "./weights_error.ts";
 
 /** Where one weight lies, in the terms of ONNX external data. */
@@ -20,18 +21,23 @@ export class WeightSource {
   readonly root: string;
   readonly #files: readonly SafetensorsFile[];
   readonly #holders: ReadonlyMap<string, SafetensorsFile>;
+  readonly #cacheDir: string | undefined;
   #digest: Promise<string> | undefined;
 
   /**
    * `holders` says which of `files` holds each weight. All files must lie in one folder. `digest` is given where it is
-   * known already.
+   * known already, `cacheDir` where digests of files are to be remembered.
    */
   constructor(
     files: readonly [SafetensorsFile, ...SafetensorsFile[]],
     holders: ReadonlyMap<string, SafetensorsFile>,
-    { digest }: { readonly digest?: string | undefined } = {},
+    { digest, cacheDir }: {
+      readonly digest?: string | undefined;
+      readonly cacheDir?: string | undefined;
+    } = {},
   ) {
     this.#digest = digest === undefined ? undefined : Promise.resolve(digest);
+    this.#cacheDir = cacheDir;
     this.root = dirname(files[0].path);
     for (const { path } of files) {
       if (dirname(path) !== this.root) {
@@ -78,7 +84,12 @@ export class WeightSource {
 
   async #computeDigest(): Promise<string> {
     const digests: string[] = [];
-    for (const file of this.#files) digests.push(await file.sha256());
+    const cacheDir = this.#cacheDir;
+    for (const file of this.#files) {
+      digests.push(
+        cacheDir === undefined ? await file.sha256() : await cachedSha256(file, cacheDir),
+      );
+    }
     const [only] = digests;
     if (only !== undefined && digests.length === 1) return only;
     return createHash("sha256").update(digests.map((d) => `${d}\n`).join("")).digest("hex");

@@ -24,9 +24,9 @@ export const owlvit = rewardKind({
     aggregation: z.enum(["max", "smoothmax"]).default("max"),
     temperature: z.number().positive().default(0.25),
   }),
-  open: async ({ weights, tokenizer, query, aggregation, temperature }, { resolve }) => {
+  open: async ({ weights, tokenizer, query, aggregation, temperature }, { resolve, cacheDir }) => {
     const modelFolder = resolve(weights);
-    const { config, source } = await openOwlVit(modelFolder);
+    const { config, source } = await openOwlVit(modelFolder, { cacheDir });
     const codec = openTextCodec(
       { tokenizer: tokenizer && resolve(tokenizer), modelFolder },
       { ...config.text, layout: "hf" },

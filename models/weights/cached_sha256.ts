@@ -1,0 +1,29 @@
+import { createHash } from "node:crypto";
+import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+
+/** A file that can be hashed. */
+export interface HashedFile {
+  readonly path: string;
+  sha256(): Promise<string>;
+}
+
+/**
+ * The sha256 of a file, remembered in `cacheDir` under what the system says of it: a file with the same place, size
+ * and times of change is the same file. Hashing takes longer than anything else that loading does.
+ */
+export async function cachedSha256(file: HashedFile, cacheDir: string): Promise<string> {
+  const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file.path, { bigint: true });
+  const identity = [resolve(file.path), dev, ino, size, mtimeNs, ctimeNs].join("\n");
+  const folder = join(cacheDir, "sha256");
+  const remembered = join(folder, createHash("sha256").update(identity).digest("hex"));
+  const known = await readFile(remembered, "utf8").catch(() => "");
+  if (/^[0-9a-f]{64}$/.test(known)) return known;
+  const digest = await file.sha256();
+  await mkdir(folder, { recursive: true });
+  // Whole or not at all, whoever else writes it.
+  const temporary = `${remembered}.${crypto.randomUUID()}.tmp`;
+  await writeFile(temporary, digest);
+  await rename(temporary, remembered);
+  return digest;
+}
