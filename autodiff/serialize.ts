@@ -104,14 +104,27 @@ function graphProto({ graph, outputs }: Body, nameOf: (v: Value) => string): Gra
 }
 
 /**
- * Nodes in an order of which the runtime makes the order of construction: it takes the results that nobody reads from
- * the last one in the file backwards, each after all it needs. Left where they are, gradients of early layers would come
- * first, and all that those of later layers read would have to wait for them in memory.
+ * Nodes in an order of which the runtime makes about the order of construction. It takes the results that nobody reads
+ * from the last one in the file backwards, each after all it needs, and of a node's inputs the one latest in the file
+ * first. So what depends on little comes early, or it would be computed long before it is needed: a cast weight before
+ * the whole network, a derivative before the gradient that reaches it. And results come last, the first made after the
+ * others, or what gradients of late layers read would wait in memory for those of all others.
  */
 function inRunningOrder(nodes: readonly Node[]): readonly Node[] {
   const read = new Set(nodes.flatMap(readsOf));
+  const levels = new Map<Node, number>();
+  for (const node of nodes) {
+    const below = readsOf(node).map((v) =>
+      v?.source.kind === "node" ? levels.get(v.source.node) ?? 0 : 0
+    );
+    levels.set(node, 1 + Math.max(0, ...below));
+  }
+  const level = (node: Node) => levels.get(node) ?? 0;
   const isLast = ({ outputs }: Node) => !outputs.some((v) => read.has(v));
-  return [...nodes.filter((node) => !isLast(node)), ...nodes.filter(isLast).toReversed()];
+  return [
+    ...nodes.filter((node) => !isLast(node)).toSorted((a, b) => level(a) - level(b)),
+    ...nodes.filter(isLast).toReversed(),
+  ];
 }
 
 /** A graph inside a node; what it does not compute itself, or gives twice, is copied first. */
