@@ -1,0 +1,37 @@
+/** What became of an attack. */
+export interface Outcome {
+  readonly refused: number;
+  readonly kinds: number;
+  /** Resident bytes of the processes under attack after a tenth of it, and at its end. */
+  readonly before: number;
+  readonly after: number;
+  readonly seconds: number;
+}
+
+/** Runs every attempt in turn, `count` in all. An attempt rejects when it is not refused as it should be. */
+export async function repeat(
+  attempts: readonly (() => Promise<void>)[],
+  { count, resident }: { readonly count: number; readonly resident: () => Promise<number> },
+): Promise<Outcome> {
+  const start = performance.now();
+  let before = 0;
+  for (let i = 0; i < count; i++) {
+    if (i === Math.max(Math.floor(count / 10), Math.min(count - 1, 2 * attempts.length))) {
+      before = await resident();
+    }
+    await attempts[i % attempts.length]?.();
+  }
+  const seconds = (performance.now() - start) / 1000;
+  return { refused: count, kinds: attempts.length, before, after: await resident(), seconds };
+}
+
+/** Resident bytes of a process and all its children. */
+export async function residentBytes(pid: number): Promise<number> {
+  const status = await Deno.readTextFile(`/proc/${pid}/status`);
+  const own = 1024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? NaN);
+  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
+  const each = children.trim().split(" ").filter(Boolean).map((child) =>
+    residentBytes(Number(child))
+  );
+  return (await Promise.all(each)).reduce((sum, bytes) => sum + bytes, own);
+}
