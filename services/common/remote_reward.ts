@@ -18,6 +18,8 @@ export interface RemoteRewardOptions extends GrpcClientOptions {
   readonly expectedDigest?: string;
   /** Deadline of one call, retries included. Default 60,000 ms. */
   readonly timeoutMs?: number;
+  /** Deadline of the first call, which asks for the reward's facts. Default: as the others'. */
+  readonly connectMs?: number;
 }
 
 /** Rest of a connection before it is closed. */
@@ -50,7 +52,7 @@ export class RemoteReward implements Reward {
     try {
       const { rewards, defaultReward } = await client.describe(
         { reward: options.reward ?? "" },
-        { timeoutMs: options.timeoutMs ?? 60_000 },
+        { timeoutMs: options.connectMs ?? options.timeoutMs ?? 60_000 },
       );
       const wanted = options.reward || defaultReward;
       const found = rewards.find(({ name }) => name === wanted);

@@ -1,14 +1,20 @@
 import { jobSpans } from "./_job_spans.ts";
-import { type Images, type RewardInfo, RewardInputError } from "../../rewards/mod.ts";
+import {
+  decodeImage,
+  type Images,
+  type ImageSize,
+  readImageSize,
+  type RewardInfo,
+  RewardInputError,
+} from "../../rewards/mod.ts";
 import { type ErrorMap, StatusError } from "../common/mod.ts";
-import { decodeFile, type FileSize, fileSize } from "./_decode_file.ts";
 import { inChunks } from "./_in_chunks.ts";
 import { checkShape, decodeTensor, type WireImages } from "./_wire_tensor.ts";
 import type { Processing, ScoredJob } from "./batcher.ts";
 import type { Limits } from "./limits.ts";
 import type { RewardHost } from "./reward_host.ts";
 
-/** Images as they came: pixels, or a PNG or JPEG file. */
+/** Images as they came: pixels, or a PNG, JPEG or WebP file. */
 export type ImageInput = { readonly tensor: WireImages } | { readonly file: Uint8Array };
 
 /** A request, whatever protocol it came by. */
@@ -129,14 +135,15 @@ async function measure(images: readonly ImageInput[], limits: Limits): Promise<S
   return sources;
 }
 
-function tensorSource(tensor: WireImages, where: string): Source & FileSize {
+function tensorSource(tensor: WireImages, where: string): Source & ImageSize {
   const [count, , height, width] = checkShape(tensor, where);
   return { count, height, width, isFile: false, decode: () => decodeTensor(tensor, where) };
 }
 
-async function fileSource(file: Uint8Array, where: string): Promise<Source & FileSize> {
-  const size = await fileSize(file, where);
-  const decode = () => decodeFile(file, { size, where });
+async function fileSource(file: Uint8Array, where: string): Promise<Source & ImageSize> {
+  const size = await readImageSize(file, where);
+  const maxPixels = size.height * size.width;
+  const decode = () => decodeImage(file, { name: where, maxPixels });
   return { count: 1, ...size, isFile: true, decode };
 }
 

@@ -23,8 +23,18 @@ const REFUSED: ReadonlySet<StatusName> = new Set<StatusName>(["NOT_FOUND", "FAIL
 /** Tries of one call, within the deadline, before the run pauses. */
 const RETRY = { attempts: 6, initialMs: 100, maxMs: 2000 };
 
-/** Connects a term of a mixture to its service. Throws `RewardUnavailableError` where it does not answer. */
-export async function connectReward(term: RewardTerm, timeoutMs = 120_000): Promise<RewardClient> {
+/** Deadlines: a large reward may take minutes for a batch, its facts are at hand. */
+const [CALL_MS, CONNECT_MS] = [300_000, 15_000];
+
+/**
+ * Connects a term of a mixture to its service. Throws `RewardUnavailableError` where it does not answer.
+ *
+ * @param timeoutMs deadline of one call, retries included
+ */
+export async function connectReward(
+  term: RewardTerm,
+  timeoutMs = CALL_MS,
+): Promise<RewardClient> {
   const where = `Reward ${term.name} at ${term.endpoint}`;
   const translated = async <T>(work: Promise<T>): Promise<T> => {
     try {
@@ -41,7 +51,13 @@ export async function connectReward(term: RewardTerm, timeoutMs = 120_000): Prom
   };
   const { reward, expectedDigest, endpoint } = term;
   const remote = await translated(
-    RemoteReward.connect(endpoint, { reward, expectedDigest, timeoutMs: 15_000, retry: RETRY }),
+    RemoteReward.connect(endpoint, {
+      reward,
+      expectedDigest,
+      timeoutMs,
+      connectMs: CONNECT_MS,
+      retry: RETRY,
+    }),
   );
   const { direction, digest } = remote.info;
   return {
@@ -49,13 +65,7 @@ export async function connectReward(term: RewardTerm, timeoutMs = 120_000): Prom
     digest,
     score: (images, prompts, { gradient, signal }) =>
       translated(
-        remote.score(images, prompts, {
-          gradient,
-          signal: AbortSignal.any([
-            AbortSignal.timeout(timeoutMs),
-            ...(signal === undefined ? [] : [signal]),
-          ]),
-        }),
+        remote.score(images, prompts, { gradient, ...(signal && { signal }) }),
       ),
     close: () => remote.dispose(),
   };

@@ -345,6 +345,13 @@ Deno.test("Damaged model files are named, when a run is asked for or in its stat
       const config = JSON.parse(await readFile(path, "utf8"));
       await writeFile(path, JSON.stringify({ ...config, ...change(config) }));
     };
+    const spoil = async (path: string, name: string) => {
+      const bytes = await readFile(path);
+      const header = Number(bytes.readBigUInt64LE());
+      const { data_offsets } = JSON.parse(bytes.toString("utf8", 8, 8 + header))[name];
+      bytes.writeFloatLE(NaN, 8 + header + data_offsets[0]);
+      await writeFile(path, bytes);
+    };
     const faults: [(folder: string) => Promise<void>, RegExp][] = [
       [
         (f) => truncate(join(f, unet), 100_000),
@@ -371,6 +378,10 @@ Deno.test("Damaged model files are named, when a run is asked for or in its stat
             ({ layers_per_block: n }) => ({ layers_per_block: Number(n) + 1 }),
           ),
         /vae\/.*safetensors: has no weight "decoder\.up_blocks\.0\.resnets\.2/,
+      ],
+      [
+        (f) => spoil(join(f, unet), "conv_out.bias"),
+        /^Tensor '.*eps.*' holds NaN at \[0, 0, 0, 0\]/,
       ],
     ];
     for (const [i, [damage, message]] of faults.entries()) {

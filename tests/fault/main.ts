@@ -42,12 +42,14 @@ for (const [name, kill] of Object.entries({ trainer: killTrainer, "reward server
 if (swaps > 0) {
   await report(async (folder) => {
     const { answered, resident } = await swapUnderLoad({ swaps, clients, folder, say });
-    const settled = resident.slice(9);
-    const [tenth = NaN] = settled;
-    const spread = settled.map((mib) => `${(100 * (mib / tenth - 1)).toFixed(1)} %`);
-    const last = spread.at(-1) ?? "unknown";
-    const most = `${(100 * (Math.max(...settled) / tenth - 1)).toFixed(1)} %`;
-    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; resident memory against ` +
-      `the tenth swap (${tenth.toFixed(0)} MiB): last ${last}, most ${most}`;
+    const [before, after] = [median(resident.slice(10, 20)), median(resident.slice(-10))];
+    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; resident memory over the last ten ` +
+      `swaps ${after.toFixed(0)} MiB, over the ten after the tenth ${
+        before.toFixed(0)
+      } MiB (medians)`;
   });
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
 }

@@ -70,8 +70,8 @@ export type Image = Message<"drtune.reward.v1.Image"> & {
     case: "tensor";
   } | {
     /**
-     * A PNG or JPEG file, decoded to 8-bit RGB / 255. Alpha is dropped; colour profiles and EXIF orientation are not
-     * applied (as PIL's convert("RGB")).
+     * A PNG, JPEG or WebP file, decoded to 8-bit RGB / 255. Alpha is dropped; colour profiles and EXIF orientation are
+     * not applied (as PIL's convert("RGB")).
      *
      * @generated from field: bytes encoded = 2;
      */
@@ -955,7 +955,7 @@ export enum Processing {
   TENSOR = 1,
 
   /**
-   * What the models' Python processors make of a PNG or JPEG file: pixels rounded to 8 bits, resized in integers. So a
+   * What the models' Python processors make of an image file: pixels rounded to 8 bits, resized in integers. So a
    * file's score equals the one that Python users know.
    *
    * @generated from enum value: PROCESSING_REFERENCE = 2;
