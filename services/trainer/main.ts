@@ -6,7 +6,6 @@
  * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT let the present step finish,
  * write a checkpoint and end it; the next start goes on from there.
  */
-import { mkdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { PROVIDERS } from "../../runtime/mod.ts";
@@ -25,6 +24,7 @@ import {
   toldToEnd,
 } from "../common/mod.ts";
 import { RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
+import { checkFolders } from "./check_folders.ts";
 import { checkRewards, connectReward } from "./reward_client.ts";
 import { recordRun } from "./tensorboard/record_run.ts";
 import { TrainerMetrics } from "./trainer_metrics.ts";
@@ -92,7 +92,7 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const log = createLogger({ level });
     const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
-    await mkdir(runs, { recursive: true });
+    await checkFolders({ models: modelRoot, runs });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
     const [calls, trained] = [new RpcMetrics(), new TrainerMetrics()];
     const dependencies: RunDependencies = {
