@@ -19,4 +19,5 @@ export * from "./remote_reward.ts";
 export * from "./read_config.ts";
 export * from "./read_token.ts";
 export * from "./statistics.ts";
+export * from "./worker_handlers.ts";
 export * from "./told_to_end.ts";

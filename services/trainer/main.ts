@@ -8,15 +8,11 @@
  */
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { TrainerService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
 import {
-  openRunModel,
-  prepareRunConfig,
-  type RunDependencies,
-  RunStore,
-} from "../../trainer/mod.ts";
-import {
   createLogger,
+  grpcService,
   LOG_LEVELS,
   parseAddresses,
   readToken,
@@ -25,10 +21,7 @@ import {
 } from "../common/mod.ts";
 import { RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
 import { checkFolders } from "./check_folders.ts";
-import { checkRewards, connectReward } from "./reward_client.ts";
-import { recordRun } from "./tensorboard/record_run.ts";
-import { TrainerMetrics } from "./trainer_metrics.ts";
-import { trainerService } from "./trainer_service.ts";
+import { TrainerThread } from "./trainer_thread.ts";
 
 const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
 
@@ -94,34 +87,30 @@ export async function main(args: readonly string[]): Promise<number> {
     const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
     await checkFolders({ models: modelRoot, runs });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
-    const [calls, trained] = [new RpcMetrics(), new TrainerMetrics()];
-    const dependencies: RunDependencies = {
-      prepare: (config) => prepareRunConfig(config, { root: modelRoot }),
-      openModel: (config) => openRunModel(config, { root: modelRoot, session }),
-      connect: (term) => connectReward(term),
-      admit: (config) => checkRewards(config, (term) => connectReward(term)),
-      record: (run) => trained.record(run, (run) => recordRun(run, { log })),
-    };
-    const store = await RunStore.open(runs, dependencies);
-    for (const [run, reason] of store.unreadable) log.warn("Run is unreadable", { run, reason });
+    const calls = new RpcMetrics();
+    const trainer = await TrainerThread.start({
+      models: modelRoot,
+      runs,
+      rewards,
+      session,
+      logLevel: level,
+    });
     const ended = toldToEnd();
     const server = await startGrpcServer({
-      services: [
-        trainerService({ store, dependencies, modelRoot, rewards, ...(token && { token }) }),
-      ],
+      services: [grpcService(TrainerService, trainer.handlers, { ...(token && { token }) })],
       host: values.host,
       port,
       log,
       observe: calls.observe,
     });
     const metrics = metricsPort === undefined ? undefined : serveMetrics(
-      () => [...calls.families(), ...trained.families(store)],
+      async () => [...calls.families(), ...await trainer.families()],
       { host: values.host, port: metricsPort },
     );
     const addresses = { address: server.address, metricsAddress: metrics?.address };
     console.log(JSON.stringify({ event: "ready", ...addresses, pid: Deno.pid }));
     await ended;
-    await store.close();
+    await trainer.close();
     await server.stop({ drainSeconds: 2 });
     await metrics?.stop();
     return 0;

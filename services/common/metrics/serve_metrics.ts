@@ -13,14 +13,14 @@ export interface MetricsServer {
  * what is wrong with the address.
  */
 export function serveMetrics(
-  collect: () => readonly MetricFamily[],
+  collect: () => readonly MetricFamily[] | Promise<readonly MetricFamily[]>,
   { host, port }: { readonly host: string; readonly port: number },
 ): MetricsServer {
   const answer = async (request: Request) => {
     if (new URL(request.url).pathname !== "/metrics") {
       return new Response("Not found, expected /metrics\n", { status: 404 });
     }
-    const text = formatMetrics([...collect(), ...await processMetrics()]);
+    const text = formatMetrics([...await collect(), ...await processMetrics()]);
     return new Response(text, { headers: { "content-type": METRICS_TYPE } });
   };
   try {

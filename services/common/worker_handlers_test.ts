@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { RunState, TrainerService } from "../../proto/mod.ts";
+import { StatusError } from "./errors.ts";
+import { grpcClient } from "./grpc_client.ts";
+import { startGrpcServer } from "./grpc_server.ts";
+import { grpcService, type Handlers } from "./grpc_service.ts";
+import { createLogger } from "./log.ts";
+import { remoteHandlers, serveHandlers } from "./worker_handlers.ts";
+
+const none = async function* () {};
+const missing = () => Promise.reject(new StatusError("UNIMPLEMENTED", "Not part of this test"));
+
+Deno.test("Handlers at the other end of a port answer, stream, fail and are cancelled as if here", async () => {
+  const cancelled = Promise.withResolvers<unknown>();
+  const left = Promise.withResolvers<void>();
+  const handlers: Handlers<typeof TrainerService> = {
+    startRun: missing,
+    getRun: ({ runId }) => Promise.resolve({ run: { id: `${runId}!`, state: RunState.PAUSED } }),
+    listRuns: () => Promise.reject(new RangeError("Secret")),
+    stopRun: missing,
+    saveRun: (_request, { signal }) =>
+      new Promise(() => {
+        signal.addEventListener("abort", () => cancelled.resolve(signal.reason));
+      }),
+    resumeRun: missing,
+    deleteRun: () => Promise.reject(new TypeError("Known")),
+    swapReward: missing,
+    sample: none,
+    evaluateRun: none,
+    exportLora: none,
+    async *watchRun({ fromStep }) {
+      try {
+        for (let step = fromStep; step < 100; step++) {
+          yield { event: { case: "step", value: { step } } };
+        }
+      } finally {
+        left.resolve();
+      }
+    },
+  };
+  const { port1, port2 } = new MessageChannel();
+  serveHandlers(TrainerService, handlers, {
+    port: port2,
+    mapError: (error) =>
+      error instanceof TypeError ? new StatusError("NOT_FOUND", error.message) : undefined,
+  });
+  const server = await startGrpcServer({
+    services: [grpcService(TrainerService, remoteHandlers(TrainerService, port1))],
+    port: 0,
+    log: createLogger({ level: "silent" }),
+  });
+  const client = grpcClient(TrainerService, server.address);
+  try {
+    const answers = await Promise.all(["a", "b"].map((runId) => client.getRun({ runId })));
+    assert.deepEqual(answers.map(({ run }) => [run?.id, run?.state]), [
+      ["a!", RunState.PAUSED],
+      ["b!", RunState.PAUSED],
+    ]);
+    await assert.rejects(client.deleteRun({}), { status: "NOT_FOUND", message: "Known" });
+    await assert.rejects(client.listRuns({}), { status: "INTERNAL", message: /^Internal error/ });
+    await assert.rejects(client.saveRun({}, { timeoutMs: 50 }), { status: "DEADLINE_EXCEEDED" });
+    assert.ok(await cancelled.promise instanceof StatusError);
+
+    const steps: number[] = [];
+    for await (const { event } of client.watchRun({ fromStep: 95 })) {
+      if (event.case === "step") steps.push(event.value.step);
+    }
+    assert.deepEqual(steps, [95, 96, 97, 98, 99]);
+    await left.promise;
+  } finally {
+    client.close();
+    await server.stop({ drainSeconds: 0.1 });
+    port1.close();
+    port2.close();
+  }
+});

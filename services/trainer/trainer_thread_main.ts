@@ -1,0 +1,55 @@
+/** The thread of a `TrainerThread`: holds the store of runs, trains, and does the work of the trainer service's calls. */
+import { TrainerService } from "../../proto/mod.ts";
+import {
+  openRunModel,
+  prepareRunConfig,
+  type RunDependencies,
+  RunStore,
+} from "../../trainer/mod.ts";
+import { createLogger, serveHandlers } from "../common/mod.ts";
+import { checkRewards, connectReward } from "./reward_client.ts";
+import { recordRun } from "./tensorboard/record_run.ts";
+import { TrainerMetrics } from "./trainer_metrics.ts";
+import { trainerErrors, trainerHandlers } from "./trainer_service.ts";
+import type { Opened, Question, TrainerThreadOptions } from "./trainer_thread.ts";
+
+const metrics = new TrainerMetrics();
+let store: RunStore | undefined;
+
+self.addEventListener("message", (event: MessageEvent<Question>) => void answer(event.data));
+
+async function answer(question: Question): Promise<void> {
+  const { port } = question;
+  switch (question.what) {
+    case "open": {
+      const opened: Opened = await open(question.options, question.calls).then(
+        () => ({}),
+        (error) => ({ fault: error instanceof Error ? error.message : String(error) }),
+      );
+      return port.postMessage(opened);
+    }
+    case "families":
+      return port.postMessage(store ? metrics.families(store) : []);
+    case "close":
+      await store?.close();
+      return port.postMessage(undefined);
+  }
+}
+
+async function open(
+  { models, runs, rewards, session, logLevel }: TrainerThreadOptions,
+  port: MessagePort,
+): Promise<void> {
+  const log = createLogger({ level: logLevel });
+  const dependencies: RunDependencies = {
+    prepare: (config) => prepareRunConfig(config, { root: models }),
+    openModel: (config) => openRunModel(config, { root: models, session }),
+    connect: (term) => connectReward(term),
+    admit: (config) => checkRewards(config, (term) => connectReward(term)),
+    record: (run) => metrics.record(run, (run) => recordRun(run, { log })),
+  };
+  store = await RunStore.open(runs, dependencies);
+  for (const [run, reason] of store.unreadable) log.warn("Run is unreadable", { run, reason });
+  const handlers = trainerHandlers({ store, dependencies, modelRoot: models, rewards });
+  serveHandlers(TrainerService, handlers, { port, mapError: trainerErrors });
+}
