@@ -8,7 +8,6 @@ import { checkStack } from "../stack/check_stack.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, type Stack, stackFile } from "../stack/read_stack.ts";
 import { StateFolder } from "../stack/state_folder.ts";
-import { table } from "../stack/table.ts";
 
 /** What the tests run on, as in CONTRIBUTING.md. */
 const EXPECTED_DENO = "2.9.6";
@@ -53,7 +52,7 @@ export const doctor: Command = {
 const MARKS = { ok: "ok", warning: "warn", error: "FAIL" } as const;
 
 function say({ check, result, detail, advice }: Finding): void {
-  console.log(table([[MARKS[result].padEnd(4), `${check}: ${detail}`]]));
+  console.log(`${MARKS[result].padEnd(4)}  ${check}: ${detail}`);
   if (advice !== undefined) console.log(`      ${advice}`);
 }
 

@@ -1,0 +1,17 @@
+import assert from "node:assert/strict";
+import { choosePorts } from "./choose_ports.ts";
+import { EMBEDDED_STACK, readStack } from "./read_stack.ts";
+
+Deno.test("Free ports, each another one, take the place of 0; others stay", async () => {
+  const stack = await readStack(EMBEDDED_STACK);
+  const described = {
+    ...stack,
+    rewards: stack.rewards.map((reward) => ({ ...reward, port: 0 })),
+    gateway: { ...stack.gateway, port: 0 },
+  };
+  const { rewards, trainer, gateway } = choosePorts(described);
+  assert.equal(trainer.port, stack.trainer.port);
+  const ports = [...rewards, gateway].map(({ port }) => port);
+  assert.equal(new Set(ports).size, ports.length);
+  for (const port of ports) Deno.listen({ hostname: "127.0.0.1", port }).close();
+});
