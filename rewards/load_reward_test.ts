@@ -49,6 +49,7 @@ Deno.test("loadReward() tells facts and checks the gradient", async () => {
     range: [0, 1],
     readsPrompt: false,
     preprocessing: "resize to 48x48 bicubic antialias, CLIP normalise",
+    fileProcessing: "reference",
     provider: "cpu",
   });
   assert.match(digest, /^[0-9a-f]{64}$/);
