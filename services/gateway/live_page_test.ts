@@ -73,7 +73,7 @@ Deno.test({
       await page.until('document.querySelector(".state-stopped")');
       await page.click("Resume");
       await page.fill('dialog input[type="number"]', "99");
-      await page.click("Resume");
+      await page.press("Enter");
       await page.until('document.querySelector(".state-running")');
       await page.until('document.body.innerText.includes("6 of 99")');
       await stack.trainer.step("from-the-page");

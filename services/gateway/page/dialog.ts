@@ -23,6 +23,7 @@ export function openDialog(
       replace(fault, faultText(error));
     }
   };
+  const acting = button(action, submit, { class: danger ? "danger" : "primary" });
   replace(
     dialog,
     h("h2", {}, title),
@@ -32,9 +33,13 @@ export function openDialog(
       "div",
       { class: "actions" },
       button("Cancel", () => dialog.close()),
-      button(action, submit, { class: danger ? "danger" : "primary" }),
+      acting,
     ),
   );
+  dialog.addEventListener("keydown", (event) => {
+    // As in a form.
+    if (event.key === "Enter" && event.target instanceof HTMLInputElement) acting.click();
+  });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

@@ -72,6 +72,8 @@ export function button(
     type: "button",
     ...attributes,
     onclick: async () => {
+      // A second click asks for what is being done.
+      if (element.hasAttribute("aria-busy")) return;
       element.setAttribute("aria-busy", "true");
       try {
         await onclick();
