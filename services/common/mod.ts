@@ -17,6 +17,7 @@ export * from "./parse_addresses.ts";
 export * from "./race_abort.ts";
 export * from "./remote_reward.ts";
 export * from "./read_config.ts";
+export * from "./read_tls.ts";
 export * from "./read_token.ts";
 export * from "./statistics.ts";
 export * from "./worker_handlers.ts";

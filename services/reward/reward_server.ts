@@ -6,7 +6,7 @@ import {
   createLogger,
   type GrpcServer,
   type Logger,
-  type ServerTls,
+  readServerTls,
   startGrpcServer,
 } from "../common/mod.ts";
 import { type MetricsServer, RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
@@ -171,7 +171,7 @@ export async function startRewardServer(
     await metrics?.stop();
   };
 
-  const tls = config.tls && await readTls(config.tls, folder);
+  const tls = config.tls && await readServerTls(config.tls, folder);
   const common = {
     maxMessageBytes: limits.maxMessageBytes,
     log,
@@ -220,18 +220,6 @@ export async function startRewardServer(
     ...(admin && { adminAddress: admin.address }),
     ...(metrics && { metricsAddress: metrics.address }),
     stop,
-  };
-}
-
-async function readTls(
-  { cert, key, clientCa }: NonNullable<RewardServerConfig["tls"]>,
-  folder: string,
-): Promise<ServerTls> {
-  const read = (path: string) => Deno.readFile(resolve(folder, path));
-  return {
-    cert: await read(cert),
-    key: await read(key),
-    ...(clientCa !== undefined && { clientCa: await read(clientCa) }),
   };
 }
 

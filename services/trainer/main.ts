@@ -15,6 +15,7 @@ import {
   grpcService,
   LOG_LEVELS,
   parseAddresses,
+  readServerTls,
   readToken,
   startGrpcServer,
   toldToEnd,
@@ -34,6 +35,9 @@ const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
   --threads N          threads of one operator (all cores)
   --provider NAME      cpu, cuda or webgpu (cpu)
   --token-file FILE    callers must send "authorization: Bearer" and the file's first line
+  --tls-cert FILE      serves over TLS with this certificate, and --tls-key; PEM
+  --tls-key FILE
+  --client-ca FILE     callers must show a certificate that this authority signed
   --log-level LEVEL    debug, info, warn, error or silent (info)
   --help               this text`;
 
@@ -52,6 +56,9 @@ export async function main(args: readonly string[]): Promise<number> {
         threads: { type: "string" },
         provider: { type: "string", default: "cpu" },
         "token-file": { type: "string" },
+        "tls-cert": { type: "string" },
+        "tls-key": { type: "string" },
+        "client-ca": { type: "string" },
         "log-level": { type: "string", default: "info" },
         help: { type: "boolean" },
       },
@@ -83,6 +90,15 @@ export async function main(args: readonly string[]): Promise<number> {
         `Option --log-level is "${values["log-level"]}", expected ${LOG_LEVELS.join(", ")}`,
       );
     }
+    const { "tls-cert": cert, "tls-key": key, "client-ca": clientCa } = values;
+    if ((cert === undefined) !== (key === undefined) || (clientCa !== undefined && !cert)) {
+      throw new TypeError(
+        "Options --tls-cert and --tls-key go together, and --client-ca with them",
+      );
+    }
+    const tls = cert !== undefined && key !== undefined
+      ? await readServerTls({ cert, key, clientCa })
+      : undefined;
     const log = createLogger({ level });
     const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
     await checkFolders({ models: modelRoot, runs });
@@ -102,6 +118,7 @@ export async function main(args: readonly string[]): Promise<number> {
       port,
       log,
       observe: calls.observe,
+      ...(tls && { tls }),
     });
     const metrics = metricsPort === undefined ? undefined : serveMetrics(
       async () => [...calls.families(), ...await trainer.families()],
