@@ -154,7 +154,7 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     rank: 32,
     config: SD_15,
     checkpointing: true,
-    memory: 5 * 2 ** 30,
+    memory: 4.5 * 2 ** 30,
   },
   "vae": {
     title: "SD's VAE decoder, 64x64 latents to 512x512 pixels",
@@ -162,7 +162,7 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     batch: 1,
     size: 64,
     checkpointing: true,
-    memory: 5 * 2 ** 30,
+    memory: 4.5 * 2 ** 30,
   },
 };
 

@@ -55,7 +55,7 @@ export interface Pieces {
   readonly pieces: readonly PieceGraphs[];
   /** The value that the last piece makes. */
   readonly result: string;
-  /** Bytes of every value that outlives its piece. */
+  /** Most bytes of values and gradients that pass from piece to piece, at any time of a product or a forward pass. */
   readonly keptBytes: number;
 }
 
@@ -193,10 +193,20 @@ function inPieces<C extends Context>(
       return { graph, takes, adds, gives };
     }
   });
-  const kept = cuts.flatMap(({ makes }) => makes);
-  const result = kept.at(-1) ?? "";
-  const keptBytes = kept.reduce((sum, v) => sum + byteLengthOf(types.get(v) ?? NONE), 0);
-  return { pieces: graphs, result, keptBytes };
+  const bytesOf = (values: readonly string[]) =>
+    values.reduce((sum, v) => sum + byteLengthOf(types.get(v) ?? NONE), 0);
+  // While a piece runs backwards there are the values up to it, and the gradients of those that later ones read.
+  const kept = cuts.map((_, i) => {
+    const made = cuts.slice(0, Math.min(i + 1, cuts.length - 1)).flatMap(({ makes }) => makes);
+    const later = new Set(cuts.slice(i + 1).flatMap(({ reads }) => reads));
+    const passed = made.filter((v) => later.has(v));
+    return forwardOnly ? bytesOf(passed) : bytesOf([...made, ...passed]);
+  });
+  return {
+    pieces: graphs,
+    result: cuts.at(-1)?.makes.at(-1) ?? "",
+    keptBytes: Math.max(0, ...kept),
+  };
 }
 
 const NONE: ValueType = { dtype: "uint8", shape: [0] };

@@ -68,7 +68,7 @@ for (const name of readdirSync(cases).sort()) {
 
 // One with the gradient of the input, which goes back through every step, and both kinds of pipeline.
 for (const name of ["draftk_ddpm", "xl_drtune_dpmpp2m_full"]) {
-  Deno.test(`${name}: every tensor is PyTorch's, with each segment checkpointed`, () =>
+  Deno.test(`${name}: every tensor is PyTorch's, checkpointed in pieces`, () =>
     assertPyTorchs(name, { memory: 1 }));
 }
 

@@ -13,8 +13,7 @@ export function footprint(
 
 /** Bytes that running a network in pieces takes, one piece loaded at a time. */
 export function piecesFootprint({ pieces, keptBytes }: Pieces): number {
-  // Gradients of kept values are kept beside them.
-  return 2 * keptBytes + Math.max(...pieces.map(pieceFootprint));
+  return keptBytes + Math.max(...pieces.map(pieceFootprint));
 }
 
 function pieceFootprint({ forward, gradient }: PieceGraphs): number {
@@ -24,14 +23,18 @@ function pieceFootprint({ forward, gradient }: PieceGraphs): number {
 /**
  * Into how many segments pieces fall so that each takes at most `memory` bytes, with the values that are kept: few, and
  * the last as large as can be, since every other is computed twice. `cut` cuts the network, by default into single
- * segments. A segment that takes more is a piece by itself: it is the least that can be done.
+ * segments. Where a single segment takes more, pieces are no larger than that one: the least that can be done.
  */
 export function pieceLengths(
   cut: (lengths?: readonly number[]) => Pieces,
   memory: number,
 ): readonly number[] {
   const each = cut();
-  const room = memory - ENGINE_BYTES - 2 * each.keptBytes;
+  const room = Math.max(
+    memory - ENGINE_BYTES - each.keptBytes,
+    // Where one segment takes more, others may take as much: the fewer the pieces, the less is kept.
+    Math.max(...each.pieces.map(pieceFootprint)),
+  );
   const count = each.pieces.length;
   let [fits, tooMany] = [1, count + 1];
   while (tooMany - fits > 1) {
