@@ -90,9 +90,12 @@ export function runView({ overview, params, signal }: ViewContext): View {
     if (resumed) watch();
     draw();
   };
-  const fault = (text: string) => {
-    notice.hidden = text === "";
-    replace(notice, text);
+  const fault = (error: unknown) => {
+    notice.hidden = error === undefined;
+    // The banner above says who does not answer, and why.
+    const away = error instanceof ApiError && error.code === "UNAVAILABLE";
+    notice.className = away ? "empty" : "fault";
+    replace(notice, away ? "It goes on here as soon as the trainer answers." : faultText(error));
   };
   const watch = () =>
     void follow(() => runPath(id, `/events?fromStep=${history.lastStep}`), {
@@ -103,7 +106,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
       },
       onConnection: (connection, error) => {
         // The overview says so for all of the page when the server is away.
-        fault(connection === "lost" && error instanceof ApiError ? faultText(error) : "");
+        fault(connection === "lost" && error instanceof ApiError ? error : undefined);
       },
     });
 
@@ -111,7 +114,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
   take(overview.runs.get(id));
   if (run === undefined) {
     json<{ run: Run }>(runPath(id), { signal }).then(({ run }) => take(run), (error) => {
-      if (!signal.aborted) fault(faultText(error));
+      if (!signal.aborted) fault(error);
     });
   }
   watch();

@@ -14,6 +14,11 @@ export function runsView({ overview, signal }: ViewContext): View {
     else if (runs.length > 0) {
       table.update(runs);
       if (body.firstElementChild !== table.element) replace(body, table.element);
+    } else if (overview.services?.trainer.ready === false) {
+      replace(
+        body,
+        h("p", { class: "empty" }, "The runs are here as soon as the trainer answers."),
+      );
     } else {
       replace(
         body,
