@@ -317,7 +317,8 @@ def distance(e, a):
     for k, v in e.items():
         group = "grad" if "grad" in k else k.split(".")[0] if not k.startswith("redraw") else k.split(".")[2]
         d = (a[k].double() - v.double()).abs().max().item()
-        out[group] = max(out.get(group, 0), d / max(v.abs().max().item(), 1e-30))
+        largest = v.abs().max().item()
+        out[group] = max(out.get(group, 0), d if largest < 1e-15 else d / largest)
     return out
 
 
@@ -338,9 +339,10 @@ def main():
                 if "does not require grad" in str(e):
                     continue        # a prediction of the clean sample at an untrained stop forgets all before it
                 raise
-            if all(torch.isfinite(v).all() for v in expected.values()):
+            close = distance(expected, run(folder, c, facts, torch.float32, t)[2])
+            # A trajectory that float32 PyTorch itself loses says nothing about another implementation.
+            if all(torch.isfinite(v).all() for v in expected.values()) and max(close.values()) < 5e-5 and close["image"] < 1e-5:
                 break
-        close = distance(expected, run(folder, c, facts, torch.float32, t)[2])
         d = f"{a.out}/cases/{name}"
         os.makedirs(d, exist_ok=True)
         save_file(t, d + "/inputs.safetensors"); save_file(expected, d + "/expected.safetensors")

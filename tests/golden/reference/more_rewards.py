@@ -187,6 +187,12 @@ def main():
             except (ValueError, RuntimeError):
                 continue        # sizes that PyTorch's preprocessing refuses
             grad, = torch.autograd.grad(s.sum(), x)
+            if record["kind"] == "jpeg":
+                # An image all of whose error is rounding: float32 PyTorch loses it too.
+                y = x32.clone().requires_grad_(True)
+                g32, = torch.autograd.grad(score(y, texts).sum(), y)
+                if (g32 - grad).abs().max() > 2e-5 * grad.abs().max() > 1e-15:
+                    continue
             if torch.isfinite(grad).all() and torch.isfinite(s).all():
                 break
         save_file({"image": x32}, d + "/images.safetensors")
