@@ -2,6 +2,7 @@ import { access, constants, mkdir, stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fieldPosition, readToken } from "../../common/mod.ts";
 import type { Stack } from "./read_stack.ts";
+import { stackListeners } from "./stack_schema.ts";
 
 /** Something about this machine that a stack does not get along with. */
 export interface Problem {
@@ -48,18 +49,10 @@ export async function checkStack(
   })));
 }
 
-function checkPorts({ rewards, trainer, gateway }: Stack): Find[] {
-  const listeners: { keys: Key[]; host: string; port: number }[] = [
-    ...rewards.flatMap(({ host, port, admin }, i) => [
-      { keys: ["rewards", i, "port"], host, port },
-      ...(admin ? [{ keys: ["rewards", i, "admin", "port"], ...admin }] : []),
-    ]),
-    { keys: ["trainer", "port"], host: trainer.host, port: trainer.port },
-    { keys: ["gateway", "port"], host: gateway.host, port: gateway.port },
-  ];
-  return listeners.flatMap(({ keys, host, port }) => {
+function checkPorts(stack: Stack): Find[] {
+  return stackListeners(stack).flatMap(({ path, host, port }) => {
     const fault = listenFault(host, port);
-    return fault === undefined ? [] : [{ severity: "error", keys, ...fault } as const];
+    return fault === undefined ? [] : [{ severity: "error", keys: path, ...fault } as const];
   });
 }
 

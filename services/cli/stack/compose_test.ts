@@ -28,9 +28,10 @@ rewards:
   - name: b
     port: 1002
     host: 0.0.0.0
+    metricsPort: 1007
     records: [{ kind: clip, weights: $clip }]
     admin: { port: 1003, tokenFile: admin.token }
-trainer: { port: 1004, tokenFile: t.token, devices: ["0"] }
+trainer: { port: 1004, metricsPort: 1006, tokenFile: t.token, devices: ["0"] }
 gateway: { port: 1005, tokenFile: g.token, presets: presets }
 `,
     );
@@ -49,9 +50,11 @@ gateway: { port: 1005, tokenFile: g.token, presets: presets }
       port: 1003,
       tokenFile: "/run/secrets/b-admin-token",
     });
+    assert.equal(JSON.parse(b.command.at(-1)).metricsPort, 1007);
     assert.deepEqual(b.secrets, ["b-admin-token"]);
     const option = (command: string[], name: string) => command[command.indexOf(name) + 1];
     assert.equal(option(trainer.command, "--rewards"), "a=a:1001,b=b:1002");
+    assert.equal(option(trainer.command, "--metrics-port"), "1006");
     assert.equal(option(trainer.command, "--token-file"), "/run/secrets/trainer-token");
     assert.equal(option(gateway.command, "--trainer"), "trainer:1004");
     assert.equal(option(gateway.command, "--trainer-token"), "/run/secrets/trainer-token");

@@ -89,6 +89,9 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
         "--provider",
         trainer.provider,
         ...(trainer.threads === undefined ? [] : ["--threads", String(trainer.threads)]),
+        ...(trainer.metricsPort === undefined
+          ? []
+          : ["--metrics-port", String(trainer.metricsPort)]),
         ...token(trainer.tokenFile),
         "--log-level",
         observability.logLevel,
@@ -124,7 +127,8 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
 
 /** What the reward server reads besides records and address. */
 function rewardSettings(
-  { records, threads, provider, limits, batching, warmUp, admin }: Stack["rewards"][number],
+  { records, threads, provider, limits, batching, warmUp, admin, metricsPort }:
+    Stack["rewards"][number],
   { place, logLevel }: { readonly place: Place; readonly logLevel: string },
 ): Record<string, unknown> {
   const [first] = records;
@@ -136,6 +140,7 @@ function rewardSettings(
     ...(limits && { limits }),
     ...(batching && { batching }),
     ...(warmUp && { warmUp }),
+    ...(metricsPort !== undefined && { metricsPort }),
     ...(admin && {
       admin: {
         host: place.listen(admin.host),

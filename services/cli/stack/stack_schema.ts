@@ -14,6 +14,9 @@ const port = (usual: number) =>
   z.int().min(0).max(65535).default(usual).meta({
     description: "Port to listen on; 0 takes a free one when the stack starts.",
   });
+const metricsPort = z.int().min(1).max(65535).optional().meta({
+  description: "Port that serves Prometheus' metrics under /metrics. Default: none.",
+});
 const tokenFile = path(
   "File whose first line callers must send as a bearer token; at least 16 characters.",
 ).optional();
@@ -38,6 +41,7 @@ const reward = z.strictObject({
   port: z.int().min(0).max(65535).meta({
     description: "Port to listen on; 0 takes a free one when the stack starts.",
   }),
+  metricsPort,
   records: z.array(z.looseObject({ kind: z.string().min(1) })).min(1).meta({
     description:
       "The rewards it serves: a kind and its options; paths are in the folder of models. The first one is the default.",
@@ -63,6 +67,7 @@ const reward = z.strictObject({
 const trainer = z.strictObject({
   host,
   port: port(50060),
+  metricsPort,
   tokenFile,
   ...resources,
 });
@@ -114,14 +119,7 @@ export const stackSchema = z.strictObject({
     });
   });
   const ports = new Map<number, string>();
-  const listeners = [
-    ...rewards.flatMap(({ port, admin }, i) => [
-      { path: ["rewards", i, "port"], port },
-      ...(admin ? [{ path: ["rewards", i, "admin", "port"], port: admin.port }] : []),
-    ]),
-    { path: ["trainer", "port"], port: trainer.port },
-    { path: ["gateway", "port"], port: gateway.port },
-  ];
+  const listeners = stackListeners({ rewards, trainer, gateway });
   for (const { path, port } of listeners) {
     const other = ports.get(port);
     if (port !== 0 && other !== undefined) {
@@ -129,6 +127,36 @@ export const stackSchema = z.strictObject({
     } else ports.set(port, path.join("."));
   }
 });
+
+/** Every port of a stack: where the description has it, and where it is listened to. */
+export function stackListeners(
+  { rewards, trainer, gateway }: Pick<
+    z.infer<typeof stackSchema>,
+    "rewards" | "trainer" | "gateway"
+  >,
+): readonly {
+  readonly path: readonly (string | number)[];
+  readonly host: string;
+  readonly port: number;
+}[] {
+  const metrics = (
+    service: { readonly host: string; readonly metricsPort?: number | undefined },
+    path: readonly (string | number)[],
+  ) =>
+    service.metricsPort === undefined
+      ? []
+      : [{ path: [...path, "metricsPort"], host: service.host, port: service.metricsPort }];
+  return [
+    ...rewards.flatMap((reward, i) => [
+      { path: ["rewards", i, "port"], host: reward.host, port: reward.port },
+      ...metrics(reward, ["rewards", i]),
+      ...(reward.admin ? [{ path: ["rewards", i, "admin", "port"], ...reward.admin }] : []),
+    ]),
+    { path: ["trainer", "port"], host: trainer.host, port: trainer.port },
+    ...metrics(trainer, ["trainer"]),
+    { path: ["gateway", "port"], host: gateway.host, port: gateway.port },
+  ];
+}
 
 /** A stack as described, defaults filled in. */
 export type StackDescription = z.infer<typeof stackSchema>;

@@ -41,6 +41,9 @@ Deno.test("A faulty description names line, field, what was found and what was e
     [`${good}gateway:\n  port: 1\n`, [
       "7: gateway.port: Found 1, which rewards.0.port has as well, expected a port of its own",
     ]],
+    [`${good}trainer: { metricsPort: 1 }\n`, [
+      "6: trainer.metricsPort: Found 1, which rewards.0.port has as well, expected a port of its own",
+    ]],
     [`${good}  - { name: a, port: 2, records: [{ kind: symetry }] }\n`, [
       "6: rewards.1.name: Found a for a second time",
       '6: rewards.1.records.0: Reward field "kind" is "symetry", expected one of aesthetic, clip, ',
