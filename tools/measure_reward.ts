@@ -57,7 +57,10 @@ const server = new Deno.Command(Deno.execPath(), {
   stdout: "piped",
 }).spawn();
 try {
-  const { address } = JSON.parse(await firstLine(server.stdout));
+  const ready = await firstLine(server.stdout);
+  // Why it could not load is on stderr.
+  if (ready === "") process.exit(1);
+  const { address } = JSON.parse(ready);
   const loadSeconds = (performance.now() - began) / 1000;
   const afterLoad = await peakBytes(server.pid);
   const client = grpcClient(RewardService, address);
