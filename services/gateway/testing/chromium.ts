@@ -115,12 +115,21 @@ export class BrowserPage implements AsyncDisposable {
     }
   }
 
-  /** The value of an expression in the page, when it is not undefined, null, false or "" any more. */
+  /**
+   * The value of an expression in the page, when it is not undefined, null, false or "" any more. Asked again of the
+   * next page when this one was left meanwhile.
+   */
   async until(expression: string): Promise<unknown> {
     const deadline = Date.now() + PATIENCE_MS;
     while (Date.now() < deadline) {
-      const value = await this.evaluate(expression);
-      if (value) return value;
+      try {
+        const value = await this.evaluate(expression);
+        if (value) return value;
+      } catch (error) {
+        if (!(error instanceof Error && /navigated or closed|context/.test(error.message))) {
+          throw error;
+        }
+      }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     const seen = await this.evaluate("document.body.innerText");
