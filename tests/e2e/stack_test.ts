@@ -74,11 +74,16 @@ class TestStack implements AsyncDisposable {
   }
 }
 
-/** The run that docs/running.md prints, with another id. */
+/** The run that README and docs/running.md print, with another id. */
 async function documentedRun(runId: string): Promise<Record<string, JsonValue>> {
-  const text = await Deno.readTextFile(join(ROOT, "docs/running.md"));
-  const json = /<<'END'\n(\{[\s\S]*?\n\})\nEND/.exec(text)?.[1] ?? "";
-  return { ...JSON.parse(json), runId };
+  const [readme, running] = await Promise.all(
+    ["README.md", "docs/running.md"].map(async (path) => {
+      const text = await Deno.readTextFile(join(ROOT, path));
+      return JSON.parse(/<<'END'\n(\{[\s\S]*?\n\})\nEND/.exec(text)?.[1] ?? "");
+    }),
+  );
+  assert.deepEqual(readme, running);
+  return { ...readme, runId };
 }
 
 function alive(pid: number): boolean {

@@ -60,12 +60,15 @@ function panel({ title, series }: Panel, top: number): string {
       fill: INK,
     });
   }).join("");
-  let at = LEFT + textWidth(title, DOT) + 24;
-  const named = series.filter(({ name }) => name !== "");
-  const legend = series.length < 2 ? "" : named.map((s) => {
+  const named = series.length < 2 ? [] : series.filter(({ name }) => name !== "");
+  const words = textWidth(title, DOT) + named.reduce((sum, s) => sum + textWidth(s.name, DOT), 0);
+  // A long head is written smaller rather than past the edge; the gaps keep their width.
+  const size = DOT * Math.min(1, (WIDTH - LEFT - RIGHT - 24 - 40 * named.length) / words);
+  let at = LEFT + textWidth(title, size) + 24;
+  const legend = named.map((s) => {
     const entry = `<rect x="${at}" y="${top + 13}" width="14" height="4" fill="${s.color}"/>` +
-      textPath(s.name, { x: at + 20, y: top + 10, size: DOT, fill: INK });
-    at += 40 + textWidth(s.name, DOT);
+      textPath(s.name, { x: at + 20, y: top + 10, size, fill: INK });
+    at += 40 + textWidth(s.name, size);
     return entry;
   }).join("");
   const lines = series.map((s) =>
@@ -73,7 +76,7 @@ function panel({ title, series }: Panel, top: number): string {
       s.points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ")
     }"/>`
   ).join("");
-  return textPath(title, { x: LEFT, y: top + 10, size: DOT, fill: INK }) + legend + yTicks +
+  return textPath(title, { x: LEFT, y: top + 10, size, fill: INK }) + legend + yTicks +
     xTicks + lines;
 }
 
