@@ -229,7 +229,7 @@ def flat(r, T):
     if "pooled" in r["enc"]:
         o.update(pooled=r["enc"]["pooled"], uncond_pooled=r["enc"]["unc_pooled"], time_ids=r["enc"]["time_ids"])
     n = len(r["xs"])
-    for i in (range(n) if T <= 12 else [0, 1, n // 2, n - 1]):
+    for i in (range(n) if T <= 12 else sorted({0, min(1, n - 1), n // 2, n - 1})):
         o[f"x.{i}"], o[f"eps.{i}"] = r["xs"][i], r["eps"][i]
     for k, v in r["grads"].items():
         o["grad." + k] = v
