@@ -29,6 +29,15 @@ function betas(config: SchedulerConfig): readonly number[] {
   }
 }
 
+/** The same as diffusers has it: of float32 betas, accumulated in float64 and rounded. */
+export function float32AlphasCumprod(config: SchedulerConfig): Float32Array {
+  let product = 1;
+  return Float32Array.from(
+    betas(config),
+    (beta) => product *= Math.fround(1 - Math.fround(beta)),
+  );
+}
+
 /** Lin et al., "Common diffusion noise schedules and sample steps are flawed" (2305.08891), algorithm 1. */
 function withZeroTerminalSnr(alphas: Float64Array): Float64Array {
   const roots = alphas.map(Math.sqrt);

@@ -1,5 +1,5 @@
 import { FieldError } from "../errors.ts";
-import { alphasCumprod } from "./alphas_cumprod.ts";
+import { alphasCumprod, float32AlphasCumprod } from "./alphas_cumprod.ts";
 import { linspace, roundHalfEven } from "./_linspace.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 import { type SamplerKind, timesteps } from "./timesteps.ts";
@@ -189,14 +189,26 @@ function discreteLevels(options: SamplerOptions, config: SchedulerConfig) {
 
 /** Karras et al., "Elucidating the design space of diffusion-based generative models" (2206.00364), eq. 5, rho = 7. */
 function karrasLevels(steps: number, config: SchedulerConfig): Level[] {
+  const spread = (sigmas: readonly number[]) => {
+    const [low = 0, high = 0] = [sigmas[0], sigmas.at(-1)].map((s) => (s ?? 0) ** (1 / 7));
+    return linspace(0, 1, steps).map((ramp) => (high + ramp * (low - high)) ** 7);
+  };
+  const timestepOf = (sigmas: readonly number[], round: (position: number) => number) => {
+    const logs = sigmas.map((sigma) => Math.fround(Math.log(sigma)));
+    return spread(sigmas).map((sigma) => round(position(Math.log(sigma), logs)));
+  };
   const sigmas = trainingSigmas(config);
-  const logs = sigmas.map(Math.log);
-  const [low = 0, high = 0] = [sigmas[0], sigmas.at(-1)].map((s) => (s ?? 0) ** (1 / 7));
-  const rounded = config.beta_schedule === "squaredcos_cap_v2" ? Math.trunc : roundHalfEven;
-  return linspace(0, 1, steps).map((ramp) => {
-    const sigma = (high + ramp * (low - high)) ** 7;
-    return { timestep: rounded(position(Math.log(sigma), logs)), ...levelAt(sigma) };
-  });
+  // diffusers truncates for this schedule, and float32 decides on which side of the last timestep the first level falls.
+  const timesteps = config.beta_schedule === "squaredcos_cap_v2"
+    ? timestepOf(float32Sigmas(config), Math.trunc)
+    : timestepOf(sigmas, roundHalfEven);
+  return spread(sigmas).map((sigma, i) => ({ timestep: timesteps[i] ?? 0, ...levelAt(sigma) }));
+}
+
+/** `trainingSigmas` in the precision and order of diffusers' operations. */
+function float32Sigmas(config: SchedulerConfig): number[] {
+  const f = Math.fround;
+  return Array.from(float32AlphasCumprod(config), (a) => f(Math.sqrt(f(f(1 - a) / a))));
 }
 
 /** Noise over signal at every training timestep, ascending. */

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes samplers.json: trajectories and timesteps of diffusers' own schedulers, run in float64.
+"""Writes samplers.json: trajectories of diffusers' own schedulers, run in float64, and their timesteps as published, in
+float32: for Karras' levels of squaredcos_cap_v2 they are truncated, and the precision decides the first one.
 
 Needs diffusers 0.42 and torch. The denoiser's outputs and the noise are sines that the test computes too."""
 import json, math, os
@@ -17,8 +18,11 @@ class In64:
         return getattr(self._module, name)
 
 
-for m in (scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep):
-    m.torch, m.np = In64(torch, torch.float64), In64(np, np.float64)
+def use(torch_module, np_module):
+    for m in (scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep):
+        m.torch, m.np = torch_module, np_module
+
+
 CLASSES = {"ddpm": scheduling_ddpm.DDPMScheduler, "ddim": scheduling_ddim.DDIMScheduler,
            "dpmsolver++": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler}
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1)
@@ -33,7 +37,16 @@ def scheduler(kind, config):
     return CLASSES[kind](**config, **extra)
 
 
+def published_timesteps(kind, steps, config):
+    use(torch, np)
+    s = scheduler(kind, config)
+    s.set_timesteps(steps)
+    use(In64(torch, torch.float64), In64(np, np.float64))
+    return s.timesteps.tolist()
+
+
 def trajectory(kind, steps, config, eta):
+    timesteps = published_timesteps(kind, steps, config)
     s, x, xs = scheduler(kind, config), wave(0.5, 0), []
     s.set_timesteps(steps)
     for i, t in enumerate(s.timesteps):
@@ -43,7 +56,7 @@ def trajectory(kind, steps, config, eta):
         x = s.step(o, t, x, **kw).prev_sample
         assert x.dtype == torch.float64
         xs += x.flatten().tolist()
-    return {"kind": kind, "steps": steps, "eta": eta, "config": config, "timesteps": s.timesteps.tolist(), "x": xs}
+    return {"kind": kind, "steps": steps, "eta": eta, "config": config, "timesteps": timesteps, "x": xs}
 
 
 def cases():
@@ -73,9 +86,7 @@ grid = []
 for kind in CLASSES:
     for spacing in ("linspace", "leading", "trailing"):
         for steps in (2, 3, 7, 12, 16, 25, 30, 48, 50, 96):
-            s = scheduler(kind, {"timestep_spacing": spacing})
-            s.set_timesteps(steps)
-            grid.append([kind, spacing, steps, s.timesteps.tolist()])
+            grid.append([kind, spacing, steps, published_timesteps(kind, steps, {"timestep_spacing": spacing})])
 out = {"trajectories": [trajectory(*c) for c in cases()], "timesteps": grid}
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "samplers.json"), "w") as f:
     f.write("{\n" + ",\n".join(json.dumps(k) + ": [\n" + ",\n".join(json.dumps(r) for r in v) + "\n]" for k, v in out.items()) + "\n}\n")
