@@ -146,14 +146,14 @@ function viewers(host: (path: string) => string): Fields {
     `${host(`${ROOT}deploy/observability/${name}`)}:/etc/drtune/${name}:ro`;
   return {
     collector: {
-      image: "docker.io/otel/opentelemetry-collector-contrib:0.130.0",
+      image: "otel/opentelemetry-collector-contrib:0.130.0",
       profiles,
       command: ["--config=/etc/drtune/collector.yaml"],
       volumes: [config("collector.yaml")],
       restart: "unless-stopped",
     },
     metrics: {
-      image: "docker.io/prom/prometheus:v3.5.0",
+      image: "prom/prometheus:v3.5.0",
       profiles,
       command: ["--config.file=/etc/drtune/prometheus.yaml", "--storage.tsdb.path=/prometheus"],
       ports: ["127.0.0.1:9090:9090"],
@@ -161,7 +161,7 @@ function viewers(host: (path: string) => string): Fields {
       restart: "unless-stopped",
     },
     traces: {
-      image: "docker.io/jaegertracing/jaeger:2.8.0",
+      image: "jaegertracing/jaeger:2.8.0",
       profiles,
       ports: ["127.0.0.1:16686:16686"],
       restart: "unless-stopped",
