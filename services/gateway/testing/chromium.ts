@@ -28,6 +28,8 @@ interface Message {
 
 /** Longest the page may take until something is so. */
 const PATIENCE_MS = 20_000;
+/** How the browser refuses a call because its page is being left; what a page itself throws is no such refusal. */
+const PAGE_LEFT = /^Runtime\.evaluate: .*(navigated or closed|context was destroyed|context with)/;
 
 /** A page in a browser of its own, driven over the Chrome DevTools Protocol. */
 export class BrowserPage implements AsyncDisposable {
@@ -126,9 +128,7 @@ export class BrowserPage implements AsyncDisposable {
         const value = await this.evaluate(expression);
         if (value) return value;
       } catch (error) {
-        if (!(error instanceof Error && /navigated or closed|context/.test(error.message))) {
-          throw error;
-        }
+        if (!(error instanceof Error && PAGE_LEFT.test(error.message))) throw error;
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
