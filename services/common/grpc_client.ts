@@ -12,6 +12,7 @@ import type {
 } from "@bufbuild/protobuf";
 import {
   type CallOptions as GrpcCallOptions,
+  type ChannelCredentials,
   Client,
   type ClientDuplexStream,
   type ClientReadableStream,
@@ -19,7 +20,11 @@ import {
   Metadata,
 } from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
+import { connectionFault } from "./_connection_fault.ts";
 import "./_goaway_guard.ts";
+import { type Endpoint, parseEndpoint } from "./endpoint.ts";
 import { StatusError, type StatusName, statusName } from "./errors.ts";
 import { methodDefinition } from "./grpc_service.ts";
 import { DEFAULT_MAX_MESSAGE_BYTES } from "./grpc_server.ts";
@@ -49,17 +54,15 @@ export interface RetryOptions {
 
 /** PEM files of a client; a certificate and key of its own where the server asks for them. */
 export interface ClientTls {
-  /** Authority that signed the server's certificate. Default: the system's. */
+  /** Authorities that may have signed the server's certificate. Default: the system's. */
   readonly ca?: Uint8Array;
   readonly cert?: Uint8Array;
   readonly key?: Uint8Array;
-  /** Name to expect in the server's certificate. Needed where the address is an IP address. Default: the address's. */
-  readonly serverName?: string;
 }
 
 /** How a client reaches its server. */
 export interface GrpcClientOptions {
-  /** Default: plain HTTP/2. */
+  /** For addresses that begin with "grpcs://". */
   readonly tls?: ClientTls;
   /** Sent as "authorization: Bearer <token>". */
   readonly token?: string;
@@ -90,19 +93,24 @@ export type GrpcClient<S extends DescService> =
 /**
  * Makes a client. It connects with the first call, and again by itself when the connection is lost.
  *
- * @param address "host:port"
+ * @param address "host:port", with "grpcs://" before it where the connection is to be encrypted. Throws `StatusError`
+ *   INVALID_ARGUMENT for another one
  */
 export function grpcClient<S extends DescService>(
   descriptor: S,
   address: string,
-  { tls, token, maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES, retry }: GrpcClientOptions = {},
+  { tls = {}, token, maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES, retry }: GrpcClientOptions = {},
 ): GrpcClient<S> {
-  const pem = (bytes: Uint8Array | undefined) => bytes ? Buffer.from(bytes) : null;
+  const target = parseEndpoint(address);
+  if (target === undefined) {
+    throw new StatusError(
+      "INVALID_ARGUMENT",
+      `Address is "${address}", expected HOST:PORT or grpcs://HOST:PORT`,
+    );
+  }
   const channel = new Client(
-    address,
-    tls
-      ? credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert))
-      : credentials.createInsecure(),
+    target.authority,
+    target.secure ? secureCredentials(target, tls) : credentials.createInsecure(),
     {
       "grpc.max_receive_message_length": maxMessageBytes,
       "grpc.max_send_message_length": maxMessageBytes,
@@ -110,12 +118,20 @@ export function grpcClient<S extends DescService>(
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": 2000,
       "grpc.enable_retries": 0,
-      ...(tls?.serverName !== undefined && { "grpc.ssl_target_name_override": tls.serverName }),
+      // An IP address is no name to ask a server for: some name has to stand in its place.
+      ...(target.secure && isIP(target.host) !== 0 &&
+        { "grpc.ssl_target_name_override": "localhost" }),
       // Images are answered by gradients of their size: the default of 64 KiB waits once for each piece of them.
       "grpc-node.flow_control_window": 2 ** 23,
     },
   );
-  const call: Call = { channel, ...(token !== undefined && { token }), ...(retry && { retry }) };
+  const call: Call = {
+    channel,
+    address,
+    secure: target.secure,
+    ...(token !== undefined && { token }),
+    ...(retry && { retry }),
+  };
   const methods = descriptor.methods.map((
     method,
   ) => [method.localName, clientMethod(method, call)]);
@@ -124,8 +140,19 @@ export function grpcClient<S extends DescService>(
   });
 }
 
+/** Throws `StatusError` INVALID_ARGUMENT for files that are not what they should be. */
+function secureCredentials({ host }: Endpoint, { ca, cert, key }: ClientTls): ChannelCredentials {
+  const pem = (bytes: Uint8Array | undefined) => bytes ? Buffer.from(bytes) : null;
+  return credentials.createSsl(pem(ca), pem(key), pem(cert), {
+    checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
+  });
+}
+
 interface Call {
   readonly channel: Client;
+  /** As it was given. */
+  readonly address: string;
+  readonly secure: boolean;
   readonly token?: string;
   readonly retry?: RetryOptions;
 }
@@ -152,10 +179,11 @@ function clientMethod(method: DescMethod, call: Call) {
 
 async function unary(
   method: DescMethod,
-  { channel, token, retry }: Call,
+  call: Call,
   request: Message,
   options: CallOptions,
 ): Promise<Message> {
+  const { channel, token, retry } = call;
   const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
   const { attempts = 5, initialMs = 100, maxMs = 5000, statuses = ["UNAVAILABLE"] } = retry ??
     { attempts: 1 };
@@ -163,16 +191,17 @@ async function unary(
   for (let attempt = 1;; attempt++) {
     options.signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<Message>();
-    const call = channel.makeUnaryRequest(
+    const sent = channel.makeUnaryRequest(
       path,
       requestSerialize,
       responseDeserialize,
       request,
       metadata,
       callOptions,
-      (error, response) => error || !response ? reject(clientError(error)) : resolve(response),
+      (error, response) =>
+        error || !response ? reject(clientError(error, call)) : resolve(response),
     );
-    const cancel = () => call.cancel();
+    const cancel = () => sent.cancel();
     options.signal?.addEventListener("abort", cancel);
     try {
       return await promise;
@@ -191,10 +220,11 @@ async function unary(
 
 function serverStream(
   method: DescMethod,
-  { channel, token }: Call,
+  call: Call,
   request: Message,
   options: CallOptions,
 ): AsyncIterable<Message> {
+  const { channel, token } = call;
   const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
   const { metadata, callOptions } = prepare(options, token);
   return responses(
@@ -207,19 +237,19 @@ function serverStream(
         metadata,
         callOptions,
       ),
-    options.signal,
+    { call, signal: options.signal },
   );
 }
 
 async function* bidiStream(
   method: DescMethod,
-  { channel, token }: Call,
+  call: Call,
   requests: AsyncIterable<MessageInitShape<DescMessage>>,
   options: CallOptions,
 ): AsyncIterable<Message> {
   const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
-  const { metadata, callOptions } = prepare(options, token);
-  const call = channel.makeBidiStreamRequest(
+  const { metadata, callOptions } = prepare(options, call.token);
+  const stream = call.channel.makeBidiStreamRequest(
     path,
     requestSerialize,
     responseDeserialize,
@@ -227,16 +257,16 @@ async function* bidiStream(
     callOptions,
   );
   let failure: { readonly error: unknown } | undefined;
-  const sending = send(call, requests, method.input).catch((error) => {
+  const sending = send(stream, requests, method.input).catch((error) => {
     failure = { error };
-    call.cancel();
+    stream.cancel();
   });
   try {
-    yield* responses(() => call, options.signal);
+    yield* responses(() => stream, { call, signal: options.signal });
   } catch (error) {
     throw failure?.error ?? error;
   } finally {
-    call.cancel();
+    stream.cancel();
     await sending;
   }
 }
@@ -266,19 +296,19 @@ async function send(
 
 async function* responses(
   start: () => ClientReadableStream<Message> | ClientDuplexStream<Message, Message>,
-  signal: AbortSignal | undefined,
+  { call, signal }: { readonly call: Call; readonly signal: AbortSignal | undefined },
 ): AsyncIterable<Message> {
   signal?.throwIfAborted();
-  const call = start();
-  const cancel = () => call.cancel();
+  const stream = start();
+  const cancel = () => stream.cancel();
   signal?.addEventListener("abort", cancel);
   try {
-    for await (const message of call) yield message;
+    for await (const message of stream) yield message;
   } catch (error) {
-    throw signal?.aborted ? signal.reason : clientError(error);
+    throw signal?.aborted ? signal.reason : clientError(error, call);
   } finally {
     signal?.removeEventListener("abort", cancel);
-    call.cancel();
+    stream.cancel();
   }
 }
 
@@ -293,12 +323,14 @@ function prepare(
   return { metadata, callOptions };
 }
 
-function clientError(cause: unknown): StatusError {
+function clientError(cause: unknown, call: Call): StatusError {
   const found = cause instanceof Error && "code" in cause && typeof cause.code === "number";
   if (!found) return new StatusError("UNKNOWN", String(cause), { cause });
   const details = "details" in cause && typeof cause.details === "string" ? cause.details : "";
   const status = statusName(Number(cause.code));
   // The library's words for a connection that broke under a message, as when the server is killed.
   const isBroken = status === "INTERNAL" && details.startsWith("Received RST_STREAM");
+  const fault = status === "UNAVAILABLE" ? connectionFault(details, call) : undefined;
+  if (fault !== undefined) return new StatusError(fault.status, fault.message, { cause });
   return new StatusError(isBroken ? "UNAVAILABLE" : status, details || cause.message, { cause });
 }

@@ -1,13 +1,14 @@
+import { parseEndpoint } from "./endpoint.ts";
+
 /** Words on a command line that are not addresses. */
 export class AddressError extends TypeError {
   override readonly name = "AddressError";
 }
 
-/** "host:port" as given for an option. Throws `AddressError`. */
+/** "host:port" or "grpcs://host:port" as given for an option. Throws `AddressError`. */
 export function parseAddress(option: string, text: string): string {
-  const port = Number(/^[^\s/]+:(\d{1,5})$/.exec(text)?.[1]);
-  if (port >= 1 && port <= 65535) return text;
-  throw new AddressError(`Option ${option} is "${text}", expected HOST:PORT`);
+  if (parseEndpoint(text) !== undefined) return text;
+  throw new AddressError(`Option ${option} is "${text}", expected HOST:PORT or grpcs://HOST:PORT`);
 }
 
 /** Addresses by name, from "clip=127.0.0.1:50051,jpeg=127.0.0.1:50052". Throws `AddressError`. */

@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import type { ClientTls } from "./grpc_client.ts";
 import type { ServerTls } from "./grpc_server.ts";
 
 /** Paths of a server's PEM files. With `clientCa` callers must show a certificate it signed. */
@@ -8,22 +9,51 @@ export interface ServerTlsFiles {
   readonly clientCa?: string | undefined;
 }
 
+/** Paths of a client's PEM files. */
+export interface ClientTlsFiles {
+  /** Authorities of servers. Default: the system's. */
+  readonly ca?: string | undefined;
+  /** Its own, for servers that ask for one; with `key`. */
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+}
+
 /** Reads a server's PEM files, relative to `folder`. Throws an `Error` that names the file. */
 export async function readServerTls(
   { cert, key, clientCa }: ServerTlsFiles,
   folder = ".",
 ): Promise<ServerTls> {
-  const read = async (path: string) => {
-    try {
-      return await Deno.readFile(resolve(folder, path));
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`TLS file ${path} cannot be read: ${reason}`, { cause });
-    }
-  };
   return {
-    cert: await read(cert),
-    key: await read(key),
-    ...(clientCa !== undefined && { clientCa: await read(clientCa) }),
+    cert: await readPem(cert, folder),
+    key: await readPem(key, folder),
+    ...(clientCa !== undefined && { clientCa: await readPem(clientCa, folder) }),
   };
+}
+
+/** Reads a client's PEM files, relative to `folder`. Throws an `Error` that names the file, or what is missing. */
+export async function readClientTls(
+  { ca, cert, key }: ClientTlsFiles,
+  folder = ".",
+): Promise<ClientTls> {
+  if ((cert === undefined) !== (key === undefined)) {
+    const [given, missing] = key === undefined ? ["certificate", "key"] : ["key", "certificate"];
+    throw new Error(`TLS has a ${given} and no ${missing}: they go together`);
+  }
+  return {
+    ...(ca !== undefined && { ca: await readPem(ca, folder) }),
+    ...(cert !== undefined && { cert: await readPem(cert, folder) }),
+    ...(key !== undefined && { key: await readPem(key, folder) }),
+  };
+}
+
+async function readPem(path: string, folder: string): Promise<Uint8Array> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await Deno.readFile(resolve(folder, path));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`TLS file ${path} cannot be read: ${reason}`, { cause });
+  }
+  if (new TextDecoder().decode(bytes).includes("-----BEGIN ")) return bytes;
+  throw new Error(`TLS file ${path} is not PEM: it has no "-----BEGIN"`);
 }

@@ -44,7 +44,7 @@ export class RemoteReward implements Reward {
   }
 
   /**
-   * Connects to "host:port" and asks for the reward's facts. Throws `StatusError`: UNAVAILABLE where nothing answers
+   * Connects to "host:port" or "grpcs://host:port" and asks for the reward's facts. Throws `StatusError`: UNAVAILABLE where nothing answers
    * within the deadline, NOT_FOUND, FAILED_PRECONDITION for another digest than expected.
    */
   static async connect(endpoint: string, options: RemoteRewardOptions = {}): Promise<RemoteReward> {

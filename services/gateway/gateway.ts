@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { RewardService, TrainerService } from "../../proto/mod.ts";
-import { createLogger, grpcClient, type Logger } from "../common/mod.ts";
+import { type ClientTls, createLogger, grpcClient, type Logger } from "../common/mod.ts";
 import { gatewayApp } from "./app.ts";
 import { gatewayRoutes } from "./gateway_routes.ts";
 import { HttpError } from "./http_error.ts";
@@ -18,12 +18,14 @@ import { trainerRoutes } from "./trainer_routes.ts";
 
 /** Whom a gateway speaks for. */
 export interface GatewayOptions {
-  /** "host:port" of the trainer. */
+  /** Address of the trainer: "host:port" or "grpcs://host:port". */
   readonly trainer: string;
   /** What the trainer asks for. Default: nothing. */
   readonly trainerToken?: string;
-  /** "host:port" of reward servers, by the name they have in paths. */
+  /** Addresses of reward servers, by the name they have in paths. */
   readonly rewards?: ReadonlyMap<string, string>;
+  /** For addresses that begin with "grpcs://". */
+  readonly tls?: ClientTls;
   /** The trainer's folder of runs, for sample images. Default: none are served. */
   readonly runs?: string;
   /** Asked for on every route. Default: none. */
@@ -54,6 +56,7 @@ export async function createGateway(
     trainer: trainerAddress,
     trainerToken,
     rewards: addresses = new Map(),
+    tls = {},
     runs,
     token,
     presets: presetFolder = new URL("../../configs/", import.meta.url),
@@ -69,15 +72,15 @@ export async function createGateway(
   const page = await readPage();
 
   // A restarted service is found again without the caller noticing.
-  const retry = { attempts: 3 };
+  const connection = { tls, retry: { attempts: 3 } };
   const trainer = grpcClient(TrainerService, trainerAddress, {
-    retry,
+    ...connection,
     ...(trainerToken !== undefined && { token: trainerToken }),
   });
   const rewards = new Map(
     [...addresses].map(([name, address]) => [
       name,
-      { address, client: grpcClient(RewardService, address, { retry }) },
+      { address, client: grpcClient(RewardService, address, connection) },
     ]),
   );
 

@@ -76,20 +76,6 @@ function fromStatus(error: StatusError): HttpError {
   if (code === "UNAUTHENTICATED" || code === "PERMISSION_DENIED") {
     return new HttpError(code, `The service refused the gateway: ${message}`, { status: 502 });
   }
-  if (code === "UNAVAILABLE") return new HttpError(code, plainReason(message), { cause: error });
   const field = code === "INVALID_ARGUMENT" && /^Field ([\w.[\]]+) /.exec(message)?.[1];
   return new HttpError(code, message, { cause: error, ...(field && { field }) });
-}
-
-const REASONS: Readonly<Record<string, string>> = {
-  ECONNREFUSED: "nothing listens there",
-  ECONNRESET: "the connection was lost",
-  ETIMEDOUT: "it does not answer",
-  EHOSTUNREACH: "the host cannot be reached",
-};
-
-/** The gRPC library's words about a connection, for people. */
-function plainReason(message: string): string {
-  const [, code = "", address] = /connect (E[A-Z]+) (\S+:\d+)/.exec(message) ?? [];
-  return address === undefined ? message : `Cannot connect to ${address}: ${REASONS[code] ?? code}`;
 }

@@ -11,6 +11,7 @@ import {
   createLogger,
   parseAddress,
   parseAddresses,
+  readClientTls,
   readToken,
   toldToEnd,
 } from "../common/mod.ts";
@@ -21,6 +22,10 @@ const USAGE = `Usage: deno run -A services/gateway/main.ts --trainer HOST:PORT [
   --trainer HOST:PORT     the trainer service
   --trainer-token FILE    its first line is what the trainer asks for
   --rewards NAME=ADDR,…   reward servers, e.g. clip=127.0.0.1:50051,jpeg=127.0.0.1:50052
+                          addresses with TLS, of both, begin with grpcs://
+  --ca FILE               authorities of their certificates (the system's); PEM
+  --cert FILE             certificate for those that ask for one, and --key
+  --key FILE
   --runs DIR              the trainer's folder of runs, for sample images
   --presets DIR           folder of run configurations to start from (the project's configs)
   --token-file FILE       its first line is the token that every route asks for
@@ -40,13 +45,14 @@ export async function main(args: readonly string[]): Promise<number> {
       console.log(USAGE);
       return 0;
     }
-    const { trainer, runs, presets } = values;
+    const { trainer, runs, presets, ca, cert, key } = values;
     if (trainer === undefined) throw new UsageError("Option --trainer is missing");
     const token = values["token-file"] && await readToken(values["token-file"]);
     const trainerToken = values["trainer-token"] && await readToken(values["trainer-token"]);
     const server = await serveGateway({
       trainer: parseAddress("--trainer", trainer),
       rewards: parseAddresses("--rewards", values.rewards ?? ""),
+      tls: await readClientTls({ ca, cert, key }),
       host: values.host,
       port: portOf(values.port),
       log: createLogger({ level: logLevel(values["log-level"]) }),
@@ -74,6 +80,9 @@ function parse(args: readonly string[]) {
         trainer: { type: "string" },
         "trainer-token": { type: "string" },
         rewards: { type: "string" },
+        ca: { type: "string" },
+        cert: { type: "string" },
+        key: { type: "string" },
         runs: { type: "string" },
         presets: { type: "string" },
         "token-file": { type: "string" },

@@ -61,7 +61,11 @@ Deno.test("What is wrong with a command line, a port or a file is said at start"
   try {
     const cases: [string[], number, RegExp][] = [
       [[], 2, /^Option --trainer is missing$/],
-      [["--trainer", "here"], 2, /^Option --trainer is "here", expected HOST:PORT$/],
+      [
+        ["--trainer", "here"],
+        2,
+        /^Option --trainer is "here", expected HOST:PORT or grpcs:\/\/HOST:PORT$/,
+      ],
       [
         [...trainer, "--rewards", "clip"],
         2,

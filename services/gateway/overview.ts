@@ -10,7 +10,7 @@ import { messageJson } from "./rpc_routes.ts";
 export interface ServiceHealth {
   /** Name among the reward servers, or "trainer". */
   readonly name: string;
-  /** "host:port". */
+  /** "host:port" or "grpcs://host:port". */
   readonly address: string;
   /** It answers. */
   readonly ready: boolean;

@@ -17,7 +17,7 @@ export interface Preset {
  * Reads the run configurations in a folder, by name. Other YAML files are passed over, as are files that cannot be read,
  * which are logged.
  *
- * @param addresses "host:port" of reward servers by name
+ * @param addresses addresses of reward servers by name
  */
 export async function readPresets(
   folder: URL,

@@ -29,7 +29,7 @@ export type RewardServers = ReadonlyMap<string, RewardServer>;
 
 /** A reward server the gateway knows. */
 export interface RewardServer {
-  /** "host:port". */
+  /** "host:port" or "grpcs://host:port". */
   readonly address: string;
   readonly client: GrpcClient<typeof RewardService>;
 }

@@ -6,7 +6,7 @@ import { FieldError } from "../../trainer/mod.ts";
  * name it does not know.
  *
  * @param terms of a request; changed in place
- * @param addresses "host:port" of reward servers by name
+ * @param addresses of reward servers by name
  * @param field where the terms stand in the request
  */
 export function fillInEndpoints(

@@ -15,6 +15,7 @@ import {
   grpcService,
   LOG_LEVELS,
   parseAddresses,
+  readClientTls,
   readServerTls,
   readToken,
   startGrpcServer,
@@ -28,7 +29,11 @@ const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
 
   --models DIR         folder of models and prompt files; requests name paths inside it (.)
   --runs DIR           folder of runs (runs)
-  --rewards LIST       NAME=HOST:PORT,…: where rewards are to which a run gives no endpoint
+  --rewards LIST       NAME=HOST:PORT,…: where rewards are to which a run gives no endpoint;
+                       grpcs://HOST:PORT where it is to be asked over TLS
+  --reward-ca FILE     authorities of such rewards' certificates (the system's); PEM
+  --reward-cert FILE   certificate for those that ask for one, and --reward-key
+  --reward-key FILE
   --host HOST          address to listen on (127.0.0.1)
   --port PORT          0 takes a free port (50060)
   --metrics-port PORT  serves Prometheus' metrics there, under /metrics (not)
@@ -50,6 +55,9 @@ export async function main(args: readonly string[]): Promise<number> {
         models: { type: "string", default: "." },
         runs: { type: "string", default: "runs" },
         rewards: { type: "string" },
+        "reward-ca": { type: "string" },
+        "reward-cert": { type: "string" },
+        "reward-key": { type: "string" },
         host: { type: "string", default: "127.0.0.1" },
         port: { type: "string", default: "50060" },
         "metrics-port": { type: "string" },
@@ -99,6 +107,11 @@ export async function main(args: readonly string[]): Promise<number> {
     const tls = cert !== undefined && key !== undefined
       ? await readServerTls({ cert, key, clientCa })
       : undefined;
+    const rewardTls = await readClientTls({
+      ca: values["reward-ca"],
+      cert: values["reward-cert"],
+      key: values["reward-key"],
+    });
     const log = createLogger({ level });
     const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
     await checkFolders({ models: modelRoot, runs });
@@ -108,6 +121,7 @@ export async function main(args: readonly string[]): Promise<number> {
       models: modelRoot,
       runs,
       rewards,
+      rewardTls,
       session,
       logLevel: level,
     });

@@ -5,7 +5,7 @@ import {
   RewardUnavailableError,
   type RunConfig,
 } from "../../trainer/mod.ts";
-import { RemoteReward, StatusError, type StatusName } from "../common/mod.ts";
+import { type ClientTls, RemoteReward, StatusError, type StatusName } from "../common/mod.ts";
 
 /** Faults that pass, by themselves or when somebody mends the reward: the run waits. Others end it. */
 const PASSING: ReadonlySet<StatusName> = new Set<StatusName>([
@@ -29,11 +29,12 @@ const [CALL_MS, CONNECT_MS] = [300_000, 15_000];
 /**
  * Connects a term of a mixture to its service. Throws `RewardUnavailableError` where it does not answer.
  *
+ * @param tls for endpoints that begin with "grpcs://"
  * @param timeoutMs deadline of one call, retries included
  */
 export async function connectReward(
   term: RewardTerm,
-  timeoutMs = CALL_MS,
+  { tls, timeoutMs = CALL_MS }: { readonly tls?: ClientTls; readonly timeoutMs?: number } = {},
 ): Promise<RewardClient> {
   const where = `Reward ${term.name} at ${term.endpoint}`;
   const translated = async <T>(work: Promise<T>): Promise<T> => {
@@ -57,6 +58,7 @@ export async function connectReward(
       timeoutMs,
       connectMs: CONNECT_MS,
       retry: RETRY,
+      ...(tls && { tls }),
     }),
   );
   const { direction, digest } = remote.info;

@@ -12,6 +12,10 @@ import {
   createLogger,
   grpcService,
   type Handlers,
+  readClientTls,
+  readServerTls,
+  secured,
+  type ServerTls,
   startGrpcServer,
   StatusError,
   type StatusName,
@@ -42,6 +46,7 @@ const SOUND: Answer = {
 async function withReward(
   answer: (calls: number) => Promise<Answer>,
   work: (term: RewardTerm, calls: () => number) => Promise<void>,
+  tls?: ServerTls,
 ): Promise<void> {
   let calls = 0;
   const missing = () => Promise.reject(new StatusError("UNIMPLEMENTED", "Not part of this test"));
@@ -64,6 +69,7 @@ async function withReward(
       evaluate: async function* () {},
     })],
     port: 0,
+    ...(tls && { tls }),
     log: createLogger({ level: "silent" }),
   });
   const term = { name: "odd", endpoint: server.address, reward: "", weight: 1, expectedDigest: "" };
@@ -75,7 +81,7 @@ async function withReward(
 }
 
 async function evaluated(term: RewardTerm, timeoutMs = 60_000) {
-  const client = await connectReward(term, timeoutMs);
+  const client = await connectReward(term, { timeoutMs });
   try {
     return await new RewardMixture([{ term, client }]).evaluate(images, prompts);
   } finally {
@@ -137,6 +143,24 @@ Deno.test("Another reward or other weights are refused, at once where a run is a
     );
     await assert.rejects(checked({ reward: "none" }), refused(/Reward "none" is not here/));
   }));
+
+Deno.test("A reward over TLS is one whose certificate is known; another is refused", async () => {
+  const folder = new URL("../common/testing/tls/", import.meta.url).pathname;
+  const tls = await readServerTls({ cert: "server.pem", key: "server.key" }, folder);
+  await withReward(() => Promise.resolve(SOUND), async (term) => {
+    const secure = { ...term, endpoint: secured(term.endpoint) };
+    const tls = await readClientTls({ ca: "ca.pem" }, folder);
+    const client = await connectReward(secure, { tls });
+    const { scores } = await client.score(images, prompts, { gradient: true });
+    assert.deepEqual([...scores], [1, 2]);
+    await client.close();
+    await assert.rejects(connectReward(secure), (error) => {
+      assert.ok(error instanceof RewardRefusedError, String(error));
+      assert.match(error.message, /^Reward odd at grpcs:.*: no authority that is trusted here/);
+      return true;
+    });
+  }, tls);
+});
 
 Deno.test("A run is taken although a reward is away, and does not wait for it long", async () => {
   const term = { name: "a", endpoint: "a", reward: "", weight: 1, expectedDigest: "" };

@@ -67,7 +67,7 @@ export interface TrainerOptions {
   readonly dependencies: RunDependencies;
   /** Folder of models and prompt files. */
   readonly modelRoot: string;
-  /** "host:port" of reward servers by name, for terms without an endpoint. Default: none. */
+  /** Addresses of reward servers by name, for terms without an endpoint. Default: none. */
   readonly rewards?: ReadonlyMap<string, string>;
   /** Callers must send it as "authorization: Bearer <token>". Default: none. */
   readonly token?: string;

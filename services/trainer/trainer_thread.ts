@@ -1,6 +1,6 @@
 import { TrainerService } from "../../proto/mod.ts";
 import type { SessionOptions } from "../../runtime/mod.ts";
-import { type Handlers, type LogLevel, remoteHandlers } from "../common/mod.ts";
+import { type ClientTls, type Handlers, type LogLevel, remoteHandlers } from "../common/mod.ts";
 import type { MetricFamily } from "../common/metrics/mod.ts";
 
 /** What a trainer works with. */
@@ -8,8 +8,10 @@ export interface TrainerThreadOptions {
   /** Absolute paths of the folders of models and of runs. */
   readonly models: string;
   readonly runs: string;
-  /** "host:port" of reward servers by name. */
+  /** Addresses of reward servers by name. */
   readonly rewards: ReadonlyMap<string, string>;
+  /** For reward servers at "grpcs://" addresses. */
+  readonly rewardTls: ClientTls;
   readonly session: SessionOptions;
   readonly logLevel: LogLevel;
 }

@@ -3,6 +3,7 @@ import { TrainerService } from "../../proto/mod.ts";
 import {
   openRunModel,
   prepareRunConfig,
+  type RewardTerm,
   type RunDependencies,
   RunStore,
 } from "../../trainer/mod.ts";
@@ -37,15 +38,16 @@ async function answer(question: Question): Promise<void> {
 }
 
 async function open(
-  { models, runs, rewards, session, logLevel }: TrainerThreadOptions,
+  { models, runs, rewards, rewardTls, session, logLevel }: TrainerThreadOptions,
   port: MessagePort,
 ): Promise<void> {
   const log = createLogger({ level: logLevel });
+  const connect = (term: RewardTerm) => connectReward(term, { tls: rewardTls });
   const dependencies: RunDependencies = {
     prepare: (config) => prepareRunConfig(config, { root: models }),
     openModel: (config) => openRunModel(config, { root: models, session }),
-    connect: (term) => connectReward(term),
-    admit: (config) => checkRewards(config, (term) => connectReward(term)),
+    connect,
+    admit: (config) => checkRewards(config, connect),
     record: (run) => metrics.record(run, (run) => recordRun(run, { log })),
   };
   store = await RunStore.open(runs, dependencies);

@@ -4,19 +4,25 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { StartRunRequestSchema, TrainerService } from "../../proto/mod.ts";
-import { grpcClient } from "../../services/common/mod.ts";
+import { grpcClient, readClientTls } from "../../services/common/mod.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const hasGrpcurl = spawnSync("grpcurl", ["-version"]).status === 0;
 
-/** The embedded stack in small: one server for both rewards' names would hide mistakes, so there are two. */
+const TLS = fileURLToPath(new URL("../../services/common/testing/tls/", import.meta.url));
+
+/**
+ * The embedded stack in small: one server for both rewards' names would hide mistakes, so there are two. One of them and
+ * the trainer ask their callers for certificates.
+ */
 const STACK = `name: test
 models: ${join(ROOT, "zoo")}
 rewards:
   - { name: symmetry, port: 0, records: [{ kind: symmetry }], threads: 1 }
-  - { name: clip, port: 0, records: [{ kind: clip, weights: rewards/clip }], threads: 1 }
-trainer: { port: 0, threads: 1, tokenFile: trainer.token }
+  - { name: clip, port: 0, records: [{ kind: clip, weights: rewards/clip }], threads: 1, tls: &tls { cert: ${TLS}server.pem, key: ${TLS}server.key, clientCa: ${TLS}ca.pem } }
+trainer: { port: 0, threads: 1, tokenFile: trainer.token, tls: *tls }
 gateway: { port: 0, tokenFile: gateway.token }
+clientTls: { ca: ${TLS}ca.pem, cert: ${TLS}client.pem, key: ${TLS}client.key }
 `;
 
 interface Status {
@@ -111,13 +117,18 @@ Deno.test("A stack is started by one command; runs are started by gRPC, HTTP and
   const { services }: Status = JSON.parse(up.stdout);
   const addressOf = (name: string) => services.find((s) => s.name === name)?.address ?? "";
   const { trainer: token } = stack.tokens;
-  const client = grpcClient(TrainerService, addressOf("trainer"), { token, retry: {} });
+  const tls = await readClientTls({ ca: "ca.pem", cert: "client.pem", key: "client.key" }, TLS);
+  const client = grpcClient(TrainerService, addressOf("trainer"), { tls, token, retry: {} });
   try {
     const run = await documentedRun("by-grpc");
     if (hasGrpcurl) {
       const { status, stderr } = spawnSync("grpcurl", [
-        ...["-plaintext", "-H", `authorization: Bearer ${token}`, "-d", JSON.stringify(run)],
-        ...[addressOf("trainer"), "drtune.trainer.v1.TrainerService/StartRun"],
+        ...["-cacert", `${TLS}ca.pem`, "-cert", `${TLS}client.pem`, "-key", `${TLS}client.key`],
+        ...["-H", `authorization: Bearer ${token}`, "-d", JSON.stringify(run)],
+        ...[
+          addressOf("trainer").replace("grpcs://", ""),
+          "drtune.trainer.v1.TrainerService/StartRun",
+        ],
       ]);
       assert.equal(status, 0, String(stderr));
     } else await client.startRun(fromJson(StartRunRequestSchema, run));

@@ -11,6 +11,7 @@ import {
   RewardInputError,
 } from "../../../rewards/mod.ts";
 import { type Command, UsageError } from "../command.ts";
+import { TLS_OPTIONS } from "../tls_options.ts";
 import { contactSheet, type Tile } from "../picture/contact_sheet.ts";
 import { Progress } from "../progress.ts";
 import { csvLine, parseCsv } from "../score/csv.ts";
@@ -73,14 +74,7 @@ export const score: Command = {
         "tensor (exact) or reference (8 bits); default: for pictures what the reward's Python package does, else tensor",
     },
     endpoint: { type: "string", value: "HOST:PORT", help: "ask a running reward service" },
-    tls: { type: "boolean", help: "the connection to it is encrypted" },
-    ca: {
-      type: "string",
-      value: "FILE",
-      help: "authority of its certificate, for --tls (default: the system's)",
-    },
-    cert: { type: "string", value: "FILE", help: "own certificate, where it asks for one" },
-    key: { type: "string", value: "FILE", help: "key of --cert" },
+    ...TLS_OPTIONS,
     out: {
       type: "string",
       value: "FILE",
@@ -100,6 +94,7 @@ export const score: Command = {
     "drtune score --reward symmetry --image a.png --gradient g.safetensors",
     "drtune score --rewards rewards.yaml --image list.csv --out scores.csv --sheet sheet.png",
     "drtune score --endpoint 127.0.0.1:50051 --image a.png",
+    "drtune score --endpoint grpcs://rewards.example.org:443 --ca ca.pem --image a.png",
   ],
   async run(args, signal) {
     const names = [...args.list("image"), ...args.positionals];

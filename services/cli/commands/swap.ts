@@ -36,6 +36,7 @@ export const swap: Command = {
   examples: [
     "drtune swap books-1 --set clip --weight 0.5",
     "drtune swap books-1 --set pickscore --at 127.0.0.1:50054",
+    "drtune swap books-1 --set hps --at grpcs://rewards.example.org:443",
     "drtune swap books-1 --remove objectness",
     "drtune swap books-1 --mixture configs/symmetry.yaml",
   ],

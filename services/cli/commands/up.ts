@@ -173,6 +173,11 @@ function nextSteps(state: StackState, seconds: number, isDetached = false): stri
   const token = state.trainerTokenFile === undefined
     ? ""
     : ` -H "authorization: Bearer $(head -1 ${state.trainerTokenFile})"`;
+  const trainer = addressOf("trainer");
+  const { ca, cert, key } = state.clientTls ?? {};
+  const connection = trainer.startsWith("grpcs://")
+    ? [ca && ` -cacert ${ca}`, cert && ` -cert ${cert} -key ${key}`].filter(Boolean).join("")
+    : " -plaintext";
   return [
     `Everything is ready after ${duration(seconds)}`,
     "",
@@ -180,7 +185,7 @@ function nextSteps(state: StackState, seconds: number, isDetached = false): stri
     `  Train         drtune train --config ${
       state.file === EMBEDDED_STACK ? "configs/books.yaml" : "RUN.yaml"
     }`,
-    `  By gRPC       grpcurl -plaintext${token} ${addressOf("trainer")} list`,
+    `  By gRPC       grpcurl${connection}${token} ${trainer.replace("grpcs://", "")} list`,
     `  Stop          ${isDetached ? "drtune down" : "Ctrl-C"}`,
   ].join("\n");
 }

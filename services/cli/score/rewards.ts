@@ -3,8 +3,9 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { loadReward, parseRewardConfig, type Reward } from "../../../rewards/mod.ts";
-import { type ClientTls, RemoteReward } from "../../common/mod.ts";
+import { RemoteReward } from "../../common/mod.ts";
 import { type Arguments, UsageError } from "../command.ts";
+import { tlsOf } from "../tls_options.ts";
 
 /** The embedded tiny models: what a reward is loaded from when no weights are named. */
 const ZOO = new URL("../../../zoo/rewards/", import.meta.url);
@@ -32,14 +33,14 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
       throw new UsageError("Options --endpoint and --rewards exclude one another");
     }
     const wanted = names.length === 0 ? [""] : names;
-    const tls = await clientTls(args);
+    const { address, tls } = await tlsOf(args, endpoint);
     return await Promise.all(wanted.map((reward) =>
-      RemoteReward.connect(endpoint, {
+      RemoteReward.connect(address, {
         reward,
         // A model may take its time; a server that is not there is told within seconds.
         timeoutMs: 600_000,
         retry: { attempts: 4 },
-        ...(tls && { tls }),
+        tls,
       })
     ));
   }
@@ -70,16 +71,6 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
     throw error;
   }
   return rewards;
-}
-
-async function clientTls(args: Arguments): Promise<ClientTls | undefined> {
-  const files = ["ca", "cert", "key"].flatMap((name) => {
-    const path = args.text(name);
-    return path === undefined ? [] : [[name, path] as const];
-  });
-  if (!args.flag("tls") && files.length === 0) return undefined;
-  const read = files.map(async ([name, path]) => [name, await readFile(path)]);
-  return Object.fromEntries(await Promise.all(read));
 }
 
 type Fields = Readonly<Record<string, unknown>>;

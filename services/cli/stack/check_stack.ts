@@ -1,6 +1,6 @@
 import { access, constants, mkdir, stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fieldPosition, readToken } from "../../common/mod.ts";
+import { fieldPosition, readClientTls, readServerTls, readToken } from "../../common/mod.ts";
 import type { Stack } from "./read_stack.ts";
 import { stackListeners } from "./stack_schema.ts";
 
@@ -42,6 +42,7 @@ export async function checkStack(
     checkWritable(stack.runs, ["runs"]),
     checkWritable(stack.state, ["state"]),
     checkTokens(stack),
+    checkTls(stack),
   ])).flat();
   return await Promise.all(found.map(async ({ keys, ...problem }) => ({
     ...problem,
@@ -137,15 +138,7 @@ async function checkTokens({ rewards, trainer, gateway }: Stack): Promise<Find[]
   for (const { keys, path } of files) {
     try {
       await readToken(path);
-      const { mode } = await stat(path);
-      if (Deno.build.os !== "windows" && (mode & 0o077) !== 0) {
-        found.push({
-          severity: "warning",
-          keys,
-          message: `Token file ${path} can be read by other users`,
-          advice: `chmod 600 ${path}`,
-        });
-      }
+      found.push(...await checkPrivate(path, { keys, what: "Token file" }));
     } catch (error) {
       found.push({
         severity: "error",
@@ -169,6 +162,45 @@ async function checkTokens({ rewards, trainer, gateway }: Stack): Promise<Find[]
     found.push(openTo(["gateway", "host"], gateway.host, "the gateway"));
   }
   return found;
+}
+
+async function checkTls({ rewards, trainer, clientTls }: Stack): Promise<Find[]> {
+  const servers = [
+    ...rewards.map(({ tls }, i) => ({ keys: ["rewards", i, "tls"], tls })),
+    { keys: ["trainer", "tls"], tls: trainer.tls },
+  ];
+  const found: Find[] = [];
+  const check = async (keys: readonly Key[], read: () => Promise<unknown>, key?: string) => {
+    try {
+      await read();
+      if (key !== undefined) {
+        found.push(...await checkPrivate(key, { keys: [...keys, "key"], what: "Key file" }));
+      }
+    } catch (error) {
+      const advice = "name PEM files that this user can read";
+      found.push({ severity: "error", keys, message: reason(error), advice });
+    }
+  };
+  for (const { keys, tls } of servers) {
+    if (tls !== undefined) await check(keys, () => readServerTls(tls), tls.key);
+  }
+  await check(["clientTls"], () => readClientTls(clientTls), clientTls.key);
+  return found;
+}
+
+/** A file that is for its owner only. */
+async function checkPrivate(
+  path: string,
+  { keys, what }: { readonly keys: readonly Key[]; readonly what: string },
+): Promise<Find[]> {
+  const { mode } = await stat(path);
+  if (Deno.build.os === "windows" || (mode & 0o077) === 0) return [];
+  return [{
+    severity: "warning",
+    keys,
+    message: `${what} ${path} can be read by other users`,
+    advice: `chmod 600 ${path}`,
+  }];
 }
 
 function reason(error: unknown): string {

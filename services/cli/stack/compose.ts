@@ -39,31 +39,23 @@ interface Container {
   readonly published: string;
   readonly memory: string | undefined;
   readonly devices: readonly string[] | undefined;
-  /** Token files it reads. */
+  /** Names of the secrets it reads. */
   readonly secrets: readonly string[];
 }
 
 function containers(stack: Stack): readonly Container[] {
   const { rewards, trainer, gateway } = stack;
-  const plans = servicePlans(stack, containerPlace(stack));
-  const optional = (...paths: readonly (string | undefined)[]) =>
-    paths.filter((path) => path !== undefined);
-  return plans.map((plan): Container => {
-    const reward = rewards.find(({ name }) => name === plan.name);
-    if (reward !== undefined) {
-      const { host, memory, devices, admin } = reward;
-      return { plan, published: host, memory, devices, secrets: optional(admin?.tokenFile) };
-    }
-    const { host, tokenFile } = plan.kind === "trainer" ? trainer : gateway;
-    const { memory, devices } = plan.kind === "trainer"
-      ? trainer
-      : { memory: undefined, devices: undefined };
-    const secrets = optional(tokenFile, plan.kind === "gateway" ? trainer.tokenFile : undefined);
+  const names = secretNames(stack);
+  return servicePlans(stack, containerPlace(stack)).map((plan): Container => {
+    const { host, memory, devices } = plan.kind === "gateway"
+      ? { ...gateway, memory: undefined, devices: undefined }
+      : rewards.find(({ name }) => name === plan.name) ?? trainer;
+    const secrets = plan.files.flatMap((path) => names.get(path) ?? []);
     return { plan, published: host, memory, devices, secrets: [...new Set(secrets)] };
   });
 }
 
-/** Every service is a machine of its own, with folders and token files at fixed places. */
+/** Every service is a machine of its own, with folders, token and TLS files at fixed places. */
 function containerPlace(stack: Stack): Place {
   const secrets = secretNames(stack);
   return {
@@ -79,12 +71,25 @@ function containerPlace(stack: Stack): Place {
   };
 }
 
-/** Names of the token files. */
-function secretNames({ rewards, trainer, gateway }: Stack): ReadonlyMap<string, string> {
+/** Names of the token and TLS files. */
+function secretNames(
+  { rewards, trainer, gateway, clientTls }: Stack,
+): ReadonlyMap<string, string> {
+  const ofServer = (name: string, tls: Stack["trainer"]["tls"]) =>
+    [
+      [`${name}-cert`, tls?.cert],
+      [`${name}-key`, tls?.key],
+      [`${name}-client-ca`, tls?.clientCa],
+    ] as const;
   const files = [
     ["trainer-token", trainer.tokenFile],
     ["gateway-token", gateway.tokenFile],
     ...rewards.map(({ name, admin }) => [`${name}-admin-token`, admin?.tokenFile] as const),
+    ["ca", clientTls.ca],
+    ["client-cert", clientTls.cert],
+    ["client-key", clientTls.key],
+    ...ofServer("trainer", trainer.tls),
+    ...rewards.flatMap(({ name, tls }) => ofServer(name, tls)),
   ] as const;
   const names = new Map<string, string>();
   for (const [name, path] of files) if (path && !names.has(path)) names.set(path, name);
@@ -113,10 +118,10 @@ function composeFile(stack: Stack, folder: string): Fields {
       environment: environment(plan),
       ports: [`${published}:${port}:${port}`],
       volumes,
-      ...(secrets.length > 0 && { secrets: secrets.map((path) => names.get(path)) }),
+      ...(secrets.length > 0 && { secrets }),
       ...(memory !== undefined && { mem_limit: memory }),
       healthcheck: {
-        test: ["CMD", "drtune", "health", ...healthWords(plan)],
+        test: ["CMD", "drtune", "health", ...healthWords(plan, stack)],
         interval: "30s",
         timeout: "10s",
         start_period: "120s",
@@ -212,8 +217,20 @@ function environment({ env }: ServicePlan): Fields {
   };
 }
 
-function healthWords({ health, port, args }: ServicePlan): readonly string[] {
-  if (health !== undefined) return [`127.0.0.1:${port}`, "--service", health];
-  const token = args.indexOf("--token-file");
-  return [`http://127.0.0.1:${port}`, ...(token < 0 ? [] : args.slice(token, token + 2))];
+function healthWords(
+  { health, port, secure, args }: ServicePlan,
+  stack: Stack,
+): readonly string[] {
+  if (health === undefined) {
+    const token = args.indexOf("--token-file");
+    return [`http://127.0.0.1:${port}`, ...(token < 0 ? [] : args.slice(token, token + 2))];
+  }
+  const words = ["--service", health];
+  if (!secure) return [`127.0.0.1:${port}`, ...words];
+  const { file } = containerPlace(stack);
+  const tls = Object.entries(stack.clientTls).flatMap(([name, path]) =>
+    path === undefined ? [] : [`--${name}`, file(path)]
+  );
+  // A name rather than an address: certificates for services are made for names.
+  return [`grpcs://localhost:${port}`, ...words, ...tls];
 }

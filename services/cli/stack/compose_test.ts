@@ -31,6 +31,8 @@ rewards:
     metricsPort: 1007
     records: [{ kind: clip, weights: $clip }]
     admin: { port: 1003, tokenFile: admin.token }
+    tls: { cert: b.pem, key: b.key, clientCa: ca.pem }
+clientTls: { ca: ca.pem }
 trainer: { port: 1004, metricsPort: 1006, tokenFile: t.token, devices: ["0"] }
 gateway: { port: 1005, tokenFile: g.token, presets: presets }
 `,
@@ -51,16 +53,28 @@ gateway: { port: 1005, tokenFile: g.token, presets: presets }
       tokenFile: "/run/secrets/b-admin-token",
     });
     assert.equal(JSON.parse(b.command.at(-1)).metricsPort, 1007);
-    assert.deepEqual(b.secrets, ["b-admin-token"]);
+    assert.deepEqual(JSON.parse(b.command.at(-1)).tls, {
+      cert: "/run/secrets/b-cert",
+      key: "/run/secrets/b-key",
+      clientCa: "/run/secrets/ca",
+    });
+    assert.deepEqual(b.secrets, ["b-admin-token", "b-cert", "b-key", "ca"]);
+    assert.deepEqual(b.healthcheck.test.slice(3), [
+      ...["grpcs://localhost:1002", "--service", "drtune.reward.v1.RewardService"],
+      ...["--ca", "/run/secrets/ca"],
+    ]);
+    assert.equal(a.secrets, undefined);
     const option = (command: string[], name: string) => command[command.indexOf(name) + 1];
-    assert.equal(option(trainer.command, "--rewards"), "a=a:1001,b=b:1002");
+    assert.equal(option(trainer.command, "--rewards"), "a=a:1001,b=grpcs://b:1002");
+    assert.equal(option(trainer.command, "--reward-ca"), "/run/secrets/ca");
     assert.equal(option(trainer.command, "--metrics-port"), "1006");
     assert.equal(option(trainer.command, "--token-file"), "/run/secrets/trainer-token");
     assert.equal(option(gateway.command, "--trainer"), "trainer:1004");
     assert.equal(option(gateway.command, "--trainer-token"), "/run/secrets/trainer-token");
     assert.equal(option(gateway.command, "--presets"), "/presets");
     assert.deepEqual(gateway.volumes, ["runs:/runs:ro", "./presets:/presets:ro"]);
-    assert.deepEqual(gateway.secrets, ["gateway-token", "trainer-token"]);
+    assert.equal(option(gateway.command, "--ca"), "/run/secrets/ca");
+    assert.deepEqual(gateway.secrets, ["gateway-token", "trainer-token", "ca"]);
     assert.deepEqual(secrets["gateway-token"], { file: "./g.token" });
     for (const service of [a, b, trainer, gateway]) {
       assert.equal(service.user, "${DRTUNE_USER:-10001:10001}");

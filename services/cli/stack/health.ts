@@ -1,5 +1,5 @@
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../../proto/mod.ts";
-import { grpcClient, StatusError } from "../../common/mod.ts";
+import { type ClientTls, grpcClient, StatusError } from "../../common/mod.ts";
 
 /** Whether a service answers and is ready for work. */
 export interface HealthAnswer {
@@ -9,14 +9,16 @@ export interface HealthAnswer {
 }
 
 /**
- * Asks a service how it is: gRPC's health protocol at "host:port", or HTTP where the address begins with "http".
+ * Asks a service how it is: gRPC's health protocol at "host:port" or "grpcs://host:port", or HTTP where the address begins with "http".
  *
  * @param service name of the gRPC service; empty for the process as a whole
  */
 export async function checkHealth(
   address: string,
-  { service = "", token, timeoutMs = 5000, signal }: {
+  { service = "", tls = {}, token, timeoutMs = 5000, signal }: {
     readonly service?: string;
+    /** For addresses that begin with "grpcs://". */
+    readonly tls?: ClientTls | undefined;
     /** What the gateway asks for. */
     readonly token?: string | undefined;
     readonly timeoutMs?: number;
@@ -25,7 +27,7 @@ export async function checkHealth(
 ): Promise<HealthAnswer> {
   return /^https?:\/\//.test(address)
     ? await checkHttp(address, { token, timeoutMs, signal })
-    : await checkGrpc(address, { service, timeoutMs, signal });
+    : await checkGrpc(address, { service, tls, timeoutMs, signal });
 }
 
 interface CheckOptions {
@@ -35,9 +37,12 @@ interface CheckOptions {
 
 async function checkGrpc(
   address: string,
-  { service, timeoutMs, signal }: CheckOptions & { readonly service: string },
+  { service, tls, timeoutMs, signal }: CheckOptions & {
+    readonly service: string;
+    readonly tls: ClientTls;
+  },
 ): Promise<HealthAnswer> {
-  const client = grpcClient(Health, address);
+  const client = grpcClient(Health, address, { tls });
   try {
     const { status } = await client.check({ service }, { timeoutMs, ...(signal && { signal }) });
     return { healthy: status === ServingStatus.SERVING, status: ServingStatus[status] };

@@ -37,7 +37,13 @@ export async function readStack(file: string): Promise<Stack> {
     throw error;
   }
   const absolute = (path: string) => resolve(dirname(file), path);
-  const { models, runs, state, rewards, trainer, gateway } = description;
+  const files = <T extends Readonly<Record<string, string | undefined>>>(paths: T) => {
+    const given = Object.entries(paths).flatMap(([k, v]) =>
+      v === undefined ? [] : [[k, v] as const]
+    );
+    return { ...paths, ...Object.fromEntries(given.map(([k, path]) => [k, absolute(path)])) };
+  };
+  const { models, runs, state, rewards, trainer, gateway, clientTls } = description;
   return {
     ...description,
     file,
@@ -46,6 +52,7 @@ export async function readStack(file: string): Promise<Stack> {
     state: absolute(state),
     rewards: rewards.map((reward) => ({
       ...reward,
+      ...(reward.tls && { tls: files(reward.tls) }),
       ...(reward.admin && {
         admin: { ...reward.admin, tokenFile: absolute(reward.admin.tokenFile) },
       }),
@@ -53,11 +60,13 @@ export async function readStack(file: string): Promise<Stack> {
     trainer: {
       ...trainer,
       ...(trainer.tokenFile && { tokenFile: absolute(trainer.tokenFile) }),
+      ...(trainer.tls && { tls: files(trainer.tls) }),
     },
     gateway: {
       ...gateway,
       ...(gateway.tokenFile && { tokenFile: absolute(gateway.tokenFile) }),
       ...(gateway.presets && { presets: absolute(gateway.presets) }),
     },
+    clientTls: files(clientTls),
   };
 }

@@ -1,3 +1,4 @@
+import { secured } from "../../common/mod.ts";
 import type { Stack } from "./read_stack.ts";
 
 /** What kind of service a plan starts. */
@@ -16,6 +17,10 @@ export interface ServicePlan {
   readonly env: Readonly<Record<string, string>>;
   /** Service whose health is asked for by grpc.health.v1; undefined for HTTP. */
   readonly health: string | undefined;
+  /** Whether it serves over TLS. */
+  readonly secure: boolean;
+  /** Files of the description that it reads, or that the checks of its health do. */
+  readonly files: readonly string[];
 }
 
 /** What differs between a stack of local processes and one of containers. */
@@ -36,17 +41,28 @@ export interface Place {
 
 /** The services of a stack, the same ones in every place; the order means nothing. */
 export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[] {
-  const { rewards, trainer, gateway, observability } = stack;
-  const addresses = rewards.map((r) => `${r.name}=${place.address(r)}`).join(",");
-  const trainerAddress = place.address({ ...trainer, name: "trainer" });
+  const { rewards, trainer, gateway, clientTls, observability } = stack;
+  const addressOf = (
+    service: Parameters<Place["address"]>[0] & { readonly tls?: unknown },
+  ) => service.tls === undefined ? place.address(service) : secured(place.address(service));
+  const addresses = rewards.map((r) => `${r.name}=${addressOf(r)}`).join(",");
+  const trainerAddress = addressOf({ ...trainer, name: "trainer" });
   const listen = ({ host, port }: { readonly host: string; readonly port: number }) => [
     "--host",
     place.listen(host),
     "--port",
     String(port),
   ];
-  const token = (file: string | undefined, option = "--token-file") =>
-    file === undefined ? [] : [option, place.file(file)];
+  const file = (option: string, path: string | undefined) =>
+    path === undefined ? [] : [option, place.file(path)];
+  const { ca, cert, key } = clientTls;
+  const tls = (prefix: string) => [
+    ...file(`--${prefix}ca`, ca),
+    ...file(`--${prefix}cert`, cert),
+    ...file(`--${prefix}key`, key),
+  ];
+  const files = (...paths: readonly (string | undefined)[]) =>
+    paths.filter((path) => path !== undefined);
   const env = (name: string, devices?: readonly string[]) => ({
     OTEL_SERVICE_NAME: `drtune-${name}`,
     ...(observability.otlpEndpoint !== undefined && {
@@ -71,6 +87,11 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
       ],
       env: env(reward.name, reward.devices),
       health: "drtune.reward.v1.RewardService",
+      secure: reward.tls !== undefined,
+      files: files(
+        reward.admin?.tokenFile,
+        ...(reward.tls ? [...Object.values(reward.tls), ca, cert, key] : []),
+      ),
     })),
     {
       name: "trainer",
@@ -86,18 +107,24 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
         place.runs,
         "--rewards",
         addresses,
+        ...tls("reward-"),
         "--provider",
         trainer.provider,
         ...(trainer.threads === undefined ? [] : ["--threads", String(trainer.threads)]),
         ...(trainer.metricsPort === undefined
           ? []
           : ["--metrics-port", String(trainer.metricsPort)]),
-        ...token(trainer.tokenFile),
+        ...file("--token-file", trainer.tokenFile),
+        ...file("--tls-cert", trainer.tls?.cert),
+        ...file("--tls-key", trainer.tls?.key),
+        ...file("--client-ca", trainer.tls?.clientCa),
         "--log-level",
         observability.logLevel,
       ],
       env: env("trainer", trainer.devices),
       health: "drtune.trainer.v1.TrainerService",
+      secure: trainer.tls !== undefined,
+      files: files(trainer.tokenFile, ...Object.values(trainer.tls ?? {}), ca, cert, key),
     },
     {
       name: "gateway",
@@ -111,23 +138,26 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
         trainerAddress,
         "--rewards",
         addresses,
+        ...tls(""),
         "--runs",
         place.runs,
-        ...(gateway.presets === undefined ? [] : ["--presets", place.file(gateway.presets)]),
-        ...token(gateway.tokenFile),
-        ...token(trainer.tokenFile, "--trainer-token"),
+        ...file("--presets", gateway.presets),
+        ...file("--token-file", gateway.tokenFile),
+        ...file("--trainer-token", trainer.tokenFile),
         "--log-level",
         observability.logLevel,
       ],
       env: env("gateway"),
       health: undefined,
+      secure: false,
+      files: files(gateway.tokenFile, trainer.tokenFile, gateway.presets, ca, cert, key),
     },
   ];
 }
 
 /** What the reward server reads besides records and address. */
 function rewardSettings(
-  { records, threads, provider, limits, batching, warmUp, admin, metricsPort }:
+  { records, threads, provider, limits, batching, warmUp, tls, admin, metricsPort }:
     Stack["rewards"][number],
   { place, logLevel }: { readonly place: Place; readonly logLevel: string },
 ): Record<string, unknown> {
@@ -141,6 +171,13 @@ function rewardSettings(
     ...(batching && { batching }),
     ...(warmUp && { warmUp }),
     ...(metricsPort !== undefined && { metricsPort }),
+    ...(tls && {
+      tls: {
+        cert: place.file(tls.cert),
+        key: place.file(tls.key),
+        ...(tls.clientCa !== undefined && { clientCa: place.file(tls.clientCa) }),
+      },
+    }),
     ...(admin && {
       admin: {
         host: place.listen(admin.host),

@@ -21,6 +21,18 @@ const tokenFile = path(
   "File whose first line callers must send as a bearer token; at least 16 characters.",
 ).optional();
 
+const clientTls = z.strictObject({
+  ca: path("PEM file of the authorities of certificates. Default: the system's.").optional(),
+  cert: path("PEM file of a certificate to show where one is asked for; with key.").optional(),
+  key: path("PEM file of its key.").optional(),
+});
+const serverTls = z.strictObject({
+  cert: path("PEM file of its certificate. Services check that it names the address they use."),
+  key: path("PEM file of its key."),
+  clientCa: path("PEM file of the authority of the certificates that callers must show.")
+    .optional(),
+}).optional().meta({ description: "Serves over TLS. clientTls says how it is called." });
+
 /** What a service that computes may use. */
 const resources = {
   threads: count.optional().meta({ description: "Threads of one operator. Default: all cores." }),
@@ -42,6 +54,7 @@ const reward = z.strictObject({
     description: "Port to listen on; 0 takes a free one when the stack starts.",
   }),
   metricsPort,
+  tls: serverTls,
   records: z.array(z.looseObject({ kind: z.string().min(1) })).min(1).meta({
     description:
       "The rewards it serves: a kind and its options; paths are in the folder of models. The first one is the default.",
@@ -69,6 +82,7 @@ const trainer = z.strictObject({
   port: port(50060),
   metricsPort,
   tokenFile,
+  tls: serverTls,
   ...resources,
 });
 
@@ -92,6 +106,10 @@ export const stackSchema = z.strictObject({
   }),
   trainer: trainer.prefault({}).meta({ description: "The trainer service." }),
   gateway: gateway.prefault({}).meta({ description: "HTTP and the live page." }),
+  clientTls: clientTls.prefault({}).meta({
+    description:
+      "What services of the stack, and `drtune` beside it, use when they call one that serves over TLS, or a reward at grpcs://.",
+  }),
   observability: z.strictObject({
     logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info").meta({
       description: "Least severe level that is logged.",
@@ -100,9 +118,12 @@ export const stackSchema = z.strictObject({
       description: "OpenTelemetry collector that traces are sent to, e.g. http://127.0.0.1:4318.",
     }),
   }).prefault({}).meta({ description: "Logs and traces." }),
-}).superRefine(({ rewards, trainer, gateway }, { addIssue }) => {
+}).superRefine(({ rewards, trainer, gateway, clientTls }, { addIssue }) => {
   const fault = (path: readonly (string | number)[], message: string) =>
     addIssue({ code: "custom", path: [...path], message });
+  if ((clientTls.cert === undefined) !== (clientTls.key === undefined)) {
+    fault(["clientTls"], "Found one of cert and key, expected both or none");
+  }
   const names = rewards.map((r) => r.name);
   rewards.forEach(({ name, records }, i) => {
     if (name === "trainer" || name === "gateway") {

@@ -51,6 +51,9 @@ Deno.test("A faulty description names line, field, what was found and what was e
     [`${good}trainer:\n  provider: gpu\n`, [
       '7: trainer.provider: Found "gpu", expected cpu or ',
     ]],
+    [`${good}clientTls: { cert: c.pem }\n`, [
+      "6: clientTls: Found one of cert and key, expected both or none",
+    ]],
     ["models: [\n", ["2: Flow sequence"]],
     ["12\n", ["1: file: Found 12, expected fields"]],
   ];

@@ -15,7 +15,7 @@ export const SERVICE_STATES = [
 const service = z.object({
   name: z.string(),
   kind: z.enum(["reward", "trainer", "gateway"]),
-  /** "host:port" at which this machine reaches it. */
+  /** Where this machine reaches it: "host:port", "grpcs://host:port" with TLS. */
   address: z.string(),
   state: z.enum(SERVICE_STATES),
   /** Why, where there is something to say. */
@@ -38,6 +38,12 @@ const stateSchema = z.object({
   /** The file that holds what the trainer asks for. */
   trainerTokenFile: z.string().optional(),
   gatewayTokenFile: z.string().optional(),
+  /** What its services' certificates are checked with, and what is shown to those that ask for one. */
+  clientTls: z.object({
+    ca: z.string().optional(),
+    cert: z.string().optional(),
+    key: z.string().optional(),
+  }).optional(),
   services: z.array(service),
 });
 

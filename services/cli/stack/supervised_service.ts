@@ -4,7 +4,7 @@ import { LogFile } from "./log_file.ts";
 import { localAddress, type ServicePlan } from "./service_plan.ts";
 import { ServiceProcess } from "./service_process.ts";
 import type { ServiceStatus } from "./state_folder.ts";
-import { raceAbort } from "../../common/mod.ts";
+import { type ClientTls, raceAbort, secured } from "../../common/mod.ts";
 
 /** How patient the supervisor of a service is, in milliseconds. */
 export interface Patience {
@@ -31,6 +31,8 @@ export interface SupervisedOptions {
   readonly logFile: string;
   /** What the gateway asks for. */
   readonly token?: string | undefined;
+  /** For a service that serves over TLS. */
+  readonly tls?: ClientTls;
   /** Told when its status changes. */
   readonly onChange: () => void;
   readonly patience?: Patience;
@@ -60,7 +62,7 @@ export class SupervisedService {
     this.#status = {
       name: plan.name,
       kind: plan.kind,
-      address: localAddress(plan),
+      address: plan.secure ? secured(localAddress(plan)) : localAddress(plan),
       state: "starting",
       reason: "",
       since: new Date().toISOString(),
@@ -149,6 +151,7 @@ export class SupervisedService {
         {
           ...(plan.health !== undefined && { service: plan.health }),
           token: this.#options.token,
+          tls: this.#options.tls,
           timeoutMs: check,
           signal: ended,
         },

@@ -20,6 +20,8 @@ async function supervise(
     args: [fault],
     env: {},
     health: "",
+    secure: false,
+    files: [],
   };
   const seen: ServiceStatus[] = [];
   const reached = Promise.withResolvers<void>();

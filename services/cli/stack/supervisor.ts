@@ -1,5 +1,5 @@
 import { mkdir } from "node:fs/promises";
-import { readToken } from "../../common/mod.ts";
+import { type ClientTls, readClientTls, readToken } from "../../common/mod.ts";
 import { localPlace } from "./local_place.ts";
 import type { Stack } from "./read_stack.ts";
 import { servicePlans } from "./service_plan.ts";
@@ -19,13 +19,14 @@ export class Supervisor {
 
   private constructor(
     stack: Stack,
-    { folder, gatewayToken, onChange }: {
+    { folder, gatewayToken, tls, onChange }: {
       readonly folder: StateFolder;
       readonly gatewayToken: string | undefined;
+      readonly tls: ClientTls;
       readonly onChange: ((state: StackState) => void) | undefined;
     },
   ) {
-    const { trainer, gateway } = stack;
+    const { trainer, gateway, clientTls } = stack;
     this.#folder = folder;
     this.#onChange = onChange;
     this.#about = {
@@ -36,6 +37,7 @@ export class Supervisor {
       startedAt: new Date().toISOString(),
       ...(trainer.tokenFile !== undefined && { trainerTokenFile: trainer.tokenFile }),
       ...(gateway.tokenFile !== undefined && { gatewayTokenFile: gateway.tokenFile }),
+      clientTls,
     };
     const services: SupervisedService[] = [];
     this.services = services;
@@ -45,6 +47,7 @@ export class Supervisor {
           folder: stack.models,
           logFile: folder.logFile(plan.name),
           ...(plan.kind === "gateway" && { token: gatewayToken }),
+          tls,
           onChange: () => this.#changed(),
         }),
       );
@@ -63,7 +66,8 @@ export class Supervisor {
     await mkdir(stack.runs, { recursive: true });
     const { tokenFile } = stack.gateway;
     const gatewayToken = tokenFile === undefined ? undefined : await readToken(tokenFile);
-    return new Supervisor(stack, { folder, gatewayToken, onChange });
+    const tls = await readClientTls(stack.clientTls);
+    return new Supervisor(stack, { folder, gatewayToken, tls, onChange });
   }
 
   get state(): StackState {

@@ -1,9 +1,16 @@
 import { TrainerService } from "../../../proto/mod.ts";
-import { type GrpcClient, grpcClient, readToken } from "../../common/mod.ts";
+import {
+  type ClientTlsFiles,
+  type GrpcClient,
+  grpcClient,
+  readClientTls,
+  readToken,
+} from "../../common/mod.ts";
 import type { Arguments, Option } from "../command.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";
 import { StateFolder } from "../stack/state_folder.ts";
+import { TLS_OPTIONS, tlsOf } from "../tls_options.ts";
 
 /** Where the trainer is that is started without a port. */
 export const DEFAULT_TRAINER = "127.0.0.1:50060";
@@ -20,12 +27,7 @@ export const TRAINER_OPTIONS = {
     value: "FILE",
     help: "what the trainer asks for (default: DRTUNE_TOKEN_FILE, or the running stack's)",
   },
-  tls: { type: "boolean", help: "the connection is encrypted" },
-  ca: {
-    type: "string",
-    value: "FILE",
-    help: "authority of the trainer's certificate, for --tls (default: the system's)",
-  },
+  ...TLS_OPTIONS,
   ...STACK_OPTION,
   json: { type: "boolean", help: "print JSON" },
 } as const satisfies Readonly<Record<string, Option>>;
@@ -37,23 +39,31 @@ export async function trainerClient(args: Arguments): Promise<GrpcClient<typeof 
   const tokenFile = args.text("token-file") ??
     (Deno.env.get("DRTUNE_TOKEN_FILE") || undefined) ?? running?.tokenFile;
   const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
-  const ca = args.text("ca");
-  const tls = args.flag("tls") || ca !== undefined
-    ? { ...(ca !== undefined && { ca: await Deno.readFile(ca) }) }
-    : undefined;
-  return grpcClient(TrainerService, given ?? running?.address ?? DEFAULT_TRAINER, {
+  const { address, tls } = await tlsOf(args, given ?? running?.address ?? DEFAULT_TRAINER);
+  return grpcClient(TrainerService, address, {
     retry: { attempts: 5 },
+    tls: { ...running && await readClientTls(running.tls), ...tls },
     ...(token !== undefined && { token }),
-    ...(tls && { tls }),
   });
 }
 
 /** The trainer of the stack that `drtune up` keeps running; undefined where it does not. */
 async function runningTrainer(
   args: Arguments,
-): Promise<{ readonly address: string; readonly tokenFile: string | undefined } | undefined> {
+): Promise<
+  {
+    readonly address: string;
+    readonly tokenFile: string | undefined;
+    readonly tls: ClientTlsFiles;
+  } | undefined
+> {
   const { state } = await readStack(await stackFile(args.text("stack")));
   const running = await new StateFolder(state).running();
   const trainer = running?.services.find(({ kind }) => kind === "trainer");
-  return trainer && { address: trainer.address, tokenFile: running?.trainerTokenFile };
+  return trainer &&
+    {
+      address: trainer.address,
+      tokenFile: running?.trainerTokenFile,
+      tls: running?.clientTls ?? {},
+    };
 }

@@ -438,7 +438,8 @@ export type PanelReward = Message<"drtune.trainer.v1.PanelReward"> & {
   name: string;
 
   /**
-   * Address of the reward service, "host:port".
+   * Address of the reward service, "host:port", or "grpcs://host:port" for TLS. Default: the one the server was started
+   * with for this name.
    *
    * @generated from field: string endpoint = 2;
    */
@@ -629,7 +630,8 @@ export type RewardTerm = Message<"drtune.trainer.v1.RewardTerm"> & {
   name: string;
 
   /**
-   * Address of the reward service, "host:port". Default: the one the server was started with for this name.
+   * Address of the reward service, "host:port", or "grpcs://host:port" for TLS. Default: the one the server was started
+   * with for this name.
    *
    * @generated from field: string endpoint = 2;
    */
