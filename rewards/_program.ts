@@ -28,6 +28,8 @@ export interface RewardProgram {
   readonly weightsRoot?: string;
   /** All that the score depends on, as JSON: options, configurations and digests of files, but no paths. */
   readonly identity: () => unknown;
+  /** Set where somebody else wrote the graph, which the runtime then optimizes. */
+  readonly isForeign?: boolean;
   /** Set where the gradient is by definition not the derivative of the score, and thus not comparable to it. */
   readonly isSurrogate?: boolean;
   readonly extras?: (images: Images) => Promise<Readonly<Record<string, Float32Array>>>;

@@ -5,6 +5,8 @@ import type { Engine, ModelSource, Session, SessionOptions } from "../runtime/mo
 export interface WrittenGraph {
   readonly b: Builder;
   readonly outputs: Readonly<Record<string, Value>>;
+  /** Keep the memory of a run for the next one, unless the cache's options say otherwise. Default false. */
+  readonly keepMemory?: boolean;
 }
 
 /** What a session takes beside what it holds. */
@@ -63,14 +65,26 @@ export class SessionCache {
     await Promise.all(entries.map(free));
   }
 
-  #load(name: string, { b, outputs }: WrittenGraph): Entry {
+  #load(name: string, graph: WrittenGraph): Entry {
+    const { b, outputs } = graph;
     const model: ModelSource = {
       name,
       bytes: serialize(b, outputs),
       ...(this.#weightsRoot === undefined ? {} : { weightsRoot: this.#weightsRoot }),
     };
-    const session = this.#engine.load(model, this.#options);
-    const entry = { session, bytes: ownBytes(b) + OVERHEAD_BYTES, users: 0 };
+    const converted = convertedBytes(b);
+    const { keepMemory = graph.keepMemory ?? false, graphOptimizationLevel } = this.#options;
+    const session = this.#engine.load(model, {
+      ...this.#options,
+      keepMemory,
+      // Conversions are to be done once.
+      ...(converted > 0 && graphOptimizationLevel === "disabled" && {
+        graphOptimizationLevel: "basic",
+      }),
+    });
+    const kept = keepMemory ? computedBytes(b) : 0;
+    const bytes = constantBytes(b) + converted + kept + OVERHEAD_BYTES;
+    const entry = { session, bytes, users: 0 };
     session.catch(() => {
       if (this.#entries.get(name) === entry) this.#entries.delete(name);
     });
@@ -96,16 +110,27 @@ async function free({ session }: Entry): Promise<void> {
 }
 
 /**
- * Bytes that a session has of its own: constants, and weights that it converts to float32. Weights in float32 stay in
- * their file, where all sessions share them.
+ * Bytes of weights that a session converts to float32. Those in float32 stay in their file, where all sessions share
+ * them.
  */
-function ownBytes(b: Builder): number {
-  const own = new Set<Value>();
-  for (const { inputs } of b.nodes) {
-    for (const v of inputs) {
-      const isConverted = v?.source.kind === "weight" && v.dtype !== "float32";
-      if (v !== undefined && (isConverted || v.source.kind === "constant")) own.add(v);
-    }
-  }
-  return [...own].reduce((sum, v) => sum + byteLengthOf({ ...v, dtype: "float32" }), 0);
+function convertedBytes(b: Builder): number {
+  return bytesOf(readBy(b, ({ source, dtype }) => source.kind === "weight" && dtype !== "float32"));
+}
+
+function constantBytes(b: Builder): number {
+  return bytesOf(readBy(b, ({ source }) => source.kind === "constant"));
+}
+
+/** Bytes of all that the forward pass computes: at most that much of a run is alive at once, gradient included. */
+function computedBytes(b: Builder): number {
+  return bytesOf(b.nodes.flatMap(({ op, outputs }) => op === "Reshape" ? [] : outputs));
+}
+
+function readBy(b: Builder, choose: (v: Value) => boolean): Iterable<Value> {
+  const read = b.nodes.flatMap(({ inputs }) => inputs.filter((v) => v !== undefined));
+  return new Set(read.filter(choose));
+}
+
+function bytesOf(values: Iterable<Value>): number {
+  return [...values].reduce((sum, v) => sum + byteLengthOf({ ...v, dtype: "float32" }), 0);
 }

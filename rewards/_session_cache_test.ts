@@ -1,17 +1,20 @@
 import assert from "node:assert/strict";
 import { Builder, float32 } from "../autodiff/mod.ts";
-import type { Engine, Session } from "../runtime/mod.ts";
+import type { Engine, Session, SessionOptions } from "../runtime/mod.ts";
 import { SessionCache } from "./_session_cache.ts";
 
 /** An engine that remembers which models it holds. */
 class FakeEngine implements Engine {
   readonly pid = 0;
   readonly live = new Set<string>();
+  /** What the last session was loaded with. */
+  options: SessionOptions = {};
   failing = false;
   loads = 0;
 
-  load({ name = "" }: { readonly name?: string }): Promise<Session> {
+  load({ name = "" }: { readonly name?: string }, options: SessionOptions): Promise<Session> {
     this.loads++;
+    this.options = options;
     if (this.failing) return Promise.reject(new Error("No memory"));
     this.live.add(name);
     return Promise.resolve({
@@ -64,6 +67,44 @@ Deno.test("SessionCache frees no session in use, even where it alone exceeds the
   });
   await cache.use("b", write, () => Promise.resolve());
   assert.deepEqual([...engine.live], ["b"]);
+});
+
+Deno.test("SessionCache counts the memory that a session keeps between runs", async () => {
+  const engine = new FakeEngine();
+  // Each session's 5 MiB fit twice, but not with the 4 MiB of a result beside them.
+  const cache = new SessionCache(engine, { maxBytes: 13 * 2 ** 20 });
+  const use = (name: string, keepMemory: boolean) =>
+    cache.use(name, () => ({ ...write(), keepMemory }), () => Promise.resolve());
+  await use("a", false);
+  await use("b", false);
+  assert.deepEqual([...engine.live], ["a", "b"]);
+  await use("c", true);
+  assert.equal(engine.options.keepMemory, true);
+  assert.deepEqual([...engine.live], ["c"]);
+});
+
+Deno.test("SessionCache has conversions of weights done once, whatever else is not optimized", async () => {
+  const engine = new FakeEngine();
+  const cache = new SessionCache(engine, {
+    maxBytes: 2 ** 30,
+    graphOptimizationLevel: "disabled",
+  });
+  const levelFor = async (dtype: "float32" | "float16") => {
+    const write = () => {
+      const b = new Builder();
+      const weight = b.weight("w", { dtype, shape: [4] }, { file: "w.safetensors", offset: 0 });
+      return {
+        b,
+        outputs: {
+          y: b.add(b.input("x", { dtype: "float32", shape: [4] }), b.cast(weight, "float32")),
+        },
+      };
+    };
+    await cache.use(dtype, write, () => Promise.resolve());
+    return engine.options.graphOptimizationLevel;
+  };
+  assert.equal(await levelFor("float32"), "disabled");
+  assert.equal(await levelFor("float16"), "basic");
 });
 
 Deno.test("SessionCache loads a session once for callers that come together, and again after a failure", async () => {

@@ -27,7 +27,10 @@ export interface LoadRewardOptions {
   readonly cacheDir?: string;
   /** Most images in one run. Default 16. */
   readonly maxBatch?: number;
-  /** Bytes that sessions may hold beside shared weights, above which the longest unused are freed. Default 8 GiB. */
+  /**
+   * Bytes that sessions may hold beside shared weights, above which the longest unused are freed. A session of the model,
+   * one for each number of images, holds the memory of a run. Default 8 GiB.
+   */
   readonly maxSessionBytes?: number;
   /** Check the gradient on load; see `SelfCheck`. Default true. */
   readonly selfCheck?: boolean;
@@ -63,10 +66,10 @@ export async function loadReward(
   const digest = await digestOf(kind, program);
   const engine = options.engine ?? await openEngine({ isolation: "in-process" });
   const sessions = new SessionCache(engine, {
-    // Mapped weights are shared by all sessions; with the rows of an image's tokens packing gains nothing.
+    // Mapped weights are shared by all sessions, and there at once.
     prepackWeights: false,
-    // A session for each size and number of images, of which few are in use: what is counted is what they hold.
-    keepMemory: false,
+    // Our graphs are written as they run best.
+    graphOptimizationLevel: program.isForeign ? "all" : "disabled",
     ...options.session,
     provider,
     intraOpNumThreads: threads,

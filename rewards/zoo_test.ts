@@ -51,8 +51,13 @@ Deno.test("The embedded models score as in PyTorch, whatever the image's size", 
   await Deno.remove(cacheDir, { recursive: true });
 });
 
-Deno.test("A batch scores as its images alone, each with its own prompt and gradient", async () => {
-  const config: RewardConfigInput = { kind: "clip", weights: "clip" };
+Deno.test("A batch scores as its images alone, each with its own prompt and gradient", async (t) => {
+  for (const kind of ["clip", "owlvit"] as const) {
+    await t.step(kind, () => checkBatch({ kind, weights: kind }));
+  }
+});
+
+async function checkBatch(config: RewardConfigInput): Promise<void> {
   const reward = await loadReward(config, { baseDir: ZOO, maxBatch: 4, selfCheck: false });
   const { data, shape } = await loadImageTensor(`${PATH}#image.0`);
   // Seven images run as 4, 2 and 1.
@@ -75,4 +80,4 @@ Deno.test("A batch scores as its images alone, each with its own prompt and grad
     );
   }
   await reward.dispose();
-});
+}

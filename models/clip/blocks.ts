@@ -1,4 +1,4 @@
-import type { Value } from "../../autodiff/mod.ts";
+import type { Builder, Value } from "../../autodiff/mod.ts";
 import { layerNorm, linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
 
@@ -22,54 +22,68 @@ export interface ClipBlocksOptions {
   readonly config: ClipBlocksConfig;
   /** Additive, [1, 1, N, N]. */
   readonly mask?: Value;
-  /** Compute the last block for the first token only: all that a pooled vision tower needs of it. Default false. */
-  readonly firstTokenOnly?: boolean;
+  /**
+   * Which tokens are wanted of the last block, where not all are: with them most of its gradient is spared.
+   * `"first"` computes the first alone, all that a pooled tower needs. A function is told them all, [B, N, width], and
+   * returns the wanted ones' positions, int64 [B, n]; those are computed again, and gradients flow through them only.
+   */
+  readonly lastTokens?: "first" | ((all: Value) => Value);
 }
 
 /**
  * The blocks `layers.0`, `layers.1`, ... in transformers' names, of x [B, N, width].
  * Returns the state before the first block and after each: `config.layers + 1` values, [B, N, width] but for the last,
- * which is [B, 1, width] with `firstTokenOnly`.
+ * which has the wanted tokens where `lastTokens` chooses some.
  */
 export function clipBlocks(
   s: WeightScope,
   x: Value,
-  { config, mask, firstTokenOnly = false }: ClipBlocksOptions,
+  { config, mask, lastTokens }: ClipBlocksOptions,
 ): readonly Value[] {
   const states = [x];
   let h = x;
   for (let i = 0; i < config.layers; i++) {
-    const tokens = firstTokenOnly && i === config.layers - 1 ? 1 : h.shape[1] ?? 1;
-    h = s.b.scope(`layers.${i}`, () => block(s.at(`layers.${i}`), h, { config, mask, tokens }));
+    const wanted = i === config.layers - 1 ? lastTokens : undefined;
+    h = s.b.scope(`layers.${i}`, () => block(s.at(`layers.${i}`), h, { config, mask, wanted }));
     states.push(h);
   }
   return states;
 }
 
-/** One block, of which only the first `tokens` tokens are computed. */
 function block(
   s: WeightScope,
   x: Value,
-  { config, mask, tokens }: {
+  { config, mask, wanted }: {
     config: ClipBlocksConfig;
     mask: Value | undefined;
-    tokens: number;
+    wanted: ClipBlocksOptions["lastTokens"];
   },
 ): Value {
   const { b } = s;
-  const [, all = 1, width = 1] = x.shape;
   const { heads, mlpWidth, activation, epsilon } = config;
-  const first = (v: Value) => tokens === all ? v : b.slice(v, { axis: 1, start: 0, end: tokens });
+  const width = x.shape[2] ?? 1;
   const normed = layerNorm(s.at("layer_norm1"), x, epsilon);
   const project = (name: string, v: Value) => linear(s.at(`self_attn.${name}`), v, width);
-  const [q, k, v] = [
-    project("q_proj", first(normed)),
-    project("k_proj", normed),
-    project("v_proj", normed),
-  ];
-  const attended = b.attention(q, k, v, { heads, ...(mask === undefined ? {} : { mask }) });
-  const h = b.add(first(x), linear(s.at("self_attn.out_proj"), attended, width));
-  const inner = linear(s.at("mlp.fc1"), layerNorm(s.at("layer_norm2"), h, epsilon), mlpWidth);
-  const active = activation === "gelu" ? b.gelu(inner) : b.quickGelu(inner);
-  return b.add(h, linear(s.at("mlp.fc2"), active, width));
+  const [k, v] = [project("k_proj", normed), project("v_proj", normed)];
+  /** The block for the tokens that `choose` takes of each value. */
+  const compute = (choose: (v: Value) => Value): Value => {
+    const q = project("q_proj", choose(normed));
+    const attended = b.attention(q, k, v, { heads, ...(mask === undefined ? {} : { mask }) });
+    const h = b.add(choose(x), linear(s.at("self_attn.out_proj"), attended, width));
+    const inner = linear(s.at("mlp.fc1"), layerNorm(s.at("layer_norm2"), h, epsilon), mlpWidth);
+    const active = activation === "gelu" ? b.gelu(inner) : b.quickGelu(inner);
+    return b.add(h, linear(s.at("mlp.fc2"), active, width));
+  };
+  if (wanted === undefined) return compute((v) => v);
+  if (wanted === "first") return compute((v) => b.slice(v, { axis: 1, start: 0, end: 1 }));
+  const positions = wanted(compute((v) => v));
+  return compute((v) => tokensAt(b, v, positions));
+}
+
+/** Tokens of x [B, N, width] at int64 positions [B, n]: [B, n, width]. */
+function tokensAt(b: Builder, x: Value, positions: Value): Value {
+  const [batch = 1, all = 1, width = 1] = x.shape;
+  const starts = Array.from({ length: batch }, (_, i) => i * all);
+  const rows = b.add(positions, b.reshape(b.ints(starts), [batch, 1]));
+  return b.gather(b.reshape(x, [batch * all, width]), rows);
 }

@@ -1,33 +1,21 @@
 import type { Value } from "../../autodiff/mod.ts";
 import { layerNorm } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
-import { clipBlocks } from "./blocks.ts";
+import { clipBlocks, type ClipBlocksOptions } from "./blocks.ts";
 import type { ClipVisionConfig } from "./vision_config.ts";
 
 /**
  * CLIP's vision tower under transformers' names, up to the last block: patches, class token and positions, a layer
  * normalization, blocks. `s` is where `embeddings` and `encoder` lie; `pixels` are normalised, [B, 3, size, size].
- * Returns [B, 1 + patches, width], the class token first, the patches row by row.
+ * Returns [B, 1 + patches, width], the class token first, the patches row by row, or those that `lastTokens` chooses.
  */
-export function clipVision(s: WeightScope, pixels: Value, config: ClipVisionConfig): Value {
-  return tower(s, pixels, { config, firstTokenOnly: false });
-}
-
-/** The class token after `clipVision` and the final layer normalization, [B, width]. */
-export function clipVisionPooled(s: WeightScope, pixels: Value, config: ClipVisionConfig): Value {
-  const token = tower(s, pixels, { config, firstTokenOnly: true });
-  const [batch = 1] = token.shape;
-  return layerNorm(
-    s.at("post_layernorm"),
-    s.b.reshape(token, [batch, config.width]),
-    config.epsilon,
-  );
-}
-
-function tower(
+export function clipVision(
   s: WeightScope,
   pixels: Value,
-  { config, firstTokenOnly }: { config: ClipVisionConfig; firstTokenOnly: boolean },
+  { config, lastTokens }: {
+    readonly config: ClipVisionConfig;
+    readonly lastTokens?: ClipBlocksOptions["lastTokens"];
+  },
 ): Value {
   const { b } = s;
   const { width, imageSize, patchSize, epsilon } = config;
@@ -50,5 +38,17 @@ function tower(
   // The first is CLIP's own misspelling; OWL-ViT has the second.
   const first = s.has("pre_layrnorm.weight") ? "pre_layrnorm" : "pre_layernorm";
   const normed = layerNorm(s.at(first), embedded, epsilon);
-  return clipBlocks(s.at("encoder"), normed, { config, firstTokenOnly }).at(-1) ?? normed;
+  const options = { config, ...(lastTokens !== undefined && { lastTokens }) };
+  return clipBlocks(s.at("encoder"), normed, options).at(-1) ?? normed;
+}
+
+/** The class token after `clipVision` and the final layer normalization, [B, width]. */
+export function clipVisionPooled(s: WeightScope, pixels: Value, config: ClipVisionConfig): Value {
+  const token = clipVision(s, pixels, { config, lastTokens: "first" });
+  const [batch = 1] = token.shape;
+  return layerNorm(
+    s.at("post_layernorm"),
+    s.b.reshape(token, [batch, config.width]),
+    config.epsilon,
+  );
 }

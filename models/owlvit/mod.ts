@@ -1,2 +1,9 @@
-export { openOwlVit, owlVitLogits, type OwlVitModel, owlVitQuery } from "./owlvit.ts";
+export {
+  openOwlVit,
+  owlVitLogits,
+  type OwlVitModel,
+  owlVitQuery,
+  type OwlVitSeen,
+  owlVitTopLogit,
+} from "./owlvit.ts";
 export { parseOwlVitConfig } from "./owlvit_config.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Value } from "../../autodiff/mod.ts";
+import { int, type Value } from "../../autodiff/mod.ts";
 import { type ClipConfig, clipText, clipTextProjection, clipVision } from "../clip/mod.ts";
 import { readJsonObject } from "../config.ts";
 import { layerNorm, linear } from "../nn.ts";
@@ -35,25 +35,53 @@ export function owlVitQuery(s: WeightScope, ids: Value, { text }: ClipConfig): V
   return b.div(embedding, b.l2Norm(embedding, { axes: [-1] }));
 }
 
+/** What a class logit is of. */
+export interface OwlVitSeen {
+  /** Normalised, [B, 3, size, size]. */
+  readonly pixels: Value;
+  /** Embeddings [B, width], one for each image. */
+  readonly query: Value;
+}
+
 /**
- * The class logit of one query per image for every patch, [B, patches], of normalised pixels [B, 3, size, size] and
- * query embeddings [B, width]. A patch is its token times the class token, both after the tower's final
- * normalization, normalised again; its logit is (cos(dense0(x), query) + shift(x)) (ELU(scale(x)) + 1).
+ * The class logit of one query per image for every patch, [B, patches]. A patch is its token times the class token, both
+ * after the tower's final normalization, normalised again; its logit is
+ * (cos(dense0(x), query) + shift(x)) (ELU(scale(x)) + 1).
  */
-export function owlVitLogits(
+export function owlVitLogits(s: WeightScope, seen: OwlVitSeen, config: ClipConfig): Value {
+  const tokens = clipVision(s.at("owlvit.vision_model"), seen.pixels, { config: config.vision });
+  return classLogits(s, { tokens, query: seen.query }, config);
+}
+
+/**
+ * The greatest of `owlVitLogits` of each image, [B]; of equal ones the first. Gradients flow through its patch and the
+ * class token alone, so the last block and the head have next to none to compute.
+ */
+export function owlVitTopLogit(s: WeightScope, seen: OwlVitSeen, config: ClipConfig): Value {
+  const { b } = s;
+  const { query } = seen;
+  const [batch = 1] = query.shape;
+  const lastTokens = (tokens: Value) => {
+    const logits = classLogits(s, { tokens, query }, config);
+    const best = b.call("ArgMax", [logits], { axis: int(1), keepdims: int(1) });
+    return b.concat([b.expand(b.ints([0]), [batch, 1]), b.add(best, 1)], 1);
+  };
+  const vision = s.at("owlvit.vision_model");
+  const tokens = clipVision(vision, seen.pixels, { config: config.vision, lastTokens });
+  return b.reshape(classLogits(s, { tokens, query }, config), [batch]);
+}
+
+/** Logits [B, N - 1] of tokens [B, N, width], the class token first, before the tower's final normalization. */
+function classLogits(
   s: WeightScope,
-  { pixels, query }: { readonly pixels: Value; readonly query: Value },
+  { tokens, query }: { readonly tokens: Value; readonly query: Value },
   { vision, text }: ClipConfig,
 ): Value {
   const { b } = s;
   const tower = s.at("owlvit.vision_model");
-  const tokens = layerNorm(
-    tower.at("post_layernorm"),
-    clipVision(tower, pixels, vision),
-    vision.epsilon,
-  );
-  const [batch = 1, count = 1] = tokens.shape;
-  const [classToken, patches] = b.split(tokens, [1, count - 1], 1);
+  const normed = layerNorm(tower.at("post_layernorm"), tokens, vision.epsilon);
+  const [batch = 1, count = 1] = normed.shape;
+  const [classToken, patches] = b.split(normed, [1, count - 1], 1);
   if (classToken === undefined || patches === undefined) {
     throw new RangeError("Split has 2 outputs");
   }

@@ -134,6 +134,7 @@ async function openProgram(
     }),
     ...(text && { text: text.program }),
     maxBatch,
+    isForeign: true,
     score,
     weightsRoot: model.root,
     identity: () => ({

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Builder, Value } from "../../autodiff/mod.ts";
-import { openOwlVit, owlVitLogits, owlVitQuery } from "../../models/owlvit/mod.ts";
+import { openOwlVit, owlVitLogits, owlVitQuery, owlVitTopLogit } from "../../models/owlvit/mod.ts";
 import { WeightScope } from "../../models/mod.ts";
 import { openTextCodec } from "../_open_text.ts";
 import { nameField, rewardKind } from "../_reward_kind.ts";
@@ -44,11 +44,10 @@ export const owlvit = rewardKind({
         if (embedding === undefined) throw new RangeError("Objectness needs a query's embedding");
         const s = new WeightScope(b, source);
         const seen = { pixels: clipNormalise(b, pixels), query: embedding };
-        const logits = owlVitLogits(s, seen, config);
         return b.sigmoid(
           aggregation === "max"
-            ? b.maxOf(logits, { axes: [1], keepDims: false })
-            : smoothMax(b, logits, temperature),
+            ? owlVitTopLogit(s, seen, config)
+            : smoothMax(b, owlVitLogits(s, seen, config), temperature),
         );
       },
       weightsRoot: source.root,
