@@ -68,6 +68,16 @@ export function parseConfig<S extends z.ZodType>(
   throw new ConfigError(path, `"${name}" is ${show(found)}, expected ${expected}`);
 }
 
+/** Throws `ConfigError` where a part's `config.json` says that it is of another class than the one that is built. */
+export function checkClass(
+  value: Readonly<Record<string, unknown>>,
+  { path, className }: { readonly path: string; readonly className: string },
+): void {
+  const found = value["_class_name"] ?? className;
+  if (found === className) return;
+  throw new ConfigError(path, `"_class_name" is ${show(found)}, expected ${show(className)}`);
+}
+
 function show(value: unknown): string {
   if (value === undefined) return "missing";
   const text = JSON.stringify(value);

@@ -86,13 +86,18 @@ export class GraphReward implements Reward {
     const scores = new Float32Array(batch);
     const gradients = gradient ? new Float32Array(images.data.length) : undefined;
     const size = 3 * height * width;
+    const truncated: number[] = [];
     for (let at = 0, count = 0; at < batch; at += count) {
       count = Math.min(this.#maxBatch, largestPowerOfTwo(batch - at));
       const part = float32(images.data.subarray(at * size, (at + count) * size), [
         count,
         ...images.shape.slice(1),
       ]);
-      const texts = await this.#embed(prompts.slice(at, at + count), { count, signal });
+      const texts = await this.#embed(prompts.slice(at, at + count), {
+        count,
+        signal,
+        onTruncated: (i) => truncated.push(at + i),
+      });
       const pixels = fit ? await this.#pixels(part, { fit, processing, signal }) : part;
       const scored = await this.#run(pixels, { texts, gradient, signal });
       scores.set(scored.score.data, at);
@@ -104,6 +109,7 @@ export class GraphReward implements Reward {
     }
     return {
       scores,
+      ...(truncated.length > 0 && { truncated }),
       ...(gradients === undefined ? {} : { gradient: float32(gradients, images.shape) }),
     };
   }
@@ -115,13 +121,19 @@ export class GraphReward implements Reward {
 
   async #embed(
     prompts: readonly string[],
-    { count, signal }: RunOptions & { readonly count: number },
+    { count, signal, onTruncated }: RunOptions & {
+      readonly count: number;
+      readonly onTruncated: (index: number) => void;
+    },
   ): Promise<Float32Tensor | undefined> {
     if (this.#texts === undefined) return undefined;
     const query = this.#program.text?.query;
     const rows: Float32Array[] = [];
-    for (const text of query === undefined ? prompts : Array<string>(count).fill(query)) {
-      rows.push(await this.#texts.embed(text, signal));
+    const texts = query === undefined ? prompts : Array<string>(count).fill(query);
+    for (const [i, text] of texts.entries()) {
+      const { embedding, truncated } = this.#texts.embed(text, signal);
+      rows.push(await embedding);
+      if (truncated) onTruncated(i);
     }
     const width = rows[0]?.length ?? 0;
     const all = new Float32Array(count * width);

@@ -12,6 +12,10 @@ import { RewardConfigError } from "./errors.ts";
 /** A tokenizer that fits a text tower, and the digest of its files. */
 export interface TextCodec {
   readonly encode: (text: string) => readonly number[];
+  /** How many ids a text has, begin, end and padding included. */
+  readonly tokens: number;
+  /** Whether a text has more, so that its end is cut off. */
+  readonly cuts: (text: string) => boolean;
   /** 1 for each of those ids that is not padding, else 0. */
   readonly mask: (text: string) => readonly number[];
   readonly digest: string;
@@ -55,6 +59,8 @@ export function openTextCodec(
   const encoded = (text: string) => tokenizer.encode(text, { maxLength: contextLength, layout });
   return {
     encode: (text) => [...encoded(text).ids],
+    tokens: contextLength,
+    cuts: (text) => encoded(text).truncated,
     mask: (text) => [...encoded(text).mask],
     digest: hash.digest("hex"),
   };

@@ -6,6 +6,10 @@ import type { Direction, Images } from "./reward.ts";
 export interface TextProgram {
   /** Token ids of a text, cut and padded to the same length for every text. */
   readonly encode: (text: string) => readonly number[];
+  /** How many tokens of a text are read, begin and end included. */
+  readonly tokens: number;
+  /** Whether a text has more, so that its end is cut off. */
+  readonly cuts: (text: string) => boolean;
   /** Appends the embeddings [B, D] of token ids, int64 [B, N]. */
   readonly embed: (b: Builder, ids: Value) => Value;
   /** The text that is embedded instead of the prompt; the reward then reads no prompt. */

@@ -5,28 +5,37 @@ import type { SessionCache } from "./_session_cache.ts";
 /** How many texts' embeddings are kept. */
 const CAPACITY = 4096;
 
+/** A text that is or will be embedded. */
+interface Embedded {
+  /** [D]. */
+  readonly embedding: Promise<Float32Array>;
+  /** Whether its end was cut off. */
+  readonly truncated: boolean;
+}
+
 /** Embeddings of texts, each computed once while it is remembered. */
 export class TextEmbedder {
   readonly #text: TextProgram;
   readonly #sessions: SessionCache;
   /** In the order of last use. */
-  readonly #known = new Map<string, Promise<Float32Array>>();
+  readonly #known = new Map<string, Embedded>();
 
   constructor(text: TextProgram, sessions: SessionCache) {
     this.#text = text;
     this.#sessions = sessions;
   }
 
-  /** The embedding [D] of a text. */
-  embed(text: string, signal?: AbortSignal): Promise<Float32Array> {
-    const embedding = this.#known.get(text) ?? this.#compute(text, signal);
+  /** The embedding of a text. */
+  embed(text: string, signal?: AbortSignal): Embedded {
+    const embedded = this.#known.get(text) ??
+      { embedding: this.#compute(text, signal), truncated: this.#text.cuts(text) };
     this.#known.delete(text);
-    this.#known.set(text, embedding);
+    this.#known.set(text, embedded);
     for (const oldest of this.#known.keys()) {
       if (this.#known.size <= CAPACITY) break;
       this.#known.delete(oldest);
     }
-    return embedding;
+    return embedded;
   }
 
   #compute(text: string, signal: AbortSignal | undefined): Promise<Float32Array> {

@@ -83,6 +83,7 @@ export async function loadReward(
     direction,
     range,
     readsPrompt: text !== undefined && text.query === undefined,
+    ...(text !== undefined && text.query === undefined && { promptTokens: text.tokens }),
     preprocessing: recipe === undefined ? "none" : describeRecipe(recipe),
     fileProcessing: recipe?.files ?? "reference",
     digest,

@@ -29,6 +29,8 @@ export interface RewardInfo {
   readonly range: readonly [number, number];
   /** True when the score depends on the prompt; a prompt is then required. */
   readonly readsPrompt: boolean;
+  /** Tokens of a prompt that are read, begin and end included; what is beyond is cut off. Absent where none is read. */
+  readonly promptTokens?: number;
   /** One line: the preprocessing recipe, e.g. "resize shortest 224 bicubic antialias, centre crop, CLIP normalise". */
   readonly preprocessing: string;
   /** How the reward's published package prepares a PNG or JPEG file; see `ScoreOptions.processing`. */
@@ -47,6 +49,8 @@ export interface RewardResult {
   readonly scores: Float32Array;
   /** float32, the images' shape. */
   readonly gradient?: Images;
+  /** Images whose prompt is longer than `RewardInfo.promptTokens`, ascending. Absent where there is none. */
+  readonly truncated?: readonly number[];
 }
 
 /** Options of one call of `Reward.score`. */

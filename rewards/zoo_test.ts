@@ -38,7 +38,13 @@ Deno.test("The embedded models score as in PyTorch, whatever the image's size", 
       const reward = await loadReward(config, { engine, cacheDir, baseDir: ZOO });
       for (const [i, prompt] of PROMPTS.entries()) {
         const images = await loadImageTensor(`${PATH}#image.${i}`);
-        const { scores, gradient } = await reward.score(images, [prompt], { gradient: true });
+        const { scores, gradient, truncated } = await reward.score(images, [prompt], {
+          gradient: true,
+        });
+        // The embedded tokenizer reads 32 tokens, of which the last prompt has more.
+        const { readsPrompt, promptTokens } = reward.info;
+        assert.equal(promptTokens, readsPrompt ? 32 : undefined);
+        assert.deepEqual(truncated, readsPrompt && i === 2 ? [0] : undefined);
         const score = await expected.readFloat32(`${config.kind}.${i}.score`);
         const { data } = await expected.readFloat32(`${config.kind}.${i}.grad`);
         close(scores, score.data, SCORE_TOLERANCE);

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { ConfigError, count, inert, only, parseConfig, positive } from "../config.ts";
+import { checkClass, ConfigError, count, inert, only, parseConfig, positive } from "../config.ts";
 
 /** One resolution of a U-Net, the same on the way down and up. */
 export interface UNetLevel {
@@ -123,6 +123,7 @@ export function parseUNetConfig(
   value: Readonly<Record<string, unknown>>,
   path: string,
 ): UNetConfig {
+  checkClass(value, { path, className: "UNet2DConditionModel" });
   const c = parseConfig(SCHEMA, value, path);
   const fail = (field: string, found: unknown, expected: string): never => {
     throw new ConfigError(path, `"${field}" is ${JSON.stringify(found)}, expected ${expected}`);

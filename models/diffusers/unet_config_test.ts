@@ -99,6 +99,10 @@ Deno.test("a file without fields has diffusers' defaults", () => {
 
 Deno.test("what the U-Net here does not do is refused by name", () => {
   refused({ ...SD15, time_cond_proj_dim: 256 }, /"time_cond_proj_dim" is 256, expected null/);
+  refused(
+    { ...SD15, _class_name: "UNet3DConditionModel" },
+    /"_class_name" is "UNet3DConditionModel", expected "UNet2DConditionModel"/,
+  );
   refused({ ...SD15, class_embed_type: "timestep" }, /"class_embed_type" is "timestep", expected/);
   refused({ ...SD15, num_class_embeds: 1000 }, /"num_class_embeds" is 1000, expected null/);
   refused({ ...SD15, act_fn: "gelu" }, /"act_fn" is "gelu", expected "silu" or "swish"/);

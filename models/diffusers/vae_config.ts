@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { ConfigError, count, inert, only, parseConfig, positive } from "../config.ts";
+import { checkClass, ConfigError, count, inert, only, parseConfig, positive } from "../config.ts";
 
 /** The decoder of an `AutoencoderKL`. */
 export interface VaeConfig {
@@ -44,6 +44,7 @@ const SCHEMA = z.strictObject({
  * field, what was found and what was expected, for whatever the decoder here does not do.
  */
 export function parseVaeConfig(value: Readonly<Record<string, unknown>>, path: string): VaeConfig {
+  checkClass(value, { path, className: "AutoencoderKL" });
   const c = parseConfig(SCHEMA, value, path);
   const n = c.block_out_channels.length;
   const wrong = c.block_out_channels.find((channels) => channels % c.norm_num_groups !== 0);

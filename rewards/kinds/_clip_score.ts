@@ -70,7 +70,7 @@ export function clipScore(
     layout: format === "open_clip" ? "open_clip" : "hf",
   });
   const text: TextProgram = {
-    encode: codec.encode,
+    ...codec,
     embed: (b, ids) =>
       normalised(b, clipTextEmbedding(new WeightScope(b, model.weights), ids, config)),
   };

@@ -322,6 +322,7 @@ function textOf(
     digest: codec.digest,
     width: 2 * length,
     program: {
+      ...codec,
       encode: (prompt: string) => [...codec.encode(prompt), ...codec.mask(prompt)],
       // Ids are whole numbers below 2^24, which float32 holds exactly.
       embed: (b: Builder, both: Value) => b.cast(both, "float32"),

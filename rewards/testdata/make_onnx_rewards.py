@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Two small scorers exported as ONNX, with PyTorch's scores and image gradients, for kinds/onnx_test.ts. Needs torch 2.11, onnx,
-torchvision, transformers, safetensors.
+"""Two small scorers exported as ONNX, with PyTorch's scores and image gradients, for kinds/onnx_test.ts. Needs
+bench/python/requirements.txt, and onnx==1.23.2 and onnxscript==0.7.2, which nothing else does.
 layout.onnx: NHWC, BGR, pixels in -1..1, 24x24 of the image resized bilinearly and cropped; a fixed batch of one.
 prompt.onnx: reads ids and mask of a CLIP tokenizer; NCHW, mean and std, 16x16 of the image stretched; any batch."""
 import os

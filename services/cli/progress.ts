@@ -1,6 +1,7 @@
 /** Progress on stderr: one line rewritten in place on a terminal, a line every few seconds elsewhere. */
 export class Progress {
   readonly #started = performance.now();
+  #first: Mark | undefined;
   readonly #terminal = Deno.stderr.isTerminal();
   readonly #quiet: boolean;
   #last = -Infinity;
@@ -10,7 +11,10 @@ export class Progress {
     this.#quiet = quiet;
   }
 
-  /** Shows how far it is; time left is estimated from the pace so far unless the caller knows better. */
+  /**
+   * Shows how far it is; time left is estimated from the pace since the first thing was done, before which models load,
+   * unless the caller knows better.
+   */
   update(
     { done, total, note = "", secondsLeft }: {
       readonly done: number;
@@ -21,14 +25,14 @@ export class Progress {
   ): void {
     if (this.#quiet) return;
     const now = performance.now();
+    if (done > 0) this.#first ??= { at: now, done };
     const ended = done >= total;
     // A log file is not flooded: a line each five seconds, and the last one always.
     if (!ended && now - this.#last < (this.#terminal ? 100 : 5000)) return;
     this.#last = now;
-    const spent = (now - this.#started) / 1000;
-    const left = secondsLeft ?? (done > 0 ? (spent / done) * (total - done) : undefined);
+    const left = secondsLeft ?? secondsLeftAt({ at: now, done }, { first: this.#first, total });
     const time = ended
-      ? `${duration(spent)} in all`
+      ? `${duration((now - this.#started) / 1000)} in all`
       : left === undefined
       ? ""
       : `${duration(left)} left`;
@@ -65,6 +69,21 @@ export class Progress {
     Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[2K${line.slice(0, room)}`));
     this.#open = true;
   }
+}
+
+interface Mark {
+  /** Milliseconds. */
+  readonly at: number;
+  readonly done: number;
+}
+
+/** Seconds that are left at the pace since `first`; undefined where there is none yet. */
+export function secondsLeftAt(
+  { at, done }: Mark,
+  { first, total }: { readonly first: Mark | undefined; readonly total: number },
+): number | undefined {
+  if (first === undefined || done <= first.done) return undefined;
+  return (at - first.at) / 1000 / (done - first.done) * (total - done);
 }
 
 function bar(share: number): string {

@@ -79,6 +79,7 @@ export class RemoteReward implements Reward {
     const width = size.reduce((a, b) => a * b, 1);
     const scores = new Float32Array(batch);
     const gradient = options.gradient ? new Float32Array(images.data.length) : undefined;
+    const cut: number[] = [];
     for (let at = 0; at < batch; at += this.#maxImages) {
       const count = Math.min(this.#maxImages, batch - at);
       const part = images.data.subarray(at * width, (at + count) * width);
@@ -103,10 +104,12 @@ export class RemoteReward implements Reward {
         const answer = await this.#client.score({ ...request, processing }, call);
         this.#check(answer, count);
         scores.set(answer.scores, at);
+        cut.push(...answer.truncatedPrompts.map((i) => at + i));
       } else {
         const answer = await this.#client.scoreAndGradient(request, call);
         this.#check(answer, count);
         scores.set(answer.scores, at);
+        cut.push(...answer.truncatedPrompts.map((i) => at + i));
         const data = answer.gradients[0]?.data;
         if (data?.byteLength !== part.byteLength) {
           throw new StatusError(
@@ -119,9 +122,11 @@ export class RemoteReward implements Reward {
         new Uint8Array(gradient.buffer, at * width * 4, data.byteLength).set(data);
       }
     }
-    return gradient === undefined
-      ? { scores }
-      : { scores, gradient: { dtype: "float32", shape: images.shape, data: gradient } };
+    return {
+      scores,
+      ...(cut.length > 0 && { truncated: cut }),
+      ...(gradient && { gradient: { dtype: "float32", shape: images.shape, data: gradient } }),
+    };
   }
 
   async dispose(): Promise<void> {
@@ -161,6 +166,7 @@ function infoOf(d: RewardDescription): RewardInfo {
     direction: d.direction === Direction.MINIMISE ? "minimise" : "maximise",
     range: [d.lowest, d.highest],
     readsPrompt: d.readsPrompt,
+    ...(d.promptTokens > 0 && { promptTokens: d.promptTokens }),
     preprocessing: d.preprocessing,
     fileProcessing: d.fileProcessing === Processing.TENSOR ? "tensor" : "reference",
     digest: d.digest,

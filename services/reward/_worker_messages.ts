@@ -60,6 +60,7 @@ const infoSchema = z.object({
   /** JSON has no infinities: null where unbounded. */
   range: z.tuple([z.number().nullable(), z.number().nullable()]),
   readsPrompt: z.boolean(),
+  promptTokens: z.number().int().exactOptional(),
   preprocessing: z.string(),
   fileProcessing: z.enum(["tensor", "reference"]),
   digest: z.string(),
@@ -71,9 +72,11 @@ const infoSchema = z.object({
   }).exactOptional(),
 });
 
-/** What it answers: facts after a "load", else nothing beside the tensors [scores, gradient?]; or an error. */
+/** What it answers: facts after a "load", else the tensors [scores, gradient?] and cut prompts; or an error. */
 export const replySchema = z.object({
   info: infoSchema,
+  /** As in `RewardResult`. */
+  truncated: z.array(z.number().int()).readonly(),
   error: z.object({
     /** The input is at fault, not the reward. */
     input: z.boolean(),

@@ -21,6 +21,8 @@ export interface ScoredJob {
   readonly scores: Float32Array;
   /** In the images' shape; set when asked for. */
   readonly gradient?: Images;
+  /** Images whose prompt was cut; see `RewardResult`. */
+  readonly truncated: readonly number[];
   /** The reward that answered. */
   readonly info: RewardInfo;
   /** From submission to the first run. */
@@ -177,6 +179,9 @@ export class Batcher {
         result.gradient?.data.subarray(at * width, end * width) ?? [],
         from * width,
       );
+      for (const i of result.truncated ?? []) {
+        if (i >= at && i < end) entry.truncated.push(from + i - at);
+      }
       entry.info ??= info;
       if (entry.info.digest !== info.digest) this.#leave(entry, changed(info));
       else if (to === entry.size) entry.finish(info);
@@ -200,6 +205,7 @@ class Entry {
   readonly kind: string;
   readonly scores: Float32Array;
   readonly gradient: Float32Array | undefined;
+  readonly truncated: number[] = [];
   readonly promise: Promise<ScoredJob>;
   readonly reject: (reason: unknown) => void;
   /** Images given to a batch. */
@@ -229,6 +235,7 @@ class Entry {
     this.#resolve({
       scores: this.scores,
       ...(this.gradient && { gradient: { ...images, data: this.gradient } }),
+      truncated: this.truncated,
       info,
       queueSeconds: ((this.started ?? this.#submitted) - this.#submitted) / 1000,
       computeSeconds: this.computeSeconds,

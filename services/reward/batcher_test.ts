@@ -50,6 +50,19 @@ Deno.test("Jobs of one kind run together, larger ones in parts, each with its ow
   assert.deepEqual(runs, [1, 4, 1, 4, 1, 2]);
 });
 
+Deno.test("A job is told which of its prompts were cut, whatever ran beside it", async () => {
+  const { batcher, runs, go } = gated({ maxBatch: 3 });
+  const jobs = [["a"], ["b…", "c", "d…"], ["e…"]].map((prompts) => ({
+    ...job(prompts.map(() => 0)),
+    prompts,
+  }));
+  const results = jobs.map((job) => batcher.submit(job));
+  go();
+  const truncated = (await Promise.all(results)).map(({ truncated }) => truncated);
+  assert.deepEqual(truncated, [[], [0, 2], [0]]);
+  assert.deepEqual(runs, [3, 2]);
+});
+
 Deno.test("Gradients are split as the scores are", async () => {
   const { batcher, runs, go } = gated({ maxBatch: 3 }, { scale: 24 });
   const jobs = [job([0]), job([1, 2, 3], { gradient: true }), job([4], { gradient: true })];

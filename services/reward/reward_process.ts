@@ -98,13 +98,14 @@ export class RewardProcess implements Reward {
       timeoutMs: this.#runTimeoutMs,
       ...(signal && { signal }),
     });
-    check(answer);
+    const { truncated } = check(answer);
     const [scores, gradients] = answer.tensors;
     if (scores?.dtype !== "float32" || gradient !== (gradients?.dtype === "float32")) {
       throw new TypeError("Worker answered without the scores and gradients asked for");
     }
     return {
       scores: scores.data,
+      ...(truncated && { truncated }),
       ...(gradients?.dtype === "float32" && { gradient: gradients }),
     };
   }

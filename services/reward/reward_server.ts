@@ -10,7 +10,7 @@ import {
   startGrpcServer,
 } from "../common/mod.ts";
 import { type MetricsServer, RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
-import { DEFAULT_BATCHING } from "./batcher.ts";
+import { DEFAULT_BATCHING, type ScoredJob } from "./batcher.ts";
 import { inferenceService } from "./inference_service.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { rewardAdmin } from "./reward_admin.ts";
@@ -141,6 +141,15 @@ export async function startRewardServer(
   const servers: GrpcServer[] = [];
   const [calls, scored] = [new RpcMetrics(), new RewardMetrics()];
   let metrics: MetricsServer | undefined;
+  const warned = new Set<string>();
+  const warnOfCutPrompt = ({ truncated, info: { name, digest, promptTokens } }: ScoredJob) => {
+    if (truncated.length === 0 || warned.has(digest)) return;
+    warned.add(digest);
+    log.warn("A prompt is longer than the reward reads and was cut; said once", {
+      reward: name,
+      promptTokens,
+    });
+  };
   const host = new LocalRewardHost({
     ...config.batching,
     ...(config.default !== undefined && { defaultName: config.default }),
@@ -156,7 +165,10 @@ export async function startRewardServer(
           }),
         { log, onReady },
       ),
-    onScored: (job) => scored.observe(job),
+    onScored: (job) => {
+      scored.observe(job);
+      warnOfCutPrompt(job);
+    },
     onReady: (name, ready) => {
       const all = host.list().every(({ state }) => state === "ready");
       for (const server of servers) {

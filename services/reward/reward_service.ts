@@ -62,6 +62,7 @@ export function rewardHandlers(host: RewardHost, limits: Limits): Handlers<typeo
         reward: result.info.name,
         digest: result.info.digest,
         timing: timing(result),
+        truncatedPrompts: [...result.truncated],
       };
     },
 
@@ -76,6 +77,7 @@ export function rewardHandlers(host: RewardHost, limits: Limits): Handlers<typeo
         reward: result.info.name,
         digest: result.info.digest,
         timing: timing(result),
+        truncatedPrompts: [...result.truncated],
       };
     },
 
@@ -94,11 +96,13 @@ export function rewardHandlers(host: RewardHost, limits: Limits): Handlers<typeo
               gradient,
               ...processingOf(processing),
             };
-            const { scores: [score = NaN], gradients: [found], info } = await scoreImages(
-              request,
-              { host, limits: one, signal },
-            );
-            const value = { score, reward: info.name, digest: info.digest };
+            const { scores: [score = NaN], gradients: [found], truncated, info } =
+              await scoreImages(
+                request,
+                { host, limits: one, signal },
+              );
+            const promptTruncated = truncated.length > 0;
+            const value = { score, reward: info.name, digest: info.digest, promptTruncated };
             const evaluation = found
               ? { ...value, gradient: await wireGradient(found, image) }
               : value;

@@ -156,6 +156,9 @@ Deno.test("Each image gets its own prompt, or all the only one", async () => {
   assert.deepEqual(one.scores, [4, 4, 4]);
   const each = await score({ reward: "prompted", images, prompts: ["a", "bb", "ccc"] });
   assert.deepEqual(each.scores, [1, 2, 3]);
+  assert.deepEqual(each.truncatedPrompts, []);
+  const cut = await score({ reward: "prompted", images, prompts: ["a…", "bb", "ccc…"] });
+  assert.deepEqual(cut.truncatedPrompts, [0, 2]);
 });
 
 Deno.test("Bad input is refused with what was found and expected", async () => {

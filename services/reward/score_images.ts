@@ -35,6 +35,8 @@ export interface ScoreResult {
   readonly scores: readonly number[];
   /** One per entry of the request's images, in its shape ([1, 3, H, W] for a file); finite. Set when asked for. */
   readonly gradients: readonly Images[];
+  /** Images whose prompt was cut; see `RewardResult`. */
+  readonly truncated: readonly number[];
   readonly info: RewardInfo;
   readonly queueSeconds: number;
   readonly computeSeconds: number;
@@ -88,6 +90,10 @@ export async function scoreImages(
   if (rest.some((job) => job.info.digest !== info.digest)) {
     throw new StatusError("UNAVAILABLE", `Reward ${info.name} was replaced meanwhile, try again`);
   }
+  const starts = scored.map((_, i) =>
+    scored.slice(0, i).reduce((sum, { scores }) => sum + scores.length, 0)
+  );
+  const truncated = scored.flatMap((job, j) => job.truncated.map((i) => i + (starts[j] ?? 0)));
   const scores = scored.flatMap((job) => [...job.scores]);
   const bad = scores.findIndex((score) => !Number.isFinite(score));
   if (bad >= 0) throw faulty(`Reward ${info.name} scores image ${bad} ${scores[bad]}`);
@@ -96,6 +102,7 @@ export async function scoreImages(
   return {
     scores,
     gradients,
+    truncated,
     info,
     queueSeconds: Math.max(...scored.map((job) => job.queueSeconds)),
     computeSeconds: Math.max(...scored.map((job) => job.computeSeconds)),

@@ -35,7 +35,11 @@ export async function serveReward(
       shape: [result.scores.length],
       data: result.scores,
     } as const;
-    return { message: {}, tensors: result.gradient ? [scores, result.gradient] : [scores] };
+    const { truncated } = result;
+    return {
+      message: truncated ? { truncated } : {},
+      tensors: result.gradient ? [scores, result.gradient] : [scores],
+    };
   };
 
   for (let frame = await readFrame(read); frame; frame = await readFrame(read)) {

@@ -156,6 +156,7 @@ export function trainerHandlers(
               prompt,
               seed,
               png: await encodePng(batch.images, i),
+              remark: opened.model.prompts.remark?.([prompt]) ?? "",
             } satisfies MessageInitShape<
               typeof SampleResponseSchema
             >;

@@ -27,6 +27,12 @@ Deno.test("LoRA weights act in proportion to their scale, and few sessions serve
     const fresh = model.initialParameters(1);
     const random = randomStream(1, "noise");
     const tuned = mapParameters(fresh, (p) => float32(random.normals(p.data.length), p.shape));
+    const long = "a very ".repeat(100);
+    assert.equal(model.prompts.remark(["a red cat"]), undefined);
+    assert.match(
+      model.prompts.remark(["a red cat", long]) ?? "",
+      /^The model reads \d+ tokens of a prompt; 1 of 2 prompts are longer and are cut: "a very .{53}…"$/,
+    );
     const size = { height: 8, width: 8 };
     const { conditional } = await model.prompts.encode(["a red cat", "books"], size);
     const x = float32(random.normals(2 * 4 * 64), [2, 4, 8, 8]);

@@ -36,6 +36,18 @@ export class PipelinePromptEncoder implements PromptEncoder {
     return Math.min(this.#tokenizers[0]?.modelMaxLength ?? context, context);
   }
 
+  remark(prompts: readonly string[]): string | undefined {
+    const { tokens: maxLength } = this;
+    const cut = prompts.filter((prompt) =>
+      this.#tokenizers.some((tokenizer) => tokenizer.encode(prompt, { maxLength }).truncated)
+    );
+    const [first] = cut;
+    if (first === undefined) return undefined;
+    const shown = first.length > 60 ? `${first.slice(0, 60)}…` : first;
+    return `The model reads ${maxLength} tokens of a prompt; ${cut.length} of ${prompts.length} prompts ` +
+      `are longer and are cut: ${JSON.stringify(shown)}${cut.length > 1 ? ", …" : ""}`;
+  }
+
   async encode(
     prompts: readonly string[],
     size: LatentSize,

@@ -260,6 +260,11 @@ export class TrainingRun {
     try {
       await this.setState("running");
       opened = await this.#dependencies.openModel(this.config);
+      const { prompts, heldOutPrompts } = this.config;
+      const remark = opened.model.prompts.remark?.([...new Set([...prompts, ...heldOutPrompts])]);
+      if (remark !== undefined && this.#ending === undefined) {
+        await this.setState("running", remark);
+      }
       await this.#train(opened);
     } catch (error) {
       await this.setState("failed", error instanceof Error ? error.message : String(error));
@@ -398,12 +403,12 @@ export class TrainingRun {
     }
   }
 
-  /** Seconds per iteration lately. */
+  /** Seconds per iteration lately: the median, for the first one and those with pictures take longer. */
   #pace({ seconds }: Pick<StepEvent, "seconds">): number {
     const recent = this.#events.slice(-2 * PACE_WINDOW).flatMap((e) =>
       e.type === "step" ? e.seconds.total ?? [] : []
-    ).concat(seconds.total ?? 0).slice(-PACE_WINDOW);
-    return recent.reduce((a, b) => a + b, 0) / recent.length;
+    ).concat(seconds.total ?? 0).slice(-PACE_WINDOW).sort((a, b) => a - b);
+    return recent[recent.length >> 1] ?? 0;
   }
 
   /** A step 0 in the log, with pictures of the model as it is before training. */

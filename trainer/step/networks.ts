@@ -45,6 +45,8 @@ export interface PromptEncoder {
     prompts: readonly string[],
     size: { readonly height: number; readonly width: number },
   ): Promise<{ readonly conditional: Conditioning; readonly unconditional: Conditioning }>;
+  /** What to say of prompts that are longer than it reads; undefined where none is. Absent: none ever is. */
+  remark?(prompts: readonly string[]): string | undefined;
 }
 
 /** The networks of a text-to-image model. */

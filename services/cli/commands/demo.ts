@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
@@ -26,8 +26,11 @@ import { downloadLora } from "./export.ts";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const SEEDS = 3;
-/** Far from those of the samples drawn while training. The pictures shown are the first of each prompt's seeds. */
-const FIRST_SEED = 1000;
+/**
+ * Far from those of the samples drawn while training and of `drtune eval`, by which the settings were chosen. The
+ * pictures shown are the first of each prompt's seeds.
+ */
+const FIRST_SEED = 5000;
 
 /** The main job on the embedded model, from start to pictures. */
 export const demo: Command = {
@@ -150,53 +153,65 @@ async function trainAndShow(
     throw new Error(`The run ended as ${RunState[watched.state]}: ${watched.reason}`);
   }
   const trainingSeconds = (performance.now() - begun) / 1000;
-  const { pairs, summary } = await evaluate(client, { runId, config, signal });
+  const text = await readFile(join(ROOT, "zoo", scenario.prompts), "utf8");
+  const prompts = text.split("\n").filter(Boolean);
+  const { pairs, summary } = await evaluate(client, { runId, prompts, signal });
   const lora = await downloadLora(client, {
     runId,
     format: LoraFormat.DIFFUSERS,
     out: join(out, "pytorch_lora_weights.safetensors"),
     signal,
   });
-  const sections = await sectionsOf(client, { runId, scenario, iterations, pairs, signal });
+  const sections = await sectionsOf(client, {
+    runId,
+    prompts,
+    scenario,
+    iterations,
+    pairs,
+    signal,
+  });
   await writeFile(
     join(out, "before_after.png"),
     await contactSheet(sections, { columns: 8 }),
   );
   await writePlot(out, { scenario, summary, steps: watched.steps.filter((s) => s.step > 0) });
-  const prompts = summary.pairs / SEEDS;
   const files = {
     "LoRA, diffusers names": lora.path,
     "before and after": join(out, "before_after.png"),
     "rewards over training": join(out, "rewards.png"),
     "the run": join(out, "runs", runId),
   };
-  const facts = { scenario, summary, prompts, seeds: SEEDS, iterations, trainingSeconds, files };
-  const text = summaryText(facts);
-  await writeFile(join(out, "summary.md"), text);
-  console.log(text);
+  const facts = {
+    ...{ scenario, summary, iterations, trainingSeconds, files },
+    prompts: prompts.length,
+    seeds: SEEDS,
+  };
+  const report = summaryText(facts);
+  await writeFile(join(out, "summary.md"), report);
+  console.log(report);
   return improved(facts);
 }
 
 async function evaluate(
   client: GrpcClient<typeof TrainerService>,
-  { runId, config, signal }: {
+  { runId, prompts, signal }: {
     readonly runId: string;
-    readonly config: RunConfig;
+    readonly prompts: readonly string[];
     readonly signal: AbortSignal;
   },
 ): Promise<{ readonly pairs: readonly EvaluatedPair[]; readonly summary: EvaluationSummary }> {
   const progress = new Progress();
-  progress.say("Measuring held-out prompts before and after");
+  progress.say("Measuring unseen prompts: drawing without the LoRA first, then with it");
   const pairs: EvaluatedPair[] = [];
-  const total =
-    (config.heldOutPrompts?.source.case === "list"
-      ? config.heldOutPrompts.source.value.prompts.length
-      : 8) * SEEDS;
-  const request = { runId, imagesPerPrompt: SEEDS, seed: FIRST_SEED };
+  const total = prompts.length * SEEDS;
+  const request = {
+    ...{ runId, imagesPerPrompt: SEEDS, seed: FIRST_SEED },
+    prompts: { source: { case: "list" as const, value: { prompts: [...prompts] } } },
+  };
   for await (const { event } of client.evaluateRun(request, { signal })) {
     if (event.case === "pair") {
       pairs.push(event.value);
-      progress.update({ done: pairs.length, total: Math.max(total, pairs.length) });
+      progress.update({ done: pairs.length, total });
     } else if (event.case === "summary") {
       progress.end();
       return { pairs, summary: event.value };
@@ -205,11 +220,12 @@ async function evaluate(
   throw new Error("The trainer answered no summary");
 }
 
-/** Held-out prompts at one seed: drawn by the model as it was above, with the LoRA below, scores under the pictures. */
+/** Prompts at one seed: drawn by the model as it was above, with the LoRA below, scores under the pictures. */
 async function sectionsOf(
   client: GrpcClient<typeof TrainerService>,
-  { runId, scenario: { title, target }, iterations, pairs, signal }: {
+  { runId, prompts, scenario: { title, target }, iterations, pairs, signal }: {
     readonly runId: string;
+    readonly prompts: readonly string[];
     readonly scenario: Scenario;
     readonly iterations: number;
     readonly pairs: readonly EvaluatedPair[];
@@ -218,7 +234,10 @@ async function sectionsOf(
 ): Promise<readonly SheetSection[]> {
   const drawn = async (when: "before" | "after") => {
     const tiles: Tile[] = [];
-    const request = { runId, seed: FIRST_SEED, ...(when === "before" && { step: 0 }) };
+    const request = {
+      ...{ runId, prompts: [...prompts], seed: FIRST_SEED },
+      ...(when === "before" && { step: 0 }),
+    };
     for await (const { prompt, png } of client.sample(request, { signal })) {
       const pair = pairs.find((p) => p.prompt === prompt && p.seed === FIRST_SEED);
       const score = pair?.[when][target.name];
@@ -252,7 +271,7 @@ async function writePlot(
     return {
       title: [
         name === target.name ? `${name} (${better})` : name,
-        ...(held ? [`held out ${held.before.toFixed(2)} -> ${held.after.toFixed(2)}`] : []),
+        ...(held ? [`unseen prompts ${held.before.toFixed(2)} -> ${held.after.toFixed(2)}`] : []),
       ].join(", "),
       series: [
         { name: "batch", color: "#b9c6e8", points: at(means) },

@@ -169,6 +169,7 @@ async function* local(
     latents: args.text("latents"),
     provider,
     threads: args.number("threads", { min: 1, max: 1024, integer: true }),
+    onRemark: (remark) => bare || console.error(`Warning: ${remark}`),
     signal,
   });
   for await (const image of images) yield { image, total: requests.length };
@@ -201,7 +202,12 @@ async function* remote(
       ...(guidance !== undefined && { guidanceScale: guidance }),
     }, { signal });
     const count = prompts.length || await heldOutCount(client, { runId, signal });
-    for await (const { prompt, seed, png } of messages) {
+    let remarked = bare;
+    for await (const { prompt, seed, png, remark } of messages) {
+      if (remark !== "" && !remarked) {
+        console.error(`Warning: ${remark}`);
+        remarked = true;
+      }
       yield { image: { prompt, seed, png }, total: count * imagesPerPrompt };
     }
   } finally {

@@ -125,6 +125,7 @@ export const score: Command = {
       const tiles: Tile[] = [];
       const file = args.text("gradient");
       const sheet = args.text("sheet");
+      const cut = new CutPrompts();
       let [count, failed] = [0, 0];
       for (const input of inputs) {
         signal.throwIfAborted();
@@ -140,6 +141,7 @@ export const score: Command = {
               rewards,
               wanted: file !== undefined,
               processing,
+              cut,
               signal,
             });
           if (!isDone) { for (const row of made) await table?.(row); }
@@ -162,6 +164,7 @@ export const score: Command = {
         progress.update({ done: ++count, total: inputs.length });
       }
       progress.end();
+      cut.say();
       if (file !== undefined) await writeSafetensors(file, gradients);
       if (sheet !== undefined) {
         await writeFile(sheet, await contactSheet([{ heading: "", tiles }], { columns: 5 }));
@@ -174,6 +177,29 @@ export const score: Command = {
     }
   },
 };
+
+/** Prompts that are longer than a reward reads. */
+class CutPrompts {
+  readonly #found = new Map<string, { readonly tokens: number; readonly prompts: Set<string> }>();
+
+  add({ name, promptTokens = 0 }: Reward["info"], prompt: string): void {
+    const found = this.#found.get(name) ?? { tokens: promptTokens, prompts: new Set() };
+    this.#found.set(name, found);
+    found.prompts.add(prompt);
+  }
+
+  /** A line for each reward, on stderr. */
+  say(): void {
+    for (const [name, { tokens, prompts }] of this.#found) {
+      const [first = ""] = prompts;
+      const which = prompts.size === 1 ? "a longer one was" : `${prompts.size} longer ones were`;
+      const shown = first.length > 60 ? `${first.slice(0, 60)}…` : first;
+      console.error(
+        `Warning: ${name} reads ${tokens} tokens of a prompt; ${which} cut: "${shown}"`,
+      );
+    }
+  }
+}
 
 /** What is wrong with one image, not with all that follow. */
 function isOfInput(error: unknown): error is Error {
@@ -199,11 +225,12 @@ async function load(input: ScoreInput): Promise<Images> {
 async function scoreInput(
   input: ScoreInput,
   images: Images,
-  { rewards, wanted, processing, signal }: {
+  { rewards, wanted, processing, cut, signal }: {
     readonly rewards: readonly Reward[];
     readonly wanted: boolean;
     /** Default: for pictures what the reward says, unless a gradient is wanted. */
     readonly processing: "tensor" | "reference" | undefined;
+    readonly cut: CutPrompts;
     readonly signal: AbortSignal;
   },
 ): Promise<{ made: readonly Row[]; grads: readonly (readonly [string, Images])[] }> {
@@ -225,6 +252,7 @@ async function scoreInput(
       signal,
     });
     columns.set(name, result.scores);
+    if (result.truncated && input.prompt !== undefined) cut.add(reward.info, input.prompt);
     for (const [extra, values] of Object.entries(await reward.extras?.(images) ?? {})) {
       columns.set(`${name}.${extra}`, values);
     }

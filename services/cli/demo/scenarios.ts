@@ -5,6 +5,11 @@ export interface Scenario {
   readonly promise: string;
   /** File in `configs/`; its endpoints are replaced by those of the services started here. */
   readonly config: string;
+  /**
+   * File below `zoo` with the prompts that are reported on: neither trained on, nor looked at when the configuration was
+   * chosen, which its held-out prompts were.
+   */
+  readonly prompts: string;
   /** A reward service each: its name in the mixture and its record; weight paths are below `zoo/rewards`. */
   readonly rewards: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** The reward whose change decides whether the demo worked, and which way is better. */
@@ -20,6 +25,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     promise:
       'Books vanish from "a fox, and books"; the fox stays. CLIP reads the whole prompt, so it falls as the books go.',
     config: "books.yaml",
+    prompts: "prompts/books_report.txt",
     rewards: { objectness: { kind: "owlvit", weights: "owlvit", query: "book" }, clip: CLIP },
     target: { name: "objectness", direction: "down" },
   },
@@ -27,6 +33,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     title: "Mirror symmetry",
     promise: "Pictures become mirror-symmetric; concepts stay.",
     config: "symmetry.yaml",
+    prompts: "prompts/concepts_report.txt",
     rewards: { symmetry: { kind: "symmetry" }, clip: CLIP },
     target: { name: "symmetry", direction: "down" },
   },

@@ -35,8 +35,8 @@ export function summaryText(facts: DemoFacts): string {
     "",
     `${iterations} iterations of DRTune in ${
       trainingSeconds.toFixed(0)
-    } s. Held out: ${prompts} prompts that were ` +
-    `not trained on, ${seeds} seeds each, the same ${summary.pairs} seeds before and after.`,
+    } s. Measured on ${prompts} prompts, ${seeds} seeds each, the same ` +
+    `${summary.pairs} before and after: neither was trained on, nor used to choose the settings.`,
     "",
     "| reward | before | after | change | 95 % confidence interval |",
     "|---|---|---|---|---|",

@@ -40,6 +40,8 @@ export interface LocalOptions {
   readonly latents?: string | undefined;
   readonly provider?: Provider | undefined;
   readonly threads?: number | undefined;
+  /** Told what there is to say of the prompts. */
+  readonly onRemark: (remark: string) => void;
   readonly signal: AbortSignal;
 }
 
@@ -87,6 +89,8 @@ export async function* localImages(
       lora?.tensors ?? model.initialParameters(0),
       { scale: lora === undefined ? 0 : loraScale },
     );
+    const remark = model.prompts.remark([...new Set(requests.map(({ prompt }) => prompt))]);
+    if (remark !== undefined) options.onRemark(remark);
     const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
     const drawing = { sampler, scheduler, guidance, latents, initial, signal };
     for await (const { requests: part, images } of draw(networks, requests, drawing)) {

@@ -14,6 +14,7 @@ export interface FakeRecord {
 /**
  * A reward of closed form: score = scale * mean of the pixels + length of the prompt (where it reads it), gradient =
  * scale / (3 H W) everywhere. Reference processing adds 100. The prompt "refuse" is refused, "nan" scores NaN, "fault" throws.
+ * Prompts that end with "…" count as cut.
  */
 export function fakeReward(
   { name = "fake", scale = 1, readsPrompt = false, onRun }: FakeRecord = {},
@@ -44,9 +45,11 @@ export function fakeReward(
         const mark = processing === "reference" ? 100 : 0;
         return scale * sum / width + (readsPrompt ? prompts[i]?.length ?? NaN : 0) + mark;
       });
-      if (!gradient) return { scores };
+      const truncated = prompts.flatMap((prompt, i) => prompt.endsWith("…") ? [i] : []);
+      const result = { scores, ...(truncated.length > 0 && { truncated }) };
+      if (!gradient) return result;
       const data = new Float32Array(images.data.length).fill(scale / width);
-      return { scores, gradient: { ...images, data } };
+      return { ...result, gradient: { ...images, data } };
     },
     dispose: () => Promise.resolve(),
   };

@@ -1,6 +1,7 @@
 """Exports small PyTorch networks as ONNX files, each with an input, its output and the gradient that autograd gives.
 
-Needs torch 2.11, onnx 1.23, onnxscript and safetensors. Run here: python export_models.py
+Needs bench/python/requirements.txt, and onnx==1.23.2 and onnxscript==0.7.2, which nothing else does.
+Run here: python export_models.py
 """
 import math
 import os
