@@ -9,17 +9,9 @@ import { RewardInputError } from "./errors.ts";
 import { loadReward } from "./load_reward.ts";
 import type { RewardConfigInput } from "./registry.ts";
 import type { Images, Reward } from "./reward.ts";
+import { withFolder } from "../tests/support/mod.ts";
 
 const GOLDEN = fileURLToPath(new URL("../tests/golden/rewards/", import.meta.url));
-
-async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 async function copyModel(name: string, folder: string): Promise<string> {
   const target = join(folder, name);

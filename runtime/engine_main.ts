@@ -2,6 +2,7 @@
  * The process of a `ChildEngine`: answers the requests on stdin, one after another, on stdout. It ends with stdin,
  * so also when the parent dies.
  */
+import { readStdin, writeStdout } from "./_blocking_stdio.ts";
 import { encodeFrame, type Frame, readFrame } from "./_frames.ts";
 import { type Reply, type Request, requestSchema } from "./_messages.ts";
 import { RuntimeError } from "./errors.ts";
@@ -16,25 +17,10 @@ let lastSession = 0;
 // Ctrl-C reaches the whole group of processes; what to do about it is the parent's to decide.
 Deno.addSignalListener("SIGINT", () => {});
 
-for (let frame = await readFrame(read); frame; frame = await readFrame(read)) {
-  for (const chunk of await answer(frame)) write(chunk);
+for (let frame = await readFrame(readStdin); frame; frame = await readFrame(readStdin)) {
+  for (const chunk of await answer(frame)) writeStdout(chunk);
 }
 Deno.exit();
-
-// Reading and writing block the thread: there is nothing else to do, and it takes half as long.
-function read(length: number): Promise<Uint8Array | undefined> {
-  const bytes = new Uint8Array(length);
-  for (let at = 0; at < length;) {
-    const count = Deno.stdin.readSync(bytes.subarray(at));
-    if (count === null) return Promise.resolve(undefined);
-    at += count;
-  }
-  return Promise.resolve(bytes);
-}
-
-function write(chunk: Uint8Array): void {
-  for (let at = 0; at < chunk.length;) at += Deno.stdout.writeSync(chunk.subarray(at));
-}
 
 async function answer({ message, tensors }: Frame): Promise<Uint8Array[]> {
   try {

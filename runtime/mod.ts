@@ -1,5 +1,6 @@
 export { ALLOCATOR_ENV } from "./allocator_env.ts";
 export { assertFinite } from "./assert_finite.ts";
+export { readStdin, writeStdout } from "./_blocking_stdio.ts";
 export { availableProviders, type ProviderStatus } from "./available_providers.ts";
 export type { ChildEngineOptions } from "./child_engine.ts";
 export { encodeFrame, type Frame, readFrame } from "./_frames.ts";

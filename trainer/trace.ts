@@ -55,7 +55,7 @@ export async function readTraceCase(folder: string): Promise<TraceCase> {
   try {
     value = JSON.parse(readFileSync(file, "utf8"));
   } catch (cause) {
-    throw new FieldError("(all)", "cannot be read, expected a JSON file", { file, cause });
+    throw new Error(`Case ${file} cannot be read as JSON`, { cause });
   }
   const spec = parseConfig(caseSchema, value, { file });
   const inputs: Record<string, Float32Tensor> = {};

@@ -7,17 +7,9 @@ import { encodeSafetensors, openWeights } from "../weights/mod.ts";
 import { openClip } from "./clip_model.ts";
 import { inferOpenClipConfig, parseOpenClipConfig } from "./open_clip_config.ts";
 import { openClipWeights } from "./open_clip_weights.ts";
+import { withFolder } from "../../tests/support/mod.ts";
 
 const GOLDEN = fileURLToPath(new URL("../../tests/golden/rewards/", import.meta.url));
-
-async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** The weights that a configuration can be read from. */
 function stateDict({ width, textWidth }: { width: number; textWidth: number }) {

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeSafetensors } from "../weights/mod.ts";
 import {
@@ -12,6 +11,7 @@ import {
   loraShapes,
   toDiffusersLora,
 } from "./mod.ts";
+import { withFolder } from "../../tests/support/mod.ts";
 
 const layers: AdaptableLayer[] = ["to_q", "to_k"].map((end) => ({
   name: `mid_block.attentions.0.transformer_blocks.0.attn1.${end}`,
@@ -22,17 +22,8 @@ const layers: AdaptableLayer[] = ["to_q", "to_k"].map((end) => ({
 const lora = { rank: 2, alpha: 3, targets: ["to_q"] };
 const tensors = initialLora(loraShapes(layers, lora), 1);
 
-async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), "drtune-lora-"));
-  try {
-    await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
 Deno.test("a file and its folder are the same adapter, with digest and notes", () =>
-  inFolder(async (folder) => {
+  withFolder(async (folder) => {
     const path = join(folder, "pytorch_lora_weights.safetensors");
     const file = toDiffusersLora({ ...lora, tensors }, { "drtune.steps": "40" });
     await writeSafetensors(path, file.tensors, file.metadata);
@@ -49,7 +40,7 @@ Deno.test("a file and its folder are the same adapter, with digest and notes", (
   }));
 
 Deno.test("PEFT's folder has its scale beside the file, and what is no plain product is refused", () =>
-  inFolder(async (folder) => {
+  withFolder(async (folder) => {
     const named = Object.fromEntries(
       Object.entries(tensors).map(([name, t]) => [`base_model.model.${name}`, t]),
     );

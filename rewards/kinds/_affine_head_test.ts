@@ -6,19 +6,11 @@ import { Random } from "../../models/random/mod.ts";
 import { encodeSafetensors, readTorchFile, toFloat32 } from "../../models/weights/mod.ts";
 import { close } from "../_test_close.ts";
 import { openAffineHead } from "./_affine_head.ts";
+import { withFolder } from "../../tests/support/mod.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
 const LAION = path("../shared/data/sac+logos+ava1-l14-linearMSE.pth");
 const hasLaion = await Deno.stat(LAION).then(() => true, () => false);
-
-async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** The head as its authors run it, layer by layer, in float64. */
 async function layerByLayer(file: string, x: Float64Array): Promise<number> {

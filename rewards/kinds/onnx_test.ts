@@ -9,6 +9,7 @@ import { onnxModel } from "../../tests/autodiff/mod.ts";
 import { close, largestOf } from "../_test_close.ts";
 import { loadReward } from "../load_reward.ts";
 import type { RewardConfigInput } from "../registry.ts";
+import { withFolder } from "../../tests/support/mod.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 const MODELS = path("../../tests/autodiff/models");
@@ -17,15 +18,6 @@ const GOLDEN = path("../../tests/golden/rewards");
 
 /** Relative to the largest; found are 2e-6 at most. PyTorch's run in float32 here, and in float64 for the scorers. */
 const TOLERANCE = 1e-5;
-
-async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** A square model's own size comes unresized through any fit. */
 const EXPORTS: Readonly<Record<string, Partial<RewardConfigInput & { kind: "onnx" }>>> = {

@@ -73,7 +73,7 @@ export async function main(words: readonly string[], signal: AbortSignal): Promi
   if (command === undefined) {
     const near = nearest(name, COMMANDS.map((c) => c.name));
     const hint = near === undefined ? "" : `, did you mean ${near}?`;
-    console.error(`No command "${name}"${hint}\n\n${overview()}`);
+    console.error(`No command "${name}"${hint}\n"drtune --help" lists them`);
     return 2;
   }
   try {

@@ -20,9 +20,21 @@ Deno.test("Wrong words are answered by the nearest right ones, and exit code 2",
     [["statsu"], /^No command "statsu", did you mean status\?/],
     [["frobnicate"], /^No command "frobnicate"\n/],
     [["train", "--confg", "x"], /No option --confg, did you mean --config\?/],
-    [["up", "--stack", "/none/stack.yaml"], /\/none\/stack\.yaml: cannot be read/],
+    [["up", "--stack", "/none/stack.yaml"], /\/none\/stack\.yaml: does not exist/],
     [["swap", "books-1"], /Give one of --set, --remove and --mixture/],
     [["health"], /Name an address/],
+    [
+      ["trace", "--case", "/none", "--out", "a"],
+      /--case is \/none, expected a folder with case\.json/,
+    ],
+    [
+      ["plan", "--config", "configs/tiny.yaml", "--models", "/none"],
+      /Folder of models \/none is not there/,
+    ],
+    [
+      ["score", "--rewards", "deploy/stack.yaml", "--image", "docs/images"],
+      /stack\.yaml:\d+: Reward /,
+    ],
     [["completion", "csh"], /Shell is csh, expected bash, zsh or fish/],
   ];
   for (const [words, message] of cases) {

@@ -13,6 +13,7 @@ export {
   type Handlers,
 } from "./grpc_service.ts";
 export * from "./log.ts";
+export * from "./message_schemas.ts";
 export * from "./nearest.ts";
 export * from "./parse_addresses.ts";
 export * from "./race_abort.ts";

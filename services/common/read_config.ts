@@ -19,6 +19,18 @@ export async function readConfig<T>(
   overrides: Readonly<Record<string, unknown>> = {},
 ): Promise<T> {
   const text = path === undefined ? "{}" : await readText(path);
+  return parseConfigText(text, schema, { path, overrides });
+}
+
+/** `readConfig` of a text; `path` is for messages. */
+export function parseConfigText<T>(
+  text: string,
+  schema: z.ZodType<T>,
+  { path, overrides = {} }: {
+    readonly path: string | undefined;
+    readonly overrides?: Readonly<Record<string, unknown>>;
+  },
+): T {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, prettyErrors: false });
   const at = (offset: number) =>
@@ -47,12 +59,15 @@ export async function fieldPosition(path: string, keys: readonly PropertyKey[]):
   return `${path}:${lineCounter.linePos(offsetOf(document, keys)).line}`;
 }
 
-async function readText(path: string): Promise<string> {
+/** A file's text. Throws `ConfigError` where it cannot be read. */
+export async function readText(path: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new ConfigError(`${path}: cannot be read: ${reason}`, { cause });
+    const reason = cause instanceof Deno.errors.NotFound
+      ? "does not exist"
+      : `cannot be read: ${cause instanceof Error ? cause.message : cause}`;
+    throw new ConfigError(`${path}: ${reason}`, { cause });
   }
 }
 

@@ -1,10 +1,15 @@
 import { z } from "zod";
 import { RewardService, TrainerService } from "../../proto/mod.ts";
-import { type ClientTls, createLogger, grpcClient, type Logger } from "../common/mod.ts";
+import {
+  type ClientTls,
+  createLogger,
+  grpcClient,
+  type Logger,
+  MessageSchemas,
+} from "../common/mod.ts";
 import { gatewayApp } from "./app.ts";
 import { gatewayRoutes } from "./gateway_routes.ts";
 import { HttpError } from "./http_error.ts";
-import { MessageSchemas } from "./message_schemas.ts";
 import { GatewayMetrics } from "./gateway_metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { Overview } from "./overview.ts";

@@ -9,7 +9,7 @@ import {
 } from "../../proto/mod.ts";
 import { DEFAULT_MAX_MESSAGE_BYTES, type GrpcClient } from "../common/mod.ts";
 import { HttpError } from "./http_error.ts";
-import type { MessageSchemas } from "./message_schemas.ts";
+import type { MessageSchemas } from "../common/mod.ts";
 import { readLines } from "./read_lines.ts";
 import { parseBody, requestMessage } from "./request_message.ts";
 import type { Route, RouteParameter } from "./route.ts";

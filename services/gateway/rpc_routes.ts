@@ -10,7 +10,7 @@ import type { Context } from "hono";
 import type { CallOptions } from "../common/mod.ts";
 import { orSilence } from "./_or_silence.ts";
 import { eventStream, type ServerEvent } from "./event_stream.ts";
-import type { MessageSchemas } from "./message_schemas.ts";
+import type { MessageSchemas } from "../common/mod.ts";
 import { MESSAGE_TYPES, queryValue, readBody, requestMessage } from "./request_message.ts";
 import type { Route, RouteContent, RouteParameter, RouteTag } from "./route.ts";
 

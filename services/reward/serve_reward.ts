@@ -1,5 +1,5 @@
 import { type Reward, RewardInputError } from "../../rewards/mod.ts";
-import { encodeFrame, type Frame, readFrame } from "../../runtime/mod.ts";
+import { encodeFrame, type Frame, readFrame, readStdin, writeStdout } from "../../runtime/mod.ts";
 import {
   encodeInfo,
   requestSchema,
@@ -42,9 +42,9 @@ export async function serveReward(
     };
   };
 
-  for (let frame = await readFrame(read); frame; frame = await readFrame(read)) {
+  for (let frame = await readFrame(readStdin); frame; frame = await readFrame(readStdin)) {
     const answer = await handle(frame).catch((error) => reply({ error: describe(error) }));
-    for (const chunk of encodeFrame(answer)) write(chunk);
+    for (const chunk of encodeFrame(answer)) writeStdout(chunk);
   }
   Deno.exit();
 }
@@ -56,19 +56,4 @@ function reply(message: WorkerReply): Frame {
 function describe(error: unknown): WorkerReply["error"] {
   const { message, stack = "" } = error instanceof Error ? error : new Error(String(error));
   return { input: error instanceof RewardInputError, message, stack };
-}
-
-// Reading and writing block the thread: there is nothing else to do, and it takes half as long.
-function read(length: number): Promise<Uint8Array | undefined> {
-  const bytes = new Uint8Array(length);
-  for (let at = 0; at < length;) {
-    const count = Deno.stdin.readSync(bytes.subarray(at));
-    if (count === null) return Promise.resolve(undefined);
-    at += count;
-  }
-  return Promise.resolve(bytes);
-}
-
-function write(chunk: Uint8Array): void {
-  for (let at = 0; at < chunk.length;) at += Deno.stdout.writeSync(chunk.subarray(at));
 }

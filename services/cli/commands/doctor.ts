@@ -44,7 +44,7 @@ export const doctor: Command = {
     }
     const count = (result: Finding["result"]) => findings.filter((f) => f.result === result).length;
     if (json) console.log(JSON.stringify({ findings }));
-    else console.log(`${count("error")} errors, ${count("warning")} warnings`);
+    else console.log(`Errors: ${count("error")}, warnings: ${count("warning")}`);
     return count("error") > 0 ? 1 : 0;
   },
 };

@@ -57,10 +57,10 @@ export const evaluate: Command = {
     const client = await trainerClient(args);
     try {
       const progress = new Progress({ quiet: json });
-      progress.say("Drawing without the LoRA first, then with it");
       let done = 0;
       const total = (prompts?.length ?? await heldOutCount(client, { runId, signal })) *
         imagesPerPrompt;
+      progress.say("Drawing without the LoRA first, then with it");
       const messages = client.evaluateRun({
         runId,
         seed,

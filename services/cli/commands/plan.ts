@@ -9,6 +9,7 @@ import {
   type RunPlan,
 } from "../../../trainer/mod.ts";
 import { type Command, UsageError } from "../command.ts";
+import { readStack, stackFile } from "../stack/read_stack.ts";
 import { readRunConfig } from "../trainer/run_config_file.ts";
 
 /** Estimates what a run takes before it starts. */
@@ -21,7 +22,7 @@ export const plan: Command = {
     models: {
       type: "string",
       value: "DIR",
-      help: "folder that its model lies in, as the trainer's (default: zoo)",
+      help: "folder that its model lies in (default: the stack's)",
     },
     threads: { type: "string", value: "N", help: "threads of one operator (default: all cores)" },
     "memory-limit": {
@@ -37,7 +38,10 @@ export const plan: Command = {
   ],
   async run(args) {
     if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
-    const root = args.text("models") ?? "zoo";
+    const root = args.text("models") ?? (await readStack(await stackFile(undefined))).models;
+    if (!await Deno.stat(root).then(({ isDirectory }) => isDirectory, () => false)) {
+      throw new UsageError(`Folder of models ${root} is not there: --models DIR`);
+    }
     const threads = args.number("threads", { min: 1, integer: true });
     const memoryLimit = args.number("memory-limit", { min: 0.25 });
     const wire = await readRunConfig(args.required("config"));

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import sharp from "sharp";
 import { float32 } from "../../../autodiff/mod.ts";
@@ -8,22 +7,14 @@ import { writeSafetensors } from "../../../models/weights/mod.ts";
 import { seededNoise } from "../../../trainer/mod.ts";
 import { parseCommand } from "../command.ts";
 import { sample } from "./sample.ts";
+import { withFolder } from "../../../tests/support/mod.ts";
 
 const MODEL = new URL("../../../tests/golden/tiny-sd", import.meta.url).pathname;
 const run = (...words: string[]) =>
   sample.run(parseCommand(sample, words), new AbortController().signal);
 
-async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), "drtune-sample-"));
-  try {
-    await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
 Deno.test("sample draws every prompt at its seeds, with a sheet of all", () =>
-  inFolder(async (folder) => {
+  withFolder(async (folder) => {
     const common = ["--model", MODEL, "--steps", "2", "--height", "16", "--json", "--threads", "1"];
     const out = join(folder, "out");
     const size = ["--width", "24", "--prompt", "a fox", "--prompt", "an owl"];
@@ -57,7 +48,7 @@ Deno.test("sample draws every prompt at its seeds, with a sheet of all", () =>
   }));
 
 Deno.test("sample names the option at fault, what was found and what was expected", () =>
-  inFolder(async (folder) => {
+  withFolder(async (folder) => {
     const local = ["--model", MODEL, "--prompt", "a fox", "--out", folder];
     const file = join(folder, "noise.safetensors");
     await writeSafetensors(file, { x_T: float32(new Float32Array(256), [1, 4, 8, 8]) });

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { openSafetensors } from "../../../models/weights/mod.ts";
 import { main } from "../main.ts";
+import { withFolder } from "../../../tests/support/mod.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 const PICTURES = path("../../../rewards/testdata/pictures");
@@ -20,15 +21,6 @@ async function score(...words: readonly string[]) {
     return { code, out, err: err.join("\n") };
   } finally {
     Object.assign(console, { error, log });
-  }
-}
-
-async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
   }
 }
 

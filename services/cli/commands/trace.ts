@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { loadReward } from "../../../rewards/mod.ts";
 import { parseRewardConfig } from "../../../rewards/mod.ts";
 import { openEngine } from "../../../runtime/mod.ts";
@@ -24,6 +26,9 @@ export const trace: Command = {
     if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
     const [folder, out] = [args.required("case"), args.required("out")];
     const threads = args.number("threads", { min: 1, integer: true });
+    if (!existsSync(join(folder, "case.json"))) {
+      throw new UsageError(`Option --case is ${folder}, expected a folder with case.json`);
+    }
     const given = await readTraceCase(folder);
     const engine = await openEngine({ isolation: "in-process" });
     try {

@@ -1,9 +1,14 @@
-import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
-import { loadReward, parseRewardConfig, type Reward } from "../../../rewards/mod.ts";
-import { RemoteReward } from "../../common/mod.ts";
+import { z } from "zod";
+import {
+  loadReward,
+  parseRewardConfig,
+  type Reward,
+  RewardConfigError,
+} from "../../../rewards/mod.ts";
+import { ConfigError, fieldPosition, readConfig, RemoteReward } from "../../common/mod.ts";
 import { type Arguments, UsageError } from "../command.ts";
 import { tlsOf } from "../tls_options.ts";
 
@@ -45,7 +50,9 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
     ));
   }
   const file = args.text("rewards");
-  const records = file === undefined ? [] : await readRecords(file);
+  const { records, keys } = file === undefined
+    ? { records: [], keys: [] }
+    : await readRecords(file);
   const baseDir = file === undefined ? "." : dirname(file);
   const chosen = names.length === 0 ? records : names.map((name) => record(name, records));
   if (chosen.length === 0) throw new UsageError("Name a reward: --reward KIND or --rewards FILE");
@@ -58,10 +65,24 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
     );
   }
   const threads = args.number("threads", { min: 1, integer: true });
+  // What is wrong with a record of the file is said with the record's line.
+  const located = async <T>(value: Fields, parse: () => T): Promise<T> => {
+    try {
+      return parse();
+    } catch (error) {
+      const i = records.indexOf(value);
+      if (!(error instanceof RewardConfigError) || file === undefined || i < 0) throw error;
+      const where = await fieldPosition(file, [...keys, i]);
+      throw new UsageError(`${where}: ${error.message}`, { cause: error });
+    }
+  };
   const rewards: Reward[] = [];
   try {
     for (const value of chosen) {
-      const config = parseRewardConfig(withDefaults({ ...value, ...flags }));
+      const config = await located(
+        value,
+        () => parseRewardConfig(withDefaults({ ...value, ...flags })),
+      );
       rewards.push(
         await loadReward(config, { baseDir, ...(threads !== undefined && { threads }) }),
       );
@@ -75,18 +96,18 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-async function readRecords(file: string): Promise<readonly Fields[]> {
-  let value: unknown;
-  try {
-    value = parse(await readFile(file, "utf8"));
-  } catch (error) {
-    throw new UsageError(`Cannot read ${file}: ${error instanceof Error ? error.message : error}`);
-  }
-  const list = isFields(value) && Array.isArray(value["rewards"]) ? value["rewards"] : value;
+async function readRecords(
+  file: string,
+): Promise<{ readonly records: readonly Fields[]; readonly keys: readonly string[] }> {
+  const value = await readConfig(file, z.unknown()).catch((error) => {
+    throw error instanceof ConfigError ? new UsageError(error.message, { cause: error }) : error;
+  });
+  const isWhole = isFields(value) && "rewards" in value;
+  const list = isWhole ? value["rewards"] : value;
   if (!Array.isArray(list) || !list.every(isFields)) {
     throw new UsageError(`${file}: expected a list of reward records, each with a kind`);
   }
-  return list;
+  return { records: list, keys: isWhole ? ["rewards"] : [] };
 }
 
 function isFields(value: unknown): value is Fields {

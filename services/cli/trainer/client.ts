@@ -39,6 +39,11 @@ export async function trainerClient(args: Arguments): Promise<GrpcClient<typeof 
   const tokenFile = args.text("token-file") ??
     (Deno.env.get("DRTUNE_TOKEN_FILE") || undefined) ?? running?.tokenFile;
   const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
+  if (given === undefined && running === undefined) {
+    console.error(
+      `No stack is running here ("drtune up" starts one): asking for a trainer at ${DEFAULT_TRAINER}`,
+    );
+  }
   const { address, tls } = await tlsOf(args, given ?? running?.address ?? DEFAULT_TRAINER);
   return grpcClient(TrainerService, address, {
     retry: { attempts: 5 },

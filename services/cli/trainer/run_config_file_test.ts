@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { ConfigError } from "../../common/mod.ts";
 import { parseRunConfig } from "./run_config_file.ts";
 
 Deno.test("parseRunConfig reads YAML in either spelling", () => {
@@ -13,14 +14,26 @@ Deno.test("parseRunConfig reads YAML in either spelling", () => {
 });
 
 Deno.test("parseRunConfig names file, line, field, found and expected", () => {
-  const cases: [string, RegExp][] = [
-    ["model: a\nlora:\n  rank: many\n", /^run\.yaml:3: .*LoraConfig\.rank.*expected.*int32.*many/],
-    ["model: a\nlora:\n  ranks: 4\n", /^run\.yaml:3: .*ranks/],
-    ["model: [\n", /^run\.yaml:2: /],
-    ["12", /^run\.yaml: found number/],
-    ["", /^run\.yaml: found nothing/],
+  const cases: [string, string][] = [
+    ["model: a\nlora:\n  rank: many\n", '3: lora.rank: Found "many", expected a number'],
+    ["model: a\nlora:\n  ranks: 4\n", "3: lora.ranks: Unknown field, did you mean rank?"],
+    [
+      "rewards:\n  - { name: a, wieght: 1 }\n  - { name: 1 }\n",
+      "2: rewards.0.wieght: Unknown field, did you mean weight?\n" +
+      "run.yaml:3: rewards.1.name: Found 1, expected text",
+    ],
+    ["prompts: [a fox]\n", '1: prompts: Found ["a fox"], expected fields'],
+    [
+      "model: [\n",
+      "2: Flow sequence in block collection must be sufficiently indented and end with a ]",
+    ],
+    ["12", "1: file: Found 12, expected fields"],
+    ["", "1: file: Found null, expected fields"],
   ];
   for (const [text, message] of cases) {
-    assert.throws(() => parseRunConfig(text, "run.yaml"), { name: "UsageError", message });
+    assert.throws(
+      () => parseRunConfig(text, "run.yaml"),
+      new ConfigError(`run.yaml:${message}`),
+    );
   }
 });

@@ -1,6 +1,5 @@
 import { type DescEnum, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import { z } from "zod";
-import type { ProtoComments } from "./proto_comments.ts";
 
 /** Facts about a schema, for the OpenAPI document. */
 export interface SchemaFacts {
@@ -17,11 +16,20 @@ export class MessageSchemas {
   readonly registry = z.registry<SchemaFacts>();
   /** The components: every message met so far, by name. */
   readonly components = new Map<string, z.ZodType>();
-  readonly #comments: ProtoComments;
+  readonly #comments: ReadonlyMap<string, string>;
+  readonly #protoNames: boolean;
   readonly #schemas = new Map<string, z.ZodType>();
 
-  constructor(comments: ProtoComments) {
+  /**
+   * @param comments what the `.proto` says, by full name
+   * @param protoNames whether fields may also have the `.proto`'s own names, in snake_case
+   */
+  constructor(
+    comments: ReadonlyMap<string, string> = new Map(),
+    { protoNames = false }: { readonly protoNames?: boolean } = {},
+  ) {
     this.#comments = comments;
+    this.#protoNames = protoNames;
   }
 
   /** What the `.proto` says about a message, field or rpc. */
@@ -67,7 +75,11 @@ export class MessageSchemas {
       return z.iso.datetime({ offset: true });
     }
     const fields = descriptor.fields.filter(({ jsonName }) => !without.includes(jsonName));
-    const shape = fields.map((field) => [field.jsonName, this.field(field).optional()] as const);
+    const shape = fields.flatMap((field) => {
+      const schema = this.field(field).optional();
+      const names = this.#protoNames ? [field.jsonName, field.name] : [field.jsonName];
+      return names.map((name) => [name, schema] as const);
+    });
     const choices = descriptor.oneofs.filter((oneof) => oneof.fields.length > 1)
       .map((oneof) => oneof.fields.map(({ jsonName }) => jsonName));
     const object = z.strictObject(Object.fromEntries(shape)).superRefine((value, { addIssue }) => {
