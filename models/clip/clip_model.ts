@@ -90,6 +90,7 @@ async function openStateDict(path: string, { cacheDir }: OpenClipOptions): Promi
   const isNested = !/\.(json|safetensors)$/.test(path) &&
     [...openTorchFile(path).tensors.keys()].some((name) => name.startsWith("state_dict."));
   return await openWeights(path, {
+    asFloat32: true,
     ...(cacheDir === undefined ? {} : { cacheDir }),
     ...(isNested ? { key: "state_dict" } : {}),
   });

@@ -23,7 +23,7 @@ export async function openOwlVit(
 ): Promise<OwlVitModel> {
   const configPath = join(folder, "config.json");
   const config = parseOwlVitConfig(await readJsonObject(configPath), configPath);
-  return { config, source: await openWeights(folder, options) };
+  return { config, source: await openWeights(folder, { ...options, asFloat32: true }) };
 }
 
 /** The embedding of a query, [B, width], L2-normalised; `ids` are int64 [B, N]. `s` is the whole model's scope. */

@@ -1,27 +1,39 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
+import type { DType } from "../../autodiff/mod.ts";
+import { toFloat32 } from "./half.ts";
 import { cachedSha256 } from "./cached_sha256.ts";
 import { openSafetensors } from "./safetensors_file.ts";
 import { openTorchFile, type TorchFileOptions } from "./torch_file.ts";
-import { copyToSafetensors } from "./write_safetensors.ts";
+import { copyToSafetensors, type TensorReader } from "./write_safetensors.ts";
+
+/** Options of `cachedAsSafetensors`. */
+export interface CachedOptions extends TorchFileOptions {
+  /**
+   * Keep float16 and bfloat16 as float32: twice the disk, but sessions then map the weights and share them, where each
+   * would convert them into memory of its own. Default false.
+   */
+  readonly asFloat32?: boolean;
+}
 
 /**
  * The path of a safetensors file with the tensors of a PyTorch file. It is written once into `cacheDir`, under the
- * sha256 of the source and the key taken, one tensor in memory at a time; later calls find it there. Its metadata
+ * sha256 of the source and the options taken, one tensor in memory at a time; later calls find it there. Its metadata
  * names the source's digest, file name and key. Throws `WeightsError` as `openTorchFile` does.
  */
 export async function cachedAsSafetensors(
   path: string,
   cacheDir: string,
-  options: TorchFileOptions = {},
+  { asFloat32 = false, ...options }: CachedOptions = {},
 ): Promise<string> {
   const source = openTorchFile(path, options);
   const digest = await cachedSha256(source, cacheDir);
   const { key } = options;
-  const suffix = key === undefined
+  const ofKey = key === undefined
     ? ""
     : `-${createHash("sha256").update(key).digest("hex").slice(0, 8)}`;
+  const suffix = asFloat32 ? `${ofKey}-float32` : ofKey;
   const cached = join(resolve(cacheDir), `${digest}${suffix}.safetensors`);
   if (existsSync(cached)) {
     // A damaged cache is an error here, not a surprise later.
@@ -29,11 +41,28 @@ export async function cachedAsSafetensors(
     return cached;
   }
   mkdirSync(cacheDir, { recursive: true });
-  await copyToSafetensors(cached, source, {
+  await copyToSafetensors(cached, asFloat32 ? widened(source) : source, {
     format: "pt",
     source_name: basename(path),
     source_sha256: digest,
     ...(key === undefined ? {} : { source_key: key }),
   });
   return cached;
+}
+
+/** The same tensors, halves as float32. */
+function widened(source: TensorReader): TensorReader {
+  const isHalf = (dtype: DType) => dtype === "float16" || dtype === "bfloat16";
+  return {
+    tensors: new Map(
+      [...source.tensors].map(([name, { dtype, shape }]) => [
+        name,
+        { dtype: isHalf(dtype) ? "float32" : dtype, shape },
+      ]),
+    ),
+    read: async (name) => {
+      const tensor = await source.read(name);
+      return isHalf(tensor.dtype) ? toFloat32(tensor) : tensor;
+    },
+  };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { basename, join } from "node:path";
-import { cachedAsSafetensors, openSafetensors, readTorchFile } from "./mod.ts";
+import { cachedAsSafetensors, openSafetensors, readTorchFile, toFloat32 } from "./mod.ts";
 
 const TESTDATA = join(import.meta.dirname ?? "", "..", "testdata");
 const SOURCE = join(TESTDATA, "torch_nested_zip2.pt");
@@ -45,6 +45,21 @@ Deno.test("a torch file is converted once, under its digest, with where it came 
     assert.ok(openSafetensors(whole).tensors.has("state_dict.0.weight"));
     const converted = [...Deno.readDirSync(cache)].filter(({ isFile }) => isFile);
     assert.equal(converted.length, 2);
+  }));
+
+Deno.test("halves of a torch file are kept as float32 where that is wanted", () =>
+  withFolder(async (folder) => {
+    const source = join(TESTDATA, "torch_dtypes_zip2.pt");
+    const plain = openSafetensors(await cachedAsSafetensors(source, folder));
+    const wide = openSafetensors(await cachedAsSafetensors(source, folder, { asFloat32: true }));
+    const dtypes = new Set<string>();
+    for (const [name, { dtype }] of plain.tensors) {
+      dtypes.add(dtype);
+      const tensor = await plain.read(name);
+      const isHalf = dtype === "float16" || dtype === "bfloat16";
+      assert.deepEqual(await wide.read(name), isHalf ? toFloat32(tensor) : tensor);
+    }
+    assert.ok(dtypes.has("float16") && dtypes.has("int64"));
   }));
 
 Deno.test("a refused torch file leaves nothing in the cache; a damaged cache is an error", () =>

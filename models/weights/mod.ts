@@ -1,4 +1,4 @@
-export { cachedAsSafetensors } from "./cached_as_safetensors.ts";
+export { cachedAsSafetensors, type CachedOptions } from "./cached_as_safetensors.ts";
 export {
   bfloat16ToFloat32,
   float16ToFloat32,

@@ -17,6 +17,8 @@ export interface OpenWeightsOptions {
   readonly cacheDir?: string;
   /** For PyTorch files: the key under which the weights lie, e.g. "state_dict". */
   readonly key?: string;
+  /** For PyTorch files: keep halves as float32; see `CachedOptions`. Default false. */
+  readonly asFloat32?: boolean;
 }
 
 const TORCH_EXTENSIONS = [".pt", ".pth", ".bin", ".ckpt"];
@@ -36,7 +38,7 @@ export async function openWeights(
   options: OpenWeightsOptions = {},
 ): Promise<WeightSource> {
   const file = chooseWeightFile(path, options);
-  const { cacheDir, key } = options;
+  const { cacheDir, key, asFloat32 = false } = options;
   if (file.endsWith(".json")) return openShards(file, cacheDir);
   if (!TORCH_EXTENSIONS.includes(extname(file))) return single(file, () => ({ cacheDir }));
   if (cacheDir === undefined) {
@@ -45,7 +47,10 @@ export async function openWeights(
       "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
     );
   }
-  const cached = await cachedAsSafetensors(file, cacheDir, key === undefined ? {} : { key });
+  const cached = await cachedAsSafetensors(file, cacheDir, {
+    asFloat32,
+    ...(key === undefined ? {} : { key }),
+  });
   // Finding the conversion took the digest of the whole file once: it is what identifies the weights.
   return single(cached, ({ metadata }) => ({ digest: metadata.get("source_sha256") }));
 }
