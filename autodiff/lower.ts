@@ -136,13 +136,24 @@ function leaf(copy: Builder, v: Value): Value {
   throw new RangeError(`Value "${v.name}" was not copied`);
 }
 
+/** What nodes with graphs inside read, which is asked often. Such a graph is whole before its node is made. */
+const readsWithInside = new WeakMap<Node, readonly (Value | undefined)[]>();
+
 /** What a node reads: its inputs, and what the graphs inside it read. */
 export function readsOf(node: Node): readonly (Value | undefined)[] {
-  const inside = Object.values(node.bodies).flatMap(({ graph, outputs }) => [
-    ...[...nodesNeeded(graph, outputs)].flatMap(readsOf),
-    ...outputs,
-  ]);
-  return [...node.inputs, ...inside];
+  const bodies = Object.values(node.bodies);
+  if (bodies.length === 0) return node.inputs;
+  const known = readsWithInside.get(node);
+  if (known !== undefined) return known;
+  const reads = [
+    ...node.inputs,
+    ...bodies.flatMap(({ graph, outputs }) => [
+      ...[...nodesNeeded(graph, outputs)].flatMap(readsOf),
+      ...outputs,
+    ]),
+  ];
+  readsWithInside.set(node, reads);
+  return reads;
 }
 
 /** The nodes that `outputs` depend on, of this graph alone. */
