@@ -26,8 +26,10 @@ export interface ProcessEnd {
 /** How many lines of stderr are kept, and how much of a line. */
 const STDERR_LINES = 20;
 const STDERR_LINE_LENGTH = 2000;
-/** Niceness: how much more than this process's, and the most there is. */
+/** Niceness: how much more than what this process was started with, and the most there is. */
 const [LOWER, LOWEST] = [5, 19];
+/** Before a service raises the priority of the thread that answers. */
+const started = getPriority();
 
 /**
  * A child process that computes, at a lower priority than those that answer: with all cores busy, an answer would wait
@@ -61,7 +63,7 @@ export class FrameProcess {
       stderr: "piped",
     }).spawn();
     try {
-      setPriority(this.#child.pid, Math.min(LOWEST, getPriority() + LOWER));
+      setPriority(this.#child.pid, Math.min(LOWEST, started + LOWER));
     } catch {
       // It has ended already, or this process may not.
     }

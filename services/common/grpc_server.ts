@@ -2,6 +2,7 @@ import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/
 import { Buffer } from "node:buffer";
 import "./_goaway_guard.ts";
 import { HealthStatuses } from "./_health.ts";
+import { PiecewiseCall } from "./_piecewise_call.ts";
 import { reflection } from "./_reflection.ts";
 import type { CallObserver, GrpcService } from "./grpc_service.ts";
 import { StatusError } from "./errors.ts";
@@ -69,6 +70,7 @@ export async function startGrpcServer({
     "grpc.max_send_message_length": maxMessageBytes,
     "grpc.keepalive_time_ms": keepaliveSeconds * 1000,
     "grpc.keepalive_timeout_ms": timeoutSeconds * 1000,
+    interceptors: [(_method, call) => new PiecewiseCall(call, maxMessageBytes)],
   });
 
   const calls = new Set<AbortController>();

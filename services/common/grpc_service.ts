@@ -33,7 +33,8 @@ import type { Logger } from "./log.ts";
 import { raceAbort } from "./race_abort.ts";
 import { inServerSpan } from "./_server_span.ts";
 import { checkToken } from "./_check_token.ts";
-import { encodeLarge, holdsBytes } from "./_encode_large.ts";
+import { encodeInParts, holdsBytes } from "./_encode_in_parts.ts";
+import { sendAs } from "./_piecewise_call.ts";
 
 /** What a handler knows about its call beside the request. */
 export interface CallContext {
@@ -200,10 +201,9 @@ function handlerOf(handlers: object, name: string): AnyHandler {
 
 function implement(method: DescMethod, handler: AnyHandler, run: Run) {
   const mayBeLarge = holdsBytes(method.output);
-  /** A message of the response, encoded already where that takes long. */
-  const respond = async (answer: MessageInitShape<DescMessage>): Promise<Message> => {
+  const respond = (answer: MessageInitShape<DescMessage>): Message => {
     const message = create(method.output, answer);
-    if (mayBeLarge) encodings.set(message, await encodeLarge(method.output, message));
+    if (mayBeLarge) sendAs(message, encodeInParts(method.output, message));
     return message;
   };
   const single = async (
@@ -214,7 +214,7 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
     let response: Message | null = null;
     const failure = await run(method, call, async (context) => {
       const answer = await raceAbort(handler(input, context), context.signal);
-      response = await respond(answer);
+      response = respond(answer);
     });
     callback(failure ? wireStatus(failure) : null, response);
   };
@@ -225,7 +225,7 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
     const failure = await run(method, call, async (context) => {
       for await (const answer of handler(input, context)) {
         context.signal.throwIfAborted();
-        if (!call.write(await respond(answer))) await drained(call, context.signal);
+        if (!call.write(respond(answer))) await drained(call, context.signal);
       }
     });
     if (failure) call.emit("error", wireStatus(failure));
@@ -251,9 +251,6 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
       }) satisfies handleBidiStreamingCall<Message, Message>;
   }
 }
-
-/** Of messages that were encoded before they were sent. */
-const encodings = new WeakMap<Message, Buffer>();
 
 /** How long a request may have been on its way here. */
 const UNDER_WAY_MS = 200;
@@ -299,8 +296,6 @@ function drained(
 /** The wire side of a method, for a server or a client. */
 export function methodDefinition(method: DescMethod): MethodDefinition<Message, Message> {
   const serialize = (schema: DescMessage) => (message: Message) => {
-    const encoding = encodings.get(message);
-    if (encoding) return encoding;
     const { buffer, byteOffset, byteLength } = toBinary(schema, message);
     return Buffer.from(buffer, byteOffset, byteLength);
   };

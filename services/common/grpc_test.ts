@@ -1,5 +1,6 @@
 import { status } from "@grpc/grpc-js";
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import {
   Health,
   HealthCheckResponse_ServingStatus as ServingStatus,
@@ -107,6 +108,32 @@ Deno.test("Bytes arrive as plain Uint8Arrays, not as Buffers", () =>
     const source = { case: "encoded" as const, value: Uint8Array.of(1, 2) };
     assert.equal((await client.score({ images: [{ source }] })).reward, "Uint8Array");
   }));
+
+Deno.test("Large messages are the same both ways, several at a time", async () => {
+  const pixels = (seed: number) => Uint8Array.from({ length: 1_500_001 }, (_, i) => i * seed % 251);
+  await withServer({
+    scoreAndGradient: ({ images: [image] }) => {
+      const data = image?.source.case === "encoded" ? image.source.value : new Uint8Array();
+      return Promise.resolve({ gradients: [{ data }, { data: data.toReversed() }, {}] });
+    },
+  }, async ({ client }) => {
+    await Promise.all([31, 37, 41].map(async (seed) => {
+      const value = pixels(seed);
+      const images = [{ source: { case: "encoded" as const, value } }];
+      const { gradients: [first, second, third] } = await client.scoreAndGradient({ images });
+      assert.ok(Buffer.from(first?.data ?? []).equals(value));
+      assert.ok(Buffer.from(second?.data ?? []).equals(value.toReversed()));
+      assert.equal(third?.data.length, 0);
+    }));
+    // A caller that leaves while its answer is on the way takes nothing of the others'.
+    const abort = new AbortController();
+    const images = [{ source: { case: "encoded" as const, value: pixels(43) } }];
+    const left = client.scoreAndGradient({ images }, { signal: abort.signal });
+    setTimeout(() => abort.abort(new Error("Enough")), 5);
+    await assert.rejects(left, /Enough/);
+    await client.describe({});
+  });
+});
 
 Deno.test("Errors become statuses, and unexpected ones keep their text for the log", async () => {
   class DomainError extends Error {}
@@ -252,11 +279,12 @@ Deno.test("A server stream ends with its handler, and leaving it early cancels t
 });
 
 Deno.test("Messages over the limit are refused with RESOURCE_EXHAUSTED, and the server stays up", () =>
-  withServer({}, async ({ client }) => {
-    await assert.rejects(
-      client.describe({ reward: "x".repeat(20_000) }),
-      statusOf("RESOURCE_EXHAUSTED", /larger/),
-    );
+  withServer({
+    scoreAndGradient: () => Promise.resolve({ gradients: [{ data: new Uint8Array(20_000) }] }),
+  }, async ({ client }) => {
+    for (
+      const call of [client.describe({ reward: "x".repeat(20_000) }), client.scoreAndGradient({})]
+    ) await assert.rejects(call, statusOf("RESOURCE_EXHAUSTED", /larger/));
     assert.equal((await client.describe({ reward: "y" })).rewards[0]?.name, "y");
   }, { server: { maxMessageBytes: 10_000 } }));
 

@@ -1,4 +1,5 @@
 /** Plumbing the services share: gRPC servers and clients over plain functions, statuses, logs. */
+export * from "./answer_first.ts";
 export * from "./endpoint.ts";
 export * from "./errors.ts";
 export * from "./grpc_client.ts";

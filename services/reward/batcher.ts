@@ -1,5 +1,6 @@
 import type { Images, Reward, RewardInfo, ScoreOptions } from "../../rewards/mod.ts";
 import { StatusError } from "../common/mod.ts";
+import { inChunks } from "./_in_chunks.ts";
 
 /** Images of one size to score. */
 export interface ScoreJob {
@@ -165,7 +166,7 @@ export class Batcher {
   async #score(parts: readonly Part[]): Promise<void> {
     const start = performance.now();
     for (const { entry } of parts) entry.started ??= start;
-    const { images, prompts, gradient, processing = "tensor" } = joined(parts);
+    const { images, prompts, gradient, processing = "tensor" } = await joined(parts);
     const result = await this.#reward.score(images, prompts, { gradient, processing });
     const seconds = (performance.now() - start) / 1000;
     const width = images.data.length / prompts.length;
@@ -175,10 +176,8 @@ export class Batcher {
       const end = at + to - from;
       entry.computeSeconds += seconds;
       entry.scores.set(result.scores.subarray(at, end), from);
-      entry.gradient?.set(
-        result.gradient?.data.subarray(at * width, end * width) ?? [],
-        from * width,
-      );
+      const gradient = result.gradient?.data.subarray(at * width, end * width);
+      if (gradient) await entry.putGradient(gradient, from * width);
       for (const i of result.truncated ?? []) {
         if (i >= at && i < end) entry.truncated.push(from + i - at);
       }
@@ -204,7 +203,8 @@ class Entry {
   /** Jobs of one kind can run together. */
   readonly kind: string;
   readonly scores: Float32Array;
-  readonly gradient: Float32Array | undefined;
+  /** What has come of it, where it is wanted. */
+  gradient: Float32Array | undefined;
   readonly truncated: number[] = [];
   readonly promise: Promise<ScoredJob>;
   readonly reject: (reason: unknown) => void;
@@ -223,11 +223,17 @@ class Entry {
     this.bytes = job.images.data.byteLength;
     this.kind = `${job.gradient} ${job.processing} ${rest.join("x")}`;
     this.scores = new Float32Array(size);
-    this.gradient = job.gradient ? new Float32Array(job.images.data.length) : undefined;
     const { promise, resolve, reject } = Promise.withResolvers<ScoredJob>();
     this.promise = promise;
     this.#resolve = resolve;
     this.reject = reject;
+  }
+
+  /** Takes the part of the gradient that begins at `from`. That of a job which ran whole is not copied. */
+  async putGradient(part: Float32Array, from: number): Promise<void> {
+    const { length } = this.job.images.data;
+    if (part.length === length) this.gradient = part;
+    else await copyInChunks(part, { to: this.gradient ??= new Float32Array(length), at: from });
   }
 
   finish(info: RewardInfo): void {
@@ -248,8 +254,16 @@ function changed({ name }: RewardInfo): StatusError {
   return new StatusError("UNAVAILABLE", `Weights of reward ${name} changed, try again`);
 }
 
+/** Copies values to where they belong in others. */
+function copyInChunks(
+  values: Float32Array,
+  { to, at }: { readonly to: Float32Array; readonly at: number },
+): Promise<void> {
+  return inChunks(values.length, (from, end) => to.set(values.subarray(from, end), at + from));
+}
+
 /** The parts as one job. A part that is a whole job alone is not copied. */
-function joined(parts: readonly Part[]): ScoreJob {
+async function joined(parts: readonly Part[]): Promise<ScoreJob> {
   const [first] = parts;
   if (!first) throw new RangeError("A batch has at least one part");
   const { entry: { job, size }, from, to } = first;
@@ -259,7 +273,8 @@ function joined(parts: readonly Part[]): ScoreJob {
   const data = new Float32Array(count * width);
   const prompts: string[] = [];
   for (const { entry, from, to } of parts) {
-    data.set(entry.job.images.data.subarray(from * width, to * width), prompts.length * width);
+    const part = entry.job.images.data.subarray(from * width, to * width);
+    await copyInChunks(part, { to: data, at: prompts.length * width });
     prompts.push(...entry.job.prompts.slice(from, to));
   }
   const shape = [count, ...job.images.shape.slice(1)];

@@ -9,7 +9,7 @@
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseRewardConfig, RewardConfigError } from "../../rewards/mod.ts";
-import { ConfigError, readConfig, toldToEnd } from "../common/mod.ts";
+import { answerFirst, ConfigError, readConfig, toldToEnd } from "../common/mod.ts";
 import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
 
 const USAGE = `Usage: deno run -A services/reward/main.ts [options]
@@ -113,4 +113,7 @@ function parseObject(option: string, text: string): object {
   throw new ConfigError(`--${option} ${text}: expected a JSON object`);
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  answerFirst();
+  Deno.exit(await main(Deno.args));
+}

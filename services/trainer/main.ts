@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import { TrainerService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
 import {
+  answerFirst,
   createLogger,
   grpcService,
   LOG_LEVELS,
@@ -125,6 +126,8 @@ export async function main(args: readonly string[]): Promise<number> {
       session,
       logLevel: level,
     });
+    // Not before: threads begin with the priority of the one that starts them.
+    answerFirst();
     const ended = toldToEnd();
     const server = await startGrpcServer({
       services: [grpcService(TrainerService, trainer.handlers, { ...(token && { token }) })],

@@ -8,12 +8,14 @@ import {
   RunStore,
 } from "../../trainer/mod.ts";
 import { createLogger, serveHandlers } from "../common/mod.ts";
+import { lowerPriority } from "./_lower_priority.ts";
 import { checkRewards, connectReward } from "./reward_client.ts";
 import { recordRun } from "./tensorboard/record_run.ts";
 import { TrainerMetrics } from "./trainer_metrics.ts";
 import { trainerErrors, trainerHandlers } from "./trainer_service.ts";
 import type { Opened, Question, TrainerThreadOptions } from "./trainer_thread.ts";
 
+lowerPriority();
 const metrics = new TrainerMetrics();
 let store: RunStore | undefined;
 

@@ -3,12 +3,18 @@ import { fileURLToPath } from "node:url";
 /** How many lines of its log a failure shows. */
 const KEPT_LINES = 20;
 
+interface Addresses {
+  readonly address: string;
+  readonly adminAddress?: string;
+  readonly metricsAddress?: string;
+}
+
 /** A service in a process of its own, started as people start it, to be killed. */
 export class Victim {
   /** Resolves when the process has ended. */
   readonly ended: Promise<void>;
   /** What it prints when it serves: its addresses. Rejects with its last log lines when it ends before. */
-  readonly ready: Promise<{ readonly address: string; readonly adminAddress?: string }>;
+  readonly ready: Promise<Addresses>;
   readonly #child: Deno.ChildProcess;
 
   /**
@@ -38,9 +44,7 @@ export class Victim {
       last.push(line);
       if (last.length > KEPT_LINES) last.shift();
     });
-    const { promise, resolve, reject } = Promise.withResolvers<
-      { address: string; adminAddress?: string }
-    >();
+    const { promise, resolve, reject } = Promise.withResolvers<Addresses>();
     const printed = eachLine(this.#child.stdout, (line) => resolve(JSON.parse(line)));
     this.ended = Promise.all([this.#child.status, logged, printed]).then(([{ code, signal }]) =>
       reject(new Error([`${entry} ended with ${signal ?? code}`, ...last].join("\n  ")))

@@ -7,11 +7,6 @@ import {
 } from "@bufbuild/protobuf";
 import { isReflectMessage, reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import { Buffer } from "node:buffer";
-import { setImmediate } from "node:timers/promises";
-
-/** Bytes copied in one go: a fraction of a millisecond where the memory is known already, one where it is new. */
-const PIECE = 2 ** 19;
 
 /** Whether messages of this type may hold bytes, themselves or in messages they hold. */
 export function holdsBytes(schema: DescMessage, around: readonly DescMessage[] = []): boolean {
@@ -19,28 +14,14 @@ export function holdsBytes(schema: DescMessage, around: readonly DescMessage[] =
   return schema.fields.some((field) => isLarge(field, [...around, schema]));
 }
 
-/** The encoding of a message, made piece by piece: copying large images in one go would keep other callers waiting. */
-export async function encodeLarge(schema: DescMessage, message: Message): Promise<Buffer> {
-  const parts = partsOf(reflect(schema, message));
-  const encoded = Buffer.allocUnsafe(totalLength(parts));
-  let at = 0;
-  let rest = PIECE;
-  for (const part of parts) {
-    for (let from = 0; from < part.length;) {
-      const piece = part.subarray(from, from + rest);
-      encoded.set(piece, at);
-      from += piece.length;
-      at += piece.length;
-      rest -= piece.length;
-      if (rest > 0) continue;
-      rest = PIECE;
-      await setImmediate();
-    }
-  }
-  return encoded;
+/**
+ * What a message's encoding consists of, in order; its bytes as they are, not copied. Fields may come in any order, those
+ * with bytes go last.
+ */
+export function encodeInParts(schema: DescMessage, message: Message): readonly Uint8Array[] {
+  return partsOf(reflect(schema, message));
 }
 
-/** What the encoding consists of, in order; bytes as they are. Fields may come in any order, those with bytes go last. */
 function partsOf(message: ReflectMessage): readonly Uint8Array[] {
   const others = reflect(message.desc);
   const parts: Uint8Array[] = [];
@@ -68,6 +49,7 @@ function isLarge(field: DescField, around: readonly DescMessage[] = []): boolean
     (field.message !== undefined && holdsBytes(field.message, around));
 }
 
-function totalLength(parts: readonly Uint8Array[]): number {
+/** Bytes of all parts. */
+export function totalLength(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, part) => sum + part.length, 0);
 }
