@@ -75,8 +75,8 @@ Deno.test({
     const services = await page.evaluate(
       'fetch("/v1/services").then((r) => r.json()).then(({ rewards }) => rewards[1].address)',
     );
-    await page.fill("dialog .term:last-child input:nth-child(1)", "clip");
-    await page.fill("dialog .term:last-child input:nth-child(2)", String(services));
+    await page.fill("dialog .term:last-child label:nth-child(1) input", "clip");
+    await page.fill("dialog .term:last-child label:nth-child(2) input", String(services));
     await page.click("Change");
     const titles =
       '[...document.querySelectorAll(".chart-title")].map((t) => t.textContent).join()';

@@ -70,6 +70,9 @@ export async function json<T>(path: string, options?: RequestOptions): Promise<T
   return await (await request(path, options)).json();
 }
 
+/** The server breaks its silence every 15 s: after this long there is nobody any more. */
+const SILENCE_MS = 45_000;
+
 /** Reads a stream of events to its end. An "error" event is thrown; a connection that breaks is a `TypeError`. */
 export async function* events(path: string, options?: RequestOptions): AsyncIterable<StreamEvent> {
   const { body } = await request(path, options);
@@ -78,7 +81,8 @@ export async function* events(path: string, options?: RequestOptions): AsyncIter
   let text = "";
   try {
     while (true) {
-      const { done, value } = await reader.read();
+      const silent = setTimeout(() => void reader.cancel(), SILENCE_MS);
+      const { done, value } = await reader.read().finally(() => clearTimeout(silent));
       if (done) throw new TypeError("The connection was lost");
       text += value;
       for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {

@@ -1,13 +1,14 @@
 import { ApiError, events, type StreamEvent } from "./api.ts";
 
-/** How the connection of a stream is. */
-export type Connection = "open" | "lost" | "ended";
+/** How the connection of a stream is; "away" while nobody looks. */
+export type Connection = "open" | "away" | "lost" | "ended";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 
 /**
- * Follows a stream of events for as long as somebody looks, connecting again when the connection is lost.
+ * Follows a stream of events for as long as somebody looks, connecting again when the connection is lost. A tab that is
+ * hidden gives its connection back: a browser has six to a server, all tabs together.
  *
  * @param path asked for at each connection, so that it may say where to go on
  */
@@ -20,8 +21,14 @@ export async function follow(
   },
 ): Promise<void> {
   for (let wait = FIRST_WAIT_MS; !signal.aborted; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+    await seen(signal);
+    const looking = new AbortController();
+    const leave = () => document.hidden && looking.abort();
+    document.addEventListener("visibilitychange", leave, { signal: looking.signal });
     try {
-      for await (const event of events(path(), { signal })) {
+      for await (
+        const event of events(path(), { signal: AbortSignal.any([signal, looking.signal]) })
+      ) {
         wait = FIRST_WAIT_MS;
         onConnection("open");
         onEvent(event);
@@ -29,14 +36,31 @@ export async function follow(
       return onConnection("ended");
     } catch (error) {
       if (signal.aborted) return;
+      if (looking.signal.aborted) {
+        onConnection("away");
+        wait = FIRST_WAIT_MS / 2;
+        continue;
+      }
       const failure = error instanceof Error ? error : new Error(String(error));
       onConnection("lost", failure);
       // The server understood and refused: asking again would change nothing.
       const refused = failure instanceof ApiError && failure.status >= 400 && failure.status < 500;
       if (refused && failure.status !== 429) return;
+    } finally {
+      looking.abort();
     }
     // All pages that lost the same server must not come back at once.
     await sleep(wait * (0.5 + Math.random()), signal);
+  }
+}
+
+/** Waits until the page is looked at. */
+async function seen(signal: AbortSignal): Promise<void> {
+  while (document.hidden && !signal.aborted) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    document.addEventListener("visibilitychange", () => resolve(), { once: true });
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    await promise;
   }
 }
 

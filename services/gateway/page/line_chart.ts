@@ -44,14 +44,10 @@ export class LineChart {
   #x: (step: number) => number = () => 0;
   #y: (value: number) => number = () => 0;
 
-  /** @param hue index of the colour, 0 to 5 */
   constructor(
-    { title, unit, hue, note, cursor, signal }: {
+    { title, unit, cursor, signal }: {
       readonly title: string;
       readonly unit: string;
-      readonly hue: number;
-      /** A line under the title. */
-      readonly note?: string;
       readonly cursor: Cursor;
       readonly signal: AbortSignal;
     },
@@ -59,10 +55,9 @@ export class LineChart {
     this.#name = title;
     this.#cursor = cursor;
     this.#draw = onceAFrame(() => this.#render());
-    replace(this.#note, note ?? "");
     this.element = h(
       "figure",
-      { class: `chart hue-${hue % 6}` },
+      { class: "chart" },
       h(
         "figcaption",
         {},
@@ -90,6 +85,12 @@ export class LineChart {
     signal.addEventListener("abort", () => resized.disconnect());
   }
 
+  /** Index of the colour, 0 to 5; it begins again after that. */
+  set hue(hue: number) {
+    this.element.className = `chart hue-${hue % 6}`;
+  }
+
+  /** A line under the title. */
   set note(text: string) {
     if (this.#note.textContent !== text) replace(this.#note, text);
   }
@@ -132,7 +133,8 @@ export class LineChart {
           class: "tick",
           x: this.#x(step),
           y: HEIGHT - 6,
-          "text-anchor": this.#x(step) > right - 16 ? "end" : "middle",
+          // A digit is about 6 wide.
+          "text-anchor": this.#x(step) + 3 * String(step).length > this.#width ? "end" : "middle",
         }, String(step))
       );
     const lines = markers.filter(({ step }) => step <= last).map(({ step, label, text }) => {
@@ -153,6 +155,11 @@ export class LineChart {
     replace(
       this.#plot,
       ...grid,
+      svg(
+        "text",
+        { class: "tick", x: MARGIN.left - 8, y: HEIGHT - 6, "text-anchor": "end" },
+        "step",
+      ),
       ...steps,
       ...lines,
       smoothing > 0 && svg("path", { class: "raw", d: this.#path(thin(points, buckets)) }),
@@ -218,12 +225,15 @@ export class LineChart {
   /** Index of the point nearest to a step. */
   #nearest(step: number): number {
     const { points } = this.#data;
-    let best = points.length - 1;
-    if (step === Infinity) return best;
-    for (const [i, [at]] of points.entries()) {
-      if (Math.abs(at - step) < Math.abs((points[best]?.[0] ?? Infinity) - step)) best = i;
+    // The first at or after it, or the one before that.
+    let [low, high] = [0, points.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((points[middle]?.[0] ?? 0) < step) low = middle + 1;
+      else high = middle;
     }
-    return best;
+    const distance = (i: number) => Math.abs((points[i]?.[0] ?? Infinity) - step);
+    return low > 0 && !(distance(low) < distance(low - 1)) ? low - 1 : low;
   }
 
   #point(x: number): void {

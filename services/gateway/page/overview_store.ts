@@ -30,7 +30,7 @@ export class OverviewStore extends EventTarget {
       },
       onConnection: (connection, error) => {
         if (connection === this.connection && error === this.error) return;
-        if (connection === "lost") this.#seen = new Set();
+        if (connection !== "open") this.#seen = new Set();
         [this.connection, this.error] = [connection, error];
         this.dispatchEvent(new Event("change"));
       },

@@ -55,18 +55,21 @@ export class RunHistory {
     }
   }
 
-  /** A curve of the run: steps and values. */
-  curve(value: (event: StepEvent) => number | string | undefined): [step: number, value: number][] {
-    return this.steps.flatMap((event) => {
-      const found = value(event);
-      return found === undefined ? [] : [[event.step, Number(found)]];
-    });
-  }
-
   /** The last step at or before this one. */
   at(step: number): StepEvent | undefined {
     return this.steps[lastAtMost(this.steps, step)];
   }
+}
+
+/** A curve: steps and values. */
+export function curve<E extends { readonly step: number }>(
+  events: readonly E[],
+  value: (event: E) => number | string | undefined,
+): [step: number, value: number][] {
+  return events.flatMap((event): [number, number][] => {
+    const found = value(event);
+    return found === undefined ? [] : [[event.step, Number(found)]];
+  });
 }
 
 /** Puts an event at its step's place, or in place of the one there. A run that fell back repeats steps. */

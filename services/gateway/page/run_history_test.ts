@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RunHistory } from "./run_history.ts";
+import { curve, RunHistory } from "./run_history.ts";
 
 const step = (step: number, mean: number | string = step / 10, samples: unknown[] = []) => ({
   event: "step",
@@ -23,7 +23,10 @@ Deno.test("Events are kept in order of steps, and a replay changes nothing", () 
   ];
   for (const event of [...events, ...events]) history.take(event);
   assert.equal(history.lastStep, 3);
-  assert.deepEqual(history.curve(({ rewards }) => rewards["clip"]?.mean), [[1, 0.1], [2, 0.2], [
+  assert.deepEqual(curve(history.steps, ({ rewards }) => rewards["clip"]?.mean), [[1, 0.1], [
+    2,
+    0.2,
+  ], [
     3,
     NaN,
   ]]);
@@ -40,10 +43,14 @@ Deno.test("Events are kept in order of steps, and a replay changes nothing", () 
 Deno.test("A run that fell back to a checkpoint writes its steps again", () => {
   const history = new RunHistory();
   for (const event of [step(1), step(2), step(3), step(2, 7)]) history.take(event);
-  assert.deepEqual(history.curve(({ rewards }) => rewards["clip"]?.mean), [[1, 0.1], [2, 7], [
-    3,
-    0.3,
-  ]]);
+  assert.deepEqual(curve(history.steps, ({ rewards }) => rewards["clip"]?.mean), [
+    [1, 0.1],
+    [2, 7],
+    [
+      3,
+      0.3,
+    ],
+  ]);
   assert.equal(history.at(2)?.step, 2);
   assert.equal(history.at(99)?.step, 3);
   assert.equal(history.at(0), undefined);

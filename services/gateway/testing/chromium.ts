@@ -26,6 +26,29 @@ interface Message {
   readonly error?: { readonly message: string };
 }
 
+/** A node of the accessibility tree. */
+interface AxNode {
+  readonly ignored: boolean;
+  readonly role?: { readonly value: string };
+  readonly name?: { readonly value: string };
+  readonly backendDOMNodeId: number;
+}
+
+/** Roles that make no sense without a name. */
+const USABLE = new Set(
+  [
+    "button",
+    "link",
+    "textbox",
+    "spinbutton",
+    "slider",
+    "combobox",
+    "image",
+    "dialog",
+    "progressbar",
+  ],
+);
+
 /** Longest the page may take until something is so. */
 const PATIENCE_MS = 20_000;
 /** How the browser refuses a call because its page is being left; what a page itself throws is no such refusal. */
@@ -108,6 +131,20 @@ export class BrowserPage implements AsyncDisposable {
   ): Promise<Uint8Array<ArrayBuffer>> {
     const { data } = await this.#send("Page.captureScreenshot", { captureBeyondViewport: whole });
     return Uint8Array.fromBase64(data);
+  }
+
+  /** What a screen reader meets that can be used and has no name: its role and HTML. */
+  async unnamed(): Promise<string[]> {
+    const { nodes } = await this.#send("Accessibility.getFullAXTree");
+    const unnamed = nodes.filter((node: AxNode) =>
+      !node.ignored && USABLE.has(node.role?.value ?? "") && !node.name?.value
+    );
+    return await Promise.all(unnamed.map(async ({ role, backendDOMNodeId }: AxNode) => {
+      const { outerHTML } = await this.#send("DOM.getOuterHTML", {
+        backendNodeId: backendDOMNodeId,
+      });
+      return `No name: ${role?.value} ${outerHTML.slice(0, 200)}`;
+    }));
   }
 
   /** Presses a key, as "ArrowLeft". */

@@ -33,6 +33,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const log = h("ol", { class: "log" });
   const config = h("pre", { class: "config" });
   let run: Run | undefined;
+  let watching = false;
 
   const loading = h("p", { class: "empty notice", role: "status" }, "Loading the run’s history…");
   const told = h(
@@ -84,10 +85,13 @@ export function runView({ overview, params, signal }: ViewContext): View {
   cursor.addEventListener("change", () => drawPerImage(perImage, history, cursor.step), { signal });
 
   const take = (fresh: Run | undefined) => {
-    if (fresh === undefined || fresh === run) return;
-    const resumed = run !== undefined && !isGoing(run.state) && isGoing(fresh.state);
+    if (fresh === run) return;
+    if (fresh === undefined) return;
+    // Started anew under its name: what is shown is of the one before.
+    if (run !== undefined && fresh.createdAt !== run.createdAt) return reload();
     run = fresh;
-    if (resumed) watch();
+    // One that was started or resumed after its events had ended.
+    if (!watching && isGoing(run.state)) watch();
     draw();
   };
   const fault = (error: unknown) => {
@@ -97,7 +101,8 @@ export function runView({ overview, params, signal }: ViewContext): View {
     notice.className = away ? "empty" : "fault";
     replace(notice, away ? "It goes on here as soon as the trainer answers." : faultText(error));
   };
-  const watch = () =>
+  const watch = () => {
+    watching = true;
     void follow(() => runPath(id, `/events?fromStep=${history.lastStep}`), {
       signal,
       onEvent: (event) => {
@@ -108,9 +113,17 @@ export function runView({ overview, params, signal }: ViewContext): View {
         // The overview says so for all of the page when the server is away.
         fault(connection === "lost" && error instanceof ApiError ? error : undefined);
       },
-    });
+    }).finally(() => watching = false);
+  };
 
-  overview.addEventListener("change", () => take(overview.runs.get(id)), { signal });
+  let listed = false;
+  overview.addEventListener("change", () => {
+    const fresh = overview.runs.get(id);
+    // A trainer that is away has deleted nothing.
+    if (listed && fresh === undefined && overview.services?.trainer.ready) return reload();
+    listed ||= fresh !== undefined;
+    take(fresh);
+  }, { signal });
   take(overview.runs.get(id));
   if (run === undefined) {
     json<{ run: Run }>(runPath(id), { signal }).then(({ run }) => take(run), (error) => {
@@ -128,6 +141,11 @@ export function runView({ overview, params, signal }: ViewContext): View {
       sections,
     ],
   };
+}
+
+/** Shows the view of the address anew. */
+function reload(): void {
+  dispatchEvent(new Event("hashchange"));
 }
 
 /** Which way is better, by the address of a reward's server and its name there. */

@@ -93,7 +93,13 @@ function nameCell({ id, config }: Run): HTMLElement {
 function cells({ id, state, step, iterations, latest, reason, updatedAt }: Run): HTMLElement[] {
   const seconds = latest?.seconds["total"];
   return [
-    h("td", {}, stateChip(state), reason !== "" && h("span", { class: "sub reason" }, reason)),
+    h(
+      "td",
+      {},
+      stateChip(state),
+      // What a finished run says of itself stands on its own page.
+      reason !== "" && state !== "RUN_STATE_FINISHED" && h("span", { class: "sub reason" }, reason),
+    ),
     h(
       "td",
       { "data-label": "Progress" },

@@ -1,6 +1,6 @@
 import { request, runPath } from "../api.ts";
 import { openDialog } from "../dialog.ts";
-import { button, h } from "../dom.ts";
+import { button, field, h } from "../dom.ts";
 import type { RewardTerm, Run } from "../types.ts";
 
 /** Lets somebody change the mixture of a run: weights, services, rewards added and removed. */
@@ -8,19 +8,17 @@ export function openSwapDialog({ id, rewards, state }: Run): void {
   const rows = h("div", { class: "terms" });
   const terms: (() => RewardTerm | undefined)[] = [];
   const add = ({ name, endpoint, weight, expectedDigest, reward }: Partial<RewardTerm>) => {
-    const input = (label: string, value: string | number, type = "text") =>
-      h("input", { type, value, step: "any", "aria-label": label, placeholder: label });
     const fields = {
-      name: input("Name", name ?? ""),
-      endpoint: input("host:port", endpoint ?? ""),
-      weight: input("Weight", weight ?? 1, "number"),
+      name: h("input", { type: "text", value: name ?? "" }),
+      endpoint: h("input", { type: "text", value: endpoint ?? "", placeholder: "host:port" }),
+      weight: h("input", { type: "number", value: weight ?? 1, step: "any" }),
     };
     const row: HTMLElement = h(
       "div",
       { class: "term" },
-      fields.name,
-      fields.endpoint,
-      fields.weight,
+      field("Name", fields.name),
+      field("Service", fields.endpoint),
+      field("Weight", fields.weight),
       button("Remove", () => row.remove(), { class: "small", "aria-label": "Remove reward" }),
     );
     rows.append(row);
@@ -47,13 +45,6 @@ export function openSwapDialog({ id, rewards, state }: Run): void {
         state === "RUN_STATE_RUNNING"
           ? "Takes effect at the next step. A positive weight improves the reward, a negative one worsens it, 0 only measures it."
           : "Takes effect when the run goes on. A positive weight improves the reward, a negative one worsens it, 0 only measures it.",
-      ),
-      h(
-        "div",
-        { class: "term heads", "aria-hidden": "true" },
-        ...["Name", "Service", "Weight"].map((text) => h("span", {}, text)),
-        // As wide as the others' buttons.
-        h("span", { class: "button small" }, "Remove"),
       ),
       rows,
       button("Add a reward", () => add({}), { class: "small" }),

@@ -1,0 +1,57 @@
+import type { Cursor } from "../cursor.ts";
+import { h, replace } from "../dom.ts";
+import { type ChartData, LineChart, type Point } from "../line_chart.ts";
+import type { RunHistory } from "../run_history.ts";
+import type { Run } from "../types.ts";
+import { isGoing } from "./state_chip.ts";
+
+/** One chart of several. */
+export interface ChartOrder {
+  readonly title: string;
+  readonly unit?: string;
+  /** Index of the colour, 0 to 5. */
+  readonly hue: number;
+  /** A line under the title. */
+  readonly note?: string;
+  readonly points: readonly Point[];
+}
+
+/** What charts of a run are made with. */
+export interface ChartContext {
+  readonly history: RunHistory;
+  readonly cursor: Cursor;
+  readonly signal: AbortSignal;
+}
+
+/** Charts that point at the same step, each made when it is first wanted. */
+export class ChartGrid {
+  readonly element = h("div", { class: "charts" });
+  readonly #charts = new Map<string, LineChart>();
+  readonly #context: ChartContext;
+
+  constructor(context: ChartContext) {
+    this.#context = context;
+  }
+
+  /** Shows these, in this order. */
+  update(
+    run: Run,
+    orders: readonly ChartOrder[],
+    look: Pick<ChartData, "smoothing" | "markers">,
+  ): void {
+    // What is to be done, or what was.
+    const lastStep = isGoing(run.state) ? run.iterations : this.#context.history.lastStep;
+    const charts = orders.map(({ title, unit = "", hue, note = "", points }) => {
+      const key = `${title} ${unit}`;
+      const chart = this.#charts.get(key) ?? new LineChart({ title, unit, ...this.#context });
+      this.#charts.set(key, chart);
+      [chart.hue, chart.note] = [hue, note];
+      chart.update({ points, lastStep, ...look });
+      return chart.element;
+    });
+    // Put in again, an element would lose the focus.
+    const inPlace = charts.length === this.element.children.length &&
+      charts.every((chart, i) => chart === this.element.children[i]);
+    if (!inPlace) replace(this.element, ...charts);
+  }
+}

@@ -1,0 +1,161 @@
+import { RunState } from "../../../proto/mod.ts";
+import type { BrowserPage } from "./chromium.ts";
+import type { FakeTrainer } from "./fake_trainer.ts";
+
+/** A state of the page that somebody may look at. */
+export interface PageView {
+  readonly name: string;
+  /** Goes there from wherever the page is. */
+  readonly open: (page: BrowserPage) => Promise<unknown>;
+}
+
+const LONG_NAME = "a-very-long-name-of-a-run-which-a-sweep-made-0123456789.lr-1e-3";
+
+/** Adds what the views show: a run in every state, one with a name as long as it may be. */
+export async function addRuns(trainer: FakeTrainer): Promise<void> {
+  const { PAUSED, FAILED, QUEUED, RUNNING } = RunState;
+  const away = "Reward clip has not answered for 60 s: Cannot connect to 127.0.0.1:50052: " +
+    "nothing listens there";
+  await trainer.add({ id: "paused", steps: 23, state: PAUSED, reason: away });
+  const reason = "Tensor 'eps.0' holds NaN at [0, 0, 0, 0] of shape [2, 4, 16, 16]";
+  await trainer.add({ id: "failed", steps: 3, minutesAgo: 9000, state: FAILED, reason });
+  await trainer.add({ id: "queued", state: QUEUED });
+  await trainer.add({ id: LONG_NAME, steps: 37, minutesAgo: 3, state: RUNNING });
+}
+
+const shown = (selector: string) => `!!document.querySelector(${JSON.stringify(selector)})`;
+const says = (text: string) => `document.body.innerText.includes(${JSON.stringify(text)})`;
+
+/** Shows another view; a dialog that is open closes. */
+async function go(page: BrowserPage, hash: string, until: string): Promise<void> {
+  await page.evaluate(
+    `document.querySelector("dialog")?.close(); location.hash = "#/runs"; location.hash = "#/${hash}"`,
+  );
+  await page.until(until);
+}
+
+const goToRun = (page: BrowserPage, id: string) => go(page, `runs/${id}`, shown(".tiles"));
+
+async function drawn(page: BrowserPage): Promise<void> {
+  await goToRun(page, "foxes");
+  const loaded = '[...document.querySelectorAll(".samples img")].filter((i) => i.naturalWidth > 0)';
+  await page.until(`${loaded}.length === 8`);
+}
+
+async function dialog(page: BrowserPage, run: string, name: string): Promise<void> {
+  await goToRun(page, run);
+  await page.click(name);
+  await page.until(shown("dialog[open]"));
+}
+
+async function compare(page: BrowserPage): Promise<void> {
+  await go(page, "compare/foxes", shown(".narrow select"));
+  await page.fill(
+    ".narrow textarea",
+    "# animals\na fox\nan owl\n# places\na pier at dusk\na street",
+  );
+}
+
+async function judge(page: BrowserPage): Promise<void> {
+  await compare(page);
+  await page.click("Begin");
+  await page.until('document.querySelectorAll(".pair img").length === 2');
+}
+
+/** The views of a gateway with the runs of `startFakeStack` and `addRuns`. */
+export const PAGE_VIEWS: readonly PageView[] = [
+  { name: "runs", open: (page) => go(page, "runs", says("foxes")) },
+  {
+    name: "run",
+    open: async (page) => {
+      await drawn(page);
+      await page.fill(".scrub label:last-child input", "40");
+    },
+  },
+  {
+    name: "run-pointed-at",
+    open: async (page) => {
+      await drawn(page);
+      await page.evaluate('document.querySelector(".plot").focus()');
+      for (let i = 0; i < 9; i++) await page.press("ArrowLeft");
+    },
+  },
+  {
+    name: "run-unfolded",
+    open: async (page) => {
+      await drawn(page);
+      await page.evaluate('document.querySelectorAll("details").forEach((d) => d.open = true)');
+    },
+  },
+  { name: "run-going", open: (page) => goToRun(page, LONG_NAME) },
+  ...["paused", "failed", "queued"].map((id) => ({
+    name: `run-${id}`,
+    open: (page: BrowserPage) => goToRun(page, id),
+  })),
+  { name: "run-unknown", open: (page) => go(page, "runs/nobody", says("No run nobody")) },
+  { name: "resume", open: (page) => dialog(page, "foxes", "Resume") },
+  { name: "delete", open: (page) => dialog(page, "foxes", "Delete") },
+  {
+    name: "swap",
+    open: async (page) => {
+      await dialog(page, LONG_NAME, "Change rewards");
+      await page.click("Add a reward");
+    },
+  },
+  {
+    name: "sample",
+    open: async (page) => {
+      await dialog(page, "foxes", "Draw images");
+      await page.fill(
+        "dialog textarea",
+        "a fox\na lighthouse at dusk, oil on canvas, very detailed",
+      );
+      await page.click("Draw");
+      await page.until(says("2 images"));
+    },
+  },
+  {
+    name: "sample-refused",
+    open: async (page) => {
+      await dialog(page, "foxes", "Draw images");
+      await page.fill('dialog input[type="number"]', "-1");
+      await page.click("Draw");
+      await page.until(says("Field seed"));
+    },
+  },
+  { name: "services", open: (page) => go(page, "services", says("Self-check")) },
+  { name: "new", open: (page) => go(page, "new", says("The configuration can be read.")) },
+  {
+    name: "new-refused",
+    open: async (page) => {
+      await go(page, "new", says("The configuration can be read."));
+      await page.fill(".editor", "model: pipeline\nlora:\n  rank: many\n");
+      await page.until(says("Line 3: "));
+    },
+  },
+  { name: "compare", open: compare },
+  { name: "compare-judging", open: judge },
+  {
+    name: "compare-results",
+    open: async (page) => {
+      await judge(page);
+      for (const [i, key] of ["ArrowLeft", "ArrowRight", "ArrowDown", "ArrowRight"].entries()) {
+        await page.until(`document.querySelector(".pair")?.dataset.pair === "${i}"`);
+        await page.press(key);
+      }
+      await page.until(shown(".results"));
+    },
+  },
+  {
+    name: "api",
+    open: async (page) => {
+      await go(page, "api", shown(".api details"));
+      await page.evaluate(
+        '[...document.querySelectorAll(".api details")].slice(1, 3).forEach((d) => d.open = true)',
+      );
+      await page.until(shown(".try"));
+      await page.click("Send");
+      await page.until(shown(".answer:not([hidden])"));
+    },
+  },
+];
