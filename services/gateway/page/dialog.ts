@@ -45,13 +45,16 @@ export function openDialog(
   dialog.showModal();
 }
 
+/** What is wrong with a text that somebody wrote, and on which line. */
+export function textFault(error: unknown): string {
+  const text = faultText(error);
+  // Where it cannot be read at all the message says so itself.
+  const told = !(error instanceof ApiError) || error.line === undefined || text.startsWith("Line ");
+  return told ? text : `Line ${error.line}: ${text}`;
+}
+
 /** What went wrong, for people. */
 export function faultText(error: unknown): string {
-  if (error instanceof ApiError) {
-    // Of a text that cannot be read at all the message says so itself.
-    const told = error.line === undefined || error.message.startsWith("Line ");
-    return told ? error.message : `Line ${error.line}: ${error.message}`;
-  }
   if (error instanceof TypeError) return "The server cannot be reached.";
   return error instanceof Error ? error.message : String(error);
 }

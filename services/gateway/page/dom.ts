@@ -39,6 +39,11 @@ function fill<E extends Element>(
   return element;
 }
 
+/** Puts a text in place of another: the same one is not said again to whoever listens. */
+export function say(element: Element, text: string): void {
+  if (element.textContent !== text) replace(element, text);
+}
+
 /** Puts children in place of those an element has. */
 export function replace(element: Element, ...children: readonly Child[]): void {
   element.replaceChildren(...present(children));

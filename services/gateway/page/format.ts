@@ -13,11 +13,13 @@ export function number(value: number, digits = 4): string {
     return Number.isNaN(value) ? "not a number" : value > 0 ? "∞" : `${MINUS}∞`;
   }
   const size = Math.abs(value);
+  const power = Math.floor(Math.log10(size));
   const text = size !== 0 && (size < 1e-4 || size >= 1e7)
     ? value.toExponential(digits - 1).replace("e+", "e")
     : Number.isInteger(value)
     ? String(value)
-    : value.toFixed(Math.max(0, digits - 1 - Math.max(0, Math.floor(Math.log10(size)))));
+    // Values of one kind have as many decimals; smaller ones more, so that two digits are left.
+    : value.toFixed(power < 0 ? Math.max(digits - 1, 1 - power) : Math.max(0, digits - 1 - power));
   return text.replaceAll("-", MINUS);
 }
 

@@ -9,12 +9,14 @@ Deno.test("Numbers keep their significant digits and can be read", () => {
     [12.3456, "12.35"],
     [1234.56, "1235"],
     [-0.05, "−0.050"],
+    [0.00123, "0.0012"],
     [0.00002, "2.000e−5"],
     [123456789.5, "1.235e8"],
     [NaN, "not a number"],
     [-Infinity, "−∞"],
   ];
   for (const [value, text] of cases) assert.equal(number(value), text);
+  assert.equal(number(0.0042, 2), "0.0042");
   assert.equal(signed(0.5), "+0.500");
   assert.equal(signed(-0.5), "−0.500");
 });

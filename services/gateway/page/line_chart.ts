@@ -1,5 +1,5 @@
 import type { Cursor } from "./cursor.ts";
-import { h, onceAFrame, replace, svg } from "./dom.ts";
+import { h, onceAFrame, replace, say, svg } from "./dom.ts";
 import { number } from "./format.ts";
 import { smooth, thin, ticks } from "./statistics.ts";
 
@@ -92,7 +92,7 @@ export class LineChart {
 
   /** A line under the title. */
   set note(text: string) {
-    if (this.#note.textContent !== text) replace(this.#note, text);
+    say(this.#note, text);
   }
 
   update(data: ChartData): void {
@@ -133,8 +133,8 @@ export class LineChart {
           class: "tick",
           x: this.#x(step),
           y: HEIGHT - 6,
-          // A digit is about 6 wide.
-          "text-anchor": this.#x(step) + 3 * String(step).length > this.#width ? "end" : "middle",
+          // A digit is about 7 wide.
+          "text-anchor": this.#x(step) + 3.6 * String(step).length > this.#width ? "end" : "middle",
         }, String(step))
       );
     const lines = markers.filter(({ step }) => step <= last).map(({ step, label, text }) => {

@@ -1,5 +1,5 @@
 import { TOKEN_WANTED } from "./api.ts";
-import { h, replace } from "./dom.ts";
+import { h, replace, say } from "./dom.ts";
 import { OverviewStore } from "./overview_store.ts";
 import { apiView } from "./views/api_view.ts";
 import { compareView } from "./views/compare_view.ts";
@@ -69,7 +69,7 @@ function enter(): void {
     const lost = overview.connection === "lost";
     const trainer = overview.services?.trainer;
     banner.hidden = !lost && trainer?.ready !== false;
-    replace(
+    say(
       banner,
       lost
         ? "The connection to the gateway is lost. Trying again…"

@@ -110,7 +110,7 @@ export class FakeTrainer {
             `Run ${runId} is running, expected an ended one`,
           );
         }
-        this.#runs.delete(runId);
+        this.delete(runId);
         return Promise.resolve({});
       },
       swapReward: ({ runId, change }) => {
@@ -161,6 +161,11 @@ export class FakeTrainer {
     this.#record(id, { event: { case: "step", value: before } });
     for (let i = 0; i < steps; i++) await this.step(id);
     if (state !== RunState.RUNNING) this.#setState(id, state, reason);
+  }
+
+  /** Forgets a run. */
+  delete(id: string): void {
+    this.#runs.delete(id);
   }
 
   /** Does one step of a run. */

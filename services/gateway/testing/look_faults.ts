@@ -75,7 +75,7 @@ export function lookFaults(): string[] {
   if (scrollWidth > innerWidth) faults.add(`The page is ${scrollWidth} wide in ${innerWidth}`);
   for (const element of scope.querySelectorAll("*")) {
     const { right, left, width } = element.getBoundingClientRect();
-    const scrolls = element.closest(".scroll, pre, textarea, nav, .skip, svg");
+    const scrolls = element.closest(".scroll, .presets, pre, textarea, nav, .skip, svg");
     if (width > 0 && !scrolls && seen(element) && (right > innerWidth + 1 || left < -1)) {
       faults.add(`Outside of the window: ${named(element)}`);
     }

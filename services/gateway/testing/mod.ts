@@ -1,2 +1,3 @@
-/** A browser to look at the page with. */
+/** A browser to look at the page with, and what there is to see. */
 export * from "./chromium.ts";
+export * from "./page_views.ts";

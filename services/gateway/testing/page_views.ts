@@ -1,18 +1,52 @@
 import { RunState } from "../../../proto/mod.ts";
+import { createLogger } from "../../common/mod.ts";
+import { serveGateway } from "../serve_gateway.ts";
 import type { BrowserPage } from "./chromium.ts";
-import type { FakeTrainer } from "./fake_trainer.ts";
+import { type FakeStack, startFakeStack } from "./fake_stack.ts";
+
+/** Gateways to look at: with runs in every state, without runs, with a token, with a trainer that is away. */
+export type GatewayName = "full" | "empty" | "locked" | "away";
 
 /** A state of the page that somebody may look at. */
 export interface PageView {
   readonly name: string;
+  /** Default "full". */
+  readonly at?: GatewayName;
   /** Goes there from wherever the page is. */
   readonly open: (page: BrowserPage) => Promise<unknown>;
 }
 
 const LONG_NAME = "a-very-long-name-of-a-run-which-a-sweep-made-0123456789.lr-1e-3";
 
-/** Adds what the views show: a run in every state, one with a name as long as it may be. */
-export async function addRuns(trainer: FakeTrainer): Promise<void> {
+/** Starts the gateways of the views. Answers their addresses. */
+export async function startGateways(
+  stack: AsyncDisposableStack,
+): Promise<Readonly<Record<GatewayName, string>>> {
+  const full = stack.use(await startFakeStack());
+  await addRuns(full);
+  const empty = stack.use(await startFakeStack());
+  empty.trainer.delete("foxes");
+  await empty.stopReward("clip");
+  const log = createLogger({ level: "silent" });
+  const serve = async (
+    { address: trainer, rewards, runs }: Pick<FakeStack, "address" | "rewards" | "runs">,
+    token?: string,
+  ) => {
+    const options = { trainer, rewards, runs, port: 0, log };
+    const gateway = await serveGateway({ ...options, ...(token && { token }) });
+    stack.defer(() => gateway.stop({ drainSeconds: 0 }));
+    return gateway.address;
+  };
+  return {
+    full: await serve(full),
+    empty: await serve(empty),
+    locked: await serve(full, "a-token-of-enough-characters"),
+    away: await serve({ ...full, address: "127.0.0.1:9" }),
+  };
+}
+
+/** Adds a run in every state, one with a name as long as it may be. */
+async function addRuns({ trainer }: FakeStack): Promise<void> {
   const { PAUSED, FAILED, QUEUED, RUNNING } = RunState;
   const away = "Reward clip has not answered for 60 s: Cannot connect to 127.0.0.1:50052: " +
     "nothing listens there";
@@ -62,7 +96,7 @@ async function judge(page: BrowserPage): Promise<void> {
   await page.until('document.querySelectorAll(".pair img").length === 2');
 }
 
-/** The views of a gateway with the runs of `startFakeStack` and `addRuns`. */
+/** Every view, and the states it may be in. */
 export const PAGE_VIEWS: readonly PageView[] = [
   { name: "runs", open: (page) => go(page, "runs", says("foxes")) },
   {
@@ -158,4 +192,24 @@ export const PAGE_VIEWS: readonly PageView[] = [
       await page.until(shown(".answer:not([hidden])"));
     },
   },
+  {
+    name: "token",
+    at: "locked",
+    open: async (page) => {
+      await page.until(shown(".login"));
+      await page.fill(".login input", "a-wrong-token-of-that-length");
+      await page.click("Enter");
+      await page.until(says("This is not the token."));
+    },
+  },
+  { name: "runs-none", at: "empty", open: (page) => go(page, "runs", says("No runs yet")) },
+  {
+    name: "services-one-away",
+    at: "empty",
+    open: (page) => go(page, "services", says("does not")),
+  },
+  { name: "compare-none", at: "empty", open: (page) => go(page, "compare", says("No runs yet")) },
+  { name: "runs-away", at: "away", open: (page) => go(page, "runs", says("as soon as")) },
+  { name: "run-away", at: "away", open: (page) => go(page, "runs/foxes", says("It goes on here")) },
+  { name: "services-away", at: "away", open: (page) => go(page, "services", says("does not")) },
 ];

@@ -1,5 +1,5 @@
 import { json, request } from "../api.ts";
-import { faultText } from "../dialog.ts";
+import { faultText, textFault } from "../dialog.ts";
 import { button, field, h, replace } from "../dom.ts";
 import type { View, ViewContext } from "./view.ts";
 
@@ -298,7 +298,7 @@ function tryIt(
       });
       await showAnswer(answer, response);
     } catch (error) {
-      if (!signal.aborted) replace(answer, faultText(error));
+      if (!signal.aborted) replace(answer, textFault(error));
     }
   };
   show();

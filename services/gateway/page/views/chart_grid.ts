@@ -39,8 +39,7 @@ export class ChartGrid {
     orders: readonly ChartOrder[],
     look: Pick<ChartData, "smoothing" | "markers">,
   ): void {
-    // What is to be done, or what was.
-    const lastStep = isGoing(run.state) ? run.iterations : this.#context.history.lastStep;
+    const lastStep = axisEnd(run, this.#context.history.lastStep);
     const charts = orders.map(({ title, unit = "", hue, note = "", points }) => {
       const key = `${title} ${unit}`;
       const chart = this.#charts.get(key) ?? new LineChart({ title, unit, ...this.#context });
@@ -54,4 +53,12 @@ export class ChartGrid {
       charts.every((chart, i) => chart === this.element.children[i]);
     if (!inPlace) replace(this.element, ...charts);
   }
+}
+
+/** Right end of the axis: of a run that goes on what is to be done, or half of it, or a quarter, if that holds all. */
+function axisEnd({ state, iterations }: Run, lastStep: number): number {
+  if (!isGoing(state)) return lastStep;
+  let end = iterations;
+  while (end > 20 && end / 2 > lastStep) end = Math.ceil(end / 2);
+  return end;
 }

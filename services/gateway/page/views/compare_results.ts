@@ -35,24 +35,14 @@ export function compareResults(
     ),
     all && h("p", { class: "verdict" }, verdict(all)),
     h(
-      "div",
-      { class: "scroll" },
+      "table",
+      { class: "plain stacked" },
       h(
-        "table",
-        { class: "plain" },
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            ...["Category", "A wins", "Ties", "B wins", "B’s win rate", "95 % interval"].map((
-              text,
-            ) => h("th", { scope: "col" }, text)),
-          ),
-        ),
-        h("tbody", {}, ...tallies.map(tallyRow)),
+        "thead",
+        {},
+        h("tr", {}, ...["Category", ...HEADS].map((text) => h("th", { scope: "col" }, text))),
       ),
+      h("tbody", {}, ...tallies.map(tallyRow)),
     ),
     h(
       "p",
@@ -67,6 +57,8 @@ export function compareResults(
     ),
   );
 }
+
+const HEADS = ["A wins", "Ties", "B wins", "B’s win rate", "95 % interval"];
 
 function tallyRow({ category, A, B, ties, share, low, high }: Tally): HTMLElement {
   const bar = h(
@@ -83,13 +75,12 @@ function tallyRow({ category, A, B, ties, share, low, high }: Tally): HTMLElemen
     "tr",
     {},
     h("th", { scope: "row" }, category),
-    h("td", { class: "num" }, A),
-    h("td", { class: "num" }, ties),
-    h("td", { class: "num" }, B),
-    h("td", { class: "num" }, known ? percent(share) : "–"),
+    ...[A, ties, B, known ? percent(share) : "–"].map((value, i) =>
+      h("td", { class: "num", "data-label": HEADS[i] }, value)
+    ),
     h(
       "td",
-      {},
+      { "data-label": HEADS.at(-1) },
       known && h("span", { class: "num" }, `${percent(low)} to ${percent(high)}`),
       known && bar,
     ),

@@ -1,5 +1,5 @@
 import { ApiError, json, request } from "../api.ts";
-import { faultText } from "../dialog.ts";
+import { faultText, textFault } from "../dialog.ts";
 import { button, field, h, replace } from "../dom.ts";
 import type { Preset, RunConfig } from "../types.ts";
 import type { View, ViewContext } from "./view.ts";
@@ -45,7 +45,7 @@ export function newRunView({ signal }: ViewContext): View {
       return config;
     } catch (error) {
       if (signal.aborted || editor.value !== text) return undefined;
-      say("fault", faultText(error));
+      say("fault", textFault(error));
       if (error instanceof ApiError && error.line !== undefined) mark(editor, error.line);
       return undefined;
     }
@@ -68,6 +68,9 @@ export function newRunView({ signal }: ViewContext): View {
       location.hash = `#/runs/${id.value}`;
     } catch (error) {
       say("fault", faultText(error));
+      const wrongName = error instanceof ApiError && error.field === "runId";
+      id.ariaInvalid = String(wrongName);
+      if (wrongName) id.focus();
     }
   };
 

@@ -1,4 +1,4 @@
-import { h, replace } from "../dom.ts";
+import { h, say } from "../dom.ts";
 import { curve, type RunHistory } from "../run_history.ts";
 import type { Run } from "../types.ts";
 import { type ChartContext, ChartGrid } from "./chart_grid.ts";
@@ -29,7 +29,7 @@ export class PanelCharts {
     this.element.hidden = last === undefined;
     if (last === undefined) return;
     this.#alarm.hidden = last.alarm === "";
-    replace(this.#alarm, `Alarm after step ${last.step}: ${last.alarm}`);
+    say(this.#alarm, `Alarm after step ${last.step}: ${last.alarm}`);
     const names = [...new Set(panels.flatMap(({ rewards }) => Object.keys(rewards)))];
     // What is held out is what the panel is for.
     const heldOut = (name: string) => last.heldOut.includes(name);

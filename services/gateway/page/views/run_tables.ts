@@ -23,6 +23,7 @@ export function drawPerImage(
     return [name, { low, width: high - low || 1 }];
   }));
   const hues = [...history.rewardNames];
+  const scrolled = element.querySelector(".scroll")?.scrollLeft ?? 0;
   replace(
     element,
     h("p", { class: "sub" }, `Step ${event.step}`, step === undefined ? ", the last one" : ""),
@@ -63,6 +64,8 @@ export function drawPerImage(
       ),
     ),
   );
+  // Somebody may be looking at the right end while a run goes on.
+  element.querySelector(".scroll")?.scrollTo({ left: scrolled });
 }
 
 /** The rewards that are trained now, and the weights that answered last. */
@@ -85,23 +88,21 @@ export function drawMixture(element: HTMLElement, run: Run, history: RunHistory)
   replace(
     element,
     h(
-      "div",
-      { class: "scroll" },
+      "table",
+      { class: "plain stacked" },
+      h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))),
       h(
-        "table",
-        { class: "plain" },
-        h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))),
-        h(
-          "tbody",
-          {},
-          ...cells.map(([name = "", ...rest]) =>
-            h(
-              "tr",
-              {},
-              h("th", { scope: "row" }, name),
-              ...rest.map((cell, i) => h("td", { class: i === 0 ? "num" : "mono" }, cell)),
-            )
-          ),
+        "tbody",
+        {},
+        ...cells.map(([name = "", ...rest]) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, name),
+            ...rest.map((cell, i) =>
+              h("td", { class: i === 0 ? "num" : "mono", "data-label": heads[i + 1] }, cell)
+            ),
+          )
         ),
       ),
     ),
@@ -110,17 +111,21 @@ export function drawMixture(element: HTMLElement, run: Run, history: RunHistory)
 
 /** Swaps, checkpoints and states, the last first. */
 export function drawLog(element: HTMLElement, history: RunHistory): void {
+  const { swaps, saves, panels, checkpoints, states } = history;
+  const count = String([swaps, saves, panels, checkpoints, states].map(({ length }) => length));
+  if (element.dataset["shown"] === count) return;
+  element.dataset["shown"] = count;
   const lines = [
-    ...history.swaps.map(({ step, at, rewards }) => ({
+    ...swaps.map(({ step, at, rewards }) => ({
       step,
       at,
       text: `Rewards became ${mixtureText(rewards)}`,
     })),
-    ...history.saves.map(({ step, at }) => ({ step, at, text: "A checkpoint was asked for" })),
-    ...history.panels.filter(({ alarm }) => alarm !== "")
+    ...saves.map(({ step, at }) => ({ step, at, text: "A checkpoint was asked for" })),
+    ...panels.filter(({ alarm }) => alarm !== "")
       .map(({ step, at, alarm }) => ({ step, at, text: `Alarm: ${alarm}` })),
-    ...history.checkpoints.map(({ step, at }) => ({ step, at, text: "Checkpoint written" })),
-    ...history.states.map(({ step, at, state, reason }) => ({
+    ...checkpoints.map(({ step, at }) => ({ step, at, text: "Checkpoint written" })),
+    ...states.map(({ step, at, state, reason }) => ({
       step,
       at,
       text: [`Now ${stateName(state)}`, reason].filter((text) => text !== "").join(": "),

@@ -2,8 +2,9 @@ import { ApiError, Images, json, runPath } from "../api.ts";
 import { configText } from "../config_text.ts";
 import { Cursor } from "../cursor.ts";
 import { faultText } from "../dialog.ts";
-import { h, onceAFrame, replace } from "../dom.ts";
+import { h, onceAFrame, replace, say } from "../dom.ts";
 import { follow } from "../follow.ts";
+import { stateName } from "../format.ts";
 import { RunHistory } from "../run_history.ts";
 import { SampleGallery } from "../sample_gallery.ts";
 import type { Run, Services } from "../types.ts";
@@ -21,7 +22,9 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const history = new RunHistory();
   const cursor = new Cursor();
   const gallery = new SampleGallery(id, new Images(signal));
-  const head = h("div", { class: "page-head" });
+  const state = h("span", { role: "status" });
+  const reason = h("p", { class: "reason" });
+  const head = h("div", { class: "page-head" }, h("h1", {}, id), state, reason);
   const actions = new RunActions(id, () => run);
   const notice = h("p", { class: "fault", role: "status", hidden: true });
   const tiles = h("dl", { class: "tiles" });
@@ -63,13 +66,8 @@ export function runView({ overview, params, signal }: ViewContext): View {
     loading.hidden = run.step === 0 || history.steps.length > 0;
     told.hidden = !loading.hidden;
     actions.element.hidden = false;
-    const { state, reason } = run;
-    replace(
-      head,
-      h("h1", {}, id),
-      stateChip(state),
-      reason !== "" && h("p", { class: "reason" }, reason),
-    );
+    if (state.textContent !== stateName(run.state)) replace(state, stateChip(run.state));
+    say(reason, run.reason);
     actions.update(run);
     replace(tiles, ...runTiles(run, history));
     drawPhases(phases, history.steps.at(-1) ?? run.latest);
@@ -131,7 +129,6 @@ export function runView({ overview, params, signal }: ViewContext): View {
     });
   }
   watch();
-  replace(head, h("h1", {}, id));
   return {
     title: id,
     content: [

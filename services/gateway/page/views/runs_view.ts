@@ -61,7 +61,7 @@ class RunTable {
     const names = ["Run", "State", "Progress", "Rewards", "Speed", "Time left", "Changed"];
     this.element = h(
       "table",
-      { class: "runs" },
+      { class: "runs stacked" },
       h("thead", {}, h("tr", {}, ...names.map((name) => h("th", { scope: "col" }, name)))),
       this.#body,
     );
@@ -102,13 +102,13 @@ function cells({ id, state, step, iterations, latest, reason, updatedAt }: Run):
     ),
     h(
       "td",
-      { "data-label": "Progress" },
+      { class: "whole" },
       h("progress", { max: iterations || 1, value: step, "aria-label": `Progress of ${id}` }),
       h("span", { class: "sub num" }, `${step} of ${iterations} steps`),
     ),
     h(
       "td",
-      { "data-label": "Rewards" },
+      { class: "whole" },
       ...Object.entries(latest?.rewards ?? {}).map(([name, { mean }]) =>
         h("span", { class: "score" }, `${name} `, h("b", {}, number(Number(mean), 3)))
       ),

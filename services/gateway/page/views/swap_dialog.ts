@@ -19,7 +19,7 @@ export function openSwapDialog({ id, rewards, state }: Run): void {
       field("Name", fields.name),
       field("Service", fields.endpoint),
       field("Weight", fields.weight),
-      button("Remove", () => row.remove(), { class: "small", "aria-label": "Remove reward" }),
+      button("Remove", () => row.remove(), { "aria-label": "Remove reward" }),
     );
     rows.append(row);
     terms.push(() => {
@@ -34,6 +34,7 @@ export function openSwapDialog({ id, rewards, state }: Run): void {
         ...(unchanged && expectedDigest && { expectedDigest }),
       };
     });
+    return fields.name;
   };
   rewards.forEach(add);
   openDialog({
@@ -42,12 +43,14 @@ export function openSwapDialog({ id, rewards, state }: Run): void {
       h(
         "p",
         {},
-        state === "RUN_STATE_RUNNING"
-          ? "Takes effect at the next step. A positive weight improves the reward, a negative one worsens it, 0 only measures it."
-          : "Takes effect when the run goes on. A positive weight improves the reward, a negative one worsens it, 0 only measures it.",
+        `Takes effect ${
+          state === "RUN_STATE_RUNNING" ? "at the next step" : "when the run goes on"
+        }. ` +
+          "A positive weight improves the reward, a negative one worsens it, 0 only measures it. " +
+          "A reward that the trainer knows by its name needs no service.",
       ),
       rows,
-      button("Add a reward", () => add({}), { class: "small" }),
+      button("Add a reward", () => add({}).focus()),
     ],
     action: "Change",
     act: async () => {
