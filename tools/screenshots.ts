@@ -20,11 +20,12 @@ await Deno.mkdir(folder, { recursive: true });
 await using stack = new AsyncDisposableStack();
 const gateways = await startGateways(stack);
 await using page = await BrowserPage.open(chromium);
-for (const { name, at = "full", open } of PAGE_VIEWS) {
-  if (only.length > 0 && !only.includes(name)) continue;
-  for (const [device, width, height] of [["desktop", 1280, 800], ["phone", 390, 844]] as const) {
+for (const [device, width, height] of [["desktop", 1280, 800], ["phone", 390, 844]] as const) {
+  let place: string | undefined;
+  for (const { name, at = "full", open } of PAGE_VIEWS) {
+    if (only.length > 0 && !only.includes(name)) continue;
     await page.look({ width, height, theme: "light" });
-    await page.goto(`http://${gateways[at]}/`);
+    if (place !== at) await page.goto(`http://${gateways[place = at]}/`);
     await open(page);
     for (const theme of ["light", "dark"] as const) {
       await page.look({ width, height, theme });

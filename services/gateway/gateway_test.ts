@@ -550,6 +550,12 @@ Deno.test("The OpenAPI document lists every route, and every word of it is expla
       assert(ids.includes(verb), verb);
     }
 
+    assert.deepEqual(Object.keys(document.paths["/v1/runs"].post.responses), [
+      "200",
+      "201",
+      "default",
+    ]);
+
     const { schemas } = document.components;
     const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]*)"/g)];
     assert(references.length > 50);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { RunState } from "../../proto/mod.ts";
 import { createLogger } from "../common/mod.ts";
 import { serveGateway } from "./serve_gateway.ts";
 import { BrowserPage, findChromium } from "./testing/chromium.ts";
@@ -7,26 +8,31 @@ import { type FakeStack, startFakeStack } from "./testing/fake_stack.ts";
 const chromium = findChromium();
 const log = createLogger({ level: "silent" });
 
-/** Opens the page of a gateway in front of a fake stack, in a real browser. */
+/** Opens the page of a gateway in front of a fake stack, in a real browser. `restart` takes the gateway away and back. */
 async function withPage(
-  test: (page: BrowserPage, stack: FakeStack) => Promise<void>,
+  test: (
+    page: BrowserPage,
+    stack: FakeStack,
+    restart: (whileAway: () => Promise<void>) => Promise<void>,
+  ) => Promise<void>,
   { token }: { readonly token?: string } = {},
 ): Promise<void> {
   if (chromium === undefined) throw new Error("No Chromium");
   await using stack = await startFakeStack();
   const { address: trainer, rewards, runs } = stack;
-  const gateway = await serveGateway({
-    trainer,
-    rewards,
-    runs,
-    port: 0,
-    log,
-    ...(token && { token }),
-  });
+  const serve = (port: number) =>
+    serveGateway({ trainer, rewards, runs, port, log, ...(token && { token }) });
+  let gateway = await serve(0);
+  const restart = async (whileAway: () => Promise<void>) => {
+    const port = Number(gateway.address.split(":").at(-1));
+    await gateway.stop({ drainSeconds: 0 });
+    await whileAway();
+    gateway = await serve(port);
+  };
   try {
     await using page = await BrowserPage.open(chromium);
     await page.goto(`http://${gateway.address}/`);
-    await test(page, stack);
+    await test(page, stack, restart);
     assert.deepEqual(page.faults, []);
   } finally {
     await gateway.stop({ drainSeconds: 0 });
@@ -145,4 +151,47 @@ Deno.test({
         /foxes, without LoRA[\s\S]*foxes, checkpoint 20/,
       );
     }, { token: "a-right-token-of-that-length" }),
+});
+
+Deno.test({
+  name:
+    "In a browser: nothing is lost while the gateway is away or the tab is hidden, and a deleted run goes",
+  ignore: chromium === undefined,
+  fn: () =>
+    withPage(async (page, stack, restart) => {
+      const { trainer } = stack;
+      await trainer.add({ id: "live", state: RunState.RUNNING, steps: 3 });
+      await page.click("live");
+      await page.until(`${STEP} === 3`);
+      await restart(async () => {
+        await page.until(`document.querySelector(".banner").innerText.includes("is lost")`);
+        for (let i = 0; i < 3; i++) await trainer.step("live");
+      });
+      await page.until(`${STEP} === 6 && document.querySelector(".banner").hidden`);
+
+      // A hidden tab holds no connection: a browser has few to a server.
+      const hide = (hidden: boolean) =>
+        page.evaluate(
+          `Object.defineProperty(document, "hidden", { value: ${hidden}, configurable: true });` +
+            `document.dispatchEvent(new Event("visibilitychange"))`,
+        );
+      const streams = 'fetch("/metrics").then((r) => r.text()).then((text) => ' +
+        "text.match(/^drtune_gateway_streams (\\d+)$/m)[1])";
+      await page.until(`${streams}.then((count) => count === "2")`);
+      await hide(true);
+      await page.until(`${streams}.then((count) => count === "0")`);
+      await trainer.step("live");
+      await hide(false);
+      await page.until(`${STEP} === 7`);
+      // Every step is there, once.
+      await page.evaluate('document.querySelector(".plot").focus()');
+      await page.press("Home");
+      for (let step = 1; step <= 7; step++) {
+        assert.equal(await page.evaluate(STEP), step);
+        await page.press("ArrowRight");
+      }
+
+      trainer.delete("live");
+      await page.until('document.body.innerText.includes("No run live")');
+    }),
 });

@@ -54,6 +54,10 @@ export function openApiDocument(
   const paths: Record<string, Record<string, unknown>> = {};
   for (const route of routes) {
     const { response, body } = route;
+    const answer = (description: string) => ({
+      description,
+      ...(response.content && { content: content(response.content) }),
+    });
     (paths[route.path] ??= {})[route.method] = {
       tags: [route.tag],
       operationId: route.operationId,
@@ -64,10 +68,8 @@ export function openApiDocument(
         requestBody: { required: body.required ?? false, content: content(body.content) },
       }),
       responses: {
-        [response.status]: {
-          description: response.description,
-          ...(response.content && { content: content(response.content) }),
-        },
+        [response.status]: answer(response.description),
+        ...(response.created && { 201: answer(response.created) }),
         default: { $ref: "#/components/responses/Error" },
       },
     };

@@ -40,6 +40,8 @@ export interface Route {
   readonly response: {
     readonly status: number;
     readonly description: string;
+    /** Where it may also be 201: when. */
+    readonly created?: string;
     readonly content?: RouteContent;
   };
   readonly handle: (context: Context) => Response | Promise<Response>;

@@ -48,11 +48,14 @@ export function unaryRoute<I extends DescMessage, O extends DescMessage>(
     options: CallOptions,
     context: Context,
   ) => Promise<MessageShape<O>>,
-  { binding, environment, statusOf = () => 200 }: {
+  { binding, environment, created }: {
     readonly binding: RpcBinding;
     readonly environment: RpcEnvironment;
-    /** HTTP status of a response. */
-    readonly statusOf?: (response: MessageShape<O>) => number;
+    /** When the status is 201, in words and of a response. */
+    readonly created?: {
+      readonly when: string;
+      readonly is: (response: MessageShape<O>) => boolean;
+    };
   },
 ): Route {
   const { schemas } = environment;
@@ -61,6 +64,7 @@ export function unaryRoute<I extends DescMessage, O extends DescMessage>(
     response: {
       status: 200,
       description: schemas.comment(descriptor.output.typeName) ?? descriptor.output.name,
+      ...(created && { created: created.when }),
       content: { "application/json": schemas.message(descriptor.output) },
     },
     handle: async (context) => {
@@ -68,7 +72,7 @@ export function unaryRoute<I extends DescMessage, O extends DescMessage>(
       const { signal } = context.req.raw;
       const response = await call(request, { timeoutMs: UNARY_TIMEOUT_MS, signal }, context);
       return Response.json(messageJson(descriptor.output, response), {
-        status: statusOf(response),
+        status: created?.is(response) ? 201 : 200,
       });
     },
   };

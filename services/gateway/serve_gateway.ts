@@ -43,6 +43,8 @@ export async function serveGateway(
   }
   const drain = async (drainSeconds: number) => {
     gateway.stop();
+    // A timer of no time at all may find the server closed, and Deno throws there.
+    if (drainSeconds === 0) abort.abort();
     const timer = setTimeout(() => abort.abort(), drainSeconds * 1000);
     await server.shutdown();
     clearTimeout(timer);

@@ -25,7 +25,7 @@ export function trainerRoutes(
     unaryRoute(rpc.startRun, (request, options) => trainer.startRun(request, options), {
       binding: { method: "post", path: "/v1/runs", tag, summary: "Start a run" },
       environment,
-      statusOf: ({ created }) => created ? 201 : 200,
+      created: { when: "The run is new.", is: ({ created }) => created },
     }),
     unaryRoute(rpc.getRun, (request, options) => trainer.getRun(request, options), {
       binding: { method: "get", path: "/v1/runs/{runId}", tag, summary: "Get a run" },

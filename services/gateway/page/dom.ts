@@ -54,16 +54,24 @@ function present(children: readonly Child[]): (Node | string)[] {
     .map((child) => child instanceof Node ? child : String(child));
 }
 
-/** A function that draws at most once a frame, however often it is called. */
+/** A function that draws at most once a frame and a quarter of the time, however often it is called. */
 export function onceAFrame(draw: () => void): () => void {
   let asked = false;
+  let rested = 0;
+  const atFrame = () =>
+    requestAnimationFrame(() => {
+      asked = false;
+      const start = performance.now();
+      draw();
+      const end = performance.now();
+      rested = end + 3 * (end - start);
+    });
   return () => {
     if (asked) return;
     asked = true;
-    requestAnimationFrame(() => {
-      asked = false;
-      draw();
-    });
+    const wait = rested - performance.now();
+    if (wait > 0) setTimeout(atFrame, wait);
+    else atFrame();
   };
 }
 

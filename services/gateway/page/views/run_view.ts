@@ -114,6 +114,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
     }).finally(() => watching = false);
   };
 
+  watch();
   let listed = false;
   overview.addEventListener("change", () => {
     const fresh = overview.runs.get(id);
@@ -128,7 +129,6 @@ export function runView({ overview, params, signal }: ViewContext): View {
       if (!signal.aborted) fault(error);
     });
   }
-  watch();
   return {
     title: id,
     content: [
