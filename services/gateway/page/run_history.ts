@@ -66,10 +66,12 @@ export function curve<E extends { readonly step: number }>(
   events: readonly E[],
   value: (event: E) => number | string | undefined,
 ): [step: number, value: number][] {
-  return events.flatMap((event): [number, number][] => {
+  const points: [number, number][] = [];
+  for (const event of events) {
     const found = value(event);
-    return found === undefined ? [] : [[event.step, Number(found)]];
-  });
+    if (found !== undefined) points.push([event.step, Number(found)]);
+  }
+  return points;
 }
 
 /** Puts an event at its step's place, or in place of the one there. A run that fell back repeats steps. */

@@ -1,4 +1,4 @@
-import { h, onceAFrame, replace } from "../dom.ts";
+import { h, onceAFrame, replace, say } from "../dom.ts";
 import { ago, dateTime, duration, number } from "../format.ts";
 import type { Run } from "../types.ts";
 import { isGoing, stateChip } from "./state_chip.ts";
@@ -51,11 +51,18 @@ export function runsView({ overview, signal }: ViewContext): View {
   };
 }
 
-/** The table's rows, by run. Cells are drawn anew, links stay, and with them the focus. */
+/** A row, and the run that it shows. */
+interface Row {
+  readonly element: HTMLElement;
+  readonly changed: HTMLElement;
+  run: Run | undefined;
+}
+
+/** The table's rows, by run. Cells of a run that changed are drawn anew, links stay, and with them the focus. */
 class RunTable {
   readonly element: HTMLElement;
   readonly #body = h("tbody", {});
-  readonly #rows = new Map<string, HTMLElement>();
+  readonly #rows = new Map<string, Row>();
 
   constructor() {
     const names = ["Run", "State", "Progress", "Rewards", "Speed", "Time left", "Changed"];
@@ -69,15 +76,26 @@ class RunTable {
 
   update(runs: readonly Run[]): void {
     const rows = runs.map((run) => {
-      const row = this.#rows.get(run.id) ?? h("tr", {}, nameCell(run));
+      const row = this.#rows.get(run.id) ?? newRow(run);
       this.#rows.set(run.id, row);
-      replace(row, row.firstElementChild ?? undefined, ...cells(run));
-      return row;
+      const { element, changed } = row;
+      if (row.run !== run) {
+        replace(element, element.firstElementChild ?? undefined, ...cells(run), changed);
+        changed.title = dateTime(run.updatedAt);
+        row.run = run;
+      }
+      say(changed, ago(run.updatedAt));
+      return element;
     });
     const inPlace = rows.length === this.#body.children.length &&
       rows.every((row, i) => this.#body.children[i] === row);
     if (!inPlace) replace(this.#body, ...rows);
   }
+}
+
+function newRow(run: Run): Row {
+  const changed = h("td", { class: "num", "data-label": "Changed" });
+  return { element: h("tr", {}, nameCell(run)), changed, run: undefined };
 }
 
 function nameCell({ id, config }: Run): HTMLElement {
@@ -90,7 +108,7 @@ function nameCell({ id, config }: Run): HTMLElement {
   );
 }
 
-function cells({ id, state, step, iterations, latest, reason, updatedAt }: Run): HTMLElement[] {
+function cells({ id, state, step, iterations, latest, reason }: Run): HTMLElement[] {
   const seconds = latest?.seconds["total"];
   return [
     h(
@@ -123,6 +141,5 @@ function cells({ id, state, step, iterations, latest, reason, updatedAt }: Run):
       { class: "num", "data-label": "Time left" },
       isGoing(state) && latest?.step ? duration(latest.secondsLeft) : "–",
     ),
-    h("td", { class: "num", "data-label": "Changed", title: dateTime(updatedAt) }, ago(updatedAt)),
   ];
 }
