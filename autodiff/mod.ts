@@ -31,5 +31,5 @@ export type { DeclaredValue } from "./import/_read_model.ts";
 export { isOpName, type OpName } from "./infer/mod.ts";
 export { type Operator, OPERATORS } from "./operators.ts";
 export type { DifferentiableOp } from "./rules/mod.ts";
-export { serialize } from "./serialize.ts";
+export { serialize, type SerializeOptions } from "./serialize.ts";
 export * from "./tensor.ts";

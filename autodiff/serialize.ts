@@ -47,11 +47,24 @@ const OPTIONAL_OUTPUTS: ReadonlySet<OpName> = new Set<OpName>([
   "MaxPool",
 ]);
 
+/** How a graph is serialized. */
+export interface SerializeOptions {
+  /**
+   * Weights, by their names, that the runtime is to leave where they are: it may compute nothing from them on load, nor
+   * keep copies in other layouts. They are written as inputs that have a default.
+   */
+  readonly inPlace?: ReadonlySet<string>;
+}
+
 /**
  * Serializes the part of a graph that `outputs` need as an ONNX model (opset 20, IR 9), with `outputs` named by
  * their keys. All declared inputs stay inputs. Weights become external data that points into their files.
  */
-export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>): Uint8Array {
+export function serialize(
+  graph: Graph,
+  outputs: Readonly<Record<string, Value>>,
+  { inPlace = new Set() }: SerializeOptions = {},
+): Uint8Array {
   const names = Object.keys(outputs);
   if (names.length === 0) throw new GraphError("A model needs at least one output");
   const low = lower(graph, Object.values(outputs));
@@ -81,13 +94,19 @@ export function serialize(graph: Graph, outputs: Readonly<Record<string, Value>>
     irVersion: 9n,
     producerName: "drtune",
     opsetImport: [{ domain: "", version: 20n }, { domain: MICROSOFT, version: 1n }],
-    graph: graphProto({ graph: target, outputs: results }, nameOf),
+    graph: graphProto({ graph: target, outputs: results }, { nameOf, inPlace }),
   });
   return toBinary(ModelProtoSchema, model);
 }
 
 /** A graph whose outputs are results of nodes of its own. */
-function graphProto({ graph, outputs }: Body, nameOf: (v: Value) => string): GraphProto {
+function graphProto(
+  { graph, outputs }: Body,
+  { nameOf, inPlace }: {
+    readonly nameOf: (v: Value) => string;
+    readonly inPlace?: ReadonlySet<string>;
+  },
+): GraphProto {
   const nodes = inRunningOrder([...nodesNeeded(graph, outputs)]);
   const read = new Set([...nodes.flatMap(readsOf), ...outputs]);
   const leaves = [...read].filter((v) => v !== undefined).filter((v) =>
@@ -98,7 +117,7 @@ function graphProto({ graph, outputs }: Body, nameOf: (v: Value) => string): Gra
     name: "drtune",
     node: nodes.map((node) => nodeProto(node, { nameOf, read })),
     initializer: leaves.map((v) => initializer(v, nameOf(v))),
-    input: graph.inputs.map(described),
+    input: [...graph.inputs, ...leaves.filter((v) => inPlace?.has(v.name))].map(described),
     output: outputs.map(described),
   });
 }
@@ -135,7 +154,7 @@ function bodyProto({ graph, outputs }: Body, nameOf: (v: Value) => string): Grap
     const [result = v] = isOwn ? [v] : graph.op("Identity", [v]);
     results.add(result);
   }
-  return graphProto({ graph, outputs: [...results] }, nameOf);
+  return graphProto({ graph, outputs: [...results] }, { nameOf });
 }
 
 function nodeProto(

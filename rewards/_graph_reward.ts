@@ -210,7 +210,7 @@ export class GraphReward implements Reward {
       const outputs: Record<string, Value> = { score };
       if (result !== undefined) outputs["gradient"] = result;
       // With a recipe there is one size, and few numbers of images.
-      return { b, outputs, keepMemory: this.#program.recipe !== undefined };
+      return { b, outputs, isModel: this.#program.recipe !== undefined };
     };
     const flag = { dtype: "bool", shape: [], data: Uint8Array.of(wanted ? 1 : 0) } as const;
     const feeds = { pixels, wanted: flag, ...(texts === undefined ? {} : { text: texts }) };

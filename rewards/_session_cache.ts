@@ -5,17 +5,29 @@ import type { Engine, ModelSource, Session, SessionOptions } from "../runtime/mo
 export interface WrittenGraph {
   readonly b: Builder;
   readonly outputs: Readonly<Record<string, Value>>;
-  /** Keep the memory of a run for the next one, unless the cache's options say otherwise. Default false. */
-  readonly keepMemory?: boolean;
+  /**
+   * Where most of the time goes, in few sessions: they keep the memory of a run for the next one, unless the cache's
+   * options say otherwise, and are packed where that is wanted. Default false.
+   */
+  readonly isModel?: boolean;
 }
 
 /** What a session takes beside what it holds. */
 const OVERHEAD_BYTES = 2 ** 20;
 
+/** Uses of a session after which it is packed: checks of a load are no sign of many to come. */
+const USES_BEFORE_PACKING = 2;
+
+/** What packing may add to the weights that a graph reads, as bytes and as a share of theirs. */
+const PACKING = { bytes: 0.5e9, share: 0.3 } as const;
+
 interface Entry {
   readonly session: Promise<Session>;
   readonly bytes: number;
+  /** Whether a session of this graph may be packed, or is. */
+  readonly packing: "never" | "possible" | "done";
   users: number;
+  uses: number;
 }
 
 /**
@@ -27,17 +39,24 @@ export class SessionCache {
   readonly #options: SessionOptions;
   readonly #weightsRoot: string | undefined;
   readonly #maxBytes: number;
+  #packs: boolean;
   /** In the order of last use. */
   readonly #entries = new Map<string, Entry>();
 
-  constructor(engine: Engine, { maxBytes, weightsRoot, ...options }: SessionOptions & {
-    readonly maxBytes: number;
-    readonly weightsRoot?: string | undefined;
-  }) {
+  constructor(
+    engine: Engine,
+    { maxBytes, weightsRoot, packs = false, ...options }: SessionOptions & {
+      readonly maxBytes: number;
+      readonly weightsRoot?: string | undefined;
+      /** Pack the matrices of the model whose session is used often, one at a time; on provider "cpu". Default false. */
+      readonly packs?: boolean;
+    },
+  ) {
     this.#engine = engine;
     this.#options = options;
     this.#weightsRoot = weightsRoot;
     this.#maxBytes = maxBytes;
+    this.#packs = packs;
   }
 
   /** Runs `action` with the session of this name, which is not freed meanwhile. */
@@ -46,10 +65,14 @@ export class SessionCache {
     write: () => WrittenGraph,
     action: (session: Session) => Promise<T>,
   ): Promise<T> {
-    const entry = this.#entries.get(name) ?? this.#load(name, write());
+    const known = this.#entries.get(name);
+    const entry = known === undefined || this.#isDue(known)
+      ? this.#load(name, { graph: write(), instead: known })
+      : known;
     this.#entries.delete(name);
     this.#entries.set(name, entry);
     entry.users++;
+    entry.uses++;
     try {
       await this.#shrink();
       return await action(await entry.session);
@@ -65,28 +88,52 @@ export class SessionCache {
     await Promise.all(entries.map(free));
   }
 
-  #load(name: string, graph: WrittenGraph): Entry {
-    const { b, outputs } = graph;
+  /** True where a session has been used enough to be replaced by a packed one. */
+  #isDue({ packing, users, uses }: Entry): boolean {
+    return this.#packs && packing === "possible" && users === 0 && uses >= USES_BEFORE_PACKING &&
+      [...this.#entries.values()].every((other) => other.packing !== "done");
+  }
+
+  /** Loads a session; `instead` is one of the same graph, which a packed one replaces. */
+  #load(
+    name: string,
+    { graph, instead }: { readonly graph: WrittenGraph; readonly instead: Entry | undefined },
+  ): Entry {
+    const { b, outputs, isModel = false } = graph;
+    const matrices = isModel ? matricesOf(b) : [];
+    const packed = instead === undefined ? [] : thoseToPack(b, matrices);
+    const inPlace = new Set(matrices.filter((v) => !packed.includes(v)).map((v) => v.name));
     const model: ModelSource = {
       name,
-      bytes: serialize(b, outputs),
+      bytes: serialize(b, outputs, packed.length > 0 ? { inPlace } : {}),
       ...(this.#weightsRoot === undefined ? {} : { weightsRoot: this.#weightsRoot }),
     };
     const converted = convertedBytes(b);
-    const { keepMemory = graph.keepMemory ?? false, graphOptimizationLevel } = this.#options;
-    const session = this.#engine.load(model, {
+    const { keepMemory = isModel, graphOptimizationLevel } = this.#options;
+    const options: SessionOptions = {
       ...this.#options,
       keepMemory,
       // Conversions are to be done once.
       ...(converted > 0 && graphOptimizationLevel === "disabled" && {
         graphOptimizationLevel: "basic",
       }),
-    });
+      ...(packed.length > 0 && { prepackWeights: true }),
+    };
+    const session = instead === undefined
+      ? this.#engine.load(model, options)
+      : free(instead).then(() => this.#engine.load(model, options));
     const kept = keepMemory ? computedBytes(b) : 0;
-    const bytes = constantBytes(b) + converted + kept + OVERHEAD_BYTES;
-    const entry = { session, bytes, users: 0 };
+    const entry: Entry = {
+      session,
+      // A matrix is packed once for each direction.
+      bytes: constantBytes(b) + converted + kept + 2 * bytesOf(packed) + OVERHEAD_BYTES,
+      packing: packed.length > 0 ? "done" : matrices.length > 0 ? "possible" : "never",
+      users: 0,
+      uses: 0,
+    };
     session.catch(() => {
       if (this.#entries.get(name) === entry) this.#entries.delete(name);
+      if (entry.packing === "done") this.#packs = false;
     });
     return entry;
   }
@@ -107,6 +154,26 @@ async function free({ session }: Entry): Promise<void> {
   // A session that could not be loaded has told those who asked for it.
   const loaded = await session.catch(() => undefined);
   await loaded?.dispose();
+}
+
+/** The matrices in float32 that products read. */
+function matricesOf(b: Builder): readonly Value[] {
+  const products = b.nodes.filter(({ op }) => op === "Gemm" || op === "MatMul");
+  const factors = products.flatMap(({ inputs: [, v] }) => v === undefined ? [] : [v]);
+  return [...new Set(factors)].filter(({ source, dtype, shape }) =>
+    source.kind === "weight" && dtype === "float32" && shape.length === 2
+  );
+}
+
+/** As many matrices as may be packed: two copies of each, and the mapped one is not read again. */
+function thoseToPack(b: Builder, matrices: readonly Value[]): readonly Value[] {
+  const weights = bytesOf(readBy(b, ({ source }) => source.kind === "weight"));
+  let left = PACKING.bytes + PACKING.share * weights;
+  return matrices.filter((v) => {
+    const fits = byteLengthOf(v) <= left;
+    if (fits) left -= byteLengthOf(v);
+    return fits;
+  });
 }
 
 /**

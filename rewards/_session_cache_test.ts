@@ -73,8 +73,8 @@ Deno.test("SessionCache counts the memory that a session keeps between runs", as
   const engine = new FakeEngine();
   // Each session's 5 MiB fit twice, but not with the 4 MiB of a result beside them.
   const cache = new SessionCache(engine, { maxBytes: 13 * 2 ** 20 });
-  const use = (name: string, keepMemory: boolean) =>
-    cache.use(name, () => ({ ...write(), keepMemory }), () => Promise.resolve());
+  const use = (name: string, isModel: boolean) =>
+    cache.use(name, () => ({ ...write(), isModel }), () => Promise.resolve());
   await use("a", false);
   await use("b", false);
   assert.deepEqual([...engine.live], ["a", "b"]);
