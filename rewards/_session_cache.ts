@@ -15,17 +15,14 @@ export interface WrittenGraph {
 /** What a session takes beside what it holds. */
 const OVERHEAD_BYTES = 2 ** 20;
 
-/** Uses of a session after which it is packed: checks of a load are no sign of many to come. */
-const USES_BEFORE_PACKING = 2;
-
 /** What packing may add to the weights that a graph reads, as bytes and as a share of theirs. */
 const PACKING = { bytes: 0.5e9, share: 0.3 } as const;
 
 interface Entry {
   readonly session: Promise<Session>;
   readonly bytes: number;
-  /** Whether a session of this graph may be packed, or is. */
-  readonly packing: "never" | "possible" | "done";
+  readonly isPackable: boolean;
+  readonly isPacked: boolean;
   users: number;
   uses: number;
 }
@@ -39,24 +36,27 @@ export class SessionCache {
   readonly #options: SessionOptions;
   readonly #weightsRoot: string | undefined;
   readonly #maxBytes: number;
-  #packs: boolean;
+  #packAfter: number;
   /** In the order of last use. */
   readonly #entries = new Map<string, Entry>();
 
   constructor(
     engine: Engine,
-    { maxBytes, weightsRoot, packs = false, ...options }: SessionOptions & {
+    { maxBytes, weightsRoot, packAfter = Infinity, ...options }: SessionOptions & {
       readonly maxBytes: number;
       readonly weightsRoot?: string | undefined;
-      /** Pack the matrices of the model whose session is used often, one at a time; on provider "cpu". Default false. */
-      readonly packs?: boolean;
+      /**
+       * Uses after which the matrices of a model's session are packed, of one session at a time. Only provider "cpu" does.
+       * Default: never.
+       */
+      readonly packAfter?: number;
     },
   ) {
     this.#engine = engine;
     this.#options = options;
     this.#weightsRoot = weightsRoot;
     this.#maxBytes = maxBytes;
-    this.#packs = packs;
+    this.#packAfter = packAfter;
   }
 
   /** Runs `action` with the session of this name, which is not freed meanwhile. */
@@ -67,7 +67,7 @@ export class SessionCache {
   ): Promise<T> {
     const known = this.#entries.get(name);
     const entry = known === undefined || this.#isDue(known)
-      ? this.#load(name, { graph: write(), instead: known })
+      ? this.#load(name, write(), known)
       : known;
     this.#entries.delete(name);
     this.#entries.set(name, entry);
@@ -89,19 +89,19 @@ export class SessionCache {
   }
 
   /** True where a session has been used enough to be replaced by a packed one. */
-  #isDue({ packing, users, uses }: Entry): boolean {
-    return this.#packs && packing === "possible" && users === 0 && uses >= USES_BEFORE_PACKING &&
-      [...this.#entries.values()].every((other) => other.packing !== "done");
+  #isDue({ isPackable, users, uses }: Entry): boolean {
+    return isPackable && users === 0 && this.#mayPack(uses);
   }
 
-  /** Loads a session; `instead` is one of the same graph, which a packed one replaces. */
-  #load(
-    name: string,
-    { graph, instead }: { readonly graph: WrittenGraph; readonly instead: Entry | undefined },
-  ): Entry {
+  #mayPack(uses: number): boolean {
+    return uses >= this.#packAfter && ![...this.#entries.values()].some(({ isPacked }) => isPacked);
+  }
+
+  /** Loads a session; `known` is the one of the same graph that it replaces. */
+  #load(name: string, graph: WrittenGraph, known: Entry | undefined): Entry {
     const { b, outputs, isModel = false } = graph;
     const matrices = isModel ? matricesOf(b) : [];
-    const packed = instead === undefined ? [] : thoseToPack(b, matrices);
+    const packed = this.#mayPack(known?.uses ?? 0) ? thoseToPack(b, matrices) : [];
     const inPlace = new Set(matrices.filter((v) => !packed.includes(v)).map((v) => v.name));
     const model: ModelSource = {
       name,
@@ -119,21 +119,22 @@ export class SessionCache {
       }),
       ...(packed.length > 0 && { prepackWeights: true }),
     };
-    const session = instead === undefined
+    const session = known === undefined
       ? this.#engine.load(model, options)
-      : free(instead).then(() => this.#engine.load(model, options));
+      : free(known).then(() => this.#engine.load(model, options));
     const kept = keepMemory ? computedBytes(b) : 0;
     const entry: Entry = {
       session,
       // A matrix is packed once for each direction.
       bytes: constantBytes(b) + converted + kept + 2 * bytesOf(packed) + OVERHEAD_BYTES,
-      packing: packed.length > 0 ? "done" : matrices.length > 0 ? "possible" : "never",
+      isPackable: packed.length === 0 && matrices.length > 0,
+      isPacked: packed.length > 0,
       users: 0,
       uses: 0,
     };
     session.catch(() => {
       if (this.#entries.get(name) === entry) this.#entries.delete(name);
-      if (entry.packing === "done") this.#packs = false;
+      if (entry.isPacked) this.#packAfter = Infinity;
     });
     return entry;
   }

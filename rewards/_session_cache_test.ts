@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
-import { Builder, float32 } from "../autodiff/mod.ts";
-import type { Engine, Session, SessionOptions } from "../runtime/mod.ts";
+import { fromBinary } from "@bufbuild/protobuf";
+import { ModelProtoSchema } from "onnx-buf";
+import { Builder, float32, type Value } from "../autodiff/mod.ts";
+import type { Engine, ModelSource, Session, SessionOptions } from "../runtime/mod.ts";
 import { SessionCache } from "./_session_cache.ts";
 
 /** An engine that remembers which models it holds. */
@@ -9,10 +11,12 @@ class FakeEngine implements Engine {
   readonly live = new Set<string>();
   /** What the last session was loaded with. */
   options: SessionOptions = {};
+  bytes: Uint8Array = new Uint8Array();
   failing = false;
   loads = 0;
 
-  load({ name = "" }: { readonly name?: string }, options: SessionOptions): Promise<Session> {
+  load({ name = "", bytes }: ModelSource, options: SessionOptions): Promise<Session> {
+    this.bytes = bytes;
     this.loads++;
     this.options = options;
     if (this.failing) return Promise.reject(new Error("No memory"));
@@ -105,6 +109,44 @@ Deno.test("SessionCache has conversions of weights done once, whatever else is n
   };
   assert.equal(await levelFor("float32"), "disabled");
   assert.equal(await levelFor("float16"), "basic");
+});
+
+/** A model of two matrices, 400 MB each, of which one fits into what may be packed. */
+function writeModel() {
+  const b = new Builder();
+  const type = { dtype: "float32", shape: [10_000, 10_000] } as const;
+  const x = b.input("x", { dtype: "float32", shape: [1, 10_000] });
+  const layer = (x: Value, name: string, offset: number) =>
+    b.gemm(x, b.weight(name, type, { file: "w.safetensors", offset }), { transB: true });
+  const y = layer(layer(x, "first", 0), "second", 4e8);
+  return { b, outputs: { y }, isModel: true };
+}
+
+Deno.test("SessionCache packs what fits of one model, when it has been used often", async () => {
+  const engine = new FakeEngine();
+  const cache = new SessionCache(engine, {
+    maxBytes: 2 ** 33,
+    prepackWeights: false,
+    packAfter: 2,
+  });
+  const use = (name: string) => cache.use(name, writeModel, () => Promise.resolve());
+  const inputs = () =>
+    fromBinary(ModelProtoSchema, engine.bytes).graph?.input.map(({ name }) => name);
+  await use("a");
+  await use("a");
+  assert.equal(engine.loads, 1);
+  assert.equal(engine.options.prepackWeights, false);
+  assert.deepEqual(inputs(), ["x"]);
+  await use("a");
+  assert.equal(engine.loads, 2);
+  assert.equal(engine.options.prepackWeights, true);
+  // What is not to be packed is an input with a default.
+  assert.deepEqual(inputs(), ["x", "second"]);
+  for (let i = 0; i < 4; i++) await use("a");
+  for (let i = 0; i < 4; i++) await use("b");
+  assert.equal(engine.loads, 3);
+  assert.equal(engine.options.prepackWeights, false);
+  assert.deepEqual([...engine.live], ["a", "b"]);
 });
 
 Deno.test("SessionCache loads a session once for callers that come together, and again after a failure", async () => {
