@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { fromBinary } from "@bufbuild/protobuf";
 import { type GraphProto, ModelProtoSchema } from "onnx-buf";
+import { join } from "node:path";
+import { openEngine } from "../runtime/mod.ts";
 import { float, int, ints, string } from "./attributes.ts";
 import { Builder } from "./builder.ts";
 import type { Value } from "./graph.ts";
@@ -161,4 +163,25 @@ Deno.test("attributes of every type are written", () => {
     ["axes", "", 0, 0, [2, 3]],
   ]);
   assert.deepEqual(node?.input.map((name) => name === ""), [false, true, true, false]);
+});
+
+Deno.test("a weight in place is an input with a default, read where it lies", async () => {
+  const folder = await Deno.makeTempDir();
+  const engine = await openEngine({ isolation: "in-process" });
+  try {
+    await Deno.writeFile(join(folder, "w"), new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer));
+    const b = new Builder();
+    const x = b.input("x", { dtype: "float32", shape: [1, 2] });
+    const w = b.weight("w", { dtype: "float32", shape: [2, 2] }, { file: "w", offset: 0 });
+    const bytes = serialize(b, { y: b.gemm(x, w) }, { inPlace: new Set(["w"]) });
+    assert.deepEqual(names(fromBinary(ModelProtoSchema, bytes).graph?.input ?? []), ["x", "w"]);
+    const session = await engine.load({ bytes, weightsRoot: folder });
+    assert.deepEqual(session.inputNames, ["x"]);
+    assert.deepEqual(await session.run({ x: float32([1, 10], [1, 2]) }), {
+      y: float32([31, 42], [1, 2]),
+    });
+  } finally {
+    await engine.close();
+    await Deno.remove(folder, { recursive: true });
+  }
 });

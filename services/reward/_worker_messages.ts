@@ -14,6 +14,7 @@ export const requestSchema = z.discriminatedUnion("op", [
       threads: z.number().int().exactOptional(),
       maxBatch: z.number().int().exactOptional(),
       maxSessionBytes: z.number().int().exactOptional(),
+      packWeights: z.boolean().exactOptional(),
       warmUp: z.array(z.object({
         height: z.number().int(),
         width: z.number().int(),
@@ -45,6 +46,8 @@ export interface WorkerSettings {
   readonly maxBatch?: number;
   /** Bytes that sessions may hold beside shared weights, above which those longest unused are freed. */
   readonly maxSessionBytes?: number;
+  /** Pack the matrices of the session used most. Default true. */
+  readonly packWeights?: boolean;
   /** Images whose sessions are made on load. */
   readonly warmUp?: readonly {
     readonly height: number;

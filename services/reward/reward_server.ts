@@ -59,6 +59,8 @@ export const rewardServerSchema = z.strictObject({
     .default([]),
   /** Bytes that a reward's sessions may hold beside shared weights, above which those longest unused are freed. */
   maxSessionBytes: count.default(2 ** 33),
+  /** Pack the matrices of each reward's session that is used a third time, or of the largest that is warmed up. */
+  packWeights: z.boolean().default(true),
   /** PEM files. With `clientCa` callers must show a certificate it signed. */
   tls: z.strictObject({ cert: z.string(), key: z.string(), clientCa: z.string().optional() })
     .optional(),
@@ -136,6 +138,7 @@ export async function startRewardServer(
     ...(threads !== undefined && { threads }),
     maxBatch: config.batching.maxBatch,
     maxSessionBytes: config.maxSessionBytes,
+    packWeights: config.packWeights,
     warmUp: config.warmUp,
   };
   const servers: GrpcServer[] = [];
