@@ -33,9 +33,9 @@ export interface LoadRewardOptions {
    */
   readonly maxSessionBytes?: number;
   /**
-   * Copy matrices into the layout that products like best, in the first session of the model that is used a third time,
-   * or in the largest that is warmed up. Runs take 5 to 10 % less, that one a few seconds more, and memory grows by at
-   * most 0.3 times the weights and 0.5 GB. On provider "cpu". Default true.
+   * Copy matrices into the layout that products like best, in the first session of the model that is used a third time
+   * after loading, or in the largest that is warmed up. Runs take 5 to 10 % less, that one a few seconds more, and memory
+   * grows by at most 0.3 times the weights and 0.5 GB. On provider "cpu". Default true.
    */
   readonly packWeights?: boolean;
   /** Check the gradient on load; see `SelfCheck`. Default true. */
@@ -54,6 +54,9 @@ export interface ImageBucket {
 
 const GIB = 2 ** 30;
 
+/** Uses of a session before it is packed, and those that the check on load usually makes beside them. */
+const [PACK_AFTER, CHECK_USES] = [2, 2];
+
 /**
  * Loads a reward: opens its weights and, unless told not to, runs it once to check its gradient.
  * Throws `WeightsError`, `ConfigError`, `TokenizerError` or `RewardConfigError` naming the file or field at fault,
@@ -70,6 +73,7 @@ export async function loadReward(
     cacheDir: resolve(cacheDir),
   });
   const digest = await digestOf(kind, program);
+  const isWarmed = (options.warmUp ?? []).length > 0;
   const engine = options.engine ?? await openEngine({ isolation: "in-process" });
   const sessions = new SessionCache(engine, {
     // Mapped weights are shared by all sessions, and there at once; see `packWeights`.
@@ -81,8 +85,7 @@ export async function loadReward(
     intraOpNumThreads: threads,
     weightsRoot: program.weightsRoot,
     ...(provider === "cpu" && options.packWeights !== false && {
-      // Checks on load are no sign of many uses to come.
-      packAfter: (options.warmUp ?? []).length > 0 ? 0 : 2,
+      packAfter: isWarmed ? 0 : PACK_AFTER + (options.selfCheck === false ? 0 : CHECK_USES),
     }),
     maxBytes: options.maxSessionBytes ?? 8 * GIB,
   });
