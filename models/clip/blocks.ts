@@ -1,4 +1,4 @@
-import type { Builder, Value } from "../../autodiff/mod.ts";
+import { type Builder, sizeOf, type Value } from "../../autodiff/mod.ts";
 import { layerNorm, linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
 
@@ -40,50 +40,60 @@ export function clipBlocks(
   x: Value,
   { config, mask, lastTokens }: ClipBlocksOptions,
 ): readonly Value[] {
+  const { b } = s;
+  const [batch = 1, , width = 1] = x.shape;
+  const asTokens = (rows: Value) => b.reshape(rows, [batch, (rows.shape[0] ?? 1) / batch, width]);
   const states = [x];
-  let h = x;
+  // One matrix of all tokens: products, normalizations and sums need no other shape.
+  let rows = b.reshape(x, [sizeOf(x.shape) / width, width]);
   for (let i = 0; i < config.layers; i++) {
     const wanted = i === config.layers - 1 ? lastTokens : undefined;
-    h = s.b.scope(`layers.${i}`, () => block(s.at(`layers.${i}`), h, { config, mask, wanted }));
-    states.push(h);
+    const at = s.at(`layers.${i}`);
+    rows = b.scope(`layers.${i}`, () => block(at, rows, { config, mask, wanted, asTokens }));
+    states.push(asTokens(rows));
   }
   return states;
 }
 
+/** One block, of rows [B·N, width]. */
 function block(
   s: WeightScope,
   x: Value,
-  { config, mask, wanted }: {
+  { config, mask, wanted, asTokens }: {
     config: ClipBlocksConfig;
     mask: Value | undefined;
     wanted: ClipBlocksOptions["lastTokens"];
+    /** Rows as [B, N, width]. */
+    asTokens: (rows: Value) => Value;
   },
 ): Value {
   const { b } = s;
   const { heads, mlpWidth, activation, epsilon } = config;
-  const width = x.shape[2] ?? 1;
+  const width = x.shape[1] ?? 1;
   const normed = layerNorm(s.at("layer_norm1"), x, epsilon);
-  const project = (name: string, v: Value) => linear(s.at(`self_attn.${name}`), v, width);
+  const project = (name: string, v: Value) => asTokens(linear(s.at(`self_attn.${name}`), v, width));
   const [k, v] = [project("k_proj", normed), project("v_proj", normed)];
-  /** The block for the tokens that `choose` takes of each value. */
+  /** The block for the rows that `choose` takes of each value. */
   const compute = (choose: (v: Value) => Value): Value => {
     const q = project("q_proj", choose(normed));
     const attended = b.attention(q, k, v, { heads, ...(mask === undefined ? {} : { mask }) });
-    const h = b.add(choose(x), linear(s.at("self_attn.out_proj"), attended, width));
+    const merged = b.reshape(attended, [sizeOf(attended.shape) / width, width]);
+    const h = b.add(choose(x), linear(s.at("self_attn.out_proj"), merged, width));
     const inner = linear(s.at("mlp.fc1"), layerNorm(s.at("layer_norm2"), h, epsilon), mlpWidth);
     const active = activation === "gelu" ? b.gelu(inner) : b.quickGelu(inner);
     return b.add(h, linear(s.at("mlp.fc2"), active, width));
   };
   if (wanted === undefined) return compute((v) => v);
-  if (wanted === "first") return compute((v) => b.slice(v, { axis: 1, start: 0, end: 1 }));
-  const positions = wanted(compute((v) => v));
-  return compute((v) => tokensAt(b, v, positions));
+  const positions = wanted === "first"
+    ? b.expand(b.ints([0]), [k.shape[0] ?? 1, 1])
+    : wanted(asTokens(compute((v) => v)));
+  return compute((v) => rowsAt(b, v, positions));
 }
 
-/** Tokens of x [B, N, width] at int64 positions [B, n]: [B, n, width]. */
-function tokensAt(b: Builder, x: Value, positions: Value): Value {
-  const [batch = 1, all = 1, width = 1] = x.shape;
-  const starts = Array.from({ length: batch }, (_, i) => i * all);
-  const rows = b.add(positions, b.reshape(b.ints(starts), [batch, 1]));
-  return b.gather(b.reshape(x, [batch * all, width]), rows);
+/** The rows of tokens at int64 positions [B, n] of rows x [B·N, width]: [B·n, width]. */
+function rowsAt(b: Builder, x: Value, positions: Value): Value {
+  const [batch = 1, count = 1] = positions.shape;
+  const tokens = (x.shape[0] ?? 1) / batch;
+  const starts = b.reshape(b.ints(Array.from({ length: batch }, (_, i) => i * tokens)), [batch, 1]);
+  return b.gather(x, b.reshape(b.add(positions, starts), [batch * count]));
 }
