@@ -1,8 +1,8 @@
 /**
  * `deno task bench`: side by side with PyTorch in one run, on the same threads, run by run in turn, each side in a
  * process of its own. Prints medians, their ratio (ours / PyTorch), the largest difference between the results of both,
- * each process's peak of resident memory, and how long loading took: from the files to the first result, less a usual
- * run.
+ * each process's peak of resident memory, and how long loading took: from the files to the first result, less the run
+ * after it.
  *
  *     deno task bench [--case clip]... [--mode gradient] [--repeat 5] [--threads N] [--json] [--cache FOLDER]
  *
@@ -28,7 +28,7 @@ interface Result {
   readonly threads: number;
   readonly seconds: Pair;
   readonly cpuSeconds: Pair;
-  /** CPU seconds from the files to the first result, less a usual run. */
+  /** CPU seconds from the files to the first result, less the run after it. */
   readonly loadCpuSeconds: Pair;
   readonly peakMb: Pair;
   /** Largest difference of any value or gradient, relative to the largest value of its tensor. */
@@ -151,7 +151,10 @@ async function measure({ name, bench, folder, mode }: {
     threads: Number(values.threads),
     seconds: medians((run) => run.seconds),
     cpuSeconds,
-    loadCpuSeconds: pairOf(load.ours - cpuSeconds.ours, load.torch - cpuSeconds.torch),
+    loadCpuSeconds: pairOf(
+      load.ours - (runs[0]?.ours.cpuSeconds ?? NaN),
+      load.torch - (runs[0]?.torch.cpuSeconds ?? NaN),
+    ),
     peakMb,
     difference: await largestDifference(files.ours, files.torch),
   };
