@@ -1,4 +1,4 @@
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { etag } from "hono/etag";
 import { methodNotAllowed } from "hono/method-not-allowed";
@@ -97,7 +97,13 @@ export function gatewayApp(
       return answer(new HttpError("UNIMPLEMENTED", message, { status: 405, headers: { allow } }));
     },
   }));
-  for (const { method, path, parameters = [], body, handle } of routes) {
+  for (const { method, path, parameters = [], body, handle: answered } of routes) {
+    const handle = method === "post"
+      ? (context: Context) => {
+        refuseQuery(context);
+        return answered(context);
+      }
+      : answered;
     const pattern = path.replaceAll(
       /\{(\w+)\}/g,
       (_, name: string) =>
@@ -123,6 +129,14 @@ export function gatewayApp(
     answer(new HttpError("NOT_FOUND", `No route ${req.method} ${req.path}; see /openapi.json`))
   );
   return app;
+}
+
+/** What is posted is said in the body: a field of the query would be passed over without a word. */
+function refuseQuery({ req }: Context): void {
+  const [field] = Object.keys(req.query());
+  if (field === undefined) return;
+  const message = `Field ${field} is in the query, expected in the body`;
+  throw new HttpError("INVALID_ARGUMENT", message, { field });
 }
 
 function answer(error: HttpError): Response {

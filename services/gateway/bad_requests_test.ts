@@ -62,6 +62,13 @@ const CASES: readonly Case[] = [
     message: /^Field colour is not known here/,
   },
   {
+    what: "a query where a body is expected",
+    applies: ({ method }) => method === "post",
+    request: (route) => [`${pathOf(route)}?step=1`, { method: "POST" }],
+    status: 400,
+    message: /^Field step is in the query, expected in the body$/,
+  },
+  {
     what: "a field of the body that is not known",
     applies: takesJson,
     request: (route) => sent(route, '{"colour": "red"}'),

@@ -22,6 +22,7 @@ export async function follow(
 ): Promise<void> {
   for (let wait = FIRST_WAIT_MS; !signal.aborted; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
     await seen(signal);
+    let open = false;
     const looking = new AbortController();
     const leave = () => document.hidden && looking.abort();
     document.addEventListener("visibilitychange", leave, { signal: looking.signal });
@@ -29,8 +30,8 @@ export async function follow(
       for await (
         const event of events(path(), { signal: AbortSignal.any([signal, looking.signal]) })
       ) {
-        wait = FIRST_WAIT_MS;
-        onConnection("open");
+        if (!open) onConnection("open");
+        [open, wait] = [true, FIRST_WAIT_MS];
         onEvent(event);
       }
       return onConnection("ended");
