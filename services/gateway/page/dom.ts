@@ -54,25 +54,37 @@ function present(children: readonly Child[]): (Node | string)[] {
     .map((child) => child instanceof Node ? child : String(child));
 }
 
-/** A function that draws at most once a frame and a quarter of the time, however often it is called. */
+/** What is to be drawn at the next frame. */
+const waiting = new Set<() => void>();
+let asked = false;
+let rested = 0;
+
+/**
+ * A function that draws at most once a frame, however often it is called. All drawing together takes at most a quarter
+ * of the time, so that events that come fast are still taken.
+ */
 export function onceAFrame(draw: () => void): () => void {
-  let asked = false;
-  let rested = 0;
-  const atFrame = () =>
-    requestAnimationFrame(() => {
-      asked = false;
-      const start = performance.now();
-      draw();
-      const end = performance.now();
-      rested = end + 3 * (end - start);
-    });
   return () => {
+    waiting.add(draw);
     if (asked) return;
     asked = true;
     const wait = rested - performance.now();
-    if (wait > 0) setTimeout(atFrame, wait);
-    else atFrame();
+    if (wait > 0) setTimeout(() => requestAnimationFrame(drawAll), wait);
+    else requestAnimationFrame(drawAll);
   };
+}
+
+function drawAll(): void {
+  const start = performance.now();
+  const draws = [...waiting];
+  waiting.clear();
+  asked = false;
+  try {
+    for (const draw of draws) draw();
+  } finally {
+    const end = performance.now();
+    rested = end + 3 * (end - start);
+  }
 }
 
 /** A button. */

@@ -13,6 +13,7 @@ export class CompareSetup {
     B: () => undefined,
   };
   readonly #preset: string | undefined;
+  readonly #begin: HTMLButtonElement;
   /** Sides that somebody has chosen; the others follow what there is. */
   readonly #touched = new Set<Side>();
   #shown = "";
@@ -43,6 +44,7 @@ export class CompareSetup {
         imagesPerPrompt: each.valueAsNumber,
       });
     };
+    this.#begin = button("Begin", start, { class: "primary" });
     this.element = h(
       "div",
       { class: "narrow" },
@@ -59,11 +61,12 @@ export class CompareSetup {
       ),
       h("div", { class: "row" }, field("First seed", seed), field("Images per prompt", each)),
       fault,
-      h("div", { class: "actions" }, button("Begin", start, { class: "primary" })),
+      h("div", { class: "actions" }, this.#begin),
     );
   }
 
   update(runs: readonly Run[], ready: boolean): void {
+    this.#begin.disabled = runs.length === 0;
     const usable = runs.map(({ id, checkpoints }) => `${id} ${checkpoints.join(" ")}`);
     const now = JSON.stringify([usable, ready]);
     // What somebody has chosen stays: drawn anew only when there is something new to choose.
