@@ -90,6 +90,34 @@ const CASES: readonly Case[] = [
     message: /^Line 2, column 8: Body is not JSON, found \}$/,
   },
   {
+    what: "JSON that is nested so deep that no stack holds it",
+    applies: takesJson,
+    request: (route) => sent(route, `{"a": ${"[".repeat(90_000)}${"]".repeat(90_000)}}`),
+    status: 400,
+    message: /^Body is nested more than 100 deep$/,
+  },
+  {
+    what: "YAML that is nested so deep",
+    applies: (route) => "application/yaml" in (route.body?.content ?? {}),
+    request: (route) => sent(route, "[".repeat(90_000), "application/yaml"),
+    status: 400,
+    message: /^Line 1: Nested too deep$/,
+  },
+  {
+    what: "JSON in another charset",
+    applies: takesJson,
+    request: (route) => sent(route, "{}", "application/json; charset=utf-16"),
+    status: 415,
+    message: /^Charset is utf-16, expected utf-8$/,
+  },
+  {
+    what: "lines in another type",
+    applies: (route) => typeOf(route) === "application/x-ndjson",
+    request: (route) => sent(route, "{}", "text/csv"),
+    status: 415,
+    message: /^Content-Type is text\/csv, expected application\/x-ndjson or /,
+  },
+  {
     what: "YAML that is none",
     applies: (route) => "application/yaml" in (route.body?.content ?? {}),
     request: (route) => sent(route, "a: 1\nb: [\n", "application/yaml"),
@@ -180,6 +208,7 @@ Deno.test("A step that events cannot go on from is refused before the stream beg
       assert.match(message, new RegExp(`^Field fromStep is .*, expected ${expected}$`));
       const last = await ask(gateway, events, { headers: { "last-event-id": text || "?" } });
       assert.equal(last.status, 400, text);
+      assert.match(last.message, /^Header last-event-id is ".*", expected 0 to 2147483646$/);
     }
     const twice = await ask(gateway, `${events}?fromStep=1&fromStep=2`);
     assert.equal(twice.message, "Field fromStep is given 2 times");

@@ -26,8 +26,20 @@ export interface Body {
 export async function readBody(request: Request): Promise<Body> {
   const text = await request.text();
   if (text.trim() === "") return { text, value: {} };
-  const type = request.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
-  return { text, value: parseBody(text, type) };
+  return { text, value: parseBody(text, mediaType(request)) };
+}
+
+/** The media type of a body, "" where none is said. Throws `HttpError` 415 where it is not in UTF-8. */
+export function mediaType({ headers }: Request): string {
+  const [type = "", ...parameters] = (headers.get("content-type") ?? "").toLowerCase().split(";");
+  const charset = parameters.map((text) => /^\s*charset="?([^"\s]*)/.exec(text)?.[1])
+    .find((found) => found !== undefined);
+  if (charset !== undefined && charset !== "utf-8" && charset !== "utf8") {
+    throw new HttpError("INVALID_ARGUMENT", `Charset is ${charset}, expected utf-8`, {
+      status: 415,
+    });
+  }
+  return type.trim();
 }
 
 /** Parses an object in JSON or YAML. */
@@ -37,7 +49,7 @@ export function parseBody(text: string, type: string): JsonObject {
       ? parseJson(text)
       : /^(?:application|text)\/(?:x-)?yaml$/.test(type)
       ? parseYaml(text)
-      : refuse(type),
+      : refuseType(type, MESSAGE_TYPES),
   );
   if (!isObject(value)) {
     throw new HttpError("INVALID_ARGUMENT", `Body is ${kindOf(value)}, expected an object`);
@@ -174,7 +186,9 @@ function parseYaml(text: string): JsonValue {
   const [error] = document.errors;
   if (error !== undefined) {
     const { line } = lines.linePos(error.pos[0]);
-    throw new HttpError("INVALID_ARGUMENT", `Line ${line}: ${error.message}`, { line });
+    // The parser walks by recursion too.
+    const reason = /call stack/.test(error.message) ? "Nested too deep" : error.message;
+    throw new HttpError("INVALID_ARGUMENT", `Line ${line}: ${reason}`, { line });
   }
   try {
     // A few lines of aliases may stand for gigabytes.
@@ -185,11 +199,12 @@ function parseYaml(text: string): JsonValue {
   }
 }
 
-function refuse(type: string): never {
+/** Throws `HttpError` 415. */
+export function refuseType(type: string, expected: readonly string[]): never {
   const found = type === "" ? "missing" : type;
   throw new HttpError(
     "INVALID_ARGUMENT",
-    `Content-Type is ${found}, expected ${MESSAGE_TYPES.join(" or ")}`,
+    `Content-Type is ${found}, expected ${expected.join(" or ")}`,
     { status: 415 },
   );
 }
@@ -213,13 +228,19 @@ function hasRange(node: unknown): node is { readonly range: readonly [number, nu
 
 const snakeCase = (name: string) => name.replaceAll(/[A-Z]/g, (ch) => `_${ch.toLowerCase()}`);
 
-function camelCased(value: JsonValue): JsonValue {
-  if (Array.isArray(value)) return value.map(camelCased);
+/** No message of ours is a quarter as deep; what is walked by recursion must end before the stack does. */
+const MAX_DEPTH = 100;
+
+function camelCased(value: JsonValue, depth = 0): JsonValue {
+  if (depth > MAX_DEPTH) {
+    throw new HttpError("INVALID_ARGUMENT", `Body is nested more than ${MAX_DEPTH} deep`);
+  }
+  if (Array.isArray(value)) return value.map((inner) => camelCased(inner, depth + 1));
   if (!isObject(value)) return value;
   return Object.fromEntries(
     Object.entries(value).map(([name, inner]) => [
       name.replaceAll(/(?<=[a-z0-9])_([a-z0-9])/g, (_, ch: string) => ch.toUpperCase()),
-      camelCased(inner),
+      camelCased(inner, depth + 1),
     ]),
   );
 }

@@ -11,7 +11,7 @@ import { DEFAULT_MAX_MESSAGE_BYTES, type GrpcClient } from "../common/mod.ts";
 import { HttpError } from "./http_error.ts";
 import type { MessageSchemas } from "../common/mod.ts";
 import { readLines } from "./read_lines.ts";
-import { parseBody, requestMessage } from "./request_message.ts";
+import { mediaType, parseBody, refuseType, requestMessage } from "./request_message.ts";
 import type { Route, RouteParameter } from "./route.ts";
 import {
   endsOnce,
@@ -114,6 +114,8 @@ export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment
       handle: async (context) => {
         const { client } = serverOf(context);
         const request = context.req.raw;
+        const type = mediaType(request);
+        if (!LINES_TYPES.includes(type)) refuseType(type, LINES_TYPES);
         const gone = new AbortController();
         const signal = AbortSignal.any([gone.signal, stopping, request.signal]);
         const answers = client.evaluate(evaluateRequests(request, environment), { signal });
@@ -126,6 +128,9 @@ export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment
 }
 
 const EVENT = RewardService.method.evaluate.output;
+
+/** Media types of one JSON value a line. */
+const LINES_TYPES = ["application/x-ndjson", "application/jsonl", "application/json"];
 
 function scoreForm({ registry }: MessageSchemas): z.ZodType {
   const texts = z.array(z.string());

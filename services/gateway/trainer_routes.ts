@@ -39,7 +39,7 @@ export function trainerRoutes(
       const last = req.header("last-event-id");
       const fromStep = last === undefined
         ? checked(fromStepSchema, request).fromStep
-        : checked(stepSchema, last) + 1;
+        : lastStep(last) + 1;
       return trainer.watchRun({ ...request, fromStep }, options);
     }, {
       binding: {
@@ -99,8 +99,16 @@ export function trainerRoutes(
 
 const fromStepSchema = z.object({ fromStep: z.int().min(0) });
 
-/** Parsed by hand: a header is text. */
-const stepSchema = z.coerce.number<string>().int().min(0).max(2 ** 31 - 2);
+const MAX_STEP = 2 ** 31 - 2;
+const stepSchema = z.int().min(0).max(MAX_STEP);
+
+/** The step that a header's text says. */
+function lastStep(text: string): number {
+  const step = Number(text);
+  if (/^\d+$/.test(text) && step <= MAX_STEP) return step;
+  const message = `Header last-event-id is ${JSON.stringify(text)}, expected 0 to ${MAX_STEP}`;
+  throw new HttpError("INVALID_ARGUMENT", message, { field: "last-event-id" });
+}
 
 function exportRoute(
   trainer: GrpcClient<typeof TrainerService>,
