@@ -99,7 +99,7 @@ const CASES: readonly Case[] = [
   {
     what: "YAML that is nested so deep",
     applies: (route) => "application/yaml" in (route.body?.content ?? {}),
-    request: (route) => sent(route, "[".repeat(90_000), "application/yaml"),
+    request: (route) => sent(route, "[".repeat(20_000), "application/yaml"),
     status: 400,
     message: /^Line 1: Nested too deep$/,
   },
@@ -123,6 +123,13 @@ const CASES: readonly Case[] = [
     request: (route) => sent(route, "a: 1\nb: [\n", "application/yaml"),
     status: 400,
     message: /^Line [23]: /,
+  },
+  {
+    what: "YAML that is large enough to take long",
+    applies: (route) => "application/yaml" in (route.body?.content ?? {}),
+    request: (route) => sent(route, "&a ".repeat(22_000), "application/yaml"),
+    status: 413,
+    message: /^Body is YAML of 66000 characters, expected at most 65536, or JSON$/,
   },
   {
     what: "a body of another type",

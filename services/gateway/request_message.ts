@@ -16,6 +16,9 @@ import type { MessageSchemas } from "../common/mod.ts";
 /** Media types a message may be sent in. */
 export const MESSAGE_TYPES = ["application/json", "application/yaml"] as const;
 
+/** The YAML parser's time may grow with the square of what it reads: a megabyte can be made to take 20 s. */
+const MAX_YAML = 2 ** 16;
+
 /** A request's body as it was sent, to find lines in, and what it says. */
 export interface Body {
   readonly text: string;
@@ -181,6 +184,11 @@ function parseJson(text: string): JsonValue {
 }
 
 function parseYaml(text: string): JsonValue {
+  if (text.length > MAX_YAML) {
+    const message =
+      `Body is YAML of ${text.length} characters, expected at most ${MAX_YAML}, or JSON`;
+    throw new HttpError("RESOURCE_EXHAUSTED", message, { status: 413 });
+  }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const [error] = document.errors;
@@ -211,6 +219,7 @@ export function refuseType(type: string, expected: readonly string[]): never {
 
 /** The line of the value under these keys, or of the nearest one around it. JSON is YAML too. */
 function lineOf(text: string, keys: readonly string[]): number | undefined {
+  if (text.length > MAX_YAML) return undefined;
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   for (let depth = keys.length; depth > 0; depth--) {
