@@ -1,4 +1,4 @@
-import { h, replace } from "../dom.ts";
+import { h, replace, say } from "../dom.ts";
 import { dateTime, number, shortDigest, stateName } from "../format.ts";
 import type { RunHistory } from "../run_history.ts";
 import type { Run } from "../types.ts";
@@ -23,49 +23,50 @@ export function drawPerImage(
     return [name, { low, width: high - low || 1 }];
   }));
   const hues = [...history.rewardNames];
-  const scrolled = element.querySelector(".scroll")?.scrollLeft ?? 0;
-  replace(
-    element,
-    h("p", { class: "sub" }, `Step ${event.step}`, step === undefined ? ", the last one" : ""),
+  const table = h(
+    "table",
+    { class: "per-image" },
     h(
-      "div",
-      { class: "scroll" },
+      "thead",
+      {},
       h(
-        "table",
-        { class: "per-image" },
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            h("th", { scope: "col" }, "Prompt"),
-            ...names.map((name) => h("th", { scope: "col" }, name)),
-          ),
-        ),
-        h(
-          "tbody",
-          {},
-          ...Array.from({ length: count }, (_, i) =>
-            h(
-              "tr",
-              {},
-              h("th", { scope: "row" }, event.prompts[i] ?? `image ${i + 1}`),
-              ...names.map((name) => {
-                const value = values.get(name)?.[i] ?? NaN;
-                const { low, width } = bars.get(name) ?? { low: 0, width: 1 };
-                const bar = h("span", { class: `bar hue-${hues.indexOf(name) % 6}` });
-                bar.style.setProperty("--from", `${100 * (Math.min(0, value) - low) / width}%`);
-                bar.style.setProperty("--size", `${100 * Math.abs(value) / width}%`);
-                return h("td", {}, h("span", { class: "num" }, number(value, 3)), bar);
-              }),
-            )),
-        ),
+        "tr",
+        {},
+        h("th", { scope: "col" }, "Prompt"),
+        ...names.map((name) => h("th", { scope: "col" }, name)),
       ),
     ),
+    h(
+      "tbody",
+      {},
+      ...Array.from({ length: count }, (_, i) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, event.prompts[i] ?? `image ${i + 1}`),
+          ...names.map((name) => {
+            const value = values.get(name)?.[i] ?? NaN;
+            const { low, width } = bars.get(name) ?? { low: 0, width: 1 };
+            const bar = h("span", { class: `bar hue-${hues.indexOf(name) % 6}` });
+            bar.style.setProperty("--from", `${100 * (Math.min(0, value) - low) / width}%`);
+            bar.style.setProperty("--size", `${100 * Math.abs(value) / width}%`);
+            return h("td", {}, h("span", { class: "num" }, number(value, 3)), bar);
+          }),
+        )),
+    ),
   );
-  // Somebody may be looking at the right end while a run goes on.
-  element.querySelector(".scroll")?.scrollTo({ left: scrolled });
+  const caption = `Step ${event.step}${step === undefined ? ", the last one" : ""}`;
+  const scroll = element.querySelector(".scroll");
+  // What scrolls stays: somebody may be looking at its right end while a run goes on.
+  if (scroll === null) {
+    return replace(
+      element,
+      h("p", { class: "sub" }, caption),
+      h("div", { class: "scroll" }, table),
+    );
+  }
+  replace(scroll, table);
+  if (element.firstElementChild) say(element.firstElementChild, caption);
 }
 
 /** The rewards that are trained now, and the weights that answered last. */
