@@ -53,6 +53,8 @@ export class FrameProcess {
         "--node-modules-dir=manual",
         "--no-lock",
         "--cached-only",
+        // Lets the program collect its garbage when it has loaded its model.
+        "--v8-flags=--expose-gc",
         `--config=${fileURLToPath(new URL("../deno.json", import.meta.url))}`,
         ...permissions,
         entry.href,

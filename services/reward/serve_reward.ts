@@ -24,6 +24,8 @@ export async function serveReward(
     const request = requestSchema.parse(message);
     if (request.op === "load") {
       reward = await load(request.record, request.settings);
+      // What building the graph has left would stay for as long as nothing else is allocated here, which may be for ever.
+      Reflect.get(globalThis, "gc")?.();
       return reply({ info: encodeInfo(reward.info) });
     }
     if (!reward) throw new TypeError("Asked to score before a load");

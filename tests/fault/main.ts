@@ -42,11 +42,13 @@ for (const [name, kill] of Object.entries({ trainer: killTrainer, "reward server
 if (swaps > 0) {
   await report(async (folder) => {
     const { answered, resident } = await swapUnderLoad({ swaps, clients, folder, say });
-    const [before, after] = [median(resident.slice(10, 20)), median(resident.slice(-10))];
-    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; resident memory over the last ten ` +
-      `swaps ${after.toFixed(0)} MiB, over the ten after the tenth ${
-        before.toFixed(0)
-      } MiB (medians)`;
+    const later = resident.slice(swaps > 10 ? 10 : 0);
+    const usual = median(later);
+    const percent = (mib: number) => `${(100 * (mib / usual - 1)).toFixed(1)} %`;
+    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; resident memory after the tenth ` +
+      `swap ${usual.toFixed(0)} MiB (median), least ${percent(Math.min(...later))}, most +${
+        percent(Math.max(...later))
+      }, last ten ${percent(median(later.slice(-10)))}`;
   });
 }
 

@@ -8,12 +8,17 @@ import { Victim } from "./_victim.ts";
 
 const TOKEN = "a token of enough letters";
 const SIDE = 64;
+/** Answers after a swap, after which the new process is like those before. */
+const SETTLED = 200;
 
 /** What happened while rewards were swapped. */
 export interface SwapReport {
   /** Requests that were answered, each by one of the rewards there were. */
   readonly answered: number;
-  /** Resident memory of the server and its workers after each swap, in MiB; empty where the system does not tell. */
+  /**
+   * Resident memory of the server and its worker, in MiB, once the worker has answered for a while after each swap. Empty
+   * where the system does not tell.
+   */
   readonly resident: readonly number[];
 }
 
@@ -76,6 +81,9 @@ export async function swapUnderLoad(
         admin.loadReward({ name: "symmetry", config: records[swap % 2] ?? {} }),
         failed.then(() => assert.fail("The clients have ended")),
       ]);
+      for (const enough = answered + SETTLED; answered < enough;) {
+        await Promise.race([failed, new Promise((resolve) => setTimeout(resolve, 10))]);
+      }
       resident.push(...await residentMiB(server.pid));
       say(
         `swap ${swap}: ${reward?.digest.slice(0, 8)}, ${answered} answers, ${
