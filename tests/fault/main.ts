@@ -42,13 +42,19 @@ for (const [name, kill] of Object.entries({ trainer: killTrainer, "reward server
 if (swaps > 0) {
   await report(async (folder) => {
     const { answered, resident } = await swapUnderLoad({ swaps, clients, folder, say });
-    const later = resident.slice(swaps > 10 ? 10 : 0);
-    const usual = median(later);
+    // Single readings differ by what a process has not collected yet.
+    const tens = Array.from({ length: Math.floor(swaps / 10) }, (_, i) => {
+      return median(resident.slice(10 * i, 10 * i + 10));
+    });
+    const [, usual = NaN, ...later] = tens;
     const percent = (mib: number) => `${(100 * (mib / usual - 1)).toFixed(1)} %`;
-    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; resident memory after the tenth ` +
-      `swap ${usual.toFixed(0)} MiB (median), least ${percent(Math.min(...later))}, most +${
-        percent(Math.max(...later))
-      }, last ten ${percent(median(later.slice(-10)))}`;
+    const range = (of: readonly number[]) =>
+      `${percent(Math.min(...of))} to ${percent(Math.max(...of))}`;
+    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; median of resident memory over ` +
+      `the ten swaps after the tenth ${usual.toFixed(0)} MiB, over each ten since ${
+        range(later)
+      }, single readings ` +
+      range(resident.slice(20));
   });
 }
 
