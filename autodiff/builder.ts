@@ -23,6 +23,11 @@ export interface BuilderOptions {
    * other processors want larger blocks.
    */
   readonly attentionBlock?: number;
+  /**
+   * Positions (batch, rows and columns) from which a 3x3 convolution of many channels is computed by Winograd's
+   * algorithm, in half of the multiplications. For processors, whose runtime has no such kernel. Default: never.
+   */
+  readonly winograd?: number;
 }
 
 /** Options of a reduction. */
@@ -49,12 +54,15 @@ export class Builder extends Graph {
   readonly attentionMemory: number;
   /** Logits in one block. */
   readonly attentionBlock: number;
+  /** Positions from which convolutions are Winograd's. */
+  readonly winograd: number;
 
   constructor(options: BuilderOptions = {}, outer?: Builder) {
     super(outer);
     this.differentiable = options.differentiable ?? false;
     this.attentionMemory = options.attentionMemory ?? 16 * 2 ** 20;
     this.attentionBlock = options.attentionBlock ?? 2 ** 18;
+    this.winograd = options.winograd ?? Infinity;
   }
 
   /** A builder of the graph inside one of this graph's nodes. */

@@ -6,6 +6,7 @@ import type { Body, Graph, Node, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { dim, swapLast } from "./infer/_types.ts";
 import { asChannels, groupNormalize } from "./normalize.ts";
+import { winogradConv } from "./winograd.ts";
 
 /** Writes an operator in others, its first output at least; `undefined` where the runtime has a kernel for it. */
 type Lowering = (
@@ -46,6 +47,7 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
     const scaled = b.mul(b.reshape(normalized, x.shape), asChannels(b, scale, x));
     return [b.add(scaled, asChannels(b, bias, x)), normalized, invStd];
   },
+  Conv: winogradConv,
   Attention: (b, [q, k, v, mask], a, isRead) => {
     if (q === undefined || k === undefined || v === undefined) return undefined;
     const [heads, scale] = [intOf(a, "num_heads", 1), floatOf(a, "scale", 1)];

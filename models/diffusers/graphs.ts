@@ -13,6 +13,8 @@ import { type VaeConfig, vaeFactor } from "./vae_config.ts";
 export interface GraphOptions {
   /** Bytes of attention probabilities above which a gradient recomputes them: see autodiff's `BuilderOptions`. */
   readonly attentionMemory?: number;
+  /** Positions from which convolutions are computed by Winograd's algorithm: see autodiff's `BuilderOptions`. */
+  readonly winograd?: number;
 }
 
 /** The size of a batch of latents. */
@@ -151,15 +153,15 @@ export function decoderInputTypes(
 
 function buildUNet(
   { config, weights }: Part<UNetConfig>,
-  { lora, attentionMemory, differentiable, ...size }:
+  { lora, ...options }:
     & UNetSize
     & GraphOptions
     & { lora: LoraConfig | undefined; differentiable: boolean },
 ) {
-  const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
+  const b = new Builder(options);
   const { sample, timestep, encoder_hidden_states, text_embeds, time_ids } = unetInputTypes(
     config,
-    size,
+    options,
   );
   const inputs: UNetInputs = {
     sample: b.input("sample", sample),
@@ -177,13 +179,10 @@ function buildUNet(
 
 function buildDecoder(
   { config, weights }: Part<VaeConfig>,
-  { attentionMemory, differentiable, ...size }:
-    & LatentsSize
-    & GraphOptions
-    & { differentiable: boolean },
+  options: LatentsSize & GraphOptions & { readonly differentiable: boolean },
 ) {
-  const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
-  const latents = b.input("latents", decoderInputTypes(config, size).latents);
+  const b = new Builder(options);
+  const latents = b.input("latents", decoderInputTypes(config, options).latents);
   return { b, latents, image: vaeDecode(new WeightScope(b, weights), latents, config) };
 }
 

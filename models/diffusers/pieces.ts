@@ -73,7 +73,7 @@ export interface PieceOptions {
  */
 export function unetPieces(
   part: Part<UNetConfig>,
-  { lora, sampleGradient = false, lengths, forwardOnly, attentionMemory, ...size }:
+  { lora, sampleGradient = false, lengths, forwardOnly, ...options }:
     & UNetSize
     & GraphOptions
     & PieceOptions
@@ -82,13 +82,13 @@ export function unetPieces(
   const layers = unetAdaptableLayers(part.config);
   return inPieces(part, {
     name: "U-Net",
-    segments: unetSegments(part.config, size),
+    segments: unetSegments(part.config, options),
     lengths,
     forwardOnly,
-    inputs: { ...unetInputTypes(part.config, size) },
+    inputs: { ...unetInputTypes(part.config, options) },
     wrt: sampleGradient ? ["sample"] : [],
     build: (differentiable) => {
-      const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
+      const b = new Builder({ ...options, differentiable });
       return {
         b,
         s: new WeightScope(b, part.weights),
@@ -101,17 +101,17 @@ export function unetPieces(
 /** A VAE decoder in pieces, from "latents" to the image, and back to "latents". */
 export function decoderPieces(
   part: Part<VaeConfig>,
-  { lengths, forwardOnly, attentionMemory, ...size }: LatentsSize & GraphOptions & PieceOptions,
+  { lengths, forwardOnly, ...options }: LatentsSize & GraphOptions & PieceOptions,
 ): Pieces {
   return inPieces(part, {
     name: "VAE decoder",
     segments: vaeSegments(part.config),
     lengths,
     forwardOnly,
-    inputs: decoderInputTypes(part.config, size),
+    inputs: decoderInputTypes(part.config, options),
     wrt: ["latents"],
     build: (differentiable) => {
-      const b = new Builder({ differentiable, ...(attentionMemory && { attentionMemory }) });
+      const b = new Builder({ ...options, differentiable });
       return { b, s: new WeightScope(b, part.weights) };
     },
   });

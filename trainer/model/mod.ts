@@ -2,4 +2,10 @@ export { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory
 export * from "./model.ts";
 export { NetworkRunner, type NetworkRunnerOptions } from "./network_runner.ts";
 export * from "./pipeline_model.ts";
-export { decoderProgram, type Program, unetProgram, type UNetTask } from "./program.ts";
+export {
+  decoderProgram,
+  type Program,
+  type ProgramTarget,
+  unetProgram,
+  type UNetTask,
+} from "./program.ts";

@@ -19,7 +19,13 @@ import {
 } from "../tensors.ts";
 import { chunks } from "./_chunks.ts";
 import { NetworkRunner } from "./network_runner.ts";
-import { decoderProgram, type Program, unetProgram, type UNetTask } from "./program.ts";
+import {
+  decoderProgram,
+  type Program,
+  type ProgramTarget,
+  unetProgram,
+  type UNetTask,
+} from "./program.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
 import { asFloat32, PipelinePromptEncoder } from "./prompt_encoder.ts";
 
@@ -72,7 +78,7 @@ export class PipelineModel implements Model {
   readonly #engine: Engine;
   readonly #lora: LoraConfig;
   readonly #limits: Required<{ [K in keyof typeof DEFAULT_LIMITS]: number }>;
-  readonly #memory: number;
+  readonly #target: ProgramTarget;
   readonly #programs = new Map<string, Program>();
   readonly #runner: NetworkRunner;
 
@@ -93,7 +99,7 @@ export class PipelineModel implements Model {
       decodeProducts: limit("decodeProducts"),
     };
     const { memory = Infinity, sessions } = limits;
-    this.#memory = memory;
+    this.#target = { memory, provider: session.provider };
     this.#runner = new NetworkRunner(engine, { session, memory, sessions });
     this.prompts = new PipelinePromptEncoder(pipeline, this.#runner);
     this.latentChannels = pipeline.unet.config.inChannels;
@@ -215,15 +221,14 @@ export class PipelineModel implements Model {
     const size = { batch, contexts: branches.length, height, width, tokens };
     return this.#program(
       `${task} ${Object.values(size)}`,
-      () =>
-        unetProgram(this.#pipeline.unet, { task, size, lora: this.#lora, memory: this.#memory }),
+      () => unetProgram(this.#pipeline.unet, { task, size, lora: this.#lora, ...this.#target }),
     );
   }
 
   #vae(task: "image" | "product", size: LatentsSize): Program {
     return this.#program(
       `decoder ${task} ${Object.values(size)}`,
-      () => decoderProgram(this.#pipeline.vae, { task, size, memory: this.#memory }),
+      () => decoderProgram(this.#pipeline.vae, { task, size, ...this.#target }),
     );
   }
 

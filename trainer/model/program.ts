@@ -2,6 +2,7 @@ import {
   decodeGraph,
   decoderPieces,
   decodeVjpGraph,
+  type GraphOptions,
   type LatentsSize,
   type ModelGraph,
   type Part,
@@ -14,6 +15,7 @@ import {
   type VaeConfig,
 } from "../../models/diffusers/mod.ts";
 import type { LoraConfig } from "../../models/lora/mod.ts";
+import type { Provider } from "../../runtime/mod.ts";
 import { ENGINE_BYTES, footprint, pieceLengths } from "./memory.ts";
 
 /** A network as it will run: in one graph where that fits, in pieces where it does not. */
@@ -24,21 +26,41 @@ export type Program =
 /** What a U-Net is to compute: its prediction, or a product with its Jacobian, against its input too if asked for. */
 export type UNetTask = "prediction" | "product" | "product with input";
 
-/** A U-Net's program for inputs of one size. `memory` is what the process that runs it may take, in bytes. */
+/** What a program is written for. */
+export interface ProgramTarget {
+  /** What the process that runs it may take, in bytes. */
+  readonly memory: number;
+  /** Default "cpu". */
+  readonly provider?: Provider | undefined;
+}
+
+/** Positions from which a convolution spares more by Winograd's algorithm than its kernels' transform costs. */
+const WINOGRAD_POSITIONS = 1024;
+
+/** How graphs are written for a provider: those for other processors than the CPU bring kernels of their own. */
+function graphOptions({ provider = "cpu" }: ProgramTarget): GraphOptions {
+  return provider === "cpu" ? { winograd: WINOGRAD_POSITIONS } : {};
+}
+
+/** A U-Net's program for inputs of one size. */
 export function unetProgram(
   part: Part<UNetConfig>,
-  { task, size, lora, memory }: {
+  { task, size, lora, ...target }: ProgramTarget & {
     readonly task: UNetTask;
     readonly size: UNetSize;
     readonly lora: LoraConfig;
-    readonly memory: number;
   },
 ): Program {
   const forwardOnly = task === "prediction";
-  const options = { ...size, lora, sampleGradient: task === "product with input" };
+  const options = {
+    ...size,
+    ...graphOptions(target),
+    lora,
+    sampleGradient: task === "product with input",
+  };
   return programOf({
     name: `U-Net ${task} ${sizeText(size)}`,
-    memory,
+    memory: target.memory,
     whole: () => forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
     pieces: (lengths) => unetPieces(part, { ...options, forwardOnly, lengths }),
   });
@@ -47,18 +69,18 @@ export function unetProgram(
 /** A VAE decoder's program for latents of one size; see `unetProgram`. */
 export function decoderProgram(
   part: Part<VaeConfig>,
-  { task, size, memory }: {
+  { task, size, ...target }: ProgramTarget & {
     readonly task: "image" | "product";
     readonly size: LatentsSize;
-    readonly memory: number;
   },
 ): Program {
   const forwardOnly = task === "image";
+  const options = { ...size, ...graphOptions(target) };
   return programOf({
     name: `VAE decoder ${task} ${sizeText(size)}`,
-    memory,
-    whole: () => forwardOnly ? decodeGraph(part, size) : decodeVjpGraph(part, size),
-    pieces: (lengths) => decoderPieces(part, { ...size, forwardOnly, lengths }),
+    memory: target.memory,
+    whole: () => forwardOnly ? decodeGraph(part, options) : decodeVjpGraph(part, options),
+    pieces: (lengths) => decoderPieces(part, { ...options, forwardOnly, lengths }),
   });
 }
 

@@ -1,5 +1,6 @@
 import { type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { Random } from "../../models/random/mod.ts";
+import type { Provider } from "../../runtime/mod.ts";
 import { plan } from "../methods/mod.ts";
 import {
   decoderProgram,
@@ -9,6 +10,7 @@ import {
   type MemoryLimits,
   piecesFootprint,
   type Program,
+  type ProgramTarget,
   unetProgram,
 } from "../model/mod.ts";
 import { chunks } from "../model/_chunks.ts";
@@ -51,14 +53,15 @@ interface Work {
  */
 export function planRun(
   config: RunConfig,
-  { pipeline, speed, limits = {} }: {
+  { pipeline, speed, limits = {}, provider }: {
     readonly pipeline: Pipeline;
     readonly speed: Speed;
     readonly limits?: MemoryLimits;
+    readonly provider?: Provider | undefined;
   },
 ): RunPlan {
   const memory = limits.memory ?? (config.memoryLimit ?? Infinity) * 2 ** 30;
-  const all = workOf(config, { pipeline, memory, limits });
+  const all = workOf(config, { pipeline, target: { memory, provider }, limits });
   return {
     phases: all.map((work) => phaseOf(work, { speed, iterations: config.batch.accumulation })),
     bytes: peakBytes(all, { memory, adapters: loraBytes(all) }),
@@ -72,9 +75,9 @@ export function planRun(
 /** The networks that one batch runs, in the order of a step. */
 function workOf(
   config: RunConfig,
-  { pipeline, memory, limits }: {
+  { pipeline, target, limits }: {
     readonly pipeline: Pipeline;
-    readonly memory: number;
+    readonly target: ProgramTarget;
     readonly limits: MemoryLimits;
   },
 ): readonly Work[] {
@@ -96,13 +99,13 @@ function workOf(
         task,
         size: { batch, contexts, height, width, tokens },
         lora,
-        memory,
+        ...target,
       }),
       times,
     }));
   const vae = (task: "image" | "product") =>
     parts(images, limit(task === "image" ? "decode" : "decodeProducts")).map((batch) => ({
-      program: decoderProgram(pipeline.vae, { task, size: { batch, height, width }, memory }),
+      program: decoderProgram(pipeline.vae, { task, size: { batch, height, width }, ...target }),
       times: 1 + redraws,
     }));
   const both = guidance.scale === 1 ? 1 : 2;

@@ -152,7 +152,7 @@ export async function openRunModel(
       ...(init !== undefined && { readStart: () => readStart(root, { init, layers }) }),
       plan: async () => {
         const speed = await measureSpeed(engine, session);
-        return planRun(config, { pipeline, speed, limits });
+        return planRun(config, { pipeline, speed, limits, provider: session.provider });
       },
       peakMemory: () => peakMemory(engine.pid),
       release: () => engine.close(),
