@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getPriority } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TensorProto_DataType as Onnx } from "onnx-buf";
@@ -462,4 +463,10 @@ Deno.test("child engine: the process ends with its stdin, as when the parent die
   }).spawn();
   await child.stdin.close();
   assert.equal((await child.status).code, 0);
+});
+
+Deno.test("A child engine gives way to the process that started it", async () => {
+  const engine = await ChildEngine.open();
+  assert.equal(getPriority(engine.pid), Math.min(19, getPriority() + 5));
+  await engine.close();
 });
