@@ -133,7 +133,7 @@ export class GraphReward implements Reward {
     for (const [i, text] of texts.entries()) {
       const { embedding, truncated } = this.#texts.embed(text, signal);
       rows.push(await embedding);
-      if (truncated) onTruncated(i);
+      if (truncated && query === undefined) onTruncated(i);
     }
     const width = rows[0]?.length ?? 0;
     const all = new Float32Array(count * width);

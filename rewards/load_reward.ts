@@ -97,7 +97,12 @@ export async function loadReward(
     range,
     readsPrompt: text !== undefined && text.query === undefined,
     ...(text !== undefined && text.query === undefined && { promptTokens: text.tokens }),
-    preprocessing: recipe === undefined ? "none" : describeRecipe(recipe),
+    preprocessing: [
+      recipe === undefined ? "none" : describeRecipe(recipe),
+      ...(text?.query !== undefined && text.cuts(text.query)
+        ? [`query cut to ${text.tokens} tokens`]
+        : []),
+    ].join(", "),
     fileProcessing: recipe?.files ?? "reference",
     digest,
     provider,

@@ -4,7 +4,6 @@ import { openOwlVit, owlVitLogits, owlVitQuery, owlVitTopLogit } from "../../mod
 import { WeightScope } from "../../models/mod.ts";
 import { openTextCodec } from "../_open_text.ts";
 import { nameField, rewardKind } from "../_reward_kind.ts";
-import { RewardConfigError } from "../errors.ts";
 import { clipNormalise } from "../preprocess/mod.ts";
 
 /**
@@ -32,11 +31,6 @@ export const owlvit = rewardKind({
       { tokenizer: tokenizer && resolve(tokenizer), modelFolder },
       { ...config.text, layout: "hf" },
     );
-    if (codec.cuts(query)) {
-      throw new RewardConfigError(
-        `Reward field "query" has more than the ${codec.tokens} tokens that the model reads`,
-      );
-    }
     return {
       direction: "minimise",
       range: [0, 1],

@@ -29,12 +29,35 @@ function betas(config: SchedulerConfig): readonly number[] {
   }
 }
 
-/** The same as diffusers has it: of float32 betas, accumulated in float64 and rounded. */
+/** The same as diffusers has it, bit for bit: of float32 betas, accumulated in float64 and rounded. */
 export function float32AlphasCumprod(config: SchedulerConfig): Float32Array {
   let product = 1;
   return Float32Array.from(
-    betas(config),
+    float32Betas(config),
     (beta) => product *= Math.fround(1 - Math.fround(beta)),
+  );
+}
+
+function float32Betas(config: SchedulerConfig): readonly number[] {
+  const { num_train_timesteps: n, beta_start, beta_end, beta_schedule, trained_betas } = config;
+  if (trained_betas !== null) return trained_betas;
+  switch (beta_schedule) {
+    case "linear":
+      return torchLinspace(beta_start, beta_end, n);
+    case "scaled_linear":
+      return torchLinspace(Math.sqrt(beta_start), Math.sqrt(beta_end), n).map((b) => b * b);
+    case "squaredcos_cap_v2":
+      return betas(config);
+  }
+}
+
+/** `torch.linspace` in float32: from both ends to the middle, with one rounding each. */
+function torchLinspace(from: number, to: number, count: number): number[] {
+  const f = Math.fround;
+  const step = count === 1 ? 0 : f(f(f(to) - f(from)) / (count - 1));
+  return Array.from(
+    { length: count },
+    (_, i) => f(i < count >> 1 ? f(from) + step * i : f(to) - step * (count - 1 - i)),
   );
 }
 

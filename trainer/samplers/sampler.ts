@@ -198,10 +198,11 @@ function karrasLevels(steps: number, config: SchedulerConfig): Level[] {
     return spread(sigmas).map((sigma) => round(position(Math.log(sigma), logs)));
   };
   const sigmas = trainingSigmas(config);
-  // diffusers truncates for this schedule, and float32 decides on which side of the last timestep the first level falls.
-  const timesteps = config.beta_schedule === "squaredcos_cap_v2"
-    ? timestepOf(float32Sigmas(config), Math.trunc)
-    : timestepOf(sigmas, roundHalfEven);
+  // diffusers rounds positions to timesteps, or truncates them for one schedule: float32 decides on which side some fall.
+  const timesteps = timestepOf(
+    config.rescale_betas_zero_snr ? sigmas : float32Sigmas(config),
+    config.beta_schedule === "squaredcos_cap_v2" ? Math.trunc : roundHalfEven,
+  );
   return spread(sigmas).map((sigma, i) => ({ timestep: timesteps[i] ?? 0, ...levelAt(sigma) }));
 }
 

@@ -78,7 +78,7 @@ export type RunConfig = Message<"drtune.trainer.v1.RunConfig"> & {
   prompts?: PromptSource | undefined;
 
   /**
-   * Prompts for samples and evaluations; default: the first of `prompts`.
+   * Prompts for samples and evaluations; default: the first eight of `prompts`. Samples are of the first eight.
    *
    * @generated from field: drtune.trainer.v1.PromptSource held_out_prompts = 9;
    */
@@ -99,7 +99,7 @@ export type RunConfig = Message<"drtune.trainer.v1.RunConfig"> & {
   seed?: number | undefined;
 
   /**
-   * Optimizer steps. Default 100.
+   * Optimizer steps, 1 to 2097151. Default 100.
    *
    * @generated from field: optional int32 iterations = 12;
    */
@@ -144,7 +144,7 @@ export type RunConfig = Message<"drtune.trainer.v1.RunConfig"> & {
   /**
    * Rewards see windows of the images at random offsets of 0 to this many pixels, an offset per image and iteration,
    * so that their reduction never settles on the same pixels. The paper's: the image's size over the reward's, rounded
-   * up. Default 0.
+   * up. 0 (default) to 64.
    *
    * @generated from field: optional int32 random_shift = 18;
    */
@@ -159,7 +159,7 @@ export type RunConfig = Message<"drtune.trainer.v1.RunConfig"> & {
 
   /**
    * GiB that the process which runs the networks should stay within: above it they run in pieces, computed again for the
-   * gradient. Default: half of the machine's memory.
+   * gradient. 0.25 to 65536. Default: half of the machine's memory.
    *
    * @generated from field: optional double memory_limit = 20;
    */
@@ -188,14 +188,14 @@ export type MethodConfig = Message<"drtune.trainer.v1.MethodConfig"> & {
   name: string;
 
   /**
-   * K, the number of trained steps, in methods that have one. DRTune's default: T / 10, at least 1.
+   * K, the number of trained steps, 1 to T, in methods that have one. DRTune's default: T / 10, at least 1.
    *
    * @generated from field: optional int32 k = 2;
    */
   k?: number | undefined;
 
   /**
-   * m: sampling stops early at a step drawn from 1..m. DRTune's default: 0.4 T.
+   * m: sampling stops early at a step drawn from 1..m; 1 to T - 1. DRTune's default: 0.4 T.
    *
    * @generated from field: optional int32 m = 3;
    */
@@ -237,7 +237,7 @@ export type SamplerConfig = Message<"drtune.trainer.v1.SamplerConfig"> & {
   kind: string;
 
   /**
-   * T, the number of denoising steps. Default 50.
+   * T, the number of denoising steps, 1 to 1000. Default 50.
    *
    * @generated from field: optional int32 steps = 2;
    */
@@ -272,7 +272,7 @@ export const SamplerConfigSchema: GenMessage<SamplerConfig> = /*@__PURE__*/
  */
 export type GuidanceConfig = Message<"drtune.trainer.v1.GuidanceConfig"> & {
   /**
-   * Default 7.5; 1 turns guidance off.
+   * 0 to 100. Default 7.5; 1 turns guidance off.
    *
    * @generated from field: optional double scale = 1;
    */
@@ -300,14 +300,14 @@ export const GuidanceConfigSchema: GenMessage<GuidanceConfig> = /*@__PURE__*/
  */
 export type LoraConfig = Message<"drtune.trainer.v1.LoraConfig"> & {
   /**
-   * Default 16, or that of `init`.
+   * 1 to 4096. Default 16, or that of `init`.
    *
    * @generated from field: optional int32 rank = 1;
    */
   rank?: number | undefined;
 
   /**
-   * Default: the rank, or that of `init`.
+   * Above 0. Default: the rank, or that of `init`.
    *
    * @generated from field: optional double alpha = 2;
    */
@@ -531,20 +531,20 @@ export const OptimizerConfigSchema: GenMessage<OptimizerConfig> = /*@__PURE__*/
   messageDesc(file_drtune_trainer_v1_trainer, 8);
 
 /**
- * Images per iteration: size times accumulation.
+ * Images per iteration: size times accumulation, at most 65536.
  *
  * @generated from message drtune.trainer.v1.BatchConfig
  */
 export type BatchConfig = Message<"drtune.trainer.v1.BatchConfig"> & {
   /**
-   * Images sampled together. Default 1.
+   * Images sampled together, 1 to 1024. Default 1.
    *
    * @generated from field: optional int32 size = 1;
    */
   size?: number | undefined;
 
   /**
-   * Batches whose gradients are averaged into one optimizer step. Default 1.
+   * Batches whose gradients are averaged into one optimizer step, 1 to 4096. Default 1.
    *
    * @generated from field: optional int32 accumulation = 2;
    */
@@ -579,7 +579,8 @@ export type PromptSource = Message<"drtune.trainer.v1.PromptSource"> & {
     case: "list";
   } | {
     /**
-     * A UTF-8 text file with one prompt a line, relative to the server's model root. Empty lines are skipped.
+     * A UTF-8 text file with one prompt a line, at most 64 MiB, relative to the server's model root. Empty lines are
+     * skipped.
      *
      * @generated from field: string file = 2;
      */
@@ -602,7 +603,7 @@ export const PromptSourceSchema: GenMessage<PromptSource> = /*@__PURE__*/
  */
 export type PromptList = Message<"drtune.trainer.v1.PromptList"> & {
   /**
-   * One or more.
+   * One or more, each of at most 10000 characters.
    *
    * @generated from field: repeated string prompts = 1;
    */
@@ -623,7 +624,7 @@ export const PromptListSchema: GenMessage<PromptList> = /*@__PURE__*/
  */
 export type RewardTerm = Message<"drtune.trainer.v1.RewardTerm"> & {
   /**
-   * Name in this run: the key of its metrics. Default: `reward`.
+   * Name in this run, at most 64 characters: the key of its metrics. Default: `reward`.
    *
    * @generated from field: string name = 1;
    */
@@ -772,7 +773,7 @@ export const RunSchema: GenMessage<Run> = /*@__PURE__*/
  */
 export type StepEvent = Message<"drtune.trainer.v1.StepEvent"> & {
   /**
-   * Iterations done after it: 1 for the first.
+   * Iterations done after it: 1 for the first; 0 has the samples drawn before training and nothing else.
    *
    * @generated from field: int32 step = 1;
    */
@@ -1658,7 +1659,7 @@ export type SampleRequest = Message<"drtune.trainer.v1.SampleRequest"> & {
   imagesPerPrompt?: number | undefined;
 
   /**
-   * Factor on the LoRA. Default: the run's lora.sample_scale.
+   * Factor on the LoRA, any finite number. Default: the run's lora.sample_scale.
    *
    * @generated from field: optional double lora_scale = 6;
    */
@@ -2341,7 +2342,8 @@ export const TrainerService: GenService<{
     output: typeof SaveRunResponseSchema;
   },
   /**
-   * ResumeRun continues a run that is stopped, paused or failed, or a finished one with more iterations.
+   * ResumeRun continues a run that is stopped or failed, or a finished one with more iterations. One that has not ended
+   * answers FAILED_PRECONDITION: a paused run goes on by itself.
    *
    * @generated from rpc drtune.trainer.v1.TrainerService.ResumeRun
    */
@@ -2372,7 +2374,8 @@ export const TrainerService: GenService<{
     output: typeof SwapRewardResponseSchema;
   },
   /**
-   * Sample draws images with a run's LoRA, one message an image.
+   * Sample draws images with a run's LoRA, one message an image, at most 4096. Also while the run trains, one request
+   * after another.
    *
    * @generated from rpc drtune.trainer.v1.TrainerService.Sample
    */
@@ -2383,7 +2386,7 @@ export const TrainerService: GenService<{
   },
   /**
    * EvaluateRun measures rewards on prompts with and without a run's LoRA, at the same seeds: one message for each pair
-   * of images, then a summary.
+   * of images, at most 4096, then a summary.
    *
    * @generated from rpc drtune.trainer.v1.TrainerService.EvaluateRun
    */
