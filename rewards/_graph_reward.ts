@@ -80,7 +80,7 @@ export class GraphReward implements Reward {
     const fit = recipe && planRecipe(recipe, { height, width, processing });
     if (fit && (fit.rows.to < 1 || fit.columns.to < 1)) {
       throw new RewardInputError(
-        `Images are ${height}x${width}: nothing is left of the shorter side at ${fit.size} pixels`,
+        `Images are ${height}x${width}: nothing is left of the shorter side at ${fit.rows.size}x${fit.columns.size} pixels`,
       );
     }
     const scores = new Float32Array(batch);
@@ -243,7 +243,8 @@ async function runOne(
 function referencePixels({ data, shape }: Images, fit: PlaneFit): Float32Tensor {
   const [batch = 0, , height = 0, width = 0] = shape;
   const size = 3 * height * width;
-  const pixels = new Float32Array(batch * 3 * fit.size * fit.size);
+  const [rows, columns] = [fit.rows.size, fit.columns.size];
+  const pixels = new Float32Array(batch * 3 * rows * columns);
   for (let i = 0; i < batch; i++) {
     // Rounded as (255 x) in float32, so that halves fall as they do in Python.
     const image = Uint8ClampedArray.from(
@@ -253,7 +254,7 @@ function referencePixels({ data, shape }: Images, fit: PlaneFit): Float32Tensor 
     const fitted = fitUint8({ height, width, data: new Uint8Array(image.buffer) }, fit);
     pixels.set(Float32Array.from(fitted.data, (v) => v / 255), i * fitted.data.length);
   }
-  return float32(pixels, [batch, 3, fit.size, fit.size]);
+  return float32(pixels, [batch, 3, rows, columns]);
 }
 
 const largestPowerOfTwo = (n: number) => 2 ** Math.floor(Math.log2(n));

@@ -1,6 +1,7 @@
 import { float32 } from "../autodiff/mod.ts";
 import { Random } from "../models/random/mod.ts";
 import { SelfCheckError } from "./errors.ts";
+import type { Extent } from "./preprocess/mod.ts";
 import type { Images, Reward, SelfCheck } from "./reward.ts";
 
 /** Root mean square change of a pixel, tried in this order: curvature and jumps spoil large steps, rounding small ones. */
@@ -9,7 +10,7 @@ const STEPS = [1e-4, 1e-3, 1e-5, 1e-6, 1e-7];
 /** A correct float32 gradient is within a fraction of this, but for rewards with jumps, as JPEG's surrogate. */
 const AGREEMENT = 0.03;
 
-const SIDE = 64;
+const EXTENT: Extent = { height: 64, width: 64 };
 const PROMPT = "a fox, and books";
 
 /**
@@ -23,13 +24,13 @@ const PROMPT = "a fox, and books";
  */
 export async function selfCheck(
   reward: Reward,
-  { side = SIDE, isSurrogate }: { readonly side?: number; readonly isSurrogate: boolean },
+  { extent = EXTENT, isSurrogate }: { readonly extent?: Extent; readonly isSurrogate: boolean },
 ): Promise<SelfCheck> {
   const fail = (detail: string): never => {
     throw new SelfCheckError(`Reward ${reward.info.name} failed its self-check: ${detail}`);
   };
   const random = new Random(1);
-  const image = testImage(side, random);
+  const image = testImage(extent, random);
   const evaluate = async (data: Float32Array) => {
     const { scores: [score = NaN], gradient } = await reward.score(
       float32(data, image.shape),
@@ -66,18 +67,19 @@ export async function selfCheck(
 }
 
 /** Blocks of random colours under weaker pixel noise: structure at the scales rewards look at. */
-function testImage(side: number, random: Random): Images {
-  const blocks = Math.ceil(side / 8);
+function testImage({ height, width }: Extent, random: Random): Images {
+  const [rows, columns] = [Math.ceil(height / 8), Math.ceil(width / 8)];
   const colours = Float32Array.from(
-    { length: 3 * blocks ** 2 },
+    { length: 3 * rows * columns },
     () => 0.2 + 0.6 * random.uniform(),
   );
-  const data = Float32Array.from({ length: 3 * side * side }, (_, i) => {
-    const [x, y, c] = [i % side, Math.floor(i / side) % side, Math.floor(i / side ** 2)];
-    const colour = colours[(c * blocks + (y >> 3)) * blocks + (x >> 3)] ?? 0;
+  const data = Float32Array.from({ length: 3 * height * width }, (_, i) => {
+    const [x, line] = [i % width, Math.floor(i / width)];
+    const [y, c] = [line % height, Math.floor(line / height)];
+    const colour = colours[(c * rows + (y >> 3)) * columns + (x >> 3)] ?? 0;
     return colour + 0.1 * (random.uniform() - 0.5);
   });
-  return float32(data, [1, 3, side, side]);
+  return float32(data, [1, 3, height, width]);
 }
 
 function dot(a: Float32Array, b: Float32Array): number {

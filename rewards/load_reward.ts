@@ -6,7 +6,7 @@ import { GraphReward } from "./_graph_reward.ts";
 import type { RewardProgram } from "./_program.ts";
 import { selfCheck } from "./_self_check.ts";
 import { SessionCache } from "./_session_cache.ts";
-import { describeRecipe } from "./preprocess/mod.ts";
+import { describeRecipe, extentOf } from "./preprocess/mod.ts";
 import { parseRewardConfig } from "./parse_reward_config.ts";
 import { REWARD_KINDS, type RewardConfigInput } from "./registry.ts";
 import type { Reward, RewardInfo } from "./reward.ts";
@@ -118,10 +118,9 @@ export async function loadReward(
   try {
     for (const bucket of options.warmUp ?? []) await warmUp(reward, bucket);
     if (options.selfCheck === false) return reward;
-    const side = recipe?.size;
     const found = await selfCheck(reward, {
       isSurrogate,
-      ...(side === undefined ? {} : { side }),
+      ...(recipe && { extent: extentOf(recipe.size) }),
     });
     return new GraphReward({ ...info, selfCheck: found }, program, runsOn);
   } catch (error) {

@@ -18,10 +18,11 @@ import type { RewardProgram } from "../_program.ts";
 import { nameField, type OpenContext, rewardKind } from "../_reward_kind.ts";
 import { RewardConfigError } from "../errors.ts";
 import { openTextCodec } from "../_open_text.ts";
-import { FITS } from "../preprocess/mod.ts";
+import { type Extent, FITS } from "../preprocess/mod.ts";
 import { openOnnxModel } from "./_onnx_model.ts";
 
 const name = () => z.string().min(1);
+const side = z.int().min(1).max(8192);
 const perChannel = (value: z.ZodNumber) =>
   z.union([value, z.tuple([value, value, value])], "a number, or one for red, green and blue each");
 
@@ -39,9 +40,9 @@ const schema = z.strictObject({
   direction: z.enum(["maximise", "minimise"]).default("maximise"),
   /** Lowest and highest score. Default: unbounded. */
   range: z.tuple([z.number(), z.number()]).optional(),
-  /** Side of the square that the model reads. Default: what the model declares, else the image as it is. */
-  size: z.int().min(1).max(8192).optional(),
-  /** How an image becomes that square. */
+  /** Side of the square that the model reads, or [height, width]. Default: what the model declares, else the image as it is. */
+  size: z.union([side, z.tuple([side, side])], "pixels, or [height, width]").optional(),
+  /** How an image becomes of that size. */
   fit: z.enum(FITS).optional(),
   resample: z.enum(["bicubic", "bilinear"]).default("bicubic"),
   /** What black and white are to the model, before `mean` and `std`. */
@@ -92,16 +93,16 @@ async function openProgram(
 ): Promise<RewardProgram> {
   const model = await openOnnxModel(path, cacheDir);
   const names = interfaceOf(describeModel(model.bytes), config);
-  const side = sideOf(names.image, config);
+  const extent = extentOf(names.image, config);
   const { fit } = config;
-  if (side === undefined && fit !== undefined) {
+  if (extent === undefined && fit !== undefined) {
     throw new RewardConfigError(
       `Reward field "size" is missing: fit is ${fit}, and the model takes images of any size`,
     );
   }
-  if (side !== undefined && fit === undefined) {
+  if (extent !== undefined && fit === undefined) {
     throw new RewardConfigError(
-      `Reward field "fit" is missing: the model reads ${side}x${side} pixels, expected one of ${
+      `Reward field "fit" is missing: the model reads ${extent.height}x${extent.width} pixels, expected one of ${
         FITS.join(", ")
       }`,
     );
@@ -118,7 +119,8 @@ async function openProgram(
   // A graph is made once here, so that what it lacks is known when it is loaded, and how many images it takes.
   const attempt = (count: number) => {
     const b = new Builder({ differentiable: true });
-    const shape = [count, 3, side ?? PROBE_SIDE, side ?? PROBE_SIDE];
+    const { height, width } = extent ?? { height: PROBE_SIDE, width: PROBE_SIDE };
+    const shape = [count, 3, height, width];
     const pixels = b.input("pixels", { dtype: "float32", shape });
     const tokens = text && b.input("text", { dtype: "float32", shape: [count, text.width] });
     const value = score(b, pixels, tokens);
@@ -129,8 +131,8 @@ async function openProgram(
   return {
     direction: config.direction,
     range: config.range ?? [-Infinity, Infinity],
-    ...(side !== undefined && fit !== undefined && {
-      recipe: { fit, size: side, resample: config.resample, values: valuesOf(config) },
+    ...(extent !== undefined && fit !== undefined && {
+      recipe: { fit, size: extent, resample: config.resample, values: valuesOf(config) },
     }),
     ...(text && { text: text.program }),
     maxBatch,
@@ -201,9 +203,12 @@ function listed(values: readonly { readonly name: string }[]): string {
   return values.map(({ name }) => `"${name}"`).join(", ");
 }
 
-/** Side of the square that the model reads; undefined where it reads any size. */
-function sideOf({ name, shape }: DeclaredValue, { layout, size }: Config): number | undefined {
-  if (shape === undefined) return size;
+/** Height and width that the model reads; undefined where it reads any size. */
+function extentOf({ name, shape }: DeclaredValue, { layout, size }: Config): Extent | undefined {
+  const [wantedHeight, wantedWidth] = typeof size === "number" ? [size, size] : size ?? [];
+  const extent = (height = wantedHeight, width = wantedWidth) =>
+    height === undefined || width === undefined ? undefined : { height, width };
+  if (shape === undefined) return extent();
   const [, first, second, third] = shape;
   const [channels, height, width] = layout === "NCHW"
     ? [first, second, third]
@@ -214,14 +219,19 @@ function sideOf({ name, shape }: DeclaredValue, { layout, size }: Config): numbe
         `${layout === "NCHW" ? "the second" : "the last"} is 3 (layout ${layout})`,
     );
   }
-  const [side, ...others] = [height, width].filter((d) => typeof d === "number");
-  if (others.some((d) => d !== side)) {
-    throw new RewardConfigError(`Model reads ${height}x${width} pixels, expected a square`);
+  const declared = (value: unknown) => typeof value === "number" ? value : undefined;
+  // A side that is left open by both is as long as the other.
+  const high = declared(height) ?? wantedHeight ?? declared(width);
+  const wide = declared(width) ?? wantedWidth ?? declared(height);
+  const found = extent(high, wide);
+  const isOther = (own: number | undefined, wanted: number | undefined) =>
+    own !== undefined && wanted !== undefined && own !== wanted;
+  if (isOther(high, wantedHeight) || isOther(wide, wantedWidth)) {
+    throw new RewardConfigError(
+      `Reward field "size" is ${JSON.stringify(size)}, the model reads ${high}x${wide}`,
+    );
   }
-  if (size !== undefined && side !== undefined && size !== side) {
-    throw new RewardConfigError(`Reward field "size" is ${size}, the model reads ${side}`);
-  }
-  return side ?? size;
+  return found;
 }
 
 /** Whether two images can go in together: what was traced with one in mind may have that inside. */

@@ -162,10 +162,17 @@ Deno.test("A configuration that does not fit the model is refused by name", asyn
     await refuses({ std: 0 }, /Reward field "std" is 0, expected more than 0/);
     await refuses({ mean: "grey" }, /"mean" is "grey", expected a number, or one for red, green/);
     await model({ inputs: { x: { shape: ["b", 3, 8, 9] } } });
-    await refuses({}, /Model reads 8x9 pixels, expected a square/);
+    await refuses({}, /Reward field "fit" is missing: the model reads 8x9 pixels/);
+    await refuses({ size: 8, fit: "pad" }, /Reward field "size" is 8, the model reads 8x9/);
+    await refuses({ size: [8], fit: "pad" }, /Reward field "size" is \[8\], expected pixels, or/);
+    const reward = await loadReward({ kind: "onnx", weights: join(folder, "m.onnx"), fit: "pad" });
+    // 16x9 becomes 8x4.5, rounded to 4 of 9 columns, and zeros beside them.
+    const white = float32(new Float32Array(3 * 16 * 9).fill(1), [1, 3, 16, 9]);
+    close((await reward.score(white, [])).scores, [4 / 9], 1e-6);
+    await reward.dispose();
     await model({ inputs: { x: { shape: ["b", 3, 8, 8] } } });
     await refuses({ layout: "NHWC" }, /Input "x" has shape \[b, 3, 8, 8\], .* the last is 3 \(/);
-    await refuses({ size: 9, fit: "crop" }, /Reward field "size" is 9, the model reads 8/);
+    await refuses({ size: 9, fit: "crop" }, /Reward field "size" is 9, the model reads 8x8/);
     await refuses({}, /Reward field "fit" is missing: the model reads 8x8 pixels/);
     await model({ inputs: { x: { shape: [4, 3, 8, 8] } } });
     await refuses({ fit: "crop" }, /Model takes 4 images at a time, expected one or any number/);

@@ -1,10 +1,22 @@
 import type { Resample, Resize } from "./resize_taps.ts";
 
+/** Height and width in pixels. */
+export interface Extent {
+  readonly height: number;
+  readonly width: number;
+}
+
+/** The square of that side, or the rectangle as it is. */
+export function extentOf(size: number | Extent): Extent {
+  return typeof size === "number" ? { height: size, width: size } : size;
+}
+
 /**
- * How an image of any size becomes the square a model reads, always with `resizeTaps`:
- * - `crop`: the shortest side is resized to `size`, the longest in proportion, and the centre cut out (CLIP);
- * - `pad`: the longest side is resized to `size` and the rest filled with zeros, before normalisation (HPS v2);
- * - `stretch`: both sides are resized to `size`, whatever the aspect (OWL-ViT).
+ * How an image of any size becomes the square or rectangle a model reads, always with `resizeTaps`:
+ * - `crop`: it is resized to cover it, of a square the shortest side to its, and the centre cut out (CLIP);
+ * - `pad`: it is resized to lie within, of a square the longest side to its, and the rest filled with zeros, before
+ *   normalisation (HPS v2);
+ * - `stretch`: both sides are resized, whatever the aspect (OWL-ViT).
  */
 export const FITS = ["crop", "pad", "stretch"] as const;
 
@@ -12,16 +24,16 @@ export const FITS = ["crop", "pad", "stretch"] as const;
 export type Fit = (typeof FITS)[number];
 
 /**
- * One axis of a fit: `from` samples are resized to `to`, of which sample `offset + i` becomes sample i of the
- * result; samples outside 0..to-1 are zero.
+ * One axis of a fit: `from` samples are resized to `to`, of which sample `offset + i` becomes sample i of the `size`
+ * that the result has; samples outside 0..to-1 are zero.
  */
 export interface AxisFit extends Resize {
   readonly offset: number;
+  readonly size: number;
 }
 
-/** Both axes of a fit, and the sides of the result. */
+/** Both axes of a fit. */
 export interface PlaneFit {
-  readonly size: number;
   readonly rows: AxisFit;
   readonly columns: AxisFit;
 }
@@ -32,31 +44,40 @@ export interface PlaneFit {
  */
 export type CropOffset = "torchvision" | "transformers";
 
-/** The geometry of fitting an image of `height` x `width` into a square of `size`. */
+/** The geometry of fitting an image into a square of side `size`, or a rectangle. */
 export function fitPlane(
-  { height, width }: { readonly height: number; readonly width: number },
+  { height, width }: Extent,
   { fit, size, resample = "bicubic", cropOffset = "torchvision" }: {
     readonly fit: Fit;
-    readonly size: number;
+    readonly size: number | Extent;
     readonly resample?: Resample;
     readonly cropOffset?: CropOffset;
   },
 ): PlaneFit {
-  const [short, long] = [Math.min(height, width), Math.max(height, width)];
-  const offsetOf = (to: number) => {
-    const margin = to - size;
+  const target = extentOf(size);
+  const offsetOf = (margin: number) => {
     if (margin < 0) return -Math.floor(-margin / 2);
     return cropOffset === "torchvision" ? roundHalfToEven(margin / 2) : Math.floor(margin / 2);
   };
-  const axis = (from: number): AxisFit => {
+  // Of the two sides, the one that needs the larger scale is the shorter one, measured by what it becomes.
+  const [byHeight, byWidth] = [target.height / height, target.width / width];
+  const shorter = byHeight >= byWidth
+    ? { from: height, to: target.height }
+    : { from: width, to: target.width };
+  const axis = (from: number, own: number, scale: number): AxisFit => {
     const to = fit === "stretch"
-      ? size
+      ? own
       : fit === "crop"
-      ? from === short ? size : Math.trunc(size * long / short)
-      : roundHalfToEven(from * (size / long));
-    return { from, to, resample, offset: offsetOf(to) };
+      ? scale >= Math.max(byHeight, byWidth)
+        ? own
+        : Math.max(own, Math.trunc(shorter.to * from / shorter.from))
+      : roundHalfToEven(from * Math.min(byHeight, byWidth));
+    return { from, to, resample, offset: offsetOf(to - own), size: own };
   };
-  return { size, rows: axis(height), columns: axis(width) };
+  return {
+    rows: axis(height, target.height, byHeight),
+    columns: axis(width, target.width, byWidth),
+  };
 }
 
 /** As Python's `round`. */

@@ -3,19 +3,19 @@ import type { AxisFit, PlaneFit } from "./fit.ts";
 import { resizeTaps } from "./resize_taps.ts";
 
 /**
- * Appends the linear map of a fit: x [B, 3, H, W] becomes [B, 3, size, size]. Resizing is separable, so it is one
+ * Appends the linear map of a fit: x [B, 3, H, W] becomes [B, 3, height, width]. Resizing is separable, so it is one
  * matrix per axis, of which only the rows that survive the crop are made and the padded ones are zero. Nothing is
  * clamped or rounded: the gradient is exact.
  */
-export function fitImages(b: Builder, x: Value, { size, rows, columns }: PlaneFit): Value {
+export function fitImages(b: Builder, x: Value, { rows, columns }: PlaneFit): Value {
   const vertical = (v: Value) =>
-    isIdentity(rows, size)
+    isIdentity(rows)
       ? v
-      : b.matMul(b.table(matrix(rows, size), { dtype: x.dtype, shape: [size, rows.from] }), v);
+      : b.matMul(b.table(matrix(rows), { dtype: x.dtype, shape: [rows.size, rows.from] }), v);
   const horizontal = (v: Value) =>
-    isIdentity(columns, size) ? v : b.fusedMatMul(
+    isIdentity(columns) ? v : b.fusedMatMul(
       v,
-      b.table(matrix(columns, size), { dtype: x.dtype, shape: [size, columns.from] }),
+      b.table(matrix(columns), { dtype: x.dtype, shape: [columns.size, columns.from] }),
       { transB: true },
     );
   // The axis that shrinks most goes first: the second product is then over the smaller image.
@@ -23,15 +23,15 @@ export function fitImages(b: Builder, x: Value, { size, rows, columns }: PlaneFi
 }
 
 /** True where a fit changes nothing. */
-export function isIdentityFit({ size, rows, columns }: PlaneFit): boolean {
-  return isIdentity(rows, size) && isIdentity(columns, size);
+export function isIdentityFit({ rows, columns }: PlaneFit): boolean {
+  return isIdentity(rows) && isIdentity(columns);
 }
 
-function isIdentity({ from, to, offset }: AxisFit, size: number): boolean {
+function isIdentity({ from, to, offset, size }: AxisFit): boolean {
   return from === size && to === size && offset === 0;
 }
 
-function matrix({ offset, ...resize }: AxisFit, size: number): Float64Array {
+function matrix({ offset, size, ...resize }: AxisFit): Float64Array {
   const { from, to } = resize;
   const m = new Float64Array(size * from);
   for (let i = 0; i < size; i++) {

@@ -13,28 +13,29 @@ export interface Uint8Image {
  * weighs in fixed point with 22 fractional bits and rounds and clips after each axis. Bit for bit equal to
  * `resize`, `crop` and `paste` of Pillow 13; earlier versions always resize horizontally first.
  */
-export function fitUint8(image: Uint8Image, { size, rows, columns }: PlaneFit): Uint8Image {
+export function fitUint8(image: Uint8Image, { rows, columns }: PlaneFit): Uint8Image {
   const horizontal = (x: Uint8Image) => resizeColumns(x, columns);
   const vertical = (x: Uint8Image) => transposed(resizeColumns(transposed(x), rows));
   // Rounding in between makes the order matter. This is Pillow's, found by experiment over 1,500 sizes.
   const rowsFirst = rows.from - rows.to > Math.max(0, 2 * (columns.from - columns.to));
   const resized = rowsFirst ? horizontal(vertical(image)) : vertical(horizontal(image));
-  const data = new Uint8Array(3 * size * size);
+  const [height, width] = [rows.size, columns.size];
+  const data = new Uint8Array(3 * height * width);
   // In the result, resized sample (y, x) lands at (y - offset, x - offset), where that is inside.
   const from = Math.max(columns.offset, 0);
-  const to = Math.min(columns.offset + size, columns.to);
+  const to = Math.min(columns.offset + width, columns.to);
   for (let channel = 0; channel < 3; channel++) {
-    for (let y = 0; y < size; y++) {
+    for (let y = 0; y < height; y++) {
       const row = y + rows.offset;
       if (row < 0 || row >= rows.to) continue;
       const at = (channel * resized.height + row) * resized.width;
       data.set(
         resized.data.subarray(at + from, at + to),
-        (channel * size + y) * size + from - columns.offset,
+        (channel * height + y) * width + from - columns.offset,
       );
     }
   }
-  return { height: size, width: size, data };
+  return { height, width, data };
 }
 
 const PRECISION_BITS = 32 - 8 - 2;

@@ -1,11 +1,18 @@
-import { type CropOffset, type Fit, fitPlane, type PlaneFit } from "./fit.ts";
+import {
+  type CropOffset,
+  type Extent,
+  extentOf,
+  type Fit,
+  fitPlane,
+  type PlaneFit,
+} from "./fit.ts";
 import type { Resample } from "./resize_taps.ts";
 
-/** How an image of any size becomes the square of pixels in [0, 1] that a model reads. */
+/** How an image of any size becomes the pixels in [0, 1] that a model reads. */
 export interface PixelRecipe {
   readonly fit: Fit;
-  /** Side of the square, in pixels. */
-  readonly size: number;
+  /** Side of the square, or both of a rectangle, in pixels. */
+  readonly size: number | Extent;
   /** Default "bicubic". */
   readonly resample?: Resample;
   /** What the graph makes of the pixels, in words. Default "CLIP normalise". */
@@ -29,15 +36,21 @@ export function planRecipe(
   return fitPlane({ height, width }, { fit, size, resample, cropOffset });
 }
 
-const PHRASES: Readonly<Record<Fit, (size: number, how: string) => string>> = {
-  crop: (n, how) => `resize shortest side to ${n} ${how}, centre crop`,
-  pad: (n, how) => `resize longest side to ${n} ${how}, zero pad`,
-  stretch: (n, how) => `resize to ${n}x${n} ${how}`,
+const PHRASES: Readonly<Record<Fit, (size: Extent, how: string) => string>> = {
+  crop: ({ height, width }, how) =>
+    height === width
+      ? `resize shortest side to ${height} ${how}, centre crop`
+      : `resize to cover ${height}x${width} ${how}, centre crop`,
+  pad: ({ height, width }, how) =>
+    height === width
+      ? `resize longest side to ${height} ${how}, zero pad`
+      : `resize to lie within ${height}x${width} ${how}, zero pad`,
+  stretch: ({ height, width }, how) => `resize to ${height}x${width} ${how}`,
 };
 
 /** A recipe in one line. */
 export function describeRecipe(
   { fit, size, resample = "bicubic", values = "CLIP normalise" }: PixelRecipe,
 ): string {
-  return [PHRASES[fit](size, `${resample} antialias`), values].filter(Boolean).join(", ");
+  return [PHRASES[fit](extentOf(size), `${resample} antialias`), values].filter(Boolean).join(", ");
 }
