@@ -125,41 +125,41 @@ export const SelfCheckSchema: GenMessage<SelfCheck> = /*@__PURE__*/
   messageDesc(file_drtune_reward_v1_reward, 2);
 
 /**
- * What a server accepts in one request.
+ * What a server accepts in one request. Defaults are those of a server that is told nothing.
  *
  * @generated from message drtune.reward.v1.Limits
  */
 export type Limits = Message<"drtune.reward.v1.Limits"> & {
   /**
-   * Images, over all tensors and files.
+   * Images, over all tensors and files. Default 64.
    *
    * @generated from field: int32 max_images = 1;
    */
   maxImages: number;
 
   /**
-   * Pixels (height times width) over all images together.
+   * Pixels (height times width) over all images together. Default 2^24.
    *
    * @generated from field: int32 max_pixels = 2;
    */
   maxPixels: number;
 
   /**
-   * Largest height or width.
+   * Largest height or width. Default 8192.
    *
    * @generated from field: int32 max_side = 3;
    */
   maxSide: number;
 
   /**
-   * UTF-16 code units of a prompt.
+   * UTF-16 code units of a prompt. Default 10000.
    *
    * @generated from field: int32 max_prompt_length = 4;
    */
   maxPromptLength: number;
 
   /**
-   * Bytes of a message.
+   * Bytes of a message, either way. Default 64 MiB.
    *
    * @generated from field: int32 max_message_bytes = 5;
    */
@@ -1112,7 +1112,7 @@ export const RewardAdmin: GenService<{
   /**
    * LoadReward loads a reward, replacing one of the same name: the new one is loaded, self-checked and put in place,
    * then the old one finishes what it accepted and ends. No request fails by it. A failed load changes nothing and
-   * answers FAILED_PRECONDITION with the reason.
+   * answers FAILED_PRECONDITION with the reason; a name that no reward may have is INVALID_ARGUMENT.
    *
    * @generated from rpc drtune.reward.v1.RewardAdmin.LoadReward
    */
