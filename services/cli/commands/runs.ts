@@ -133,7 +133,8 @@ export const save: Command = {
 /** Continues a run. */
 export const resume: Command = {
   name: "resume",
-  summary: "Continue a stopped, paused or failed run from its last checkpoint",
+  summary:
+    "Continue a stopped or failed run from its last checkpoint, or a finished one for longer",
   usage: "RUN [--iterations N]",
   options: {
     iterations: { type: "string", value: "N", help: "new number of iterations" },
