@@ -104,7 +104,8 @@ export function table({ rewards, pairs, step }: EvaluationSummary): string {
     number(before),
     number(after),
     number(difference, { signed: true }),
-    `${number(lower, { signed: true })} to ${number(upper, { signed: true })}`,
+    // Of a single difference nobody knows how far others are from it.
+    pairs < 2 ? "-" : `${number(lower, { signed: true })} to ${number(upper, { signed: true })}`,
   ]);
   const all = [["reward", "without", "with", "difference", "95 % interval"], ...rows];
   const widths = all[0]?.map((_, i) => Math.max(...all.map((row) => row[i]?.length ?? 0))) ?? [];
@@ -114,7 +115,9 @@ export function table({ rewards, pairs, step }: EvaluationSummary): string {
   return [
     ...all.map(line),
     "",
-    `${pairs} pairs of images at the same prompt and seed, LoRA of step ${step}; the interval is of ` +
+    `${pairs} ${
+      pairs === 1 ? "pair" : "pairs"
+    } of images at the same prompt and seed, LoRA of step ${step}; the interval is of ` +
     "the mean paired difference.",
   ].join("\n");
 }

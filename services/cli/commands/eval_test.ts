@@ -23,4 +23,5 @@ Deno.test("an evaluation is shown as a table with differences and intervals", ()
       "paired difference.",
     ].join("\n"),
   );
+  assert.match(table({ ...summary, pairs: 1 }), /-0\.6720 +-\n[^]*\n1 pair of images/);
 });
