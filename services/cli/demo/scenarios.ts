@@ -31,7 +31,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   symmetry: {
     title: "Mirror symmetry",
-    promise: "Pictures become mirror-symmetric; concepts stay.",
+    promise:
+      "Pictures become more symmetric: objects turn, move or shrink. CLIP is there so that they stay what they are.",
     config: "symmetry.yaml",
     prompts: "prompts/concepts_report.txt",
     rewards: { symmetry: { kind: "symmetry" }, clip: CLIP },
