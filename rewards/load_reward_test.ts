@@ -271,7 +271,7 @@ Deno.test("Bad input is refused with what is wrong with it", async () => {
   );
   await assert.rejects(
     thin.score(picture({ height: 1, width: 65 }), ["a"]),
-    /Images are 1x65: nothing is left of the shorter side at 32 pixels/,
+    /Images are 1x65: nothing is left of the shorter side at 32x32 pixels/,
   );
   await thin.dispose();
   // What is refused leaves the reward as it was.

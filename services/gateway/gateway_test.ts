@@ -571,7 +571,7 @@ Deno.test("The OpenAPI document lists every route, and every word of it is expla
         assert(property.description, `${name}.${field}`);
       }
     }
-    assert.match(schemas.LoraConfig.properties.rank.description, /^Default 16/);
+    assert.match(schemas.LoraConfig.properties.rank.description, /^1 to 4096\. Default 16/);
     assert.match(schemas.RunState.description, /- `RUN_STATE_PAUSED`: A reward is away/);
     assert.equal(schemas.StopRunRequestBody, undefined);
   }));
