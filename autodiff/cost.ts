@@ -5,6 +5,10 @@ import { dim } from "./infer/_types.ts";
 import { lower, nodesNeeded, readsOf } from "./lower.ts";
 import { sizeOf } from "./tensor.ts";
 
+/** Kinds of products, which run at speeds of their own; "loop": of matrices inside a Scan. */
+export const PRODUCT_KINDS = ["matrix", "convolution", "attention", "loop"] as const;
+export type ProductKind = typeof PRODUCT_KINDS[number];
+
 /** What running a graph takes, counted from its shapes. */
 export interface GraphCost {
   /** Bytes of the weights that operators read where they lie. */
@@ -15,12 +19,19 @@ export interface GraphCost {
   readonly loadBytes: number;
   /** Most bytes of values alive at once, each from the operator that makes it to the last that reads it; fed ones too. */
   readonly activationBytes: number;
-  /** Floating-point operations of products and convolutions, two for each multiplication and addition. */
-  readonly productFlops: number;
-  /** Bytes that all operators read and write. */
+  /** Bytes of the outputs, of which a caller gets copies. */
+  readonly outputBytes: number;
+  /** Floating-point operations of products, two for each multiplication and addition. */
+  readonly flops: Readonly<Record<ProductKind, number>>;
+  /** Bytes that operators read and write, those inside a Scan left out: what they pass on stays in a core's cache. */
   readonly trafficBytes: number;
-  /** Operators run, those inside others each time. */
+  /** Operators run, those inside a Scan left out. */
   readonly operators: number;
+}
+
+/** Floating-point operations of all kinds of products. */
+export function totalFlops({ flops }: Pick<GraphCost, "flops">): number {
+  return PRODUCT_KINDS.reduce((sum, kind) => sum + flops[kind], 0);
 }
 
 /** Operators whose result is their first input under another shape: nothing is copied. */
@@ -61,6 +72,13 @@ const FLOPS: Partial<Record<OpName, (node: Node) => number>> = {
   Attention: ({ inputs: [q, k] }) => 4 * sized(q) * dim(k?.shape ?? [1, 1, 1], 1),
 };
 
+/** Kinds of the operators in `FLOPS` that are not products of matrices by name. */
+const KINDS: Partial<Record<OpName, ProductKind>> = {
+  Conv: "convolution",
+  ConvTranspose: "convolution",
+  Attention: "attention",
+};
+
 function sized(v: Value | undefined): number {
   return v === undefined ? 0 : sizeOf(v.shape);
 }
@@ -92,7 +110,7 @@ export function graphCost(
     (v.source.kind === "node" && folded.has(v.source.node));
   for (const node of nodes) if (fold && readsOf(node).every(isConstant)) folded.add(node);
   const running = nodes.filter((node) => !folded.has(node));
-  const counted = count(running, low.outputs, isConstant);
+  const counted = count(running, low.outputs, { isConstant });
   const fed = total(low.graph.inputs);
 
   const read = running.flatMap(readsOf).flatMap((v) => v && isConstant(v) ? [root(v)] : []);
@@ -107,19 +125,24 @@ export function graphCost(
     ]),
     ...counted,
     activationBytes: fed + counted.activationBytes,
+    outputBytes: total(low.outputs),
   };
 }
 
 type Running = Pick<
   GraphCost,
-  "activationBytes" | "productFlops" | "trafficBytes" | "operators"
+  "activationBytes" | "flops" | "trafficBytes" | "operators"
 >;
 
 /** What nodes take one after the other, values from outside them left out. */
 function count(
   nodes: readonly Node[],
   outputs: readonly Value[],
-  isConstant: (v: Value | undefined) => boolean,
+  { isConstant, isLoop = false }: {
+    readonly isConstant: (v: Value | undefined) => boolean;
+    /** They are inside a Scan. */
+    readonly isLoop?: boolean;
+  },
 ): Running {
   const lastRead = new Map<Value, number>();
   for (const [i, node] of nodes.entries()) {
@@ -129,7 +152,8 @@ function count(
   const own = new Set(nodes);
   const isOver = (v: Value, i: number) =>
     v.source.kind === "node" && own.has(v.source.node) && lastRead.get(v) === i;
-  let [alive, activationBytes, productFlops, trafficBytes, operators] = [0, 0, 0, 0, 0];
+  let [alive, activationBytes, trafficBytes, operators] = [0, 0, 0, 0];
+  const flops = { matrix: 0, convolution: 0, attention: 0, loop: 0 };
   for (const [i, node] of nodes.entries()) {
     if (VIEWS.has(node.op)) continue;
     const read = new Set(readsOf(node).flatMap((v) => v && !isConstant(v) ? [root(v)] : []));
@@ -139,21 +163,25 @@ function count(
     const reused = IN_PLACE.has(node.op) ? over : undefined;
     alive += total(made) - (reused === undefined ? 0 : size);
     const inside = Object.values(node.bodies).map((body) =>
-      count([...nodesNeeded(body.graph, body.outputs)], body.outputs, isConstant)
+      count([...nodesNeeded(body.graph, body.outputs)], body.outputs, {
+        isConstant,
+        isLoop: isLoop || node.op === "Scan",
+      })
     );
     const largest = inside.reduce((most, body) => Math.max(most, body.activationBytes), 0);
     activationBytes = Math.max(activationBytes, alive + largest);
     for (const v of read) if (v !== reused && isOver(v, i)) alive -= byteLengthOf(v);
     operators++;
-    productFlops += FLOPS[node.op]?.(node) ?? 0;
+    flops[KINDS[node.op] ?? (isLoop ? "loop" : "matrix")] += FLOPS[node.op]?.(node) ?? 0;
     trafficBytes += total([...node.inputs, ...made]);
     for (const body of inside) {
-      productFlops += timesOf(node) * body.productFlops;
-      trafficBytes += timesOf(node) * body.trafficBytes;
-      operators += timesOf(node) * body.operators;
+      for (const kind of PRODUCT_KINDS) flops[kind] += timesOf(node) * body.flops[kind];
+      if (node.op === "Scan") continue;
+      trafficBytes += body.trafficBytes;
+      operators += body.operators;
     }
   }
-  return { activationBytes, productFlops, trafficBytes, operators };
+  return { activationBytes, flops, trafficBytes, operators };
 }
 
 /** The value whose memory `v` is, which a view shares. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Builder } from "./builder.ts";
-import { graphCost } from "./cost.ts";
+import { graphCost, totalFlops } from "./cost.ts";
 import { gradient } from "./gradient.ts";
 
 const float = (shape: readonly number[]) => ({ dtype: "float32" as const, shape });
@@ -18,7 +18,8 @@ Deno.test("weights, products and what is computed once are counted from shapes",
     loadBytes: 4 * 32 * 64 + (2 + 4) * 32 * 16,
     // x is the caller's and stays; the first product goes once the second is made.
     activationBytes: 4 * (8 * 64 + 8 * 32 + 8 * 16),
-    productFlops: 2 * 8 * 64 * 32 + 2 * 8 * 32 * 16,
+    outputBytes: 4 * 8 * 16,
+    flops: { matrix: 2 * 8 * 64 * 32 + 2 * 8 * 32 * 16, convolution: 0, attention: 0, loop: 0 },
     trafficBytes: 4 * (8 * 64 + 32 * 64 + 8 * 32) + 4 * (8 * 32 + 32 * 16 + 8 * 16),
     operators: 2,
   });
@@ -35,9 +36,27 @@ Deno.test("a convolution's and an attention's products are counted", () => {
   const q = b.input("q", float([2, 10, 16]));
   const k = b.input("k", float([2, 7, 16]));
   const conv = b.conv2d(x, w, { padding: 1 });
-  assert.equal(graphCost(b, [conv]).productFlops, 2 * (2 * 8 * 16 * 16) * (3 * 3 * 3));
+  const none = { matrix: 0, convolution: 0, attention: 0, loop: 0 };
+  const convolution = 2 * (2 * 8 * 16 * 16) * (3 * 3 * 3);
+  assert.deepEqual(graphCost(b, [conv]).flops, { ...none, convolution });
   const attended = b.attention(q, k, k, { heads: 2 });
-  assert.equal(graphCost(b, [attended]).productFlops, 2 * 2 * (2 * 10 * 7 * 16));
+  assert.deepEqual(graphCost(b, [attended]).flops, {
+    ...none,
+    attention: 2 * 2 * (2 * 10 * 7 * 16),
+  });
+});
+
+Deno.test("attention in blocks is counted as loops: two products, and five for its gradient", () => {
+  const b = new Builder({ differentiable: true, attentionMemory: 0 });
+  const q = b.input("q", float([2, 64, 16]));
+  const attended = b.attention(q, q, q, { heads: 2 });
+  const cotangent = b.input("cotangent", attended);
+  const cost = graphCost(b, gradient(b, [{ value: attended, cotangent }], [q]));
+  const product = 2 * 2 * 64 * 64 * 16;
+  assert.equal(totalFlops(cost), cost.flops.loop);
+  // In some of them heads of 8 have one column more.
+  const products = cost.flops.loop / product;
+  assert.ok(products >= 7 && products < 7.5, `${products}`);
 });
 
 Deno.test("values live until they are last read: a chain holds one, its gradient all", () => {

@@ -7,7 +7,7 @@ export {
   type ReduceOptions,
 } from "./builder.ts";
 export { constantOf } from "./constant_of.ts";
-export { type GraphCost, graphCost } from "./cost.ts";
+export { type GraphCost, graphCost, PRODUCT_KINDS, type ProductKind, totalFlops } from "./cost.ts";
 export * from "./errors.ts";
 export { activeValues, gradient, type Seed } from "./gradient.ts";
 export {

@@ -18,8 +18,8 @@ export interface UNetCase {
   readonly config: Readonly<Record<string, number | readonly number[]>>;
   /** PyTorch recomputes blocks in its backward pass: where it would not fit the machine otherwise. */
   readonly checkpointing?: boolean;
-  /** Bytes our side may take, as the trainer's `memoryLimit`; it recomputes pieces where it needs to. */
-  readonly memory?: number;
+  /** Bytes our side may take in each mode, as the trainer's `memoryLimit`; it runs in pieces where it needs to. */
+  readonly memory?: Readonly<Record<Mode, number>>;
 }
 
 /** A VAE decoder: d ⟨direction, image⟩ / d latents. */
@@ -154,7 +154,7 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     rank: 32,
     config: SD_15,
     checkpointing: true,
-    memory: 4.5 * 2 ** 30,
+    memory: { forward: 2.75 * 2 ** 30, gradient: 4.5 * 2 ** 30 },
   },
   "vae": {
     title: "SD's VAE decoder, 64x64 latents to 512x512 pixels",

@@ -55,7 +55,8 @@ async function clipRun({ batch, vision }: ClipCase, mode: Mode): Promise<Run> {
 }
 
 async function unetRun(bench: UNetCase, mode: Mode): Promise<Run> {
-  const { batch, size: side, rank, memory = Infinity } = bench;
+  const { batch, size: side, rank } = bench;
+  const memory = bench.memory?.[mode] ?? Infinity;
   const config = parseUNetConfig(...configFile());
   const part = { config, weights: await openWeights(`${folder}/model`) };
   const task = mode === "forward" ? "prediction" : "product";

@@ -14,4 +14,5 @@ export {
 } from "./errors.ts";
 export { FrameProcess, type FrameProcessOptions, type ProcessEnd } from "./frame_process.ts";
 export { peakMemory } from "./peak_memory.ts";
+export { watchRuns } from "./watch_runs.ts";
 export * from "./session.ts";

@@ -1,28 +1,34 @@
 /**
  * `deno task measure-step`: one DRTune step of a diffusers folder, whatever its size, with a given image gradient in
- * place of a reward's: estimated and measured memory of all its processes, and time by phase.
+ * place of a reward's: estimated and measured memory of all its processes, and time by phase. With `--only unet` one
+ * prediction of the U-Net and one vector-Jacobian product against its LoRA.
  *
- *     deno task measure-step --model FOLDER [--latents 64] [--steps 4] [--k 2] [--m 2] [--guidance 7.5] [--rank 32]
- *                            [--memory-limit GIB] [--threads N]
+ *     deno task measure-step --model FOLDER [--only unet] [--latents 64] [--steps 4] [--k 2] [--m 2] [--guidance 7.5]
+ *                            [--rank 32] [--memory-limit GIB] [--threads N]
  */
 import process from "node:process";
 import { basename, dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { float32 } from "../autodiff/mod.ts";
+import { float32, sizeOf } from "../autodiff/mod.ts";
 import { peakMemory } from "../runtime/mod.ts";
 import {
+  type AdaptedDenoiser,
   makeSampler,
+  type OpenedModel,
   openRunModel,
   plan,
   prepareRunConfig,
   randomStream,
+  type RunConfig,
   seededNoise,
   trainStep,
 } from "../trainer/mod.ts";
+import { StepProgress } from "./_step_progress.ts";
 
 const { values } = parseArgs({
   options: {
     model: { type: "string", default: "" },
+    only: { type: "string" },
     latents: { type: "string" },
     steps: { type: "string", default: "4" },
     k: { type: "string", default: "2" },
@@ -33,14 +39,22 @@ const { values } = parseArgs({
     threads: { type: "string" },
   },
 });
+if (values.only !== undefined && values.only !== "unet") {
+  console.error(`--only is ${JSON.stringify(values.only)}, expected unet`);
+  process.exit(2);
+}
 const whole = (text: string | undefined) => text === undefined ? undefined : Number(text);
+const onlyUNet = values.only === "unet";
 const folder = resolve(values.model);
 const root = dirname(folder);
 const size = whole(values.latents);
 const config = await prepareRunConfig({
   model: basename(folder),
-  sampler: { steps: Number(values.steps) },
-  method: { k: Number(values.k), m: Number(values.m) },
+  // One prediction and one product are a step of one step.
+  sampler: { steps: onlyUNet ? 1 : Number(values.steps) },
+  method: onlyUNet
+    ? { k: 1, m: 1, earlyStop: false }
+    : { k: Number(values.k), m: Number(values.m) },
   guidance: { scale: Number(values.guidance) },
   lora: { rank: Number(values.rank) },
   latentHeight: size,
@@ -50,15 +64,53 @@ const config = await prepareRunConfig({
   rewards: [{ name: "given", endpoint: "given" }],
 }, { root });
 const threads = whole(values.threads);
+let progress: StepProgress | undefined;
 const opened = await openRunModel(config, {
   root,
   session: threads === undefined ? {} : { intraOpNumThreads: threads },
+  onRun: (graph) => progress?.begin(graph),
 });
+const mib = (bytes = NaN) => Math.round(bytes / 2 ** 20);
 try {
+  const { model, latents } = opened;
   const estimate = await opened.plan?.();
-  const { model, scheduler, latents } = opened;
+  const phases = estimate?.phases.filter(({ name }) =>
+    !onlyUNet || name === "sampling" || name === "U-Net gradient"
+  );
+  if (phases !== undefined) progress = new StepProgress({ phases });
   const denoiser = await model.adapt(model.initialParameters(0));
-  const T = config.sampler.steps;
+  const measured = await (onlyUNet ? unet : step)(opened, { config, denoiser });
+  progress?.end();
+  const [engine, own] = [await opened.peakMemory?.(), await peakMemory(process.pid)];
+  console.log(JSON.stringify(
+    {
+      latents,
+      memoryLimitGib: config.memoryLimit,
+      ...(!onlyUNet && { estimatedMib: mib(estimate?.bytes) }),
+      peakMib: { engine: mib(engine), trainer: mib(own), total: mib((engine ?? 0) + (own ?? 0)) },
+      ...measured,
+      phases: phases?.map(({ name, pieces, bytes, seconds }) => ({
+        name,
+        pieces,
+        mib: mib(bytes),
+        estimatedSeconds: seconds,
+      })),
+    },
+    null,
+    2,
+  ));
+} finally {
+  progress?.end();
+  await opened.release();
+}
+
+interface Work {
+  readonly config: RunConfig;
+  readonly denoiser: AdaptedDenoiser;
+}
+
+/** One step up to the gradients. */
+async function step({ model, scheduler, latents }: OpenedModel, { config, denoiser }: Work) {
   const random = randomStream(0, "plan", { iteration: 1, image: 0 });
   const { seconds, gradients } = await trainStep({
     prompts: model.prompts,
@@ -66,7 +118,7 @@ try {
     denoiser,
   }, {
     sampler: makeSampler(config.sampler, scheduler),
-    plan: plan(config.method, { T, random }),
+    plan: plan(config.method, { T: config.sampler.steps, random }),
     guidance: config.guidance,
     prompts: config.prompts,
     noise: seededNoise([{ seed: 0, iteration: 1, image: 0 }], latents),
@@ -79,27 +131,31 @@ try {
         }),
     },
   });
-  const finite = Object.values(gradients).every(({ data }) => data.every(Number.isFinite));
-  const mib = (bytes = NaN) => Math.round(bytes / 2 ** 20);
-  const [engine, own] = [await opened.peakMemory?.(), await peakMemory(process.pid)];
-  console.log(JSON.stringify(
-    {
-      latents,
-      memoryLimitGib: config.memoryLimit,
-      estimatedMib: mib(estimate?.bytes),
-      peakMib: { engine: mib(engine), trainer: mib(own), total: mib((engine ?? 0) + (own ?? 0)) },
-      seconds,
-      estimatedSeconds: estimate?.secondsPerIteration,
-      finite,
-      phases: estimate?.phases.map(({ name, pieces, bytes }) => ({
-        name,
-        pieces,
-        mib: mib(bytes),
-      })),
-    },
-    null,
-    2,
-  ));
-} finally {
-  await opened.release();
+  return { seconds, finite: allFinite(gradients) };
+}
+
+/** One prediction and one product, in both branches of guidance where there are two. */
+async function unet({ model, latents, ...opened }: OpenedModel, { config, denoiser }: Work) {
+  const { conditional, unconditional } = await model.prompts.encode(config.prompts, latents);
+  const branches = config.guidance.scale === 1 ? [conditional] : [unconditional, conditional];
+  const shape = [1, latents.channels, latents.height, latents.width];
+  const x = float32(randomStream(0, "noise").normals(sizeOf(shape)), shape);
+  const rows = { x, timesteps: [500], branches };
+  const timed = async <T>(work: () => Promise<T>) => {
+    const begun = performance.now();
+    const result = await work();
+    return { result, seconds: (performance.now() - begun) / 1000 };
+  };
+  const forward = await timed(() => denoiser.predict(rows));
+  const peakMibForward = mib(await opened.peakMemory?.());
+  const product = await timed(() => denoiser.vjp(rows, forward.result, { input: false }));
+  return {
+    seconds: { forward: forward.seconds, gradient: product.seconds },
+    peakMibForward,
+    finite: allFinite(product.result.parameters),
+  };
+}
+
+function allFinite(gradients: Readonly<Record<string, { readonly data: Float32Array }>>): boolean {
+  return Object.values(gradients).every(({ data }) => data.every(Number.isFinite));
 }

@@ -1,4 +1,5 @@
-import { type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
+import { totalFlops } from "../../autodiff/mod.ts";
+import { type ModelGraph, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";
 import { plan } from "../methods/mod.ts";
@@ -164,26 +165,32 @@ function phaseOf(
 ): PhasePlan {
   let [runs, flops, seconds, bytes, pieces] = [0, 0, 0, 0, 1];
   for (const { program, times } of programs) {
-    const costs = costsOf(program);
+    const graphs = graphsOf(program);
     const count = times * iterations;
     runs += count;
-    flops += count * costs.reduce((sum, cost) => sum + cost.productFlops, 0);
-    seconds += count * costs.reduce((sum, cost) => sum + secondsOf(cost, speed), 0);
+    flops += count * graphs.reduce((sum, { cost }) => sum + totalFlops(cost), 0);
+    seconds += count *
+      graphs.reduce((sum, { cost, fold }) => sum + secondsOf(cost, { speed, fold }), 0);
+    // Pieces are loaded for every run.
+    if (program.kind === "pieces") {
+      seconds += count *
+        graphs.reduce((sum, { cost }) => sum + cost.operators * speed.loading, 0);
+    }
     bytes = Math.max(bytes, bytesOf(program));
     if (program.kind === "pieces") pieces = Math.max(pieces, program.pieces.pieces.length);
   }
   return { name, runs, pieces, bytes, flops, seconds };
 }
 
-/** Of every graph that running a program runs once. */
-function costsOf(program: Program) {
-  if (program.kind === "whole") return [program.graph.cost];
+/** The graphs that running a program runs, each once. */
+function graphsOf(program: Program): readonly ModelGraph[] {
+  if (program.kind === "whole") return [program.graph];
   const { pieces } = program.pieces;
   const isDifferentiated = pieces.some(({ gradient }) => gradient !== undefined);
   return pieces.flatMap(({ forward, gradient }, i) => [
     // The last piece's value is computed with its gradient alone.
-    ...isDifferentiated && i === pieces.length - 1 ? [] : [forward.cost],
-    ...gradient ? [gradient.graph.cost] : [],
+    ...isDifferentiated && i === pieces.length - 1 ? [] : [forward],
+    ...gradient ? [gradient.graph] : [],
   ]);
 }
 

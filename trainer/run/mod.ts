@@ -5,7 +5,13 @@ export {
   newestCheckpoint,
   readCheckpoint,
 } from "./checkpoint.ts";
-export { insideRoot, type OpenModelOptions, openRunModel, prepareRunConfig } from "./open_model.ts";
+export {
+  defaultMemoryLimit,
+  insideRoot,
+  type OpenModelOptions,
+  openRunModel,
+  prepareRunConfig,
+} from "./open_model.ts";
 export { diversity, findAlarm, type PanelMeasurement } from "./panel.ts";
 export * from "./pictures.ts";
 export * from "./reward_mixture.ts";

@@ -14,7 +14,7 @@ import {
   type Lora,
   loraShapes,
 } from "../../models/lora/mod.ts";
-import { openEngine, peakMemory, type SessionOptions } from "../../runtime/mod.ts";
+import { openEngine, peakMemory, type SessionOptions, watchRuns } from "../../runtime/mod.ts";
 import { FieldError, MissingFileError } from "../errors.ts";
 import { type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
 import { measureSpeed, planRun } from "../plan/mod.ts";
@@ -28,6 +28,8 @@ export interface OpenModelOptions {
   readonly root: string;
   readonly session?: SessionOptions;
   readonly limits?: MemoryLimits;
+  /** Hears the name of each graph before it runs. */
+  readonly onRun?: ((graph: string) => void) | undefined;
 }
 
 /** A file or folder below `root`, links resolved. Throws `MissingFileError` or, where it lies outside, `FieldError`. */
@@ -87,8 +89,13 @@ export async function prepareRunConfig(
     );
   }
   // Pieces round differently: another machine that resumes the run must cut as this one does.
-  const memoryLimit = config.memoryLimit ?? Math.max(1, Math.floor(totalmem() / 2 ** 31));
+  const memoryLimit = config.memoryLimit ?? defaultMemoryLimit();
   return { ...config, latentHeight: height, latentWidth: width, memoryLimit };
+}
+
+/** GiB that networks may take where nothing else is said: half of the machine's memory, at least 1. */
+export function defaultMemoryLimit(): number {
+  return Math.max(1, Math.floor(totalmem() / 2 ** 31));
 }
 
 async function readStart(
@@ -131,14 +138,14 @@ function checkStart(
 /** Opens a run's model in a process of its own, which ends with `release`. */
 export async function openRunModel(
   config: RunConfig,
-  { root, session = {}, limits = {} }: OpenModelOptions,
+  { root, session = {}, limits = {}, onRun = () => {} }: OpenModelOptions,
 ): Promise<OpenedModel> {
   const pipeline = await readPipeline(await insideRoot(root, config.model, "model"));
   const scheduler = parseSchedulerConfig(pipeline.scheduler);
   const latents = { channels: pipeline.unet.config.inChannels, ...latentSize(config, pipeline) };
   const engine = await openEngine({ isolation: "child", name: config.model });
   try {
-    const model = new PipelineModel(pipeline, engine, {
+    const model = new PipelineModel(pipeline, watchRuns(engine, onRun), {
       lora: config.lora,
       session,
       limits: { memory: bytesOf(config.memoryLimit), ...limits },

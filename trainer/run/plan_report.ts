@@ -7,9 +7,12 @@ import type { RunEvent } from "./run_events.ts";
 export interface PlanReport {
   readonly estimated: RunPlan;
   readonly measured: {
-    /** Most resident bytes of the process that ran the networks; absent where the system does not say. */
+    /** Most resident bytes of the process that ran the networks; absent as below, and where the system does not say. */
     readonly bytes?: number | undefined;
-    /** Mean over the iterations of this start, rewards not counted; absent where none was finished. */
+    /**
+     * Mean over the iterations of this start, rewards not counted, and not the first, which loads, where there are others;
+     * absent where none was finished.
+     */
     readonly secondsPerIteration?: number | undefined;
     readonly iterations: number;
   };
@@ -29,13 +32,15 @@ export function planReport(
   const own = events.flatMap((e) =>
     e.type === "step" && e.step > from ? [(e.seconds.total ?? 0) - (e.seconds.reward ?? 0)] : []
   );
-  const seconds = own.length === 0 ? undefined : own.reduce((a, b) => a + b, 0) / own.length;
+  if (own.length === 0) return { estimated, measured: { iterations: 0 }, ratio: {} };
+  const loaded = own.length === 1 ? own : own.slice(1);
+  const seconds = loaded.reduce((a, b) => a + b, 0) / loaded.length;
   return {
     estimated,
     measured: { bytes, secondsPerIteration: seconds, iterations: own.length },
     ratio: {
       ...(bytes !== undefined && { bytes: bytes / estimated.bytes }),
-      ...(seconds !== undefined && { seconds: seconds / estimated.secondsPerIteration }),
+      seconds: seconds / estimated.secondsPerIteration,
     },
   };
 }

@@ -115,6 +115,39 @@ async function undisturbed(iterations = 9): Promise<string> {
   return bytes;
 }
 
+Deno.test("the estimate is in the folder before the first iteration, what it took after it", async () => {
+  await inFolder(async (root) => {
+    const estimated = { phases: [], bytes: 2 ** 30, secondsPerIteration: 4 };
+    const report = async (): Promise<unknown> =>
+      JSON.parse(await readFile(join(root, "run", "plan.json"), "utf8"));
+    const seen: unknown[] = [];
+    const reward = new FakeReward(0.2);
+    reward.onCall = async () => {
+      seen.push(await report());
+      if (seen.length === 3) throw new TypeError("This run ends here");
+    };
+    const store = await RunStore.open(root, {
+      ...world({ dark: reward }),
+      openModel: () =>
+        Promise.resolve({
+          ...fakeModel(),
+          plan: () => Promise.resolve(estimated),
+          peakMemory: () => Promise.resolve(3 * 2 ** 29),
+        }),
+    });
+    const { run } = await store.start("run", { ...CONFIG, sampleEvery: 0 });
+    await until(run);
+    await store.close();
+    assert.equal(run.state, "failed");
+    assert.deepEqual(seen[0], { estimated, measured: { iterations: 0 }, ratio: {} });
+    assert.partialDeepStrictEqual(seen[2], {
+      estimated,
+      measured: { bytes: 3 * 2 ** 29, iterations: 1 },
+      ratio: { bytes: 1.5 },
+    });
+  });
+});
+
 Deno.test("a run trains, and its folder says all there is to say", async () => {
   await inFolder(async (root) => {
     const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));

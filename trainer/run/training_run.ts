@@ -283,6 +283,14 @@ export class TrainingRun {
     // A run does not end for want of an estimate.
     const plan = await opened.plan?.().catch(() => undefined);
     const { id, config, folder: { path: folder }, events } = this;
+    /** Compares the estimate with what was measured so far, in the folder too. */
+    const reported = async () => {
+      const bytes = await opened.peakMemory?.();
+      const report = plan && planReport(plan, { bytes, events: this.#events, from });
+      if (report !== undefined) await writePlanReport(folder, report);
+      return report;
+    };
+    await reported();
     this.#recorder = await this.#dependencies.record?.({
       ...{ id, config, folder, events },
       step: at.step,
@@ -298,11 +306,13 @@ export class TrainingRun {
         if (this.#isSaveDue(at.step)) await this.#save(at, model);
         if (!isWatched) continue;
         if (at.step >= this.#iterations || this.#ending !== undefined) break;
-        const from = at;
-        at = await traced("step", () => this.#advance(opened, { at: from, denoiser, frozen }), {
-          attributes: { "drtune.run": id, "drtune.step": from.step + 1 },
+        const before = at;
+        at = await traced("step", () => this.#advance(opened, { at: before, denoiser, frozen }), {
+          attributes: { "drtune.run": id, "drtune.step": before.step + 1 },
           root: true,
         });
+        // Whatever ends the run later, the first iteration has shown what one takes.
+        if (before.step === from && at.step > from) await reported();
       }
       await this.#save(at, model);
     } catch (error) {
@@ -313,12 +323,7 @@ export class TrainingRun {
       await denoiser.release().catch(() => {});
       await frozen?.release().catch(() => {});
     }
-    const report = plan && planReport(plan, {
-      bytes: await opened.peakMemory?.(),
-      events: this.#events,
-      from,
-    });
-    if (report !== undefined) await writePlanReport(this.folder.path, report);
+    const report = await reported();
     const cost = report === undefined ? "" : reportText(report);
     if (at.step >= this.#iterations) await this.setState("finished", cost);
     else if (this.#ending === "queued") await this.setState("queued", "The server was stopped");

@@ -70,6 +70,11 @@ export const sample: Command = {
     },
     provider: { type: "string", value: "NAME", help: `${PROVIDERS.join(", ")} (default cpu)` },
     threads: { type: "string", value: "N", help: "threads of one operator (default: all cores)" },
+    "memory-limit": {
+      type: "string",
+      value: "GIB",
+      help: "memory of the model's process (default: half of this machine's)",
+    },
     ...TRAINER_OPTIONS,
   },
   examples: [
@@ -84,7 +89,7 @@ export const sample: Command = {
     }
     const names = isLocal
       ? ["step", "trainer"]
-      : ["lora", "height", "width", "latents", "provider", "threads"];
+      : ["lora", "height", "width", "latents", "provider", "threads", "memory-limit"];
     for (const name of names) {
       if (args.text(name) === undefined) continue;
       throw new UsageError(`Option --${name} goes ${isLocal ? "with a run" : "with --model"} only`);
@@ -170,6 +175,7 @@ async function* local(
     provider,
     threads: args.number("threads", { min: 1, max: 1024, integer: true }),
     onRemark: (remark) => bare || console.error(`Warning: ${remark}`),
+    memoryLimit: args.number("memory-limit", { min: 0.25, max: 65_536 }),
     signal,
   });
   for await (const image of images) yield { image, total: requests.length };

@@ -61,6 +61,10 @@ Deno.test("sample names the option at fault, what was found and what was expecte
       ["a-run", "--lora", "x", "--out", folder],
       /Option --lora goes with --model only/,
     );
+    await refused(
+      ["a-run", "--memory-limit", "4", "--out", folder],
+      /Option --memory-limit goes with --model only/,
+    );
     await refused([...local, "--height", "17"], /Option --height is 17, expected a multiple of 2/);
     await refused(
       [...local, "--sampler", "euler"],

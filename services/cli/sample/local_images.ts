@@ -3,6 +3,7 @@ import { loadLora } from "../../../models/lora/mod.ts";
 import { openSafetensors } from "../../../models/weights/mod.ts";
 import { openEngine, type Provider } from "../../../runtime/mod.ts";
 import {
+  defaultMemoryLimit,
   draw,
   encodePng,
   type Float32Tensor,
@@ -42,6 +43,8 @@ export interface LocalOptions {
   readonly threads?: number | undefined;
   /** Told what there is to say of the prompts. */
   readonly onRemark: (remark: string) => void;
+  /** GiB that the model's process should stay within; absent: as a run's. */
+  readonly memoryLimit?: number | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -51,6 +54,7 @@ export async function* localImages(
   options: LocalOptions,
 ): AsyncGenerator<DrawnImage> {
   const { loraScale, sampler, guidance, provider, threads, signal } = options;
+  const { memoryLimit = defaultMemoryLimit() } = options;
   const pipeline = await readPipeline(options.model);
   const scheduler = parseSchedulerConfig(pipeline.scheduler);
   const lora = options.lora === undefined
@@ -84,6 +88,7 @@ export async function* localImages(
         ...(provider !== undefined && { provider }),
         ...(threads !== undefined && { intraOpNumThreads: threads }),
       },
+      limits: { memory: memoryLimit * 2 ** 30 },
     });
     const denoiser = await model.adapt(
       lora?.tensors ?? model.initialParameters(0),

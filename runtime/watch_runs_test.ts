@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import { Builder, float32, serialize } from "../autodiff/mod.ts";
+import { openEngine, watchRuns } from "./mod.ts";
+
+Deno.test("a watched engine says what it runs, and runs it", async () => {
+  const names: string[] = [];
+  const engine = watchRuns(
+    await openEngine({ isolation: "in-process" }),
+    (name) => names.push(name),
+  );
+  try {
+    const b = new Builder();
+    const x = b.input("x", { dtype: "float32", shape: [2] });
+    const session = await engine.load({ bytes: serialize(b, { y: b.add(x, 1) }), name: "sum" });
+    assert.deepEqual(names, []);
+    await engine.keep("ones", float32([1, 1]));
+    const { y } = await session.run({ x: { kept: "ones" } });
+    assert.deepEqual([...y?.data ?? []], [2, 2]);
+    assert.deepEqual(names, ["sum"]);
+  } finally {
+    await engine.close();
+  }
+});

@@ -1,0 +1,1 @@
+export { duration, Progress } from "./progress.ts";
