@@ -201,6 +201,34 @@ Deno.test("a run trains, and its folder says all there is to say", async () => {
   });
 });
 
+Deno.test("what there is to say of a run's prompts is said when it starts to run", async () => {
+  await inFolder(async (root) => {
+    const asked: string[][] = [];
+    const opened = fakeModel();
+    const prompts = {
+      encode: opened.model.prompts.encode.bind(opened.model.prompts),
+      remark: (texts: readonly string[]) => {
+        asked.push([...texts]);
+        return "One is cut";
+      },
+    };
+    const store = await RunStore.open(root, {
+      ...world({ dark: new FakeReward(0.2) }),
+      openModel: () => Promise.resolve({ ...opened, model: { ...opened.model, prompts } }),
+    });
+    const { run } = await store.start("run", { ...CONFIG, iterations: 1 });
+    await until(run);
+    await store.close();
+    assert.deepEqual(asked, [[...CONFIG.prompts, ...CONFIG.heldOutPrompts]]);
+    const states = run.events.flatMap((e) => e.type === "state" ? [[e.state, e.reason]] : []);
+    assert.deepEqual(states.slice(0, 3), [["queued", ""], ["running", ""], [
+      "running",
+      "One is cut",
+    ]]);
+    assert.equal(run.state, "finished");
+  });
+});
+
 Deno.test("killed at any instant, a run ends with the same bytes", async () => {
   const expected = await undisturbed();
   await inFolder(async (root) => {
