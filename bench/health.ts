@@ -47,8 +47,8 @@ const CASES: Readonly<Record<string, (seconds: number) => Promise<void>>> = {
     const folder = resolve(values.folder);
     const record = join(folder, "reward.json");
     if (!existsSync(record)) {
-      console.error(`No reward in ${folder}: deno task random-model --kind aesthetic --out FOLDER`);
-      process.exit(2);
+      console.log(`session: left out, there is no reward in ${folder}`);
+      return;
     }
     const config = join(folder, "health.json");
     const rewards = [JSON.parse(await Deno.readTextFile(record))];
