@@ -42,6 +42,8 @@ interface Pair {
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const PEER = here("python/peer.py");
+/** A reward packs its weights before its third run. */
+const REWARD_WARM_UPS = 3;
 /** Progress and reports of the peer's libraries hide our own. */
 const QUIET = { TRANSFORMERS_VERBOSITY: "error", TQDM_DISABLE: "1", HF_HUB_OFFLINE: "1" };
 
@@ -120,22 +122,19 @@ async function measure({ name, bench, folder, mode }: {
     ...args,
   ], ALLOCATOR_ENV);
   const torch = await LineProcess.start(python, [PEER, "serve", ...args], QUIET);
-  const runs: { ours: Run; torch: Run }[] = [];
-  let load = { ours: cpuOf(ours.first), torch: cpuOf(torch.first) };
-  for (let i = 0; i <= Number(values.repeat); i++) {
+  const warmUps = bench.kind === "reward" ? REWARD_WARM_UPS : 1;
+  const all: { ours: Run; torch: Run }[] = [];
+  for (let i = 1 - warmUps; i <= Number(values.repeat); i++) {
     const pair = { ours: await once(ours), torch: await once(torch) };
-    if (i === 0) {
-      load = {
-        ours: load.ours + pair.ours.cpuSeconds,
-        torch: load.torch + pair.torch.cpuSeconds,
-      };
-    }
+    all.push(pair);
     const shown = `ours ${pair.ours.seconds.toFixed(3)} s, PyTorch ${
       pair.torch.seconds.toFixed(3)
     } s`;
-    console.error(`${name} ${mode} ${i === 0 ? "warm-up" : i}: ${shown}`);
-    if (i > 0) runs.push(pair);
+    console.error(`${name} ${mode} ${i < 1 ? "warm-up" : i}: ${shown}`);
   }
+  const runs = all.slice(warmUps);
+  const loading = (side: "ours" | "torch", { first }: LineProcess) =>
+    cpuOf(first) + (all[0]?.[side].cpuSeconds ?? NaN) - (all[1]?.[side].cpuSeconds ?? NaN);
   const files = { ours: `${folder}/ours.safetensors`, torch: `${folder}/torch.safetensors` };
   await ours.ask(`save ${files.ours}`);
   await torch.ask(`save ${files.torch}`);
@@ -151,10 +150,7 @@ async function measure({ name, bench, folder, mode }: {
     threads: Number(values.threads),
     seconds: medians((run) => run.seconds),
     cpuSeconds,
-    loadCpuSeconds: pairOf(
-      load.ours - (runs[0]?.ours.cpuSeconds ?? NaN),
-      load.torch - (runs[0]?.torch.cpuSeconds ?? NaN),
-    ),
+    loadCpuSeconds: pairOf(loading("ours", ours), loading("torch", torch)),
     peakMb,
     difference: await largestDifference(files.ours, files.torch),
   };

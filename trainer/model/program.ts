@@ -35,10 +35,10 @@ export interface ProgramTarget {
 }
 
 /**
- * Positions from which convolutions are Winograd's. From 1,024 on they are quicker so, but the kernels of a U-Net's lower
- * levels are large, and twice as large transformed: 7 % of the memory of its gradient.
+ * Positions from which convolutions are Winograd's: with fewer, transforming the kernel costs what is spared. Kernels are
+ * twice as large transformed, 7 % of the memory of a U-Net's gradient.
  */
-const WINOGRAD_POSITIONS = 4096;
+const WINOGRAD_POSITIONS = 1024;
 
 /** How graphs are written for a provider: those for other processors than the CPU bring kernels of their own. */
 function graphOptions({ provider = "cpu" }: ProgramTarget): GraphOptions {
