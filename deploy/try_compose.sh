@@ -59,7 +59,7 @@ for image in $(sed -n 's/^FROM \([^ ]*\).*/\1/p' "$root/deploy/Containerfile"); 
   containerfile="FROM localhost/drtune-base
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt DENO_TLS_CA_STORE=system"
-  case $image in */node:*)
+  case $image in node:* | */node:*)
     containerfile="$containerfile
 COPY node /usr/local/bin/node
 COPY npm /usr/local/lib/node_modules/npm
