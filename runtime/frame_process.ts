@@ -1,7 +1,7 @@
-import { getPriority, setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
 import { encodeFrame, type Frame, readFrame } from "./_frames.ts";
 import { ALLOCATOR_ENV } from "./allocator_env.ts";
+import { giveWay } from "./give_way.ts";
 
 /** A program that answers frames on stdin by frames on stdout, one after another, and ends with stdin. */
 export interface FrameProcessOptions {
@@ -26,11 +26,6 @@ export interface ProcessEnd {
 /** How many lines of stderr are kept, and how much of a line. */
 const STDERR_LINES = 20;
 const STDERR_LINE_LENGTH = 2000;
-/** Niceness: how much more than what this process was started with, and the most there is. */
-const [LOWER, LOWEST] = [5, 19];
-/** Before a service raises the priority of the thread that answers. */
-const started = getPriority();
-
 /**
  * A child process that computes, at a lower priority than those that answer: with all cores busy, an answer would wait
  * its turn behind the work.
@@ -64,11 +59,7 @@ export class FrameProcess {
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-    try {
-      setPriority(this.#child.pid, Math.min(LOWEST, started + LOWER));
-    } catch {
-      // It has ended already, or this process may not.
-    }
+    giveWay(this.#child.pid);
     this.#writer = this.#child.stdin.getWriter();
     this.#reader = this.#child.stdout.getReader({ mode: "byob" });
     this.ended = this.#watch(onStderr);

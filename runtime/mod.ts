@@ -13,6 +13,7 @@ export {
   type RuntimeErrorCode,
 } from "./errors.ts";
 export { FrameProcess, type FrameProcessOptions, type ProcessEnd } from "./frame_process.ts";
+export { giveWay } from "./give_way.ts";
 export { peakMemory } from "./peak_memory.ts";
 export { watchRuns } from "./watch_runs.ts";
 export * from "./session.ts";

@@ -234,10 +234,8 @@ async function sectionsOf(
 ): Promise<readonly SheetSection[]> {
   const drawn = async (when: "before" | "after") => {
     const tiles: Tile[] = [];
-    const request = {
-      ...{ runId, prompts: [...prompts], seed: FIRST_SEED },
-      ...(when === "before" && { step: 0 }),
-    };
+    const step = when === "before" ? { step: 0 } : {};
+    const request = { runId, prompts: [...prompts], seed: FIRST_SEED, ...step };
     for await (const { prompt, png } of client.sample(request, { signal })) {
       const pair = pairs.find((p) => p.prompt === prompt && p.seed === FIRST_SEED);
       const score = pair?.[when][target.name];
