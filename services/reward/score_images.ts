@@ -67,7 +67,8 @@ export async function scoreImages(
   const natural = (isFile: boolean) => isFile ? reward.info.fileProcessing : "tensor";
   let at = 0;
   const jobs = sources.map(async ({ count, decode, isFile }) => {
-    const prompts = texts.slice(at, at += count);
+    const start = at;
+    const prompts = texts.slice(start, at += count);
     const images = await decode();
     const job = { images, prompts, gradient };
     const scored = await reward.score(
@@ -75,7 +76,7 @@ export async function scoreImages(
       either,
     );
     jobSpans(scored);
-    return scored;
+    return { ...scored, truncated: scored.truncated.map((i) => start + i) };
   });
   let scored: ScoredJob[];
   try {
@@ -90,10 +91,6 @@ export async function scoreImages(
   if (rest.some((job) => job.info.digest !== info.digest)) {
     throw new StatusError("UNAVAILABLE", `Reward ${info.name} was replaced meanwhile, try again`);
   }
-  const starts = scored.map((_, i) =>
-    scored.slice(0, i).reduce((sum, { scores }) => sum + scores.length, 0)
-  );
-  const truncated = scored.flatMap((job, j) => job.truncated.map((i) => i + (starts[j] ?? 0)));
   const scores = scored.flatMap((job) => [...job.scores]);
   const bad = scores.findIndex((score) => !Number.isFinite(score));
   if (bad >= 0) throw faulty(`Reward ${info.name} scores image ${bad} ${scores[bad]}`);
@@ -102,7 +99,7 @@ export async function scoreImages(
   return {
     scores,
     gradients,
-    truncated,
+    truncated: scored.flatMap((job) => job.truncated),
     info,
     queueSeconds: Math.max(...scored.map((job) => job.queueSeconds)),
     computeSeconds: Math.max(...scored.map((job) => job.computeSeconds)),
