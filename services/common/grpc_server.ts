@@ -6,6 +6,7 @@ import { PiecewiseCall } from "./_piecewise_call.ts";
 import { reflection } from "./_reflection.ts";
 import type { CallObserver, GrpcService } from "./grpc_service.ts";
 import { StatusError } from "./errors.ts";
+import { orSilence } from "./or_silence.ts";
 import { createLogger, type Logger } from "./log.ts";
 
 /** Largest message either way by default: 64 MiB, five images of 1024x1024 in float32. */
@@ -106,13 +107,13 @@ export async function startGrpcServer({
     if (calls.size === 0) idle.resolve();
     const closed = Promise.withResolvers<void>();
     server.tryShutdown(() => closed.resolve());
-    await Promise.race([idle.promise, sleep(drainSeconds)]);
+    await orSilence(idle.promise, 1000 * drainSeconds);
     if (calls.size > 0) log.warn("Calls ended at the end of draining", { calls: calls.size });
     for (const call of calls) {
       call.abort(new StatusError("UNAVAILABLE", "The server is stopping"));
     }
     // Connections may stay open for ever; the last responses have a moment to leave.
-    await Promise.race([closed.promise, sleep(LEAVE_SECONDS)]);
+    await orSilence(closed.promise, LEAVE_MS);
     server.forceShutdown();
   };
   let stopping: Promise<void> | undefined;
@@ -124,14 +125,7 @@ export async function startGrpcServer({
   };
 }
 
-const LEAVE_SECONDS = 0.5;
-
-/** Resolves after this long without keeping the process alive. */
-function sleep(seconds: number): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  Deno.unrefTimer(setTimeout(resolve, seconds * 1000));
-  return promise;
-}
+const LEAVE_MS = 500;
 
 async function listen(
   server: Server,

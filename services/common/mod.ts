@@ -17,6 +17,7 @@ export * from "./log.ts";
 export * from "./message_schemas.ts";
 export * from "./nearest.ts";
 export * from "./parse_addresses.ts";
+export * from "./or_silence.ts";
 export * from "./race_abort.ts";
 export * from "./remote_reward.ts";
 export * from "./read_config.ts";

@@ -1,6 +1,6 @@
 import type { JsonValue } from "@bufbuild/protobuf";
+import { orSilence } from "../common/mod.ts";
 import { toHttpError } from "./http_error.ts";
-import { orSilence } from "./_or_silence.ts";
 
 /** One server-sent event. */
 export interface ServerEvent {

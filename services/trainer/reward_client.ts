@@ -5,7 +5,13 @@ import {
   RewardUnavailableError,
   type RunConfig,
 } from "../../trainer/mod.ts";
-import { type ClientTls, RemoteReward, StatusError, type StatusName } from "../common/mod.ts";
+import {
+  type ClientTls,
+  orSilence,
+  RemoteReward,
+  StatusError,
+  type StatusName,
+} from "../common/mod.ts";
 
 /** Faults that pass, by themselves or when somebody mends the reward: the run waits. Others end it. */
 const PASSING: ReadonlySet<StatusName> = new Set<StatusName>([
@@ -81,8 +87,6 @@ export async function checkRewards(
   { rewards, panel }: RunConfig,
   connect: (term: RewardTerm) => Promise<RewardClient>,
 ): Promise<void> {
-  const { promise: late, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, CHECK_MS);
   const terms = [...rewards, ...panel.rewards.map((reward) => ({ ...reward, weight: 0 }))];
   const checked = Promise.all(terms.map(async (term) => {
     try {
@@ -96,8 +100,7 @@ export async function checkRewards(
   }));
   // After its time nobody asks how it ended.
   checked.catch(() => {});
-  await Promise.race([checked, late]);
-  clearTimeout(timer);
+  await orSilence(checked, CHECK_MS);
 }
 
 /** How long the rewards of a new run are waited for. */

@@ -62,12 +62,17 @@ export class BrowserPage implements AsyncDisposable {
   readonly #folder: string;
   readonly #socket: WebSocket;
   readonly #answers = new Map<number, PromiseWithResolvers<Message>>();
+  readonly #closed = Promise.withResolvers<void>();
   #session: string | undefined;
   #nextId = 1;
 
   private constructor(process: Deno.ChildProcess, folder: string, socket: WebSocket) {
     [this.#process, this.#folder, this.#socket] = [process, folder, socket];
     socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    socket.onclose = () => {
+      this.#closed.resolve();
+      for (const { reject } of this.#answers.values()) reject(gone());
+    };
   }
 
   /** Opens a page. */
@@ -203,16 +208,15 @@ export class BrowserPage implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = Promise.withResolvers<void>();
-    this.#socket.onclose = () => closed.resolve();
     await this.#send("Browser.close").catch(() => {});
     await this.#process.status;
-    await closed.promise;
+    await this.#closed.promise;
     await Deno.remove(this.#folder, { recursive: true }).catch(() => {});
   }
 
   // deno-lint-ignore no-explicit-any -- as many shapes as the protocol has methods
   async #send(method: string, params: Record<string, unknown> = {}): Promise<any> {
+    if (this.#socket.readyState !== WebSocket.OPEN) throw gone();
     const id = this.#nextId++;
     const answer = Promise.withResolvers<Message>();
     this.#answers.set(id, answer);
@@ -235,6 +239,10 @@ export class BrowserPage implements AsyncDisposable {
       this.faults.push(JSON.stringify(params.args));
     }
   }
+}
+
+function gone(): Error {
+  return new Error("The browser has ended or closed its connection");
 }
 
 /** Chromium says on stderr where it listens. The rest is read, or it would stop when the pipe is full. */
