@@ -4,13 +4,13 @@
  * prediction of the U-Net and one vector-Jacobian product against its LoRA.
  *
  *     deno task measure-step --model FOLDER [--only unet] [--latents 64] [--steps 4] [--k 2] [--m 2] [--guidance 7.5]
- *                            [--rank 32] [--memory-limit GIB] [--threads N]
+ *                            [--rank 32] [--memory-limit GIB] [--threads N] [--provider cpu]
  */
 import process from "node:process";
 import { basename, dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { float32, sizeOf } from "../autodiff/mod.ts";
-import { peakMemory } from "../runtime/mod.ts";
+import { peakMemory, PROVIDERS } from "../runtime/mod.ts";
 import {
   type AdaptedDenoiser,
   makeSampler,
@@ -37,10 +37,16 @@ const { values } = parseArgs({
     rank: { type: "string", default: "32" },
     "memory-limit": { type: "string" },
     threads: { type: "string" },
+    provider: { type: "string", default: "cpu" },
   },
 });
 if (values.only !== undefined && values.only !== "unet") {
   console.error(`--only is ${JSON.stringify(values.only)}, expected unet`);
+  process.exit(2);
+}
+const provider = PROVIDERS.find((p) => p === values.provider);
+if (provider === undefined) {
+  console.error(`--provider is "${values.provider}", expected ${PROVIDERS.join(", ")}`);
   process.exit(2);
 }
 const whole = (text: string | undefined) => text === undefined ? undefined : Number(text);
@@ -67,7 +73,7 @@ const threads = whole(values.threads);
 let progress: StepProgress | undefined;
 const opened = await openRunModel(config, {
   root,
-  session: threads === undefined ? {} : { intraOpNumThreads: threads },
+  session: { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) },
   onRun: (graph) => progress?.begin(graph),
 });
 const mib = (bytes = NaN) => Math.round(bytes / 2 ** 20);
