@@ -28,7 +28,13 @@ export interface BuilderOptions {
    * algorithm, in half of the multiplications. For processors, whose runtime has no such kernel. Default: never.
    */
   readonly winograd?: number;
+  /** What the runtime computes it in; see `inHalfPrecision`. Inputs and outputs stay as they are. Default "float32". */
+  readonly precision?: Precision;
 }
+
+/** What networks are computed in: "float16" means products and what passes between them. */
+export const PRECISIONS = ["float32", "float16"] as const;
+export type Precision = typeof PRECISIONS[number];
 
 /** Options of a reduction. */
 export interface ReduceOptions {
@@ -56,6 +62,7 @@ export class Builder extends Graph {
   readonly attentionBlock: number;
   /** Positions from which convolutions are Winograd's. */
   readonly winograd: number;
+  readonly precision: Precision;
 
   constructor(options: BuilderOptions = {}, outer?: Builder) {
     super(outer);
@@ -63,6 +70,7 @@ export class Builder extends Graph {
     this.attentionMemory = options.attentionMemory ?? 16 * 2 ** 20;
     this.attentionBlock = options.attentionBlock ?? 2 ** 18;
     this.winograd = options.winograd ?? Infinity;
+    this.precision = options.precision ?? "float32";
   }
 
   /** A builder of the graph inside one of this graph's nodes. */

@@ -2,7 +2,8 @@ import { intOf } from "./attributes.ts";
 import { byteLengthOf, type Graph, type Node, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { dim } from "./infer/_types.ts";
-import { lower, nodesNeeded, readsOf } from "./lower.ts";
+import { nodesNeeded, readsOf } from "./lower.ts";
+import { runnable } from "./runnable.ts";
 import { sizeOf } from "./tensor.ts";
 
 /** Kinds of products, which run at speeds of their own; "loop": of matrices inside a Scan. */
@@ -102,7 +103,7 @@ export function graphCost(
   outputs: readonly Value[],
   { fold = true }: { readonly fold?: boolean } = {},
 ): GraphCost {
-  const low = lower(graph, outputs);
+  const low = runnable(graph, outputs);
   const nodes = [...nodesNeeded(low.graph, low.outputs)];
   const folded = new Set<Node>();
   const isConstant = (v: Value | undefined) =>

@@ -189,7 +189,8 @@ export class Graph {
   /** Appends a copy of another graph's node under the same name, with this graph's values and graphs for its own. */
   adopt(node: Node, { inputs, bodies }: Pick<Node, "inputs" | "bodies">): readonly Value[] {
     this.#names.set(node.name, 1);
-    return this.#append({ ...node, inputs, bodies }, node.outputs);
+    const copied = { ...node, inputs, bodies };
+    return this.#append(copied, INFER[node.op](copied));
   }
 
   #sees(v: Value): boolean {

@@ -74,14 +74,17 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
   },
 };
 
+/** Part of a graph as it is given to the runtime. */
+export interface Lowered {
+  readonly graph: Builder;
+  readonly outputs: readonly Value[];
+}
+
 /**
  * A copy of the part of `graph` that `outputs` need, in operators the runtime has. Returns it with the outputs'
  * counterparts. All declared inputs are kept, and nodes keep their names.
  */
-export function lower(
-  graph: Graph,
-  outputs: readonly Value[],
-): { readonly graph: Builder; readonly outputs: readonly Value[] } {
+export function lower(graph: Graph, outputs: readonly Value[]): Lowered {
   const copy = new Builder(graph instanceof Builder ? graph : {});
   const map = new Map(graph.inputs.map((v) => [v, copy.input(v.name, v)]));
   return { graph: copy, outputs: lowerInto(copy, { graph, outputs }, { map }) };
@@ -107,11 +110,6 @@ function lowerInto(
     map.set(v, made);
     return made;
   };
-  const lowerBody = (body: Body): Body => {
-    const inside = copy.inside();
-    for (const v of body.graph.inputs) map.set(v, inside.bodyInput(v.name, v));
-    return { graph: inside, outputs: lowerInto(inside, body, { map, outer: counterpart }) };
-  };
   for (const node of graph.nodes) {
     if (!needed.has(node)) continue;
     const inputs = node.inputs.map((v) => v && counterpart(v));
@@ -121,7 +119,7 @@ function lowerInto(
       () => LOWERINGS[node.op]?.(copy, inputs, node.attributes, isRead),
     );
     const bodies = Object.fromEntries(
-      Object.entries(node.bodies).map(([name, body]) => [name, lowerBody(body)]),
+      Object.entries(node.bodies).map(([name, body]) => [name, lowerBody(copy, body, counterpart)]),
     );
     for (const [i, v] of [lowered ?? copy.adopt(node, { inputs, bodies })].flat().entries()) {
       const original = node.outputs[i];
@@ -131,7 +129,15 @@ function lowerInto(
   return outputs.map(counterpart);
 }
 
-function leaf(copy: Builder, v: Value): Value {
+/** A copy of a graph inside a node, for a node of `copy`; `outer` gives counterparts of what it reads from outside. */
+export function lowerBody(copy: Builder, body: Body, outer: (v: Value) => Value): Body {
+  const graph = copy.inside();
+  const map = new Map(body.graph.inputs.map((v) => [v, graph.bodyInput(v.name, v)]));
+  return { graph, outputs: lowerInto(graph, body, { map, outer }) };
+}
+
+/** A copy of a constant or a weight. */
+export function leaf(copy: Builder, v: Value): Value {
   const { source } = v;
   if (source.kind === "constant") return copy.constant(source.tensor, v.name);
   if (source.kind === "weight") return copy.weight(v.name, v, source.location);

@@ -4,6 +4,8 @@ export {
   type BuilderOptions,
   type ConvOptions,
   type Operand,
+  type Precision,
+  PRECISIONS,
   type ReduceOptions,
 } from "./builder.ts";
 export { constantOf } from "./constant_of.ts";
@@ -31,5 +33,6 @@ export type { DeclaredValue } from "./import/_read_model.ts";
 export { isOpName, type OpName } from "./infer/mod.ts";
 export { type Operator, OPERATORS } from "./operators.ts";
 export type { DifferentiableOp } from "./rules/mod.ts";
+export { scaledGradient } from "./scaled_gradient.ts";
 export { serialize, type SerializeOptions } from "./serialize.ts";
 export * from "./tensor.ts";

@@ -26,8 +26,9 @@ import {
   type ValueType,
 } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
-import { lower, nodesNeeded, readsOf } from "./lower.ts";
+import { nodesNeeded, readsOf } from "./lower.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
+import { runnable } from "./runnable.ts";
 import type { Tensor } from "./tensor.ts";
 
 const MICROSOFT = "com.microsoft";
@@ -67,7 +68,7 @@ export function serialize(
 ): Uint8Array {
   const names = Object.keys(outputs);
   if (names.length === 0) throw new GraphError("A model needs at least one output");
-  const low = lower(graph, Object.values(outputs));
+  const low = runnable(graph, Object.values(outputs));
   const target = low.graph;
   const rename = new Map(target.inputs.map((v) => [v, v.name]));
   const taken = new Set(rename.values());

@@ -5,6 +5,7 @@
  *
  *     deno task measure-step --model FOLDER [--only unet] [--latents 64] [--steps 4] [--k 2] [--m 2] [--guidance 7.5]
  *                            [--rank 32] [--memory-limit GIB] [--threads N] [--provider cpu]
+ *                            [--precision float32]
  */
 import process from "node:process";
 import { basename, dirname, resolve } from "node:path";
@@ -38,6 +39,7 @@ const { values } = parseArgs({
     "memory-limit": { type: "string" },
     threads: { type: "string" },
     provider: { type: "string", default: "cpu" },
+    precision: { type: "string" },
   },
 });
 if (values.only !== undefined && values.only !== "unet") {
@@ -66,6 +68,7 @@ const config = await prepareRunConfig({
   latentHeight: size,
   latentWidth: size,
   memoryLimit: whole(values["memory-limit"]),
+  precision: values.precision,
   prompts: ["a fox, and books"],
   rewards: [{ name: "given", endpoint: "given" }],
 }, { root });
@@ -92,6 +95,7 @@ try {
     {
       latents,
       memoryLimitGib: config.memoryLimit,
+      precision: config.precision,
       ...(!onlyUNet && { estimatedMib: mib(estimate?.bytes) }),
       peakMib: { engine: mib(engine), trainer: mib(own), total: mib((engine ?? 0) + (own ?? 0)) },
       ...measured,

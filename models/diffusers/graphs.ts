@@ -1,4 +1,11 @@
-import { Builder, gradient, type Shape, type Value, type ValueType } from "../../autodiff/mod.ts";
+import {
+  Builder,
+  type Precision,
+  scaledGradient,
+  type Shape,
+  type Value,
+  type ValueType,
+} from "../../autodiff/mod.ts";
 import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
 import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
@@ -15,6 +22,8 @@ export interface GraphOptions {
   readonly attentionMemory?: number;
   /** Positions from which convolutions are computed by Winograd's algorithm: see autodiff's `BuilderOptions`. */
   readonly winograd?: number;
+  /** What it is computed in. Inputs and outputs are float32 always. Default "float32". */
+  readonly precision?: Precision;
 }
 
 /** The size of a batch of latents. */
@@ -189,7 +198,7 @@ function buildDecoder(
 /** Appends the gradient of `y` against an input "cotangent": `grad.<name>` for each of `wrt`. */
 function vjp(b: Builder, y: Value, wrt: ReadonlyMap<string, Value>): Record<string, Value> {
   const cotangent = b.input("cotangent", y);
-  const gradients = gradient(b, [{ value: y, cotangent }], [...wrt.values()]);
+  const gradients = scaledGradient(b, [{ value: y, cotangent }], [...wrt.values()]);
   return Object.fromEntries([...wrt.keys()].flatMap((name, i) => {
     const g = gradients[i];
     return g === undefined ? [] : [[`grad.${name}`, g]];

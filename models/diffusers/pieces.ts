@@ -2,7 +2,7 @@ import {
   activeValues,
   Builder,
   byteLengthOf,
-  gradient,
+  scaledGradient,
   type Value,
   type ValueType,
 } from "../../autodiff/mod.ts";
@@ -178,7 +178,7 @@ function inPieces<C extends Context>(
         const value = valueOf(values, v);
         return { value, cotangent: b.input(`cotangent.${v}`, value) };
       });
-      const gradients = gradient(b, seeds, [...sources.values()]);
+      const gradients = scaledGradient(b, seeds, [...sources.values()]);
       const adds = gives.filter(read);
       const results = [...sources.keys()].flatMap((v, k): [string, Value][] => {
         const g = gradients[k];

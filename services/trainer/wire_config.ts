@@ -47,6 +47,7 @@ export async function fromWireConfig(
     latentHeight: config.latentHeight,
     latentWidth: config.latentWidth,
     memoryLimit: config.memoryLimit,
+    precision: config.precision || undefined,
   });
 }
 

@@ -78,6 +78,7 @@ const EVERY = {
   latentHeight: 8,
   latentWidth: 9,
   memoryLimit: 6,
+  precision: "float16",
 } satisfies z.input<typeof runConfigSchema>;
 
 Deno.test("every field of a configuration can be set by RPC, and the other way round", () => {

@@ -1,7 +1,9 @@
+export { roundingEngine } from "./rounding_engine.ts";
 export {
   assertClose,
   float,
   readTensors,
+  relativeError,
   repositoryPath,
   runOnce,
   withEngine,

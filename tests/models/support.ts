@@ -72,3 +72,20 @@ export function assertClose(
     `${what} is ${(difference / scale).toExponential(2)} of its largest value off`,
   );
 }
+
+/**
+ * ‖actual - expected‖ / ‖expected‖, all tensors of `expected` taken together as one vector. Where it is ε the cosine of
+ * the angle between them is √(1 - ε²) or more.
+ */
+export function relativeError(actual: Tensors, expected: Tensors): number {
+  let [difference, size] = [0, 0];
+  for (const [name, { data }] of Object.entries(expected)) {
+    const found = float(actual, name).data;
+    assert.equal(found.length, data.length, name);
+    for (const [i, v] of found.entries()) {
+      difference += (v - Number(data[i])) ** 2;
+      size += Number(data[i]) ** 2;
+    }
+  }
+  return Math.sqrt(difference / size);
+}

@@ -12,6 +12,7 @@ import {
   unetVjpGraph,
 } from "../../models/diffusers/mod.ts";
 import { type Engine, openEngine } from "../../runtime/mod.ts";
+import { relativeError, roundingEngine } from "../../tests/models/mod.ts";
 import { randomStream } from "../random.ts";
 import { PiecewiseRunner } from "./_piecewise.ts";
 import { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory.ts";
@@ -100,6 +101,28 @@ for (const name of ["tiny-sd", "tiny-sdxl"]) {
     }
   });
 }
+
+Deno.test("in float16 too, to its rounding, cotangents of every piece scaled by themselves", async () => {
+  const engine = await openEngine({ isolation: "in-process" });
+  try {
+    const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
+    const { unet } = await readPipeline(folder);
+    const options = { ...SIZE, lora: LORA, sampleGradient: true };
+    const { cotangent, ...feeds } = feedsOf(unetVjpGraph(unet, options));
+    assert.equal(cotangent?.dtype, "float32");
+    const small = float32(cotangent.data.map((v) => 1e-9 * v), cotangent.shape);
+    const given = { feeds, cotangent: small };
+    const exact = unetPieces(unet, { ...options, lengths: [5, 8, 12] });
+    const expected = await new PiecewiseRunner(engine, {}).vjp(exact, given);
+    const pieces = unetPieces(unet, { ...options, lengths: [5, 8, 12], precision: "float16" });
+    const runner = new PiecewiseRunner(roundingEngine(engine), {});
+    const error = relativeError(await runner.vjp(pieces, given), expected);
+    assert.ok(error <= 1e-2, `${error}`);
+    assert.ok(error >= 1e-5, `${error}: nothing was rounded`);
+  } finally {
+    await engine.close();
+  }
+});
 
 Deno.test("pieces are few and fit into the memory, the last as large as it can be", async () => {
   const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;

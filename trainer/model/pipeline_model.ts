@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { float32 } from "../../autodiff/mod.ts";
+import { float32, type Precision } from "../../autodiff/mod.ts";
 import {
   type LatentsSize,
   type Pipeline,
@@ -51,6 +51,8 @@ export interface MemoryLimits {
 /** How a pipeline is run. */
 export interface PipelineModelOptions {
   readonly lora: LoraConfig;
+  /** What the U-Net computes in. Default "float32". */
+  readonly precision?: Precision | undefined;
   readonly session?: SessionOptions | undefined;
   readonly limits?: MemoryLimits | undefined;
 }
@@ -85,7 +87,7 @@ export class PipelineModel implements Model {
   constructor(
     pipeline: Pipeline,
     engine: Engine,
-    { lora, session = {}, limits = {} }: PipelineModelOptions,
+    { lora, precision = "float32", session = {}, limits = {} }: PipelineModelOptions,
   ) {
     loraShapes(unetAdaptableLayers(pipeline.unet.config), lora);
     this.#pipeline = pipeline;
@@ -99,7 +101,7 @@ export class PipelineModel implements Model {
       decodeProducts: limit("decodeProducts"),
     };
     const { memory = Infinity, sessions } = limits;
-    this.#target = { memory, provider: session.provider };
+    this.#target = { memory, provider: session.provider, precision };
     this.#runner = new NetworkRunner(engine, { session, memory, sessions });
     this.prompts = new PipelinePromptEncoder(pipeline, this.#runner);
     this.latentChannels = pipeline.unet.config.inChannels;

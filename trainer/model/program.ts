@@ -1,3 +1,4 @@
+import type { Precision } from "../../autodiff/mod.ts";
 import {
   decodeGraph,
   decoderPieces,
@@ -32,6 +33,8 @@ export interface ProgramTarget {
   readonly memory: number;
   /** Default "cpu". */
   readonly provider?: Provider | undefined;
+  /** What the U-Net computes in. Default "float32"; the VAE's decoder always does, since SDXL's overflows in float16. */
+  readonly precision?: Precision;
 }
 
 /**
@@ -58,6 +61,7 @@ export function unetProgram(
   const options = {
     ...size,
     ...graphOptions(target),
+    precision: target.precision ?? "float32",
     lora,
     sampleGradient: task === "product with input",
   };

@@ -62,7 +62,11 @@ export function planRun(
   },
 ): RunPlan {
   const memory = limits.memory ?? (config.memoryLimit ?? Infinity) * 2 ** 30;
-  const all = workOf(config, { pipeline, target: { memory, provider }, limits });
+  const all = workOf(config, {
+    pipeline,
+    target: { memory, provider, precision: config.precision },
+    limits,
+  });
   return {
     phases: all.map((work) => phaseOf(work, { speed, iterations: config.batch.accumulation })),
     bytes: peakBytes(all, { memory, adapters: loraBytes(all) }),

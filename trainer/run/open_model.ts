@@ -147,6 +147,7 @@ export async function openRunModel(
   try {
     const model = new PipelineModel(pipeline, watchRuns(engine, onRun), {
       lora: config.lora,
+      precision: config.precision,
       session,
       limits: { memory: bytesOf(config.memoryLimit), ...limits },
     });

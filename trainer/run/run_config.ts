@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { PRECISIONS } from "../../autodiff/mod.ts";
 import { FieldError } from "../errors.ts";
 import { ATTENTION_TARGETS, type LoraConfig } from "../../models/lora/mod.ts";
 import { METHOD_NAMES, type MethodConfig, resolveMethod } from "../methods/mod.ts";
@@ -130,6 +131,10 @@ export const runConfigSchema = z.strictObject({
    * gradient. Default: half of the machine's memory, as of the run's start.
    */
   memoryLimit: z.number().min(0.25).max(65_536).optional(),
+  /**
+   * What the U-Net computes in. The LoRA, the optimizer, the sampler, the text encoders and the VAE are float32 always.
+   */
+  precision: z.enum(PRECISIONS).default("float32"),
 });
 
 export type RewardTerm = z.output<typeof rewardTermSchema>;

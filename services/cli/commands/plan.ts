@@ -1,4 +1,5 @@
 import { type GuidanceGradient, GuidanceGradientSchema } from "../../../proto/mod.ts";
+import { PRECISIONS } from "../../../autodiff/mod.ts";
 import { readPipeline } from "../../../models/diffusers/mod.ts";
 import { openEngine } from "../../../runtime/mod.ts";
 import {
@@ -30,6 +31,11 @@ export const plan: Command = {
       value: "GIB",
       help: "instead of the configuration's, or half of this machine's memory",
     },
+    precision: {
+      type: "string",
+      value: "NAME",
+      help: `${PRECISIONS.join(" or ")}, instead of the configuration's`,
+    },
     json: { type: "boolean", help: "print the estimate as JSON" },
   },
   examples: [
@@ -60,6 +66,7 @@ export const plan: Command = {
         latentHeight: wire.latentHeight,
         latentWidth: wire.latentWidth,
         memoryLimit: memoryLimit ?? wire.memoryLimit,
+        precision: (args.text("precision") ?? wire.precision) || undefined,
         // Neither changes what is estimated.
         prompts: ["a prompt"],
         rewards: [{ name: "reward", endpoint: "reward:1" }],

@@ -1,5 +1,6 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { PRECISIONS } from "../../../autodiff/mod.ts";
 import { PROVIDERS } from "../../../runtime/mod.ts";
 import { SAMPLER_KINDS } from "../../../trainer/mod.ts";
 import { type Arguments, type Command, UsageError } from "../command.ts";
@@ -75,6 +76,11 @@ export const sample: Command = {
       value: "GIB",
       help: "memory of the model's process (default: half of this machine's)",
     },
+    precision: {
+      type: "string",
+      value: "NAME",
+      help: `what the U-Net computes in, ${PRECISIONS.join(" or ")} (default float32)`,
+    },
     ...TRAINER_OPTIONS,
   },
   examples: [
@@ -89,7 +95,7 @@ export const sample: Command = {
     }
     const names = isLocal
       ? ["step", "trainer"]
-      : ["lora", "height", "width", "latents", "provider", "threads", "memory-limit"];
+      : ["lora", "height", "width", "latents", "provider", "threads", "memory-limit", "precision"];
     for (const name of names) {
       if (args.text(name) === undefined) continue;
       throw new UsageError(`Option --${name} goes ${isLocal ? "with a run" : "with --model"} only`);
@@ -156,6 +162,12 @@ async function* local(
       `Option --provider is "${args.text("provider")}", expected ${PROVIDERS.join(", ")}`,
     );
   }
+  const precision = PRECISIONS.find((p) => p === (args.text("precision") ?? "float32"));
+  if (precision === undefined) {
+    throw new UsageError(
+      `Option --precision is "${args.text("precision")}", expected ${PRECISIONS.join(", ")}`,
+    );
+  }
   const requests = requestsOf(prompts, args);
   const pixels = { min: 8, max: 8192, integer: true };
   const images = localImages(requests, {
@@ -173,6 +185,7 @@ async function* local(
     width: args.number("width", pixels),
     latents: args.text("latents"),
     provider,
+    precision,
     threads: args.number("threads", { min: 1, max: 1024, integer: true }),
     onRemark: (remark) => bare || console.error(`Warning: ${remark}`),
     memoryLimit: args.number("memory-limit", { min: 0.25, max: 65_536 }),

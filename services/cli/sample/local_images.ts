@@ -1,3 +1,4 @@
+import type { Precision } from "../../../autodiff/mod.ts";
 import { readPipeline, unetAdaptableLayers, vaeFactor } from "../../../models/diffusers/mod.ts";
 import { loadLora } from "../../../models/lora/mod.ts";
 import { openSafetensors } from "../../../models/weights/mod.ts";
@@ -40,6 +41,8 @@ export interface LocalOptions {
   /** "FILE#NAME" of a tensor [images, channels, height, width] in a safetensors file: the noise to start from. */
   readonly latents?: string | undefined;
   readonly provider?: Provider | undefined;
+  /** What the U-Net computes in. */
+  readonly precision?: Precision | undefined;
   readonly threads?: number | undefined;
   /** Told what there is to say of the prompts. */
   readonly onRemark: (remark: string) => void;
@@ -53,7 +56,7 @@ export async function* localImages(
   requests: readonly ImageRequest[],
   options: LocalOptions,
 ): AsyncGenerator<DrawnImage> {
-  const { loraScale, sampler, guidance, provider, threads, signal } = options;
+  const { loraScale, sampler, guidance, provider, precision, threads, signal } = options;
   const { memoryLimit = defaultMemoryLimit() } = options;
   const pipeline = await readPipeline(options.model);
   const scheduler = parseSchedulerConfig(pipeline.scheduler);
@@ -84,6 +87,7 @@ export async function* localImages(
   try {
     const model = new PipelineModel(pipeline, engine, {
       lora: lora ?? { rank: 1, alpha: 1 },
+      precision,
       session: {
         ...(provider !== undefined && { provider }),
         ...(threads !== undefined && { intraOpNumThreads: threads }),

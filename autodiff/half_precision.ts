@@ -1,0 +1,138 @@
+import { intOf, stringOf } from "./attributes.ts";
+import { Builder } from "./builder.ts";
+import { constantOf } from "./constant_of.ts";
+import type { Node, Value } from "./graph.ts";
+import type { OpName } from "./infer/mod.ts";
+import { dim } from "./infer/_types.ts";
+import { leaf, lowerBody, type Lowered } from "./lower.ts";
+import { castNumber, type DType } from "./tensor.ts";
+
+/** Products, computed in float16: the runtime adds them up in float32. */
+const HALF: ReadonlySet<OpName> = new Set<OpName>([
+  "Attention",
+  "Conv",
+  "ConvTranspose",
+  "FusedMatMul",
+  "Gemm",
+  "MatMul",
+]);
+
+/**
+ * Operators computed in float16 where what they read is there in float16 already: they move values, combine a few, or
+ * are bounded. The last two look at many, and the runtime's kernels do so in float32 whatever they read and write.
+ */
+const FOLLOW: ReadonlySet<OpName> = new Set<OpName>([
+  ...["Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad"] as const,
+  ...["Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"] as const,
+  ...["Add", "Mul", "Neg", "Sub", "Where"] as const,
+  ...["Erf", "Gelu", "QuickGelu", "Relu", "Sigmoid", "Tanh"] as const,
+  ...["LayerNormalization", "Softmax"] as const,
+]);
+
+/**
+ * A copy of a graph, lowered from float32, that computes products and what passes between them in float16, all else in
+ * float32, as PyTorch's autocast does. Inputs and outputs keep their dtypes. A value is cast once at most, and a weight
+ * that lies in float16 is read as it lies.
+ */
+export function inHalfPrecision({ graph, outputs }: Lowered): Lowered {
+  const copy = new Builder(graph);
+  /** Counterparts, in the dtype they are computed in. */
+  const made = new Map(graph.inputs.map((v) => [v, copy.input(v.name, v)]));
+  /** Those in another one, by name and dtype. */
+  const casts = new Map<string, Value>();
+  /** What is computed from constants alone, or from weights and constants. */
+  const origins = new Map<Value, "constants" | "weights">();
+  const originOf = (v: Value) =>
+    v.source.kind === "constant"
+      ? "constants"
+      : v.source.kind === "weight"
+      ? "weights"
+      : origins.get(v);
+  const counterpart = (v: Value): Value => {
+    const known = made.get(v) ?? leaf(copy, v);
+    made.set(v, known);
+    return known;
+  };
+  const as = (v: Value, dtype: DType): Value => {
+    const own = counterpart(v);
+    if (own.dtype === dtype) return own;
+    const key = `${v.name}:${dtype}`;
+    const tensor = constantOf(v);
+    const known = casts.get(key) ??
+      (tensor?.dtype === "float32"
+        ? copy.constant(castNumber(tensor.data, { dtype, shape: tensor.shape }), v.name)
+        : copy.scope(v.name, () => copy.cast(own, dtype)));
+    casts.set(key, known);
+    return known;
+  };
+  const dtypeOf = (node: Node): DType => {
+    const read = node.inputs.filter((v) => v?.dtype === "float32");
+    if (read.some((v) => !isExact(v)) || isSum(node)) return "float32";
+    if (HALF.has(node.op)) return "float16";
+    if (!FOLLOW.has(node.op) || !isNearest(node)) return "float32";
+    const computed = read.filter((v) => v !== undefined && originOf(v) === undefined);
+    const isHalf = computed.length > 0
+      ? computed.every((v) => v !== undefined && counterpart(v).dtype === "float16")
+      : read.some((v) => v !== undefined && originOf(v) === "weights");
+    return isHalf ? "float16" : "float32";
+  };
+  for (const node of graph.nodes) {
+    const given = node.inputs.filter((v) => v !== undefined);
+    if (given.every((v) => originOf(v) !== undefined)) {
+      const origin = given.some((v) => originOf(v) === "weights") ? "weights" : "constants";
+      for (const v of node.outputs) origins.set(v, origin);
+    }
+    const [x] = given;
+    if (node.op === "Cast" && x !== undefined && isWidening(node)) {
+      for (const v of node.outputs) made.set(v, counterpart(x));
+      continue;
+    }
+    const dtype = dtypeOf(node);
+    const inputs = node.inputs.map((v) => v && as(v, v.dtype === "float32" ? dtype : v.dtype));
+    const bodies = Object.fromEntries(
+      Object.entries(node.bodies).map(([name, body]) => [
+        name,
+        lowerBody(copy, body, (v) => as(v, v.dtype)),
+      ]),
+    );
+    for (const [i, v] of copy.adopt(node, { inputs, bodies }).entries()) {
+      const original = node.outputs[i];
+      if (original !== undefined) made.set(original, v);
+    }
+  }
+  return { graph: copy, outputs: outputs.map((v) => as(v, v.dtype)) };
+}
+
+/** From float16 or bfloat16 to float32, which changes no value. */
+function isWidening({ inputs: [x], outputs: [y] }: Node): boolean {
+  return (x?.dtype === "float16" || x?.dtype === "bfloat16") && y?.dtype === "float32";
+}
+
+/** The largest and the smallest positive number that float16 holds with all of its digits. */
+const [LARGEST, SMALLEST] = [65504, 2 ** -14];
+
+/** True unless it is a constant that float16 does not hold to its own precision. */
+function isExact(v: Value | undefined): boolean {
+  const tensor = constantOf(v);
+  if (tensor?.dtype !== "float32") return true;
+  return tensor.data.every((n) => {
+    const size = Math.abs(n);
+    return !Number.isFinite(n) || size === 0 || (size >= SMALLEST && size <= LARGEST);
+  });
+}
+
+/**
+ * True for products that are a sum over all positions: a gradient by a matrix of parameters, which `gradient` writes as
+ * a Gemm with its first operand transposed, and a sum of products of two rows. Such a sum may be too large for float16.
+ */
+function isSum({ op, attributes, outputs: [y] }: Node): boolean {
+  if (op === "Gemm") return intOf(attributes, "transA", 0) === 1;
+  return op === "FusedMatMul" && y !== undefined && dim(y.shape, -1) * dim(y.shape, -2) === 1;
+}
+
+/** False for a Resize that interpolates, or reads scales, which are float32 always. */
+function isNearest({ op, attributes, inputs: [, roi, scales] }: Node): boolean {
+  return op !== "Resize" ||
+    (stringOf(attributes, "mode", "nearest") === "nearest" && roi === undefined &&
+      scales === undefined);
+}
