@@ -55,22 +55,12 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
       const { out, logSumExp } = attentionInBlocks(b, { q, k, v }, { heads, scale });
       return [out, undefined, logSumExp];
     }
-    if (isRead(1) || q.dtype === "float64") {
+    if (isRead(1) || q.dtype === "float64" || mask !== undefined) {
       const split = (x: Value) => splitHeads(b, x, heads);
       const p = attentionProbabilities(b, split(q), { k: split(k), scale, mask });
       return [mergeHeads(b, b.matMul(p, split(v))), p];
     }
-    if (mask === undefined) return undefined;
-    // The fused kernel broadcasts a mask over batch and heads only.
-    const lead = Array.from({ length: 4 - mask.shape.length }, () => 1);
-    const [batch = 1, maskHeads = 1] = [...lead, ...mask.shape];
-    const full = b.expand(b.reshape(mask, [...lead, ...mask.shape]), [
-      batch,
-      maskHeads,
-      dim(q.shape, 1),
-      dim(k.shape, 1),
-    ]);
-    return full === mask ? undefined : b.call("Attention", [q, k, v, full], a);
+    return undefined;
   },
 };
 

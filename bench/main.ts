@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openSafetensors } from "../models/weights/mod.ts";
-import { ALLOCATOR_ENV } from "../runtime/mod.ts";
+import { ENGINE_ENV } from "../runtime/mod.ts";
 import { pythonPath } from "../tools/mod.ts";
 import { type BenchCase, CASES, DEFAULT_CASES, type Mode, MODES } from "./cases.ts";
 import { type Answer, LineProcess } from "./line_process.ts";
@@ -120,7 +120,7 @@ async function measure({ name, bench, folder, mode }: {
     "--allow-all",
     here("ours.ts"),
     ...args,
-  ], ALLOCATOR_ENV);
+  ], ENGINE_ENV);
   const torch = await LineProcess.start(python, [PEER, "serve", ...args], QUIET);
   const warmUps = bench.kind === "reward" ? REWARD_WARM_UPS : 1;
   const all: { ours: Run; torch: Run }[] = [];

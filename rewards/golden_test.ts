@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { Builder, float32, serialize } from "../autodiff/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
+import { TEST_PROVIDER } from "../runtime/testing/test_provider.ts";
 import { close, largestOf } from "./_test_close.ts";
 import { loadImageTensor } from "./images/load_image_tensor.ts";
 import { loadReward } from "./load_reward.ts";
@@ -73,7 +74,12 @@ Deno.test("Scores and gradients agree with PyTorch", async (t) => {
   const { golden, expected, engine, cacheDir, image } = await setUp();
   for (const [name, { config }] of Object.entries(CASES)) {
     await t.step(name, async () => {
-      const reward = await loadReward(config, { engine, cacheDir, baseDir: GOLDEN });
+      const reward = await loadReward(config, {
+        provider: TEST_PROVIDER,
+        engine,
+        cacheDir,
+        baseDir: GOLDEN,
+      });
       for (const key of IMAGES) {
         const images = await image(key);
         const prompts = [golden.prompt];
@@ -123,6 +129,7 @@ Deno.test("Reference processing agrees with Pillow's", async () => {
   for (const [name, { config, recipe }] of Object.entries(CASES)) {
     if (recipe === undefined) continue;
     const reward = await loadReward(config, {
+      provider: TEST_PROVIDER,
       engine,
       cacheDir,
       baseDir: GOLDEN,

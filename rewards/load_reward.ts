@@ -16,7 +16,7 @@ export interface LoadRewardOptions {
   /** Holds the sessions, and stays open. Default: one in this process, closed by `Reward.dispose`. */
   readonly engine?: Engine;
   /** Default "cpu". */
-  readonly provider?: Provider;
+  readonly provider?: Provider | undefined;
   /** Threads of one operator. Default: all cores. */
   readonly threads?: number;
   /** Other options of every session. */

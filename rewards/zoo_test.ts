@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { float32 } from "../autodiff/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
+import { TEST_PROVIDER } from "../runtime/testing/test_provider.ts";
 import { close, largestOf } from "./_test_close.ts";
 import { loadImageTensor } from "./images/load_image_tensor.ts";
 import { loadReward } from "./load_reward.ts";
@@ -35,7 +36,12 @@ Deno.test("The embedded models score as in PyTorch, whatever the image's size", 
   const cacheDir = await Deno.makeTempDir();
   for (const config of CONFIGS) {
     await t.step(config.kind, async () => {
-      const reward = await loadReward(config, { engine, cacheDir, baseDir: ZOO });
+      const reward = await loadReward(config, {
+        provider: TEST_PROVIDER,
+        engine,
+        cacheDir,
+        baseDir: ZOO,
+      });
       for (const [i, prompt] of PROMPTS.entries()) {
         const images = await loadImageTensor(`${PATH}#image.${i}`);
         const { scores, gradient, truncated } = await reward.score(images, [prompt], {

@@ -90,7 +90,8 @@ export class OrtSession {
 /** Errors are thrown; printing them too only confuses. */
 const LOG_FATAL = 4;
 
-const NO_PROVIDER = /AppendExecutionProvider|WebGPU adapter|backend not found/;
+const NO_PROVIDER =
+  /AppendExecutionProvider|WebGPU adapter|backend not found|CUDA-capable device|CUDA driver version/;
 
 const ADVICE: Readonly<Record<Provider, string>> = {
   cpu: "onnxruntime-node was built without it",

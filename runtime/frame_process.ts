@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { encodeFrame, type Frame, readFrame } from "./_frames.ts";
-import { ALLOCATOR_ENV } from "./allocator_env.ts";
+import { ENGINE_ENV } from "./engine_env.ts";
 import { giveWay } from "./give_way.ts";
 
 /** A program that answers frames on stdin by frames on stdout, one after another, and ends with stdin. */
@@ -54,7 +54,7 @@ export class FrameProcess {
         ...permissions,
         entry.href,
       ],
-      env: { ...ALLOCATOR_ENV, NO_COLOR: "1" },
+      env: { ...ENGINE_ENV, NO_COLOR: "1" },
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",

@@ -1,4 +1,4 @@
-export { ALLOCATOR_ENV } from "./allocator_env.ts";
+export { ENGINE_ENV } from "./engine_env.ts";
 export { assertFinite } from "./assert_finite.ts";
 export { readStdin, writeStdout } from "./_blocking_stdio.ts";
 export { availableProviders, type ProviderStatus } from "./available_providers.ts";

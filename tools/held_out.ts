@@ -1,5 +1,5 @@
 /**
- * `deno task held-out [--count N] [--seed N] [--keep FOLDER] [--replay]`: random pipelines, training steps and rewards
+ * `deno task held-out [--count N] [--seed N] [--keep FOLDER] [--replay] [--provider cpu]`: random pipelines, training steps and rewards
  * that PyTorch computes in float64 (tests/golden/reference/more_cases.py and more_rewards.py), repeated here and compared
  * tensor by tensor. `--keep` leaves the files, and `--replay` takes those left before.
  */
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { loadReward } from "../rewards/mod.ts";
-import { openEngine } from "../runtime/mod.ts";
+import { openEngine, PROVIDERS } from "../runtime/mod.ts";
 import { type Float32Tensor, openTraceModel, readTraceCase, trace } from "../trainer/mod.ts";
 import { pythonPath } from "./python_env.ts";
 
@@ -22,11 +22,18 @@ const { values: args } = parseArgs({
     seed: { type: "string", default: `${Date.now() % 1e6}` },
     keep: { type: "string" },
     replay: { type: "boolean", default: false },
+    provider: { type: "string", default: "cpu" },
   },
 });
+const provider = PROVIDERS.find((name) => name === args.provider);
+if (provider === undefined) {
+  console.error(`--provider is ${JSON.stringify(args.provider)}, expected ${PROVIDERS.join(", ")}`);
+  Deno.exit(2);
+}
 const folder = args.keep ?? await Deno.makeTempDir({ prefix: "drtune-held-out-" });
 const engine = await openEngine({ isolation: "in-process" });
 const symmetry = await loadReward({ kind: "symmetry", std: "global" }, {
+  provider,
   engine,
   selfCheck: false,
 });
@@ -101,7 +108,9 @@ function note(
 
 async function checkStep(path: string, worst: Worst): Promise<string> {
   const given = await readTraceCase(path);
-  const model = await openTraceModel(given, engine, { session: { intraOpNumThreads: 1 } });
+  const model = await openTraceModel(given, engine, {
+    session: { intraOpNumThreads: 1, provider },
+  });
   const actual = await trace(given, model, {
     async upstream(images) {
       const { gradient } = await symmetry.score(images, [], { gradient: true });
@@ -123,7 +132,12 @@ async function checkReward(path: string, worst: Worst): Promise<string> {
   const prompts: string[] = JSON.parse(await Deno.readTextFile(join(path, "prompts.json")));
   const image = await openSafetensors(join(path, "images.safetensors")).readFloat32("image");
   const expected = openSafetensors(join(path, "expected.safetensors"));
-  const reward = await loadReward(config, { engine, baseDir: path, cacheDir: join(path, "cache") });
+  const reward = await loadReward(config, {
+    provider,
+    engine,
+    baseDir: path,
+    cacheDir: join(path, "cache"),
+  });
   try {
     const { scores, gradient } = await reward.score(image, prompts, { gradient: true });
     const truth = await expected.readFloat32("score");

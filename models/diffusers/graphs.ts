@@ -20,6 +20,8 @@ import { type VaeConfig, vaeFactor } from "./vae_config.ts";
 export interface GraphOptions {
   /** Bytes of attention probabilities above which a gradient recomputes them: see autodiff's `BuilderOptions`. */
   readonly attentionMemory?: number;
+  /** Logits in one block of such a gradient: see autodiff's `BuilderOptions`. */
+  readonly attentionBlock?: number;
   /** Positions from which convolutions are computed by Winograd's algorithm: see autodiff's `BuilderOptions`. */
   readonly winograd?: number;
   /** What it is computed in. Inputs and outputs are float32 always. Default "float32". */

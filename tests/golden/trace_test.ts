@@ -4,6 +4,7 @@ import { float32, sizeOf } from "../../autodiff/mod.ts";
 import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import { loadReward } from "../../rewards/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
+import { TEST_PROVIDER, TEST_SLACK } from "../../runtime/testing/test_provider.ts";
 import {
   type Float32Tensor,
   type MemoryLimits,
@@ -15,13 +16,17 @@ import {
 } from "../../trainer/mod.ts";
 
 // Of a tensor's own largest value. float32 PyTorch is at 2e-6 for states and images and 9e-6 for gradients.
-const STATE_TOLERANCE = 1e-5;
-const GRADIENT_TOLERANCE = 5e-5;
+const STATE_TOLERANCE = TEST_SLACK * 1e-5;
+const GRADIENT_TOLERANCE = TEST_SLACK * 5e-5;
 
 const cases = new URL("cases/", import.meta.url).pathname;
 const engine = await openEngine({ isolation: "in-process" });
-const session = { intraOpNumThreads: 1 };
-const symmetry = await loadReward({ kind: "symmetry", std: "global" }, { engine, selfCheck: false });
+const session = { intraOpNumThreads: 1, provider: TEST_PROVIDER };
+const symmetry = await loadReward({ kind: "symmetry", std: "global" }, {
+  provider: TEST_PROVIDER,
+  engine,
+  selfCheck: false,
+});
 const models = new Map<string, PipelineModel>();
 
 /** The gradient of the named reward; the one case that needs it has symmetry with the paper's deviation. */

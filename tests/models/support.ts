@@ -3,6 +3,7 @@ import type { Tensor, TensorOf } from "../../autodiff/mod.ts";
 import type { ModelGraph } from "../../models/diffusers/mod.ts";
 import { decodeSafetensors } from "../../models/weights/mod.ts";
 import { type Engine, openEngine, type Tensors } from "../../runtime/mod.ts";
+import { TEST_PROVIDER } from "../../runtime/testing/test_provider.ts";
 
 /** The path of a file of this repository. */
 export function repositoryPath(relative: string): string {
@@ -32,7 +33,10 @@ export function float(tensors: Tensors, name: string): TensorOf<"float32"> {
 
 /** Loads a graph, runs it once and frees it. */
 export async function runOnce(engine: Engine, graph: ModelGraph, feeds: Tensors): Promise<Tensors> {
-  const session = await engine.load(graph, { intraOpNumThreads: 1 });
+  const session = await engine.load(graph, {
+    intraOpNumThreads: 1,
+    provider: TEST_PROVIDER,
+  });
   try {
     return await session.run(feeds);
   } finally {

@@ -43,9 +43,14 @@ export interface ProgramTarget {
  */
 const WINOGRAD_POSITIONS = 1024;
 
-/** How graphs are written for a provider: those for other processors than the CPU bring kernels of their own. */
-function graphOptions({ provider = "cpu" }: ProgramTarget): GraphOptions {
-  return provider === "cpu" ? { winograd: WINOGRAD_POSITIONS } : {};
+/**
+ * How graphs are written for a provider. Those for other processors than the CPU bring convolutions of their own, and
+ * wait for each turn of a loop: attention is whole while it takes a small share of the memory, and its blocks are large.
+ */
+function graphOptions({ provider = "cpu", memory }: ProgramTarget): GraphOptions {
+  return provider === "cpu"
+    ? { winograd: WINOGRAD_POSITIONS }
+    : { attentionMemory: memory / 32, attentionBlock: 2 ** 26 };
 }
 
 /** A U-Net's program for inputs of one size. */
