@@ -4,7 +4,7 @@ import { type Attributes, floatOf, intOf, stringOf } from "./attributes.ts";
 import { Builder } from "./builder.ts";
 import type { Body, Graph, Node, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
-import { dim, swapLast } from "./infer/_types.ts";
+import { swapLast } from "./infer/_types.ts";
 import { asChannels, groupNormalize } from "./normalize.ts";
 import { winogradConv } from "./winograd.ts";
 
