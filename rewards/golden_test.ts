@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { Builder, float32, serialize } from "../autodiff/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
-import { TEST_PROVIDER } from "../runtime/testing/test_provider.ts";
+import { TEST_PROVIDER } from "../runtime/testing/mod.ts";
 import { close, largestOf } from "./_test_close.ts";
 import { loadImageTensor } from "./images/load_image_tensor.ts";
 import { loadReward } from "./load_reward.ts";

@@ -1,6 +1,6 @@
 import type { Evaluate, NamedTensors } from "../../autodiff/testing/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
-import { TEST_PROVIDER } from "../../runtime/testing/test_provider.ts";
+import { TEST_PROVIDER } from "../../runtime/testing/mod.ts";
 
 /** Runs models in this process, on one thread. */
 export const evaluate: Evaluate = async (bytes, feeds) => {

@@ -4,7 +4,7 @@ import { float32, sizeOf } from "../../autodiff/mod.ts";
 import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import { loadReward } from "../../rewards/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
-import { TEST_PROVIDER, TEST_SLACK } from "../../runtime/testing/test_provider.ts";
+import { TEST_PROVIDER, TEST_SLACK } from "../../runtime/testing/mod.ts";
 import {
   type Float32Tensor,
   type MemoryLimits,

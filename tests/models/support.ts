@@ -3,7 +3,7 @@ import type { Tensor, TensorOf } from "../../autodiff/mod.ts";
 import type { ModelGraph } from "../../models/diffusers/mod.ts";
 import { decodeSafetensors } from "../../models/weights/mod.ts";
 import { type Engine, openEngine, type Tensors } from "../../runtime/mod.ts";
-import { TEST_PROVIDER } from "../../runtime/testing/test_provider.ts";
+import { TEST_PROVIDER } from "../../runtime/testing/mod.ts";
 
 /** The path of a file of this repository. */
 export function repositoryPath(relative: string): string {

@@ -1,0 +1,1 @@
+export { TEST_PROVIDER, TEST_SLACK } from "./test_provider.ts";
