@@ -55,6 +55,7 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
       const { out, logSumExp } = attentionInBlocks(b, { q, k, v }, { heads, scale });
       return [out, undefined, logSumExp];
     }
+    // With a mask, WebGPU's fused kernel of ONNX Runtime 1.30 is wrong.
     if (isRead(1) || q.dtype === "float64" || mask !== undefined) {
       const split = (x: Value) => splitHeads(b, x, heads);
       const p = attentionProbabilities(b, split(q), { k: split(k), scale, mask });

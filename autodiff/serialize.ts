@@ -167,11 +167,6 @@ function nodeProto(
   },
 ): NodeProto {
   const contrib = CONTRIB[node.op];
-  // MultiHeadAttention's inputs: query, key, value, bias, key padding mask, additive mask.
-  const [q, k, v, mask] = node.inputs;
-  const inputs = node.op === "Attention" && mask !== undefined
-    ? [q, k, v, undefined, undefined, mask]
-    : node.inputs;
   const optional = OPTIONAL_OUTPUTS.has(node.op);
   const outputs = node.outputs.map((v, i) => optional && i > 0 && !read.has(v) ? "" : nameOf(v));
   while (outputs.at(-1) === "") outputs.pop();
@@ -179,7 +174,7 @@ function nodeProto(
     opType: contrib ?? node.op,
     domain: contrib === undefined ? "" : MICROSOFT,
     name: node.name,
-    input: inputs.map((v) => v === undefined ? "" : nameOf(v)),
+    input: node.inputs.map((v) => v === undefined ? "" : nameOf(v)),
     output: outputs,
     attribute: [
       ...Object.entries(node.attributes).map(([name, a]) => attributeProto(name, a)),
