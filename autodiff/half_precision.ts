@@ -18,15 +18,16 @@ const HALF: ReadonlySet<OpName> = new Set<OpName>([
 ]);
 
 /**
- * Operators computed in float16 where what they read is there in float16 already: they move values, combine a few, or
- * are bounded. The last two look at many, and the runtime's kernels do so in float32 whatever they read and write.
+ * Operators computed in float16 where something they read is there in float16 already: they move values, combine a few,
+ * or are bounded. The last three look at many, and the runtime's kernels do so in float32 whatever they read and write.
+ * What is float32 beside it is mostly a statistic of rows, small and soon cast.
  */
 const FOLLOW: ReadonlySet<OpName> = new Set<OpName>([
   ...["Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad"] as const,
   ...["Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"] as const,
   ...["Add", "Mul", "Neg", "Sub", "Where"] as const,
   ...["Erf", "Gelu", "QuickGelu", "Relu", "Sigmoid", "Tanh"] as const,
-  ...["LayerNormalization", "Softmax"] as const,
+  ...["LayerNormalization", "ReduceMean", "Softmax"] as const,
 ]);
 
 /**
@@ -72,7 +73,7 @@ export function inHalfPrecision({ graph, outputs }: Lowered): Lowered {
     if (!FOLLOW.has(node.op) || !isNearest(node)) return "float32";
     const computed = read.filter((v) => v !== undefined && originOf(v) === undefined);
     const isHalf = computed.length > 0
-      ? computed.every((v) => v !== undefined && counterpart(v).dtype === "float16")
+      ? computed.some((v) => v !== undefined && counterpart(v).dtype === "float16")
       : read.some((v) => v !== undefined && originOf(v) === "weights");
     return isHalf ? "float16" : "float32";
   };

@@ -22,9 +22,11 @@ export function scaledGradient(
       b.max(b.maxOf(b.abs(cotangent), { keepDims: false }), most),
     NOTHING,
   );
+  const factor = b.div(1, size);
   const scaled = seeds.map(({ value, cotangent }) => ({
     value,
-    cotangent: b.div(cotangent, size),
+    cotangent: b.mul(cotangent, factor),
   }));
-  return gradient(b, scaled, wrt).map((g) => b.mul(g, size));
+  // A product with a factor would be float16 where the gradient is, a quotient is float32.
+  return gradient(b, scaled, wrt).map((g) => b.div(g, factor));
 }

@@ -78,9 +78,10 @@ for (const [name, folder] of Object.entries(CASES)) {
     }));
 }
 
-// What rounding to 11 bits at every operator of some 300 layers leaves; the largest measured are 0.0020 and 0.0075.
+// What rounding to 11 bits at thousands of operators leaves: 0.0006 and 0.0023 of the trained model, 0.0019 and 0.0067 of
+// the random one. Another order of sums rounds other values, and changes these by half.
 const HALF_VALUES = 4e-3;
-const HALF_GRADIENTS = 1e-2;
+const HALF_GRADIENTS = 1.2e-2;
 
 for (const name of ["unet_sd2", "unet_zoo"] as const) {
   Deno.test(`${name}: in float16, gradients of any size of cotangent are as near to PyTorch's`, () =>
@@ -118,7 +119,8 @@ for (const name of ["unet_sd2", "unet_zoo"] as const) {
       };
       const rounding = await roundingEngine(engine).load(graph);
       const error = await errorOf(rounding, 1);
-      for (const factor of [1e-8, 1e4]) {
+      // Powers of two, which change no digit.
+      for (const factor of [2 ** -27, 2 ** 14]) {
         const other = await errorOf(rounding, factor);
         assert.ok(Math.abs(other - error) <= 1e-6, `${other} with ${factor}, ${error} without`);
       }
