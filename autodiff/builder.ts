@@ -1,5 +1,5 @@
 import { type Attributes, float, int, ints, string } from "./attributes.ts";
-import { type Body, Graph, type Value } from "./graph.ts";
+import { type Body, byteLengthOf, Graph, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
 import { castNumber, type DType, int64, type Shape, sizeOf } from "./tensor.ts";
@@ -23,6 +23,11 @@ export interface BuilderOptions {
    * other processors want larger blocks.
    */
   readonly attentionBlock?: number;
+  /**
+   * Bytes of a tensor above which the gradient of its group normalization computes that again, group by group. Default
+   * 32 MiB.
+   */
+  readonly normalizationMemory?: number;
   /**
    * Positions (batch, rows and columns) from which a 3x3 convolution of many channels is computed by Winograd's
    * algorithm, in half of the multiplications. For processors, whose runtime has no such kernel. Default: never.
@@ -60,6 +65,8 @@ export class Builder extends Graph {
   readonly attentionMemory: number;
   /** Logits in one block. */
   readonly attentionBlock: number;
+  /** Bytes of a tensor whose group normalization may be kept. */
+  readonly normalizationMemory: number;
   /** Positions from which convolutions are Winograd's. */
   readonly winograd: number;
   readonly precision: Precision;
@@ -69,6 +76,7 @@ export class Builder extends Graph {
     this.differentiable = options.differentiable ?? false;
     this.attentionMemory = options.attentionMemory ?? 16 * 2 ** 20;
     this.attentionBlock = options.attentionBlock ?? 2 ** 18;
+    this.normalizationMemory = options.normalizationMemory ?? 32 * 2 ** 20;
     this.winograd = options.winograd ?? Infinity;
     this.precision = options.precision ?? "float32";
   }
@@ -329,15 +337,20 @@ export class Builder extends Graph {
     const inputs = bias === undefined ? [x, scale] : [x, scale, bias];
     return this.call("LayerNormalization", inputs, { axis: int(-1), epsilon: float(epsilon) });
   }
-  /** Over groups of channels of x [B, C, ...]; scale and bias have C entries. */
+  /** Over groups of channels of x [B, C, ...]; scale and bias have C entries. Then silu, if asked for. */
   groupNorm(
     x: Value,
-    options: { groups: number; scale: Value; bias: Value; epsilon: number },
+    options: { groups: number; scale: Value; bias: Value; epsilon: number; silu?: boolean },
   ): Value {
-    return this.call("GroupNormalization", [x, options.scale, options.bias], {
-      num_groups: int(options.groups),
-      epsilon: float(options.epsilon),
+    const { groups, scale, bias, epsilon, silu = false } = options;
+    // What the gradient is to compute again is one operator.
+    const isOne = silu && this.differentiable && byteLengthOf(x) > this.normalizationMemory;
+    const y = this.call("GroupNormalization", [x, scale, bias], {
+      num_groups: int(groups),
+      epsilon: float(epsilon),
+      ...(isOne && { activation: string("silu") }),
     });
+    return silu && !isOne ? this.silu(y) : y;
   }
 
   /**

@@ -82,3 +82,18 @@ Deno.test("a view takes no memory, and a sum may be written over what it reads",
   const y = b.add(b.reshape(b.sin(x), [1000]), 1);
   assert.equal(graphCost(b, [y]).activationBytes, 2 * 4 * 1000);
 });
+
+Deno.test("the gradient of a large group normalization and silu holds its operands, its result and a group", () => {
+  const shape = [1, 64, 32, 32];
+  const bytes = 4 * 64 * 32 * 32;
+  const held = (normalizationMemory: number) => {
+    const b = new Builder({ differentiable: true, normalizationMemory });
+    const x = b.input("x", float(shape));
+    const [scale, bias] = [b.input("scale", float([64])), b.input("bias", float([64]))];
+    const y = b.groupNorm(x, { groups: 32, scale, bias, epsilon: 1e-5, silu: true });
+    const cotangent = b.input("cotangent", y);
+    return graphCost(b, gradient(b, [{ value: y, cotangent }], [x])).activationBytes;
+  };
+  assert.ok(held(0) > 3 * bytes && held(0) < 3.3 * bytes, `${held(0) / bytes}`);
+  assert.ok(held(bytes) >= 6 * bytes, `${held(bytes) / bytes}`);
+});

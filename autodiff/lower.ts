@@ -1,11 +1,11 @@
 import { attentionInBlocks } from "./attention_blocks.ts";
 import { attentionProbabilities, mergeHeads, splitHeads } from "./attention.ts";
-import { type Attributes, floatOf, intOf, stringOf } from "./attributes.ts";
+import { type Attributes, float, floatOf, intOf, stringOf } from "./attributes.ts";
 import { Builder } from "./builder.ts";
 import type { Body, Graph, Node, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { swapLast } from "./infer/_types.ts";
-import { asChannels, groupNormalize } from "./normalize.ts";
+import { asChannels, groupNormalize, isSilu } from "./normalize.ts";
 import { winogradConv } from "./winograd.ts";
 
 /** Writes an operator in others, its first output at least; `undefined` where the runtime has a kernel for it. */
@@ -21,14 +21,18 @@ type Lowering = (
 const inFloat64 = (lowering: Lowering): Lowering => (b, inputs, ...rest) =>
   inputs[0]?.dtype === "float64" ? lowering(b, inputs, ...rest) : undefined;
 
+function quickGelu(b: Builder, x: Value, alpha: number): Value {
+  return x.dtype === "float64"
+    // Not as x · sigmoid(αx), which ONNX Runtime would fuse into the operator it has no kernel for.
+    ? b.div(x, b.add(b.exp(b.mul(x, -alpha)), 1))
+    : b.call("QuickGelu", [x], { alpha: float(alpha) });
+}
+
 /** Operators written out in others before a model is serialized. */
 const LOWERINGS: Partial<Record<OpName, Lowering>> = {
   StopGradient: (b, [x]) => x && b.identity(x),
   StraightThrough: (b, [, forward]) => forward && b.identity(forward),
-  // Not as x · sigmoid(αx), which ONNX Runtime would fuse into the operator it has no kernel for.
-  QuickGelu: inFloat64((b, [x], a) =>
-    x && b.div(x, b.add(b.exp(b.mul(x, -floatOf(a, "alpha", 1.702))), 1))
-  ),
+  QuickGelu: inFloat64((b, [x], a) => x && quickGelu(b, x, floatOf(a, "alpha", 1.702))),
   Gelu: inFloat64((b, [x], a) => {
     if (x === undefined || stringOf(a, "approximate", "none") === "none") return undefined;
     const inner = b.mul(b.add(x, b.mul(b.pow(x, 3), 0.044715)), Math.sqrt(2 / Math.PI));
@@ -45,7 +49,8 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
     if (x === undefined || scale === undefined || bias === undefined) return undefined;
     const { normalized, invStd } = groupNormalize(b, x, a);
     const scaled = b.mul(b.reshape(normalized, x.shape), asChannels(b, scale, x));
-    return [b.add(scaled, asChannels(b, bias, x)), normalized, invStd];
+    const shifted = b.add(scaled, asChannels(b, bias, x));
+    return [isSilu(a) ? quickGelu(b, shifted, 1) : shifted, normalized, invStd];
   },
   Conv: winogradConv,
   Attention: (b, [q, k, v, mask], a, isRead) => {

@@ -1,4 +1,4 @@
-import { type Attributes, float, floatOf, int, intOf } from "./attributes.ts";
+import { type Attributes, float, floatOf, int, intOf, stringOf } from "./attributes.ts";
 import type { Builder } from "./builder.ts";
 import type { Value } from "./graph.ts";
 import { dim, normalizeAxis } from "./infer/_types.ts";
@@ -7,6 +7,11 @@ import { sizeOf } from "./tensor.ts";
 /** A per-channel vector [C] shaped to broadcast against x [N, C, ...]. */
 export function asChannels(b: Builder, vector: Value, x: Value): Value {
   return b.reshape(vector, x.shape.map((_, i) => i === 1 ? dim(vector.shape, 0) : 1));
+}
+
+/** Whether a GroupNormalization's result goes through silu. */
+export function isSilu(attributes: Attributes): boolean {
+  return stringOf(attributes, "activation", "none") === "silu";
 }
 
 /** Axes a LayerNormalization normalizes. */

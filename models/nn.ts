@@ -13,15 +13,15 @@ export function layerNorm(s: WeightScope, x: Value, epsilon = 1e-5): Value {
   return s.b.layerNorm(x, { scale: s.get("weight", shape), bias: s.get("bias", shape), epsilon });
 }
 
-/** Group normalization of x [B, C, H, W]. */
+/** Group normalization of x [B, C, H, W], then silu if asked for. */
 export function groupNorm(
   s: WeightScope,
   x: Value,
-  { groups, epsilon }: { readonly groups: number; readonly epsilon: number },
+  options: { readonly groups: number; readonly epsilon: number; readonly silu?: boolean },
 ): Value {
   const shape = [x.shape[1] ?? 1];
   const [scale, bias] = [s.get("weight", shape), s.get("bias", shape)];
-  return s.b.groupNorm(x, { groups, scale, bias, epsilon });
+  return s.b.groupNorm(x, { ...options, scale, bias });
 }
 
 /** Two-dimensional convolution of x [B, C, H, W] with `weight` [out, C, kernel, kernel] and its `bias`, if any. */

@@ -28,7 +28,7 @@ export const ATTRIBUTES: Readonly<Partial<Record<OpName, readonly string[]>>> = 
   GatherND: ["batch_dims"],
   Gelu: ["approximate"],
   Gemm: [...products, "beta"],
-  GroupNormalization: ["epsilon", "num_groups"],
+  GroupNormalization: ["activation", "epsilon", "num_groups"],
   HardSigmoid: ["alpha", "beta"],
   InstanceNormalization: ["epsilon"],
   IsInf: ["detect_negative", "detect_positive"],

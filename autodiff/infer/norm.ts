@@ -44,8 +44,8 @@ export const NORM = {
   /** In inference only, with the given mean and variance. */
   BatchNormalization: perChannel(4),
   /**
-   * Opset 21's: scale and bias per channel. Written out in plain operators by the serializer; outputs 1 and 2, for the
-   * gradient, are what `groupNormalize` returns.
+   * Opset 21's: scale and bias per channel; with `activation` "silu" the result goes through that. Written out in plain
+   * operators by the serializer; outputs 1 and 2, for the gradient, are what `groupNormalize` returns.
    */
   GroupNormalization: (c) => {
     const x = requiredFloat(c, 0);

@@ -1,8 +1,9 @@
 import { float, floatOf, int } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
-import type { Value } from "../graph.ts";
+import { byteLengthOf, type Value } from "../graph.ts";
 import { dim } from "../infer/_types.ts";
-import { asChannels, groupNormalize, normalizedAxes, statisticsOf } from "../normalize.ts";
+import { groupNormGradientInBlocks } from "../normalize_blocks.ts";
+import { asChannels, groupNormalize, isSilu, normalizedAxes, statisticsOf } from "../normalize.ts";
 import { sizeOf } from "../tensor.ts";
 import { cotangent, input, output, type Rule, type RuleContext } from "./_types.ts";
 
@@ -90,7 +91,11 @@ const groupNorm: Rule = (c) => {
   if (c.cotangents[1] !== undefined || c.cotangents[2] !== undefined) {
     throw new RangeError("GroupNormalization has no gradient through its normalized rows");
   }
-  return perGroup(c, { normalized: output(c, 1), invStd: output(c, 2) });
+  const [x, scale, bias, dy] = [input(c, 0), input(c, 1), input(c, 2), cotangent(c)];
+  // While x is small, what the forward pass made of it is kept.
+  return isSilu(c.attributes) || byteLengthOf(x) > c.b.normalizationMemory
+    ? groupNormGradientInBlocks(c.b, { x, scale, bias, dy }, c)
+    : perGroup(c, { normalized: output(c, 1), invStd: output(c, 2) });
 };
 
 /** Instance normalization is group normalization with one channel a group. */

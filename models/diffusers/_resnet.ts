@@ -21,7 +21,7 @@ export function resnet(
 ): Value {
   const { b } = s;
   const half = (i: 1 | 2, v: Value) => {
-    const active = b.silu(groupNorm(s.at(`norm${i}`), v, { groups, epsilon }));
+    const active = groupNorm(s.at(`norm${i}`), v, { groups, epsilon, silu: true });
     return conv2d(s.at(`conv${i}`), active, { out: channels, kernel: 3 });
   };
   const first = half(1, x);

@@ -22,6 +22,8 @@ export interface GraphOptions {
   readonly attentionMemory?: number;
   /** Logits in one block of such a gradient: see autodiff's `BuilderOptions`. */
   readonly attentionBlock?: number;
+  /** Bytes of a tensor whose group normalization a gradient keeps: see autodiff's `BuilderOptions`. */
+  readonly normalizationMemory?: number;
   /** Positions from which convolutions are computed by Winograd's algorithm: see autodiff's `BuilderOptions`. */
   readonly winograd?: number;
   /** What it is computed in. Inputs and outputs are float32 always. Default "float32". */

@@ -186,7 +186,7 @@ export function unetSegments(
   }
   const x = h;
   add("conv_out", [x, "encoder_hidden_states"], ({ b, s }, read) => {
-    const active = b.silu(groupNorm(s.at("conv_norm_out"), read(x), { groups, epsilon }));
+    const active = groupNorm(s.at("conv_norm_out"), read(x), { groups, epsilon, silu: true });
     const prediction = conv2d(s.at("conv_out"), active, { out: config.outChannels, kernel: 3 });
     return rowsLike(b, prediction, read("encoder_hidden_states"));
   });

@@ -61,8 +61,9 @@ export function vaeSegments(config: VaeConfig): readonly Segment<VaeContext>[] {
     });
   }
   then("decoder.conv_out", ({ b, s }, x) => {
-    const normed = groupNorm(s.at("decoder.conv_norm_out"), x, { groups, epsilon: EPSILON });
-    const image = conv2d(s.at("decoder.conv_out"), b.silu(normed), { out: 3, kernel: 3 });
+    const options = { groups, epsilon: EPSILON, silu: true };
+    const active = groupNorm(s.at("decoder.conv_norm_out"), x, options);
+    const image = conv2d(s.at("decoder.conv_out"), active, { out: 3, kernel: 3 });
     return b.add(b.mul(image, 0.5), 0.5);
   });
   return segments;

@@ -63,6 +63,7 @@ export class PiecewiseRunner {
         });
       }
       for (const [i, { makes, gradient }] of [...pieces.entries()].reverse()) {
+        await values.forget(makes);
         if (gradient !== undefined) {
           const { graph, gives } = gradient;
           const given = { ...feeds, [`cotangent.${result}`]: cotangent };
@@ -76,7 +77,7 @@ export class PiecewiseRunner {
           });
           Object.assign(all, found);
         }
-        await values.forget(makes.flatMap((v) => [v, `cotangent.${v}`]));
+        await values.forget(makes.map((v) => `cotangent.${v}`));
       }
       return all;
     } finally {

@@ -22,6 +22,20 @@ const groupNorm = (groups: number, spatial: readonly number[]) =>
     (b, { x, scale, bias }) => b.groupNorm(x, { groups, scale, bias, epsilon: 1e-3 }),
   );
 
+/** What is in the forward pass of the gradient is an operator of its own. */
+const recomputed = (groups: number, spatial: readonly number[], silu: boolean) =>
+  opCase(
+    { x: [2, 6, ...spatial], scale: [6], bias: [6] },
+    (b, { x, scale, bias }) => b.groupNorm(x, { groups, scale, bias, epsilon: 1e-3, silu }),
+    {
+      twin: (b, { x, scale, bias }) => {
+        const y = b.groupNorm(x, { groups, scale, bias, epsilon: 1e-3 });
+        return silu ? b.silu(y) : y;
+      },
+      options: { differentiable: true, normalizationMemory: 0 },
+    },
+  );
+
 /** Instance normalization by its definition. */
 function instanceNorm(b: Builder, x: Value, scale: Value, bias: Value): Value {
   const axes = x.shape.flatMap((_, i) => i < 2 ? [] : [i]);
@@ -80,6 +94,9 @@ export const NORM_CASES = {
     "a group per channel": groupNorm(6, [3, 2]),
     "one spatial axis": groupNorm(3, [4]),
     "three spatial axes": groupNorm(3, [2, 2, 3]),
+    "recomputed": recomputed(2, [3, 2], false),
+    "recomputed with silu": recomputed(3, [3, 2], true),
+    "recomputed with silu, a group per channel": recomputed(6, [4], true),
   },
   InstanceNormalization: {
     "one spatial axis": instance([5]),
