@@ -1,5 +1,5 @@
 import { ChildEngine, type ChildEngineOptions } from "./child_engine.ts";
-import { EXACT_ENV } from "./engine_env.ts";
+import { CUDA_ENV } from "./engine_env.ts";
 import type { Engine } from "./session.ts";
 
 /** Where an engine runs its sessions. */
@@ -13,7 +13,7 @@ export interface EngineOptions extends ChildEngineOptions {
 /** Opens an engine. ONNX Runtime is loaded only by the process that needs it. */
 export async function openEngine({ isolation, ...options }: EngineOptions): Promise<Engine> {
   if (isolation === "child") return await ChildEngine.open(options);
-  for (const [name, value] of Object.entries(EXACT_ENV)) Deno.env.set(name, value);
+  for (const [name, value] of Object.entries(CUDA_ENV)) Deno.env.set(name, value);
   const { InProcessEngine } = await import("./in_process_engine.ts");
   return new InProcessEngine();
 }

@@ -14,6 +14,7 @@ export {
 } from "./errors.ts";
 export { FrameProcess, type FrameProcessOptions, type ProcessEnd } from "./frame_process.ts";
 export { giveWay } from "./give_way.ts";
+export { GpuMemory, type GpuMemoryOptions } from "./gpu_memory.ts";
 export { peakMemory } from "./peak_memory.ts";
 export { watchRuns } from "./watch_runs.ts";
 export * from "./session.ts";

@@ -5,7 +5,9 @@
  *
  *     deno task measure-step --model FOLDER [--only unet] [--latents 64] [--steps 4] [--k 2] [--m 2] [--guidance 7.5]
  *                            [--rank 32] [--memory-limit GIB] [--threads N] [--provider cpu]
- *                            [--precision float32]
+ *                            [--precision float32] [--warm-up 0]
+ *
+ * What is measured runs `--warm-up` times before: networks are then loaded, and a GPU has chosen its kernels.
  */
 import process from "node:process";
 import { basename, dirname, resolve } from "node:path";
@@ -40,6 +42,7 @@ const { values } = parseArgs({
     threads: { type: "string" },
     provider: { type: "string", default: "cpu" },
     precision: { type: "string" },
+    "warm-up": { type: "string", default: "0" },
   },
 });
 if (values.only !== undefined && values.only !== "unet") {
@@ -71,7 +74,7 @@ const config = await prepareRunConfig({
   precision: values.precision,
   prompts: ["a fox, and books"],
   rewards: [{ name: "given", endpoint: "given" }],
-}, { root });
+}, { root, session: { provider } });
 const threads = whole(values.threads);
 let progress: StepProgress | undefined;
 const opened = await openRunModel(config, {
@@ -86,9 +89,11 @@ try {
   const phases = estimate?.phases.filter(({ name }) =>
     !onlyUNet || name === "sampling" || name === "U-Net gradient"
   );
-  if (phases !== undefined) progress = new StepProgress({ phases });
   const denoiser = await model.adapt(model.initialParameters(0));
-  const measured = await (onlyUNet ? unet : step)(opened, { config, denoiser });
+  const run = () => (onlyUNet ? unet : step)(opened, { config, denoiser });
+  for (let i = 0; i < Number(values["warm-up"]); i++) await run();
+  if (phases !== undefined) progress = new StepProgress({ phases });
+  const measured = await run();
   progress?.end();
   const [engine, own] = [await opened.peakMemory?.(), await peakMemory(process.pid)];
   console.log(JSON.stringify(

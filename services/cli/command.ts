@@ -36,6 +36,16 @@ export class Arguments {
     return v;
   }
 
+  /** The text of an option that is one of some names. */
+  oneOf<T extends string>(name: string, names: readonly T[]): T | undefined {
+    const text = this.text(name);
+    const found = names.find((known) => known === text);
+    if (text === undefined || found !== undefined) return found;
+    throw new UsageError(
+      `Option --${name} is ${JSON.stringify(text)}, expected ${names.join(", ")}`,
+    );
+  }
+
   /** Every text given for an option that may be repeated. */
   list(name: string): readonly string[] {
     const v = this.#values[name];

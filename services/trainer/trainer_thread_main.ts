@@ -46,7 +46,7 @@ async function open(
   const log = createLogger({ level: logLevel });
   const connect = (term: RewardTerm) => connectReward(term, { tls: rewardTls });
   const dependencies: RunDependencies = {
-    prepare: (config) => prepareRunConfig(config, { root: models }),
+    prepare: (config) => prepareRunConfig(config, { root: models, session }),
     openModel: (config) => openRunModel(config, { root: models, session }),
     connect,
     admit: (config) => checkRewards(config, connect),

@@ -14,7 +14,14 @@ import {
   type Lora,
   loraShapes,
 } from "../../models/lora/mod.ts";
-import { openEngine, peakMemory, type SessionOptions, watchRuns } from "../../runtime/mod.ts";
+import {
+  GpuMemory,
+  openEngine,
+  peakMemory,
+  type Provider,
+  type SessionOptions,
+  watchRuns,
+} from "../../runtime/mod.ts";
 import { FieldError, MissingFileError } from "../errors.ts";
 import { type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
 import { measureSpeed, planRun } from "../plan/mod.ts";
@@ -64,7 +71,7 @@ export async function insideRoot(root: string, path: string, field: string): Pro
  */
 export async function prepareRunConfig(
   value: unknown,
-  { root }: Pick<OpenModelOptions, "root">,
+  { root, session = {} }: Pick<OpenModelOptions, "root" | "session">,
 ): Promise<RunConfig> {
   const given = parseRunConfig(value);
   const pipeline = await readPipeline(await insideRoot(root, given.model, "model"));
@@ -89,13 +96,16 @@ export async function prepareRunConfig(
     );
   }
   // Pieces round differently: another machine that resumes the run must cut as this one does.
-  const memoryLimit = config.memoryLimit ?? defaultMemoryLimit();
+  const memoryLimit = config.memoryLimit ?? await defaultMemoryLimit(session.provider);
   return { ...config, latentHeight: height, latentWidth: width, memoryLimit };
 }
 
-/** GiB that networks may take where nothing else is said: half of the machine's memory, at least 1. */
-export function defaultMemoryLimit(): number {
-  return Math.max(1, Math.floor(totalmem() / 2 ** 31));
+/** GiB that networks may take where nothing else is said: half of the machine's memory, or 0.8 of the GPU's; at least 1. */
+export async function defaultMemoryLimit(provider: Provider = "cpu"): Promise<number> {
+  const gpu = provider === "cuda" ? await GpuMemory.open() : undefined;
+  gpu?.close();
+  const bytes = gpu ? 0.8 * gpu.total : totalmem() / 2;
+  return Math.max(1, Math.floor(bytes / 2 ** 30));
 }
 
 async function readStart(
@@ -144,6 +154,11 @@ export async function openRunModel(
   const scheduler = parseSchedulerConfig(pipeline.scheduler);
   const latents = { channels: pipeline.unet.config.inChannels, ...latentSize(config, pipeline) };
   const engine = await openEngine({ isolation: "child", name: config.model });
+  const gpu = session.provider === "cuda" ? await GpuMemory.open() : undefined;
+  const release = async () => {
+    gpu?.close();
+    await engine.close();
+  };
   try {
     const model = new PipelineModel(pipeline, watchRuns(engine, onRun), {
       lora: config.lora,
@@ -162,11 +177,11 @@ export async function openRunModel(
         const speed = await measureSpeed(engine, session);
         return planRun(config, { pipeline, speed, limits, provider: session.provider });
       },
-      peakMemory: () => peakMemory(engine.pid),
-      release: () => engine.close(),
+      peakMemory: async () => gpu?.peak ?? await peakMemory(engine.pid),
+      release,
     };
   } catch (error) {
-    await engine.close();
+    await release();
     throw error;
   }
 }

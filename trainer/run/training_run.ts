@@ -44,7 +44,7 @@ export interface OpenedModel {
   readonly readStart?: () => Promise<LoadedLora>;
   /** Estimates what an iteration takes; absent where nothing can. */
   readonly plan?: () => Promise<RunPlan>;
-  /** Most resident bytes of the process that runs the model so far; see `peakMemory`. */
+  /** Most bytes that running the model has taken so far: resident ones of its process, or the GPU's. */
   readonly peakMemory?: () => Promise<number | undefined>;
   release(): Promise<void>;
 }

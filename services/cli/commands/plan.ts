@@ -1,7 +1,7 @@
 import { type GuidanceGradient, GuidanceGradientSchema } from "../../../proto/mod.ts";
 import { PRECISIONS } from "../../../autodiff/mod.ts";
 import { readPipeline } from "../../../models/diffusers/mod.ts";
-import { openEngine } from "../../../runtime/mod.ts";
+import { openEngine, PROVIDERS } from "../../../runtime/mod.ts";
 import {
   insideRoot,
   measureSpeed,
@@ -25,11 +25,12 @@ export const plan: Command = {
       value: "DIR",
       help: "folder that its model lies in (default: the stack's)",
     },
+    provider: { type: "string", value: "NAME", help: `${PROVIDERS.join(", ")} (default cpu)` },
     threads: { type: "string", value: "N", help: "threads of one operator (default: all cores)" },
     "memory-limit": {
       type: "string",
       value: "GIB",
-      help: "instead of the configuration's, or half of this machine's memory",
+      help: "instead of the configuration's, or half of this machine's memory, or 0.8 of the GPU's",
     },
     precision: {
       type: "string",
@@ -49,6 +50,8 @@ export const plan: Command = {
       throw new UsageError(`Folder of models ${root} is not there: --models DIR`);
     }
     const threads = args.number("threads", { min: 1, integer: true });
+    const provider = args.oneOf("provider", PROVIDERS);
+    const session = { provider, intraOpNumThreads: threads };
     const memoryLimit = args.number("memory-limit", { min: 0.25 });
     const wire = await readRunConfig(args.required("config"));
     const { model, method, sampler, guidance, lora, batch, drift } = wire;
@@ -71,14 +74,13 @@ export const plan: Command = {
         prompts: ["a prompt"],
         rewards: [{ name: "reward", endpoint: "reward:1" }],
       }),
-      { root },
+      { root, session },
     );
     const pipeline = await readPipeline(await insideRoot(root, config.model, "model"));
     const engine = await openEngine({ isolation: "child", name: "speed" });
     try {
-      const session = threads === undefined ? {} : { intraOpNumThreads: threads };
       const speed = await measureSpeed(engine, session);
-      const estimate = planRun(config, { pipeline, speed });
+      const estimate = planRun(config, { pipeline, speed, provider });
       console.log(
         args.flag("json")
           ? JSON.stringify({ ...estimate, memoryLimit: config.memoryLimit, speed })

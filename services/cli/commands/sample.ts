@@ -74,7 +74,7 @@ export const sample: Command = {
     "memory-limit": {
       type: "string",
       value: "GIB",
-      help: "memory of the model's process (default: half of this machine's)",
+      help: "memory of the model's process (default: half of this machine's, or 0.8 of the GPU's)",
     },
     precision: {
       type: "string",
@@ -156,18 +156,6 @@ async function* local(
   { prompts, bare, signal }: Source,
 ): AsyncGenerator<Drawn> {
   if (prompts.length === 0) throw new UsageError("Give --prompt or --prompts");
-  const provider = PROVIDERS.find((p) => p === (args.text("provider") ?? "cpu"));
-  if (provider === undefined) {
-    throw new UsageError(
-      `Option --provider is "${args.text("provider")}", expected ${PROVIDERS.join(", ")}`,
-    );
-  }
-  const precision = PRECISIONS.find((p) => p === (args.text("precision") ?? "float32"));
-  if (precision === undefined) {
-    throw new UsageError(
-      `Option --precision is "${args.text("precision")}", expected ${PRECISIONS.join(", ")}`,
-    );
-  }
   const requests = requestsOf(prompts, args);
   const pixels = { min: 8, max: 8192, integer: true };
   const images = localImages(requests, {
@@ -184,8 +172,8 @@ async function* local(
     height: args.number("height", pixels),
     width: args.number("width", pixels),
     latents: args.text("latents"),
-    provider,
-    precision,
+    provider: args.oneOf("provider", PROVIDERS),
+    precision: args.oneOf("precision", PRECISIONS) ?? "float32",
     threads: args.number("threads", { min: 1, max: 1024, integer: true }),
     onRemark: (remark) => bare || console.error(`Warning: ${remark}`),
     memoryLimit: args.number("memory-limit", { min: 0.25, max: 65_536 }),

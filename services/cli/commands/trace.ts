@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { loadReward } from "../../../rewards/mod.ts";
 import { parseRewardConfig } from "../../../rewards/mod.ts";
-import { openEngine } from "../../../runtime/mod.ts";
+import { openEngine, PROVIDERS } from "../../../runtime/mod.ts";
 import { openTraceModel, readTraceCase, trace as replay } from "../../../trainer/mod.ts";
 import { writeSafetensors } from "../../../models/weights/mod.ts";
 import { type Command, UsageError } from "../command.ts";
@@ -16,6 +16,7 @@ export const trace: Command = {
     case: { type: "string", value: "FOLDER", help: "folder with case.json and inputs.safetensors" },
     out: { type: "string", value: "FILE", help: "safetensors file to write" },
     threads: { type: "string", value: "N", help: "threads of one operator (default: all cores)" },
+    provider: { type: "string", value: "NAME", help: `${PROVIDERS.join(", ")} (default cpu)` },
     json: { type: "boolean", help: "print what was written as JSON" },
   },
   examples: [
@@ -26,13 +27,14 @@ export const trace: Command = {
     if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
     const [folder, out] = [args.required("case"), args.required("out")];
     const threads = args.number("threads", { min: 1, integer: true });
+    const provider = args.oneOf("provider", PROVIDERS);
     if (!existsSync(join(folder, "case.json"))) {
       throw new UsageError(`Option --case is ${folder}, expected a folder with case.json`);
     }
     const given = await readTraceCase(folder);
     const engine = await openEngine({ isolation: "in-process" });
     try {
-      const session = threads === undefined ? {} : { intraOpNumThreads: threads };
+      const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
       const model = await openTraceModel(given, engine, { session });
       const tensors = await replay(given, model, { upstream: rewardGradient });
       await writeSafetensors(out, { ...tensors });

@@ -57,7 +57,7 @@ export async function* localImages(
   options: LocalOptions,
 ): AsyncGenerator<DrawnImage> {
   const { loraScale, sampler, guidance, provider, precision, threads, signal } = options;
-  const { memoryLimit = defaultMemoryLimit() } = options;
+  const { memoryLimit = await defaultMemoryLimit(provider) } = options;
   const pipeline = await readPipeline(options.model);
   const scheduler = parseSchedulerConfig(pipeline.scheduler);
   const lora = options.lora === undefined
