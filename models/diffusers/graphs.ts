@@ -53,11 +53,14 @@ export interface UNetSize extends LatentsSize {
  */
 export function textGraphs(
   { kind, textEncoders }: Pick<Pipeline, "kind" | "textEncoders">,
-  { batch, tokens }: { readonly batch: number; readonly tokens: number },
+  { batch, tokens, precision = "float32" }: Pick<GraphOptions, "precision"> & {
+    readonly batch: number;
+    readonly tokens: number;
+  },
 ): readonly ModelGraph[] {
   return textEncoders.map((part: Part<ClipTextConfig>, i) => {
     const { config } = part;
-    const b = new Builder();
+    const b = new Builder({ precision });
     const s = new WeightScope(b, part.weights);
     const ids = b.input("input_ids", { dtype: "int64", shape: [batch, tokens] });
     const { last, hidden, pooled } = clipText(clipTextScope(s), ids, config);

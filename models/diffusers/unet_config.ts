@@ -42,6 +42,8 @@ export interface UNetConfig {
   readonly normEpsilon: number;
   /** Whether attention's outer projections are stored as matrices, not as 1x1 convolutions. */
   readonly linearProjection: boolean;
+  /** Its attention overflows in float16. */
+  readonly upcastAttention: boolean;
   readonly textTime?: TextTimeConfig | undefined;
 }
 
@@ -53,7 +55,8 @@ const perLevel = () =>
 
 /** All fields of diffusers' `UNet2DConditionModel` with its defaults; `only` marks what no builder here does. */
 const SCHEMA = z.strictObject({
-  ...inert("addition_embed_type_num_heads", "dropout", "upcast_attention"),
+  ...inert("addition_embed_type_num_heads", "dropout"),
+  upcast_attention: z.boolean("true, false or null").nullable().default(null),
   sample_size: z.union([count(), z.tuple([count(), count()]), z.null()], "a size or two")
     .default(null),
   in_channels: count().default(4),
@@ -193,6 +196,7 @@ export function parseUNetConfig(
     normGroups: c.norm_num_groups,
     normEpsilon: c.norm_eps,
     linearProjection: c.use_linear_projection,
+    upcastAttention: c.upcast_attention === true,
     textTime: c.addition_embed_type === null ? undefined : textTime(),
   };
 

@@ -55,6 +55,9 @@ Deno.test("Stable Diffusion 1.5: heads at each level, and 128 adapted projection
     ],
   );
   assert.equal(config.timeWidth, 1280);
+  assert.equal(config.upcastAttention, false);
+  assert.equal(parse({ ...SD15, upcast_attention: null }).upcastAttention, false);
+  assert.equal(parse({ ...SD15, upcast_attention: true }).upcastAttention, true);
   assert.deepEqual(config.sampleSize, [64, 64]);
   // 16 attentions of one block: 6 on the way down, 1 in the middle, 9 on the way up.
   const layers = unetAdaptableLayers(config);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { float32 } from "../../autodiff/mod.ts";
+import { float32, type Precision } from "../../autodiff/mod.ts";
 import { readPipeline } from "../../models/diffusers/mod.ts";
 import { type Engine, openEngine } from "../../runtime/mod.ts";
+import { relativeError, roundingEngine } from "../../tests/models/mod.ts";
 import { type MethodOptions, plan, resolveMethod } from "../methods/mod.ts";
 import { randomStream } from "../random.ts";
 import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
@@ -17,12 +18,17 @@ const PROMPTS = ["a red cat", "books"];
 async function gradientOf(
   engine: Engine,
   method: MethodOptions,
-  { most = T, limits }: { readonly most?: number; readonly limits?: MemoryLimits } = {},
+  { most = T, limits, precision }: {
+    readonly most?: number;
+    readonly limits?: MemoryLimits;
+    readonly precision?: Precision;
+  } = {},
 ): Promise<Parameters> {
   const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
   const pipeline = await readPipeline(folder);
   const model = new PipelineModel(pipeline, engine, {
     lora: { rank: 2, alpha: 2 },
+    precision,
     session: { intraOpNumThreads: 1 },
     limits,
   });
@@ -88,6 +94,21 @@ Deno.test("on a real pipeline: DRaFT-T is DRaFT-K with K = T, ReFL is DRTune wit
     const oneByOne = await gradientOf(engine, drtune, { limits: { products: 1, forward: 1 } });
     assertSame(oneByOne, together, 1e-5);
     assert.throws(() => assertSame(refl, together, 0.1), /off/);
+  } finally {
+    await engine.close();
+  }
+});
+
+Deno.test("a step in float16 gives the gradient of one in float32, to the rounding of four predictions", async () => {
+  const engine = await openEngine({ isolation: "in-process" });
+  try {
+    const drtune: MethodOptions = { name: "drtune", k: 2, m: 1 };
+    const expected = await gradientOf(engine, drtune);
+    const rounding = roundingEngine(engine);
+    const actual = await gradientOf(rounding, drtune, { precision: "float16" });
+    const error = relativeError(actual, expected);
+    assert.ok(error >= 1e-4 && error <= 1e-2, `${error}`);
+    assertSame(await gradientOf(rounding, drtune, { precision: "float16" }), actual, 0);
   } finally {
     await engine.close();
   }

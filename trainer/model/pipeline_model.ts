@@ -4,9 +4,11 @@ import {
   type LatentsSize,
   type Pipeline,
   unetAdaptableLayers,
+  type UNetConfig,
 } from "../../models/diffusers/mod.ts";
 import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
 import type { Engine, Feed, SessionOptions } from "../../runtime/mod.ts";
+import { FieldError } from "../errors.ts";
 import type { Decoder, DenoiserRows } from "../step/mod.ts";
 import {
   accumulate,
@@ -51,7 +53,7 @@ export interface MemoryLimits {
 /** How a pipeline is run. */
 export interface PipelineModelOptions {
   readonly lora: LoraConfig;
-  /** What the U-Net computes in. Default "float32". */
+  /** What the U-Net and the text encoders compute in. Default "float32". */
   readonly precision?: Precision | undefined;
   readonly session?: SessionOptions | undefined;
   readonly limits?: MemoryLimits | undefined;
@@ -70,7 +72,7 @@ let adapters = 0;
 /**
  * A diffusers pipeline in an engine. Graphs are written for the sizes that occur and loaded when first needed; work
  * beyond the limits runs in parts, which changes nothing but rounding. Makes nothing until it is used, except that
- * tokenizers are read and the LoRA configuration is checked (`RangeError`).
+ * tokenizers are read, and the LoRA configuration (`RangeError`) and the precision (`FieldError`) are checked.
  */
 export class PipelineModel implements Model {
   readonly prompts: PipelinePromptEncoder;
@@ -90,6 +92,7 @@ export class PipelineModel implements Model {
     { lora, precision = "float32", session = {}, limits = {} }: PipelineModelOptions,
   ) {
     loraShapes(unetAdaptableLayers(pipeline.unet.config), lora);
+    checkPrecision(precision, pipeline.unet.config);
     this.#pipeline = pipeline;
     this.#engine = engine;
     this.#lora = lora;
@@ -103,7 +106,7 @@ export class PipelineModel implements Model {
     const { memory = Infinity, sessions } = limits;
     this.#target = { memory, provider: session.provider, precision };
     this.#runner = new NetworkRunner(engine, { session, memory, sessions });
-    this.prompts = new PipelinePromptEncoder(pipeline, this.#runner);
+    this.prompts = new PipelinePromptEncoder(pipeline, { runner: this.#runner, precision });
     this.latentChannels = pipeline.unet.config.inChannels;
     this.decoder = {
       decode: (latents) => this.#decode(latents),
@@ -239,6 +242,16 @@ export class PipelineModel implements Model {
     this.#programs.set(key, program);
     return program;
   }
+}
+
+/** Throws `FieldError` where a U-Net does not compute in `precision`. */
+export function checkPrecision(precision: Precision, { upcastAttention }: UNetConfig): void {
+  if (precision === "float32" || !upcastAttention) return;
+  throw new FieldError(
+    "precision",
+    `is "${precision}", expected "float32": this model's attention overflows in float16, as its ` +
+      "upcast_attention says",
+  );
 }
 
 /** Rows in parts of at most `limit` latent positions, those of all branches counted. */

@@ -5,7 +5,7 @@ import { openEngine } from "../../runtime/mod.ts";
 import { randomStream } from "../random.ts";
 import { type Float32Tensor, mapParameters } from "../tensors.ts";
 import { chunks } from "./_chunks.ts";
-import { type AdaptedDenoiser, PipelineModel } from "./mod.ts";
+import { type AdaptedDenoiser, checkPrecision, PipelineModel } from "./mod.ts";
 
 Deno.test("chunks are as few and as even as can be", () => {
   assert.deepEqual(chunks(5, 2), [[0, 1], [1, 3], [3, 5]]);
@@ -72,6 +72,17 @@ Deno.test("LoRA weights act in proportion to their scale, and few sessions serve
   } finally {
     await engine.close();
   }
+});
+
+Deno.test("a model whose attention overflows in float16 is refused there", async () => {
+  const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
+  const { unet: { config } } = await readPipeline(folder);
+  checkPrecision("float16", config);
+  checkPrecision("float32", { ...config, upcastAttention: true });
+  assert.throws(
+    () => checkPrecision("float16", { ...config, upcastAttention: true }),
+    /^FieldError: Field precision is "float16", expected "float32": .*upcast_attention/,
+  );
 });
 
 Deno.test("branches give what each gives alone, and their gradients add up, however rows are grouped", async () => {

@@ -33,7 +33,7 @@ export interface ProgramTarget {
   readonly memory: number;
   /** Default "cpu". */
   readonly provider?: Provider | undefined;
-  /** What the U-Net computes in. Default "float32"; the VAE's decoder always does, since SDXL's overflows in float16. */
+  /** What U-Nets compute in. Default "float32", as the VAE's decoder always does: SDXL's overflows in float16. */
   readonly precision?: Precision;
 }
 

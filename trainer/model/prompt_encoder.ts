@@ -1,4 +1,4 @@
-import { float32, int64, type Tensor } from "../../autodiff/mod.ts";
+import { float32, int64, type Precision, type Tensor } from "../../autodiff/mod.ts";
 import { imageSize, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Conditioning, PromptEncoder } from "../step/mod.ts";
@@ -20,12 +20,17 @@ interface Encoded {
 export class PipelinePromptEncoder implements PromptEncoder {
   readonly #pipeline: Pipeline;
   readonly #runner: NetworkRunner;
+  readonly #precision: Precision;
   readonly #tokenizers: readonly ClipTokenizer[];
   #empty: Promise<Encoded> | undefined;
 
   /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
-  constructor(pipeline: Pipeline, runner: NetworkRunner) {
+  constructor(
+    pipeline: Pipeline,
+    { runner, precision }: { readonly runner: NetworkRunner; readonly precision: Precision },
+  ) {
     this.#pipeline = pipeline;
+    this.#precision = precision;
     this.#runner = runner;
     this.#tokenizers = pipeline.tokenizers.map(loadClipTokenizer);
   }
@@ -86,7 +91,8 @@ export class PipelinePromptEncoder implements PromptEncoder {
     let pooled: Float32Tensor | undefined;
     for (const [i, tokenizer] of this.#tokenizers.entries()) {
       const session = await this.#runner.session(`text ${i}`, () => {
-        const graph = textGraphs(this.#pipeline, { batch: 1, tokens })[i];
+        const size = { batch: 1, tokens, precision: this.#precision };
+        const graph = textGraphs(this.#pipeline, size)[i];
         if (graph === undefined) throw new RangeError(`Tokenizer ${i} has no text encoder`);
         return graph;
       });

@@ -120,7 +120,9 @@ function workOf(
   return [
     {
       name: "text",
-      programs: textGraphs(pipeline, { batch: 1, tokens }).map((graph) => ({
+      programs: textGraphs(pipeline, { batch: 1, tokens, precision: config.precision }).map((
+        graph,
+      ) => ({
         program: { kind: "whole", name: graph.name, graph },
         times: images,
       })),

@@ -23,7 +23,7 @@ import {
   watchRuns,
 } from "../../runtime/mod.ts";
 import { FieldError, MissingFileError } from "../errors.ts";
-import { type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
+import { checkPrecision, type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
 import { measureSpeed, planRun } from "../plan/mod.ts";
 import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
@@ -87,6 +87,7 @@ export async function prepareRunConfig(
     throw new FieldError("lora.targets", `is not for this model: ${error.message}`);
   }
   if (start !== undefined) checkStart(config.lora, { start, layers });
+  checkPrecision(config.precision, pipeline.unet.config);
   const { height, width } = latentSize(config, pipeline);
   const image = imageSize(pipeline.vae.config, { height, width });
   if (config.randomShift >= Math.min(image.height, image.width)) {

@@ -131,9 +131,7 @@ export const runConfigSchema = z.strictObject({
    * gradient. Default: half of the machine's memory, as of the run's start.
    */
   memoryLimit: z.number().min(0.25).max(65_536).optional(),
-  /**
-   * What the U-Net computes in. The LoRA, the optimizer, the sampler, the text encoders and the VAE are float32 always.
-   */
+  /** What the U-Net and the text encoders compute in. All else is float32 always. */
   precision: z.enum(PRECISIONS).default("float32"),
 });
 

@@ -83,6 +83,10 @@ Deno.test("a wrong field is named, with what was found and expected", () => {
   refused({ drift, sampler: { kind: "dpmsolver++" } }, /^Field drift\.kind is "kl"/);
   parseRunConfig({ ...MINIMAL, drift, sampler: { kind: "ddim", eta: 0.5 } });
   refused({ drift: { kind: "tv" } }, /^Field drift\.kind is "tv", expected one of "l2"\|"kl"/);
+  refused(
+    { precision: "half" },
+    /^Field precision is "half", expected one of "float32"\|"float16"/,
+  );
   refused({ randomShift: -1 }, /^Field randomShift is -1/);
   refused({ learning_rate: 1 }, /^Field learning_rate is not known here/);
   assert.throws(() => parseRunConfig(3, { file: "c.json" }), /Field \(all\) of c\.json is 3/);

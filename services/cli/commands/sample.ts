@@ -79,7 +79,7 @@ export const sample: Command = {
     precision: {
       type: "string",
       value: "NAME",
-      help: `what the U-Net computes in, ${PRECISIONS.join(" or ")} (default float32)`,
+      help: `what networks but the VAE compute in, ${PRECISIONS.join(" or ")} (default float32)`,
     },
     ...TRAINER_OPTIONS,
   },

@@ -41,7 +41,7 @@ export interface LocalOptions {
   /** "FILE#NAME" of a tensor [images, channels, height, width] in a safetensors file: the noise to start from. */
   readonly latents?: string | undefined;
   readonly provider?: Provider | undefined;
-  /** What the U-Net computes in. */
+  /** What the U-Net and the text encoders compute in. */
   readonly precision?: Precision | undefined;
   readonly threads?: number | undefined;
   /** Told what there is to say of the prompts. */

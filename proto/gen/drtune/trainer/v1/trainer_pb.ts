@@ -166,8 +166,8 @@ export type RunConfig = Message<"drtune.trainer.v1.RunConfig"> & {
   memoryLimit?: number | undefined;
 
   /**
-   * What the U-Net computes in, "float32" (default) or "float16", which is for GPUs: products and what passes between them
-   * take half the memory, and gradients differ by about half a percent. All else is float32 always.
+   * What the U-Net and the text encoders compute in, "float32" (default) or "float16", which is for GPUs: it takes half the
+   * memory, and gradients differ by about half a percent. All else is float32 always.
    *
    * @generated from field: string precision = 21;
    */
