@@ -134,11 +134,7 @@ export function winogradRows(
       tiles,
       width,
     ]);
-    const products = b.call("Conv", [images, kernels, ...biases ? [biases] : []], {
-      kernel_shape: ints([1, TAPS]),
-      pads: ints([0, left, 0, right]),
-      group: int(IMAGES),
-    });
+    const products = convolveImages(b, { x: images, w: kernels, bias: biases }, { left, right });
     const results = b.matMul(
       b.table(OUTPUT.flat(), { dtype: x.dtype, shape: [TILE, IMAGES] }),
       b.reshape(products, [batch, IMAGES, out * tiles * columns]),
@@ -158,6 +154,36 @@ export function winogradRows(
   const full = count * tiles * TILE;
   const y = b.reshape(b.transpose(strips, [1, 2, 0, 3]), [batch, out, full, columns]);
   return full === rowsOut ? y : b.slice(y, { axis: 2, start: 0, end: rowsOut });
+}
+
+/** Convolves each of the images, [B, 6·C, rows, width], with its 1x3 kernels, [6·O, C, 1, 3]. */
+function convolveImages(
+  b: Builder,
+  { x, w, bias }: ConvOperands,
+  { left, right }: { readonly left: number; readonly right: number },
+): Value {
+  if (x.dtype !== "float64") {
+    return b.call("Conv", bias === undefined ? [x, w] : [x, w, bias], {
+      kernel_shape: ints([1, TAPS]),
+      pads: ints([0, left, 0, right]),
+      group: int(IMAGES),
+    });
+  }
+  // The runtime has no such kernel, and gradients are checked in float64: products, tap by tap.
+  const [batch = 1, , rows = 1, width = 1] = x.shape;
+  const [many, channels] = [dim(w.shape, 0), dim(w.shape, 1)];
+  const columns = width + left + right - TAPS + 1;
+  const wide = b.pad(x, { pads: [0, 0, 0, left, 0, 0, 0, right] });
+  const taps = range(TAPS).map((k) => {
+    const kernel = b.slice(w, { axis: 3, start: k, end: k + 1 });
+    const read = b.slice(wide, { axis: 3, start: k, end: k + columns });
+    return b.matMul(
+      b.reshape(kernel, [1, IMAGES, many / IMAGES, channels]),
+      b.reshape(read, [batch, IMAGES, channels, rows * columns]),
+    );
+  });
+  const y = b.reshape(b.total(taps), [batch, many, rows, columns]);
+  return bias === undefined ? y : b.add(y, b.reshape(bias, [many, 1, 1]));
 }
 
 /** G g for each column of w's kernels, [6·O, C, 1, 3]. Two kernels make a row of the product, which is quicker. */

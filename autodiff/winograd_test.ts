@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { openEngine } from "../runtime/mod.ts";
+import { evaluate } from "../tests/autodiff/mod.ts";
 import { Builder, type BuilderOptions } from "./builder.ts";
 import { gradient } from "./gradient.ts";
 import { graphCost, totalFlops } from "./cost.ts";
@@ -7,7 +8,7 @@ import type { Value } from "./graph.ts";
 import { lower } from "./lower.ts";
 import { serialize } from "./serialize.ts";
 import { float32, type Shape, type Tensor } from "./tensor.ts";
-import { numbersOf, randomTensor, uniform } from "./testing/mod.ts";
+import { checkGradient, numbersOf, randomTensor, uniform } from "./testing/mod.ts";
 import { winogradRows } from "./winograd.ts";
 
 /** Of the largest entry. A direct convolution in float32 of as many channels is 2e-7 to 5e-7 off. */
@@ -155,6 +156,62 @@ Deno.test("a convolution and its input's gradient are Winograd's, and right", as
   };
   assertClose(found("dx"), byDefinition(dy, turned, { pads: MANY.pads, bias: [] }), "gradient");
 });
+
+/** A 3x3 convolution, one pixel padded, as nine products: for float64, which the runtime convolves nothing in. */
+function byTaps(
+  b: Builder,
+  x: Value,
+  { w, bias }: { readonly w: Value; readonly bias: Value },
+): Value {
+  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const out = bias.shape[0] ?? 1;
+  const wide = b.pad(x, { pads: [0, 0, 1, 1, 0, 0, 1, 1] });
+  const taps = Array.from({ length: 9 }, (_, k) => {
+    const [i, j] = [Math.floor(k / 3), k % 3];
+    const rows = b.slice(wide, { axis: 2, start: i, end: i + height });
+    const read = b.slice(rows, { axis: 3, start: j, end: j + width });
+    const kernel = b.slice(b.reshape(w, [out, channels, 9]), { axis: 2, start: k, end: k + 1 });
+    return b.matMul(
+      b.reshape(kernel, [1, out, channels]),
+      b.reshape(read, [batch, channels, height * width]),
+    );
+  });
+  return b.add(b.reshape(b.total(taps), [batch, out, height, width]), b.reshape(bias, [out, 1, 1]));
+}
+
+for (
+  const [name, shape] of Object.entries({
+    "one block of two images": [2, 70, 9, 10],
+    "blocks of rows": [1, 70, 22, 130],
+  })
+) {
+  Deno.test(`${name}: differences of the definition are the gradient by Winograd's algorithm, in float64`, async () => {
+    const [, channels = 1] = shape;
+    const next = uniform(11);
+    const random = (shape: Shape) => randomTensor(next, { shape });
+    const kernels = () =>
+      randomTensor(next, { shape: [channels, channels, 3, 3], low: -0.1, high: 0.1 });
+    await checkGradient({
+      // The differentiated graph convolves, which float64 does by the lowering or not at all; the other one is exact.
+      build: (b, { x, w, v, bias }) => {
+        const convolve = (x: Value, w: Value) =>
+          b.differentiable ? b.conv2d(x, w, { padding: 1, bias }) : byTaps(b, x, { w, bias });
+        return convolve(b.silu(convolve(x, w)), v);
+      },
+      inputs: {
+        x: random(shape),
+        w: kernels(),
+        v: kernels(),
+        bias: random([channels]),
+      },
+      // The kernels' own gradients are convolutions as large as the image.
+      wrt: ["x", "bias"],
+      options: { winograd: 1 },
+      evaluate,
+      tolerance: 1e-10,
+    });
+  });
+}
 
 Deno.test("convolutions that would not gain stay as they are", () => {
   const positions = 2 * 10 * 9;
