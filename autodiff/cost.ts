@@ -1,6 +1,8 @@
 import { intOf } from "./attributes.ts";
+import { bufferBytes, root, VIEWS } from "./_buffers.ts";
 import { byteLengthOf, type Graph, type Node, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
+import { hiddenResults } from "./_hidden_sizes.ts";
 import { dim } from "./infer/_types.ts";
 import { nodesNeeded, readsOf } from "./lower.ts";
 import { runnable } from "./runnable.ts";
@@ -18,7 +20,7 @@ export interface GraphCost {
   readonly foldedBytes: number;
   /** Most bytes while it is loaded: weights, and every step of that computation. */
   readonly loadBytes: number;
-  /** Most bytes of values alive at once, each from the operator that makes it to the last that reads it; fed ones too. */
+  /** Most bytes at once of the buffers that values are given, and of what operators take beside them; fed values too. */
   readonly activationBytes: number;
   /** Bytes of the outputs, of which a caller gets copies. */
   readonly outputBytes: number;
@@ -34,33 +36,6 @@ export interface GraphCost {
 export function totalFlops({ flops }: Pick<GraphCost, "flops">): number {
   return PRODUCT_KINDS.reduce((sum, kind) => sum + flops[kind], 0);
 }
-
-/** Operators whose result is their first input under another shape: nothing is copied. */
-const VIEWS: ReadonlySet<OpName> = new Set<OpName>([
-  "Flatten",
-  "Identity",
-  "Reshape",
-  "Squeeze",
-  "Unsqueeze",
-]);
-
-/** Operators that the runtime lets write over an input that nobody reads any more. */
-const IN_PLACE: ReadonlySet<OpName> = new Set<OpName>([
-  ...[
-    "Abs",
-    "Add",
-    "Cast",
-    "Clip",
-    "Div",
-    "Erf",
-    "Exp",
-    "Mul",
-    "Neg",
-    "Pow",
-    "Reciprocal",
-  ] as const,
-  ...["Relu", "Sigmoid", "Softmax", "Sqrt", "Sub", "Sum", "Tanh"] as const,
-]);
 
 /** Floating-point operations of a node that multiplies matrices, in this or another form. */
 const FLOPS: Partial<Record<OpName, (node: Node) => number>> = {
@@ -80,6 +55,18 @@ const KINDS: Partial<Record<OpName, ProductKind>> = {
   Attention: "attention",
 };
 
+/** Bytes that a node's kernel takes while it runs: columns of few positions, heads one after the other. */
+const WORKSPACE: Partial<Record<OpName, (node: Node) => number>> = {
+  Conv: ({ inputs: [, w], outputs: [y] }) => {
+    const positions = sizeOf(y?.shape.slice(2) ?? []);
+    // With fewer filters, columns are made as they are needed.
+    return positions < dim(w?.shape ?? [1], 0)
+      ? 4 * positions * sizeOf(w?.shape.slice(1) ?? [])
+      : 0;
+  },
+  Attention: ({ inputs: [q, k, v] }) => total([q, k, v]),
+};
+
 function sized(v: Value | undefined): number {
   return v === undefined ? 0 : sizeOf(v.shape);
 }
@@ -96,12 +83,14 @@ function timesOf({ op, inputs, attributes }: Node): number {
 
 /**
  * Counts what the part of `graph` that `outputs` need takes to run, lowered as `serialize` writes it. Unless `fold`
- * (default true), what depends on weights alone is computed in every run, like everything else.
+ * (default true), what depends on weights alone is computed in every run, like everything else. `hideSizes` as it is
+ * serialized.
  */
 export function graphCost(
   graph: Graph,
   outputs: readonly Value[],
-  { fold = true }: { readonly fold?: boolean } = {},
+  { fold = true, hideSizes = false }: { readonly fold?: boolean; readonly hideSizes?: boolean } =
+    {},
 ): GraphCost {
   const low = runnable(graph, outputs);
   const nodes = [...nodesNeeded(low.graph, low.outputs)];
@@ -111,7 +100,7 @@ export function graphCost(
     (v.source.kind === "node" && folded.has(v.source.node));
   for (const node of nodes) if (fold && readsOf(node).every(isConstant)) folded.add(node);
   const running = nodes.filter((node) => !folded.has(node));
-  const counted = count(running, low.outputs, { isConstant });
+  const counted = count(running, low.outputs, { hideSizes });
   const fed = total(low.graph.inputs);
 
   const read = running.flatMap(readsOf).flatMap((v) => v && isConstant(v) ? [root(v)] : []);
@@ -139,42 +128,32 @@ type Running = Pick<
 function count(
   nodes: readonly Node[],
   outputs: readonly Value[],
-  { isConstant, isLoop = false }: {
-    readonly isConstant: (v: Value | undefined) => boolean;
+  { hideSizes, isBody = false, isLoop = false }: {
+    readonly hideSizes: boolean;
+    /** They are inside a node. */
+    readonly isBody?: boolean;
     /** They are inside a Scan. */
     readonly isLoop?: boolean;
   },
 ): Running {
-  const lastRead = new Map<Value, number>();
-  for (const [i, node] of nodes.entries()) {
-    for (const v of readsOf(node)) if (v !== undefined && !isConstant(v)) lastRead.set(root(v), i);
-  }
-  for (const v of outputs) lastRead.set(root(v), Infinity);
-  const own = new Set(nodes);
-  const isOver = (v: Value, i: number) =>
-    v.source.kind === "node" && own.has(v.source.node) && lastRead.get(v) === i;
-  let [alive, activationBytes, trafficBytes, operators] = [0, 0, 0, 0];
+  const read = new Set([...nodes.flatMap(readsOf), ...outputs]);
+  const within = nodes.map(() => 0);
+  let [trafficBytes, operators] = [0, 0];
   const flops = { matrix: 0, convolution: 0, attention: 0, loop: 0 };
   for (const [i, node] of nodes.entries()) {
     if (VIEWS.has(node.op)) continue;
-    const read = new Set(readsOf(node).flatMap((v) => v && !isConstant(v) ? [root(v)] : []));
-    const made = node.outputs.filter((v) => lastRead.has(v));
-    const size = byteLengthOf(made[0] ?? { dtype: "uint8", shape: [0] });
-    const over = [...read].find((v) => isOver(v, i) && byteLengthOf(v) === size);
-    const reused = IN_PLACE.has(node.op) ? over : undefined;
-    alive += total(made) - (reused === undefined ? 0 : size);
     const inside = Object.values(node.bodies).map((body) =>
       count([...nodesNeeded(body.graph, body.outputs)], body.outputs, {
-        isConstant,
+        hideSizes,
+        isBody: true,
         isLoop: isLoop || node.op === "Scan",
       })
     );
-    const largest = inside.reduce((most, body) => Math.max(most, body.activationBytes), 0);
-    activationBytes = Math.max(activationBytes, alive + largest);
-    for (const v of read) if (v !== reused && isOver(v, i)) alive -= byteLengthOf(v);
+    within[i] = (WORKSPACE[node.op]?.(node) ?? 0) +
+      inside.reduce((most, body) => Math.max(most, body.activationBytes), 0);
     operators++;
     flops[KINDS[node.op] ?? (isLoop ? "loop" : "matrix")] += FLOPS[node.op]?.(node) ?? 0;
-    trafficBytes += total([...node.inputs, ...made]);
+    trafficBytes += total([...node.inputs, ...node.outputs.filter((v) => read.has(v))]);
     for (const body of inside) {
       for (const kind of PRODUCT_KINDS) flops[kind] += timesOf(node) * body.flops[kind];
       if (node.op === "Scan") continue;
@@ -182,14 +161,11 @@ function count(
       operators += body.operators;
     }
   }
+  const hidden = hideSizes ? hiddenResults(nodes) : new Set();
+  // What a body is fed has shapes that are hidden in it too.
+  const isHidden = (v: Value) => hidden.has(v) || hideSizes && isBody;
+  const activationBytes = bufferBytes(nodes, { outputs, within, isHidden });
   return { activationBytes, flops, trafficBytes, operators };
-}
-
-/** The value whose memory `v` is, which a view shares. */
-function root(v: Value): Value {
-  const { source } = v;
-  const first = source.kind === "node" && VIEWS.has(source.node.op) && source.node.inputs[0];
-  return first ? root(first) : v;
 }
 
 /** Bytes of distinct values. */

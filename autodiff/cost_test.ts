@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { openEngine, peakMemory } from "../runtime/mod.ts";
 import { Builder } from "./builder.ts";
 import { graphCost, totalFlops } from "./cost.ts";
 import { gradient } from "./gradient.ts";
+import { serialize } from "./serialize.ts";
+import { float32 } from "./tensor.ts";
 
 const float = (shape: readonly number[]) => ({ dtype: "float32" as const, shape });
 
@@ -79,8 +82,53 @@ Deno.test("values live until they are last read: a chain holds one, its gradient
 Deno.test("a view takes no memory, and a sum may be written over what it reads", () => {
   const b = new Builder();
   const x = b.input("x", float([10, 100]));
-  const y = b.add(b.reshape(b.sin(x), [1000]), 1);
-  assert.equal(graphCost(b, [y]).activationBytes, 2 * 4 * 1000);
+  const y = b.sum(b.add(b.reshape(b.sin(x), [1000]), 1));
+  assert.equal(graphCost(b, [y]).activationBytes, 2 * 4 * 1000 + 4);
+});
+
+/** A value of `wide` numbers, then of `narrow`, then of `wide` again. */
+function hourglass({ wide, narrow }: { readonly wide: number; readonly narrow: number }) {
+  const b = new Builder();
+  const x = b.expand(b.input("x", float([1])), [wide]);
+  const part = b.slice(b.sin(b.sin(x)), { axis: 0, start: 0, end: narrow });
+  const last = b.slice(b.sin(part), { axis: 0, start: 0, end: wide - narrow });
+  return { b, y: b.sum(b.concat([b.sin(part), last], 0)) };
+}
+
+Deno.test("a buffer is held for a later value of equal shape, unless sizes are hidden", () => {
+  const { b, y } = hourglass({ wide: 1000, narrow: 800 });
+  const bytes = (hideSizes: boolean) =>
+    graphCost(b, [y], { fold: false, hideSizes }).activationBytes;
+  assert.equal(bytes(false), 4 * (1 + 1000 + 800 + 800 + 200));
+  assert.equal(bytes(true), 4 * (1 + 1000 + 1000));
+});
+
+Deno.test("hiding sizes spares a process what it held, as counted, and changes no bit", async () => {
+  const million = 2 ** 20;
+  const { b, y } = hourglass({ wide: 16 * million, narrow: 15 * million });
+  const results = [];
+  for (const hideSizes of [false, true]) {
+    const engine = await openEngine({ isolation: "child" });
+    try {
+      const session = await engine.load({ bytes: serialize(b, { y }, { hideSizes }) }, {
+        graphOptimizationLevel: "extended",
+        foldConstants: false,
+        keepMemory: false,
+      });
+      assert.deepEqual(session.inputNames, ["x"]);
+      const { y: sum } = await session.run({ x: float32([0.5], [1]) });
+      const counted = graphCost(b, [y], { fold: false, hideSizes }).activationBytes;
+      results.push({ sum, counted, measured: await peakMemory(engine.pid) });
+    } finally {
+      await engine.close();
+    }
+  }
+  const [held, hidden] = results;
+  assert.deepEqual(hidden?.sum, held?.sum);
+  if (held?.measured === undefined || hidden?.measured === undefined) return;
+  const spared = held.counted - hidden.counted;
+  const difference = held.measured - hidden.measured;
+  assert.ok(Math.abs(difference - spared) < 8 * 2 ** 20, `${difference}, counted ${spared}`);
 });
 
 Deno.test("the gradient of a large group normalization and silu holds its operands, its result and a group", () => {

@@ -25,6 +25,7 @@ import {
   type Value,
   type ValueType,
 } from "./graph.ts";
+import { hiddenLeaves } from "./_hidden_sizes.ts";
 import type { OpName } from "./infer/mod.ts";
 import { nodesNeeded, readsOf } from "./lower.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
@@ -55,6 +56,13 @@ export interface SerializeOptions {
    * keep copies in other layouts. They are written as inputs that have a default.
    */
   readonly inPlace?: ReadonlySet<string>;
+  /**
+   * Write what the runtime would tell most shapes from, and weights that are cast, as inputs that have a default. Where it
+   * knows two values to be of equal shape, it gives the later one the buffer of the earlier one and holds that in
+   * between: in a network whose last levels have the shapes of its first, up to three times the memory of what is alive.
+   * Nothing is computed on load from what is hidden. Results are the same, bit by bit. Default false.
+   */
+  readonly hideSizes?: boolean;
 }
 
 /**
@@ -64,7 +72,7 @@ export interface SerializeOptions {
 export function serialize(
   graph: Graph,
   outputs: Readonly<Record<string, Value>>,
-  { inPlace = new Set() }: SerializeOptions = {},
+  { inPlace = new Set(), hideSizes = false }: SerializeOptions = {},
 ): Uint8Array {
   const names = Object.keys(outputs);
   if (names.length === 0) throw new GraphError("A model needs at least one output");
@@ -95,7 +103,7 @@ export function serialize(
     irVersion: 9n,
     producerName: "drtune",
     opsetImport: [{ domain: "", version: 20n }, { domain: MICROSOFT, version: 1n }],
-    graph: graphProto({ graph: target, outputs: results }, { nameOf, inPlace }),
+    graph: graphProto({ graph: target, outputs: results }, { nameOf, inPlace, hideSizes }),
   });
   return toBinary(ModelProtoSchema, model);
 }
@@ -103,9 +111,8 @@ export function serialize(
 /** A graph whose outputs are results of nodes of its own. */
 function graphProto(
   { graph, outputs }: Body,
-  { nameOf, inPlace }: {
+  { nameOf, inPlace, hideSizes = false }: SerializeOptions & {
     readonly nameOf: (v: Value) => string;
-    readonly inPlace?: ReadonlySet<string>;
   },
 ): GraphProto {
   const nodes = inRunningOrder([...nodesNeeded(graph, outputs)]);
@@ -113,12 +120,16 @@ function graphProto(
   const leaves = [...read].filter((v) => v !== undefined).filter((v) =>
     graph.owns(v) && (v.source.kind === "constant" || v.source.kind === "weight")
   );
-  const described = (v: Value) => valueInfo(nameOf(v), v);
+  const hidden = hideSizes ? hiddenLeaves(nodes) : new Set();
+  const described = (v: Value) =>
+    // One size that is not told is enough. Ranks are.
+    valueInfo(nameOf(v), v, { isOpen: hidden.has(v) && v.shape.length > 1 });
+  const defaults = leaves.filter((v) => hidden.has(v) || inPlace?.has(v.name));
   return create(GraphProtoSchema, {
     name: "drtune",
     node: nodes.map((node) => nodeProto(node, { nameOf, read })),
     initializer: leaves.map((v) => initializer(v, nameOf(v))),
-    input: [...graph.inputs, ...leaves.filter((v) => inPlace?.has(v.name))].map(described),
+    input: [...graph.inputs, ...defaults].map(described),
     output: outputs.map(described),
   });
 }
@@ -239,7 +250,11 @@ function initializer(v: Value, name: string): TensorProto {
   });
 }
 
-function valueInfo(name: string, type: ValueType): ValueInfoProto {
+function valueInfo(
+  name: string,
+  type: ValueType,
+  { isOpen }: { readonly isOpen: boolean },
+): ValueInfoProto {
   return create(ValueInfoProtoSchema, {
     name,
     type: {
@@ -248,9 +263,9 @@ function valueInfo(name: string, type: ValueType): ValueInfoProto {
         value: {
           elemType: onnxOfDType(type.dtype),
           shape: {
-            dim: type.shape.map((d) =>
+            dim: type.shape.map((size, i) =>
               create(TensorShapeProto_DimensionSchema, {
-                value: { case: "dimValue", value: BigInt(d) },
+                ...(!(isOpen && i === 0) && { value: { case: "dimValue", value: BigInt(size) } }),
               })
             ),
           },

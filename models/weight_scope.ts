@@ -62,6 +62,16 @@ export class WeightScope {
    * [O, C, 1, 1] as the matrix [O, C]. Throws `WeightsError` naming file, weight, found and expected.
    */
   get(name: string, shape: Shape, as: Shape = shape): Value {
+    return this.b.cast(this.stored(name, shape, as), this.dtype);
+  }
+
+  /** Those rows of a weight as `get`'s, of any shape of `ids`; only they are cast. */
+  rowsAt(ids: Value, name: string, shape: Shape): Value {
+    return this.b.cast(this.b.gather(this.stored(name, shape), ids), this.dtype);
+  }
+
+  /** A weight as `get` reads it, in the dtype it has in the file. */
+  protected stored(name: string, shape: Shape, as: Shape = shape): Value {
     const path = this.path(name);
     const entry = this.#source.get(path);
     if (entry.shape.join() !== shape.join()) {
@@ -73,8 +83,7 @@ export class WeightScope {
     const { file, offset, dtype, transposed = false } = entry;
     const stored = transposed ? shape.toReversed() : as;
     const weight = this.b.weight(path, { dtype, shape: stored }, { file, offset });
-    const value = transposed ? this.b.reshape(this.b.transpose(weight, [1, 0]), as) : weight;
-    return this.b.cast(value, this.dtype);
+    return transposed ? this.b.reshape(this.b.transpose(weight, [1, 0]), as) : weight;
   }
 
   /** Rows start..end of a weight that must have exactly `shape` in the file; the others are not read. */

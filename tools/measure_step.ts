@@ -152,6 +152,8 @@ async function step({ model, scheduler, latents }: OpenedModel, { config, denois
 /** One prediction and one product, in both branches of guidance where there are two. */
 async function unet({ model, latents, ...opened }: OpenedModel, { config, denoiser }: Work) {
   const { conditional, unconditional } = await model.prompts.encode(config.prompts, latents);
+  // Frees the text encoders, so that the peak is the U-Net's, as the estimates of its phases are.
+  await model.dispose();
   const branches = config.guidance.scale === 1 ? [conditional] : [unconditional, conditional];
   const shape = [1, latents.channels, latents.height, latents.width];
   const x = float32(randomStream(0, "noise").normals(sizeOf(shape)), shape);

@@ -32,10 +32,9 @@ export function clipText(s: WeightScope, ids: Value, config: ClipTextConfig): Cl
       `Token ids have shape [${ids.shape}], expected [batch, at most ${contextLength}]`,
     );
   }
-  const table = s.get("embeddings.token_embedding.weight", [vocabSize, width]);
   const positions = s.get("embeddings.position_embedding.weight", [contextLength, width]);
   const embedded = b.add(
-    b.gather(table, ids),
+    s.rowsAt(ids, "embeddings.token_embedding.weight", [vocabSize, width]),
     tokens === contextLength ? positions : b.slice(positions, { axis: 0, start: 0, end: tokens }),
   );
   const hidden = clipBlocks(s.at("encoder"), embedded, { config, mask: causalMask(s, tokens) });

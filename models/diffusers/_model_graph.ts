@@ -51,10 +51,10 @@ export function modelGraph(
     inputs: Object.fromEntries(b.inputs.map((v) => [v.name, typeOf(v)])),
     outputs: Object.fromEntries(Object.entries(outputs).map(([n, v]) => [n, typeOf(v)])),
     get bytes() {
-      return bytes ??= serialize(b, outputs);
+      return bytes ??= serialize(b, outputs, { hideSizes: !fold });
     },
     get cost() {
-      return cost ??= graphCost(b, Object.values(outputs), { fold });
+      return cost ??= graphCost(b, Object.values(outputs), { fold, hideSizes: !fold });
     },
   };
 }

@@ -55,7 +55,7 @@ class RecordingScope extends WeightScope {
     return !this.#lacks.test(this.path(name));
   }
 
-  override get(name: string, shape: Shape, as: Shape = shape): Value {
+  protected override stored(name: string, shape: Shape, as: Shape = shape): Value {
     const path = this.path(name);
     this.#shapes.set(path, shape);
     return this.b.weight(path, { dtype: "float32", shape: as }, { file: path, offset: 0 });

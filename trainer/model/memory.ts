@@ -9,7 +9,8 @@ export const ENGINE_BYTES = 128 * 2 ** 20;
  * a process stays within its limit: weights packed for the kernels are padded.
  */
 const PACKED = 1.06;
-/** What is folded into another layout is held in both while it is loaded, some of it later too. */
+/** What is folded is held in other layouts too: while it is loaded twice more, some of it later. */
+const FOLDING = 2;
 const FOLDED = 1.5;
 /** The allocator's gaps between activations. */
 const ALLOCATED = 1.25;
@@ -22,7 +23,7 @@ export function footprint(
 ): number {
   const weights = PACKED * weightBytes;
   return Math.max(
-    weights + FOLDED * (loadBytes - weightBytes),
+    loadBytes + FOLDING * foldedBytes,
     weights + FOLDED * foldedBytes +
       ALLOCATED * activationBytes + Math.min(activationBytes, TOO_SMALL) + outputBytes,
   );
