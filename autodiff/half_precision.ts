@@ -66,16 +66,15 @@ export function inHalfPrecision({ graph, outputs }: Lowered): Lowered {
     casts.set(key, known);
     return known;
   };
-  const dtypeOf = (node: Node): DType => {
-    const read = node.inputs.filter((v) => v?.dtype === "float32");
-    if (read.some((v) => !isExact(v)) || isSum(node)) return "float32";
-    if (HALF.has(node.op)) return "float16";
-    if (!FOLLOW.has(node.op) || !isNearest(node)) return "float32";
-    const computed = read.filter((v) => v !== undefined && originOf(v) === undefined);
-    const isHalf = computed.length > 0
-      ? computed.some((v) => v !== undefined && counterpart(v).dtype === "float16")
-      : read.some((v) => v !== undefined && originOf(v) === "weights");
-    return isHalf ? "float16" : "float32";
+  const isHalf = (node: Node, given: readonly Value[]): boolean => {
+    const read = given.filter((v) => v.dtype === "float32");
+    if (!read.every(isExact) || isSum(node)) return false;
+    if (HALF.has(node.op)) return true;
+    if (!FOLLOW.has(node.op) || !isNearest(node)) return false;
+    const computed = read.filter((v) => originOf(v) === undefined);
+    return computed.length > 0
+      ? computed.some((v) => counterpart(v).dtype === "float16")
+      : read.some((v) => originOf(v) === "weights");
   };
   for (const node of graph.nodes) {
     const given = node.inputs.filter((v) => v !== undefined);
@@ -84,11 +83,11 @@ export function inHalfPrecision({ graph, outputs }: Lowered): Lowered {
       for (const v of node.outputs) origins.set(v, origin);
     }
     const [x] = given;
-    if (node.op === "Cast" && x !== undefined && isWidening(node)) {
+    if (x !== undefined && isWidening(node)) {
       for (const v of node.outputs) made.set(v, counterpart(x));
       continue;
     }
-    const dtype = dtypeOf(node);
+    const dtype = isHalf(node, given) ? "float16" : "float32";
     const inputs = node.inputs.map((v) => v && as(v, v.dtype === "float32" ? dtype : v.dtype));
     const bodies = Object.fromEntries(
       Object.entries(node.bodies).map(([name, body]) => [
@@ -104,16 +103,17 @@ export function inHalfPrecision({ graph, outputs }: Lowered): Lowered {
   return { graph: copy, outputs: outputs.map((v) => as(v, v.dtype)) };
 }
 
-/** From float16 or bfloat16 to float32, which changes no value. */
-function isWidening({ inputs: [x], outputs: [y] }: Node): boolean {
-  return (x?.dtype === "float16" || x?.dtype === "bfloat16") && y?.dtype === "float32";
+/** A Cast from float16 or bfloat16 to float32, which changes no value. */
+function isWidening({ op, inputs: [x], outputs: [y] }: Node): boolean {
+  return op === "Cast" && (x?.dtype === "float16" || x?.dtype === "bfloat16") &&
+    y?.dtype === "float32";
 }
 
 /** The largest and the smallest positive number that float16 holds with all of its digits. */
 const [LARGEST, SMALLEST] = [65504, 2 ** -14];
 
 /** True unless it is a constant that float16 does not hold to its own precision. */
-function isExact(v: Value | undefined): boolean {
+function isExact(v: Value): boolean {
   const tensor = constantOf(v);
   if (tensor?.dtype !== "float32") return true;
   return tensor.data.every((n) => {
