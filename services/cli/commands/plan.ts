@@ -7,6 +7,7 @@ import {
   measureSpeed,
   planRun,
   prepareRunConfig,
+  type RunConfig,
   type RunPlan,
 } from "../../../trainer/mod.ts";
 import { type Command, UsageError } from "../command.ts";
@@ -84,7 +85,7 @@ export const plan: Command = {
       console.log(
         args.flag("json")
           ? JSON.stringify({ ...estimate, memoryLimit: config.memoryLimit, speed })
-          : table(estimate, { memoryLimit: config.memoryLimit ?? Infinity, model }),
+          : table(estimate, { ...config, memoryLimit: config.memoryLimit ?? Infinity }),
       );
       return 0;
     } finally {
@@ -107,7 +108,9 @@ function defined(message: object): Record<string, unknown> {
 
 function table(
   { phases, bytes, secondsPerIteration }: RunPlan,
-  { memoryLimit, model }: { readonly memoryLimit: number; readonly model: string },
+  { memoryLimit, model, precision }: Pick<RunConfig, "model" | "precision"> & {
+    readonly memoryLimit: number;
+  },
 ): string {
   const memory = (n: number) =>
     n < 2 ** 30 ? `${Math.round(n / 2 ** 20)} MiB` : `${(n / 2 ** 30).toFixed(1)} GiB`;
@@ -137,6 +140,9 @@ function table(
       memory(memoryLimit * 2 ** 30)
     })`,
     `Time of an iteration: ${seconds(secondsPerIteration)}`,
+    ...precision === "float16"
+      ? ["This is a GPU's memory; without one, float16 takes more, and more time, than float32"]
+      : [],
     ...bytes > memoryLimit * 2 ** 30
       ? ["The limit is too low even for single layers: a smaller size or batch is needed"]
       : [],
