@@ -12,6 +12,7 @@ import {
   withPrefix,
 } from "../../tests/models/mod.ts";
 import type { Session } from "../../runtime/mod.ts";
+import { TEST_PROVIDER } from "../../runtime/testing/mod.ts";
 import { loraShapes } from "../lora/mod.ts";
 import { compose, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
@@ -131,10 +132,10 @@ for (const name of ["unet_sd2", "unet_zoo"] as const) {
       }
       assert.equal(await errorOf(rounding, 1), error);
       await rounding.dispose();
-      // The runtime's own way with float16 on a processor, as a user gets it there.
-      const plain = await engine.load(graph);
-      await errorOf(plain, 1);
-      await plain.dispose();
+      // The provider's own way with float16.
+      const own = await engine.load(graph, { provider: TEST_PROVIDER });
+      for (const factor of [1, 1e-8, 1e4]) await errorOf(own, factor);
+      await own.dispose();
     }));
 }
 
