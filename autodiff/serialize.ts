@@ -121,9 +121,8 @@ function graphProto(
     graph.owns(v) && (v.source.kind === "constant" || v.source.kind === "weight")
   );
   const hidden = hideSizes ? hiddenLeaves(nodes) : new Set();
-  const described = (v: Value) =>
-    // One size that is not told is enough. Ranks are.
-    valueInfo(nameOf(v), v, { isOpen: hidden.has(v) && v.shape.length > 1 });
+  // Not how many dimensions shapes have, either: knowing that, the runtime compares each value with all that are over.
+  const described = (v: Value) => valueInfo(nameOf(v), v, { isOpen: hidden.has(v) });
   const defaults = leaves.filter((v) => hidden.has(v) || inPlace?.has(v.name));
   return create(GraphProtoSchema, {
     name: "drtune",
