@@ -46,6 +46,8 @@ export class OrtSession {
         // Keys of onnxruntime_session_options_config_keys.h. The folder makes a model loaded from bytes find
         // its external data as one loaded from a file would: mapped, wherever in the file it lies.
         extra: {
+          // GPUs sum in whatever order their threads finish, where it is faster and nobody asks for the same each time.
+          "session.use_deterministic_compute": "1",
           "session.intra_op.allow_spinning": options.allowSpinning ? "1" : "0",
           "session.disable_prepacking": options.prepackWeights ?? true ? "0" : "1",
           ...(options.foldConstants === false &&
