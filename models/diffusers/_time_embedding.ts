@@ -1,4 +1,4 @@
-import type { Value } from "../../autodiff/mod.ts";
+import type { Builder, Value } from "../../autodiff/mod.ts";
 import { linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
 
@@ -25,9 +25,22 @@ export function sinusoids(
     b.reshape(t, [t.shape[0] ?? 1, 1]),
     b.table(frequencies, { dtype: "float32", shape: [1, half] }),
   );
-  const parts = [b.sin(angles), b.cos(angles)];
+  const reduced = withinOneTurn(b, angles);
+  const parts = [b.sin(reduced), b.cos(reduced)];
   const joined = b.concat(flipSinToCos ? parts.reverse() : parts, 1);
   return b.cast(width % 2 === 0 ? joined : b.pad(joined, { pads: [0, 0, 0, 1] }), dtype);
+}
+
+/** 2π, of which a first part has 8 bits: its product with a whole number of turns is exact. */
+const TURN = [6.28125, 2 * Math.PI - 6.28125] as const;
+
+/**
+ * Angles less whole turns, in [-π, π]: farther out WebGPU's sine and cosine are 1e-4 and more off. Exact to float32's last
+ * bit up to 2^14 turns.
+ */
+function withinOneTurn(b: Builder, angles: Value): Value {
+  const turns = b.round(b.mul(angles, 1 / (2 * Math.PI)));
+  return TURN.reduce((rest, part) => b.sub(rest, b.mul(turns, part)), angles);
 }
 
 /** diffusers' `TimestepEmbedding`: two linear layers with silu between them, [N, out] of x [N, in]. */
