@@ -175,7 +175,7 @@ export async function openRunModel(
       latents,
       ...(init !== undefined && { readStart: () => readStart(root, { init, layers }) }),
       plan: async () => {
-        const speed = await measureSpeed(engine, session);
+        const speed = await measureSpeed(engine, { session });
         return planRun(config, { pipeline, speed, limits, provider: session.provider });
       },
       peakMemory: async () => gpu?.peak ?? await peakMemory(engine.pid),

@@ -80,7 +80,7 @@ export const plan: Command = {
     const pipeline = await readPipeline(await insideRoot(root, config.model, "model"));
     const engine = await openEngine({ isolation: "child", name: "speed" });
     try {
-      const speed = await measureSpeed(engine, session);
+      const speed = await measureSpeed(engine, { session, seconds: 3 });
       const estimate = planRun(config, { pipeline, speed, provider });
       console.log(
         args.flag("json")
