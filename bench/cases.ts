@@ -162,7 +162,7 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     batch: 1,
     size: 64,
     checkpointing: true,
-    memory: 3 * 2 ** 30,
+    memory: 3.5 * 2 ** 30,
   },
 };
 

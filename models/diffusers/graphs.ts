@@ -117,7 +117,7 @@ export function decodeGraph(
   size: LatentsSize & GraphOptions,
 ): ModelGraph {
   const { b, image } = buildDecoder(part, { ...size, differentiable: false });
-  return modelGraph(part, b, { name: "VAE decoder", outputs: { image } });
+  return modelGraph(part, b, { name: "VAE decoder", outputs: { image }, fold: isSmall(part) });
 }
 
 /**
@@ -130,7 +130,15 @@ export function decodeVjpGraph(
 ): ModelGraph {
   const { b, latents, image } = buildDecoder(part, { ...size, differentiable: true });
   const outputs = { image, ...vjp(b, image, new Map([["latents", latents]])) };
-  return modelGraph(part, b, { name: "VAE decoder gradient", outputs });
+  return modelGraph(part, b, { name: "VAE decoder gradient", outputs, fold: isSmall(part) });
+}
+
+/**
+ * Whether what depends on a decoder's weights alone is computed when it is loaded. Kernels turned round and transformed
+ * are several times their size, and computing them is nothing beside images of the size that large decoders make.
+ */
+function isSmall({ weights }: Part<VaeConfig>): boolean {
+  return weights.byteLength <= 64 * 2 ** 20;
 }
 
 /** Height and width in pixels of the image that latents decode to. */
