@@ -22,6 +22,8 @@ export interface GraphCost {
   readonly loadBytes: number;
   /** Most bytes at once of the buffers that values are given, and of what operators take beside them; fed values too. */
   readonly activationBytes: number;
+  /** Bytes of the largest of those buffers. */
+  readonly largestBytes: number;
   /** Bytes of the outputs, of which a caller gets copies. */
   readonly outputBytes: number;
   /** Floating-point operations of products, two for each multiplication and addition. */
@@ -121,7 +123,7 @@ export function graphCost(
 
 type Running = Pick<
   GraphCost,
-  "activationBytes" | "flops" | "trafficBytes" | "operators"
+  "activationBytes" | "largestBytes" | "flops" | "trafficBytes" | "operators"
 >;
 
 /** What nodes take one after the other, values from outside them left out. */
@@ -138,7 +140,7 @@ function count(
 ): Running {
   const read = new Set([...nodes.flatMap(readsOf), ...outputs]);
   const within = nodes.map(() => 0);
-  let [trafficBytes, operators] = [0, 0];
+  let [largestBytes, trafficBytes, operators] = [0, 0, 0];
   const flops = { matrix: 0, convolution: 0, attention: 0, loop: 0 };
   for (const [i, node] of nodes.entries()) {
     if (VIEWS.has(node.op)) continue;
@@ -153,7 +155,9 @@ function count(
       inside.reduce((most, body) => Math.max(most, body.activationBytes), 0);
     operators++;
     flops[KINDS[node.op] ?? (isLoop ? "loop" : "matrix")] += FLOPS[node.op]?.(node) ?? 0;
-    trafficBytes += total([...node.inputs, ...node.outputs.filter((v) => read.has(v))]);
+    const made = node.outputs.filter((v) => read.has(v));
+    largestBytes = Math.max(largestBytes, ...made.map(byteLengthOf));
+    trafficBytes += total([...node.inputs, ...made]);
     for (const body of inside) {
       for (const kind of PRODUCT_KINDS) flops[kind] += timesOf(node) * body.flops[kind];
       if (node.op === "Scan") continue;
@@ -165,7 +169,7 @@ function count(
   // What a body is fed has shapes that are hidden in it too.
   const isHidden = (v: Value) => hidden.has(v) || hideSizes && isBody;
   const activationBytes = bufferBytes(nodes, { outputs, within, isHidden });
-  return { activationBytes, flops, trafficBytes, operators };
+  return { activationBytes, largestBytes, flops, trafficBytes, operators };
 }
 
 /** Bytes of distinct values. */

@@ -21,6 +21,7 @@ Deno.test("weights, products and what is computed once are counted from shapes",
     loadBytes: 4 * 32 * 64 + (2 + 4) * 32 * 16,
     // x is the caller's and stays; the first product goes once the second is made.
     activationBytes: 4 * (8 * 64 + 8 * 32 + 8 * 16),
+    largestBytes: 4 * 8 * 32,
     outputBytes: 4 * 8 * 16,
     flops: { matrix: 2 * 8 * 64 * 32 + 2 * 8 * 32 * 16, convolution: 0, attention: 0, loop: 0 },
     trafficBytes: 4 * (8 * 64 + 32 * 64 + 8 * 32) + 4 * (8 * 32 + 32 * 16 + 8 * 16),

@@ -42,8 +42,21 @@ export function modelGraph(
   },
 ): ModelGraph {
   const typeOf = ({ dtype, shape }: Value): ValueType => ({ dtype, shape });
+  const costOf = (hideSizes: boolean) => ({
+    hideSizes,
+    cost: graphCost(b, Object.values(outputs), { fold, hideSizes }),
+  });
+  const choose = () => {
+    const told = costOf(false);
+    // What is folded needs its sizes. Where they are hidden, nothing is written over what it is made from.
+    if (fold) return told;
+    const hidden = costOf(true);
+    return hidden.cost.activationBytes < told.cost.activationBytes ? hidden : told;
+  };
+  let known: ReturnType<typeof costOf> | undefined;
+  /** How it is written, so that it takes the least. */
+  const written = () => known ??= choose();
   let bytes: Uint8Array | undefined;
-  let cost: GraphCost | undefined;
   return {
     name,
     weightsRoot: weights.root,
@@ -51,10 +64,10 @@ export function modelGraph(
     inputs: Object.fromEntries(b.inputs.map((v) => [v.name, typeOf(v)])),
     outputs: Object.fromEntries(Object.entries(outputs).map(([n, v]) => [n, typeOf(v)])),
     get bytes() {
-      return bytes ??= serialize(b, outputs, { hideSizes: !fold });
+      return bytes ??= serialize(b, outputs, { hideSizes: written().hideSizes });
     },
     get cost() {
-      return cost ??= graphCost(b, Object.values(outputs), { fold, hideSizes: !fold });
+      return written().cost;
     },
   };
 }

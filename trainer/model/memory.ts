@@ -9,23 +9,23 @@ export const ENGINE_BYTES = 128 * 2 ** 20;
  * a process stays within its limit: weights packed for the kernels are padded.
  */
 const PACKED = 1.06;
-/** What is folded is held in other layouts too: while it is loaded twice more, some of it later. */
+/** What is folded is held in other layouts too while it is loaded, as much again each time. */
 const FOLDING = 2;
-const FOLDED = 1.5;
-/** The allocator's gaps between activations. */
-const ALLOCATED = 1.25;
-/** Freed activations too small for later ones stay with the allocator: at most as much again, and at most this much. */
-const TOO_SMALL = 160 * 2 ** 20;
+/**
+ * Freed activations that are too small for later ones, or lie between others, stay with the allocator: as much as the
+ * largest so many times, and small ones.
+ */
+const GAPS = 3;
+const SMALL = 64 * 2 ** 20;
 
 /** Bytes a graph takes while it is loaded or runs; the runtime keeps those of its activations for the next run. */
 export function footprint(
-  { weightBytes, foldedBytes, loadBytes, activationBytes, outputBytes }: GraphCost,
+  { weightBytes, foldedBytes, loadBytes, activationBytes, largestBytes, outputBytes }: GraphCost,
 ): number {
-  const weights = PACKED * weightBytes;
   return Math.max(
     loadBytes + FOLDING * foldedBytes,
-    weights + FOLDED * foldedBytes +
-      ALLOCATED * activationBytes + Math.min(activationBytes, TOO_SMALL) + outputBytes,
+    PACKED * (weightBytes + foldedBytes) +
+      activationBytes + Math.min(activationBytes, GAPS * largestBytes + SMALL) + outputBytes,
   );
 }
 
