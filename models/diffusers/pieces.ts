@@ -195,12 +195,12 @@ function inPieces<C extends Context>(
   });
   const bytesOf = (values: readonly string[]) =>
     values.reduce((sum, v) => sum + byteLengthOf(types.get(v) ?? NONE), 0);
-  // While a piece runs backwards there are the values up to it, and the gradients of those that later ones read.
+  // While a piece runs backwards there are the values before it, and the gradients of those that later ones read.
   const kept = cuts.map((_, i) => {
-    const made = cuts.slice(0, Math.min(i + 1, cuts.length - 1)).flatMap(({ makes }) => makes);
+    const [before, made] = [i, i + 1].map((n) => cuts.slice(0, n).flatMap(({ makes }) => makes));
     const later = new Set(cuts.slice(i + 1).flatMap(({ reads }) => reads));
-    const passed = made.filter((v) => later.has(v));
-    return forwardOnly ? bytesOf(passed) : bytesOf([...made, ...passed]);
+    const passed = made?.filter((v) => later.has(v)) ?? [];
+    return bytesOf([...forwardOnly ? [] : before ?? [], ...passed]);
   });
   return {
     pieces: graphs,
