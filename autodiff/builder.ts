@@ -33,6 +33,8 @@ export interface BuilderOptions {
    * algorithm, in half of the multiplications. For processors, whose runtime has no such kernel. Default: never.
    */
   readonly winograd?: number;
+  /** Models may be written with sizes hidden, where that takes less memory: see `SerializeOptions`. Default false. */
+  readonly mayHideSizes?: boolean;
   /** What the runtime computes it in; see `inHalfPrecision`. Inputs and outputs stay as they are. Default "float32". */
   readonly precision?: Precision;
 }
@@ -69,6 +71,7 @@ export class Builder extends Graph {
   readonly normalizationMemory: number;
   /** Positions from which convolutions are Winograd's. */
   readonly winograd: number;
+  readonly mayHideSizes: boolean;
   readonly precision: Precision;
 
   constructor(options: BuilderOptions = {}, outer?: Builder) {
@@ -78,6 +81,7 @@ export class Builder extends Graph {
     this.attentionBlock = options.attentionBlock ?? 2 ** 18;
     this.normalizationMemory = options.normalizationMemory ?? 32 * 2 ** 20;
     this.winograd = options.winograd ?? Infinity;
+    this.mayHideSizes = options.mayHideSizes ?? false;
     this.precision = options.precision ?? "float32";
   }
 

@@ -49,7 +49,7 @@ export function modelGraph(
   const choose = () => {
     const told = costOf(false);
     // What is folded needs its sizes. Where they are hidden, nothing is written over what it is made from.
-    if (fold) return told;
+    if (fold || !b.mayHideSizes) return told;
     const hidden = costOf(true);
     return hidden.cost.activationBytes < told.cost.activationBytes ? hidden : told;
   };

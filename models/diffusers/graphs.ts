@@ -26,6 +26,8 @@ export interface GraphOptions {
   readonly normalizationMemory?: number;
   /** Positions from which convolutions are computed by Winograd's algorithm: see autodiff's `BuilderOptions`. */
   readonly winograd?: number;
+  /** Whether sizes may be kept from the runtime where that takes less memory: see autodiff's `BuilderOptions`. */
+  readonly mayHideSizes?: boolean;
   /** What it is computed in. Inputs and outputs are float32 always. Default "float32". */
   readonly precision?: Precision;
 }

@@ -19,7 +19,7 @@ import { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory
 
 /** What float32 sums in another order differ by, relative to a tensor's largest value. */
 const ROUNDING = 2e-5;
-const SIZE = { batch: 2, contexts: 2, height: 7, width: 10, tokens: 7 };
+const SIZE = { batch: 2, contexts: 2, height: 7, width: 10, tokens: 7, mayHideSizes: true };
 const LORA = { rank: 2, alpha: 3, targets: ["to_q", "to_out.0", "ff.net.2"] };
 
 /** Random feeds of a graph, LoRA small as trained ones are. */

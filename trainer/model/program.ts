@@ -45,11 +45,12 @@ const WINOGRAD_POSITIONS = 1024;
 
 /**
  * How graphs are written for a provider. Those for other processors than the CPU bring convolutions of their own, and
- * wait for each turn of a loop: what takes a small share of the memory is whole, and blocks of attention are large.
+ * wait for each turn of a loop: what takes a small share of the memory is whole, and blocks of attention are large. Sizes
+ * are hidden where that was tried.
  */
 function graphOptions({ provider = "cpu", memory }: ProgramTarget): GraphOptions {
   return provider === "cpu"
-    ? { winograd: WINOGRAD_POSITIONS }
+    ? { winograd: WINOGRAD_POSITIONS, mayHideSizes: true }
     : { attentionMemory: memory / 32, attentionBlock: 2 ** 26, normalizationMemory: memory / 32 };
 }
 
