@@ -11,6 +11,8 @@ export const ENGINE_BYTES = 128 * 2 ** 20;
 const PACKED = 1.06;
 /** What is folded is held in other layouts too while it is loaded, as much again each time. */
 const FOLDING = 2;
+/** What lies between activations that stay. */
+const ALLOCATED = 1.1;
 /**
  * Freed activations that are too small for later ones, or lie between others, stay with the allocator: as much as the
  * largest so many times, and small ones.
@@ -25,7 +27,8 @@ export function footprint(
   return Math.max(
     loadBytes + FOLDING * foldedBytes,
     PACKED * (weightBytes + foldedBytes) +
-      activationBytes + Math.min(activationBytes, GAPS * largestBytes + SMALL) + outputBytes,
+      ALLOCATED * activationBytes + Math.min(activationBytes, GAPS * largestBytes + SMALL) +
+      outputBytes,
   );
 }
 
