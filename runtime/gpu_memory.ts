@@ -42,7 +42,10 @@ export class GpuMemory {
       }).spawn();
       const readings = readingsOf(child.stdout);
       const first = await readings.next();
-      if (first.done) return undefined;
+      if (first.done) {
+        end(child);
+        return undefined;
+      }
       const memory = new GpuMemory(child, first.value);
       // It lasts as long as its process; whoever waits for this one must not wait for that.
       child.unref();
@@ -61,16 +64,20 @@ export class GpuMemory {
 
   /** Stops watching. */
   close(): void {
-    try {
-      this.#child.kill();
-    } catch (error) {
-      // It has ended by itself.
-      if (!(error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error;
-    }
+    end(this.#child);
   }
 
   async #watch(readings: AsyncGenerator<Reading>): Promise<void> {
     for await (const { used } of readings) this.#most = Math.max(this.#most, used);
+  }
+}
+
+function end(child: Deno.ChildProcess): void {
+  try {
+    child.kill();
+  } catch (error) {
+    // It has ended by itself.
+    if (!(error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error;
   }
 }
 
