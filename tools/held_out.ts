@@ -1,14 +1,15 @@
 /**
- * `deno task held-out [--count N] [--seed N] [--keep FOLDER] [--replay] [--provider cpu]`: random pipelines, training steps and rewards
- * that PyTorch computes in float64 (tests/golden/reference/more_cases.py and more_rewards.py), repeated here and compared
- * tensor by tensor. `--keep` leaves the files, and `--replay` takes those left before.
+ * `deno task held-out [--count N] [--seed N] [--keep FOLDER] [--replay] [--provider cpu]`: random pipelines, training
+ * steps and rewards that PyTorch computes in float64 (tests/golden/reference/more_cases.py and more_rewards.py), repeated
+ * here and compared tensor by tensor. `--keep` leaves the files, and `--replay` takes those left before.
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { loadReward } from "../rewards/mod.ts";
-import { openEngine, PROVIDERS } from "../runtime/mod.ts";
+import { openEngine } from "../runtime/mod.ts";
 import { type Float32Tensor, openTraceModel, readTraceCase, trace } from "../trainer/mod.ts";
+import { providerOption } from "./_provider_option.ts";
 import { pythonPath } from "./python_env.ts";
 
 /** Largest differences allowed; of a tensor's own largest value, but for scores. */
@@ -25,11 +26,7 @@ const { values: args } = parseArgs({
     provider: { type: "string", default: "cpu" },
   },
 });
-const provider = PROVIDERS.find((name) => name === args.provider);
-if (provider === undefined) {
-  console.error(`--provider is ${JSON.stringify(args.provider)}, expected ${PROVIDERS.join(", ")}`);
-  Deno.exit(2);
-}
+const provider = providerOption(args.provider);
 const folder = args.keep ?? await Deno.makeTempDir({ prefix: "drtune-held-out-" });
 const engine = await openEngine({ isolation: "in-process" });
 const symmetry = await loadReward({ kind: "symmetry", std: "global" }, {

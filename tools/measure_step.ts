@@ -13,7 +13,7 @@ import process from "node:process";
 import { basename, dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { float32, sizeOf } from "../autodiff/mod.ts";
-import { peakMemory, PROVIDERS } from "../runtime/mod.ts";
+import { peakMemory } from "../runtime/mod.ts";
 import {
   type AdaptedDenoiser,
   makeSampler,
@@ -26,6 +26,7 @@ import {
   seededNoise,
   trainStep,
 } from "../trainer/mod.ts";
+import { providerOption } from "./_provider_option.ts";
 import { StepProgress } from "./_step_progress.ts";
 
 const { values } = parseArgs({
@@ -49,11 +50,7 @@ if (values.only !== undefined && values.only !== "unet") {
   console.error(`--only is ${JSON.stringify(values.only)}, expected unet`);
   process.exit(2);
 }
-const provider = PROVIDERS.find((p) => p === values.provider);
-if (provider === undefined) {
-  console.error(`--provider is "${values.provider}", expected ${PROVIDERS.join(", ")}`);
-  process.exit(2);
-}
+const provider = providerOption(values.provider);
 const whole = (text: string | undefined) => text === undefined ? undefined : Number(text);
 const onlyUNet = values.only === "unet";
 const folder = resolve(values.model);
@@ -90,7 +87,9 @@ try {
     !onlyUNet || name === "sampling" || name === "U-Net gradient"
   );
   const denoiser = await model.adapt(model.initialParameters(0));
-  const run = () => (onlyUNet ? unet : step)(opened, { config, denoiser });
+  const run = onlyUNet
+    ? await unet(opened, { config, denoiser })
+    : () => step(opened, { config, denoiser });
   for (let i = 0; i < Number(values["warm-up"]); i++) await run();
   if (phases !== undefined) progress = new StepProgress({ phases });
   const measured = await run();
@@ -149,7 +148,7 @@ async function step({ model, scheduler, latents }: OpenedModel, { config, denois
   return { seconds, finite: allFinite(gradients) };
 }
 
-/** One prediction and one product, in both branches of guidance where there are two. */
+/** What runs one prediction and one product, in both branches of guidance where there are two. */
 async function unet({ model, latents, ...opened }: OpenedModel, { config, denoiser }: Work) {
   const { conditional, unconditional } = await model.prompts.encode(config.prompts, latents);
   // Frees the text encoders, so that the peak is the U-Net's, as the estimates of its phases are.
@@ -163,13 +162,15 @@ async function unet({ model, latents, ...opened }: OpenedModel, { config, denois
     const result = await work();
     return { result, seconds: (performance.now() - begun) / 1000 };
   };
-  const forward = await timed(() => denoiser.predict(rows));
-  const peakMibForward = mib(await opened.peakMemory?.());
-  const product = await timed(() => denoiser.vjp(rows, forward.result, { input: false }));
-  return {
-    seconds: { forward: forward.seconds, gradient: product.seconds },
-    peakMibForward,
-    finite: allFinite(product.result.parameters),
+  return async () => {
+    const forward = await timed(() => denoiser.predict(rows));
+    const peakMibForward = mib(await opened.peakMemory?.());
+    const product = await timed(() => denoiser.vjp(rows, forward.result, { input: false }));
+    return {
+      seconds: { forward: forward.seconds, gradient: product.seconds },
+      peakMibForward,
+      finite: allFinite(product.result.parameters),
+    };
   };
 }
 
