@@ -60,7 +60,8 @@ const LOWERINGS: Partial<Record<OpName, Lowering>> = {
       const { out, logSumExp } = attentionInBlocks(b, { q, k, v }, { heads, scale });
       return [out, undefined, logSumExp];
     }
-    // With a mask, WebGPU's fused kernel of ONNX Runtime 1.30 is wrong.
+    // Masks are of short texts, where being written out costs nothing, and the fused kernels are not all right: see
+    // docs/decisions.md.
     if (isRead(1) || q.dtype === "float64" || mask !== undefined) {
       const split = (x: Value) => splitHeads(b, x, heads);
       const p = attentionProbabilities(b, split(q), { k: split(k), scale, mask });

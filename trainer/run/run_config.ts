@@ -128,7 +128,7 @@ export const runConfigSchema = z.strictObject({
   latentWidth: count.max(1024).optional(),
   /**
    * GiB that the process which runs the networks should stay within: above it they run in pieces, computed again for the
-   * gradient. Default: half of the machine's memory, as of the run's start.
+   * gradient. Default: half of the machine's memory, or 0.8 of the GPU's, as of the run's start.
    */
   memoryLimit: z.number().min(0.25).max(65_536).optional(),
   /** What the U-Net and the text encoders compute in. All else is float32 always. */

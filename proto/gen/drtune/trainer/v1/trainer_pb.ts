@@ -159,7 +159,7 @@ export type RunConfig = Message<"drtune.trainer.v1.RunConfig"> & {
 
   /**
    * GiB that the process which runs the networks should stay within: above it they run in pieces, computed again for the
-   * gradient. 0.25 to 65536. Default: half of the machine's memory.
+   * gradient. 0.25 to 65536. Default: half of the machine's memory, or 0.8 of the GPU's.
    *
    * @generated from field: optional double memory_limit = 20;
    */
