@@ -22,7 +22,7 @@ import {
   RunState,
   TrainerService,
 } from "../proto/mod.ts";
-import { grpcClient } from "../services/common/mod.ts";
+import { grpcClient } from "../services/rpc/mod.ts";
 import { Victim } from "../tests/fault/mod.ts";
 
 /** Milliseconds a check is to take less than. */

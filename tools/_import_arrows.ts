@@ -3,16 +3,31 @@ export type Arrow = readonly string[] | "*";
 
 /**
  * Which top folder may import which. A folder under services/ is a unit of its own, so that services never
- * import one another; what they share lies in services/common.
+ * import one another; what they share lies in services/rpc
+ * (servers and clients) and services/launch (how a service starts and ends). A row of such a folder goes before
+ * the row of services.
  */
 export const IMPORT_ARROWS: Readonly<Record<string, Arrow>> = {
+  base: [],
   autodiff: [],
   proto: [],
-  models: ["autodiff"],
-  runtime: ["autodiff"],
-  rewards: ["models", "runtime", "autodiff"],
-  trainer: ["models", "runtime", "autodiff"],
-  services: ["services/common", "rewards", "trainer", "runtime", "models", "autodiff", "proto"],
+  models: ["autodiff", "base"],
+  runtime: ["autodiff", "base"],
+  rewards: ["models", "runtime", "autodiff", "base"],
+  trainer: ["models", "runtime", "autodiff", "base"],
+  "services/rpc": ["rewards", "proto", "base"],
+  "services/launch": ["services/rpc", "base", "proto"],
+  services: [
+    "services/launch",
+    "services/rpc",
+    "rewards",
+    "trainer",
+    "runtime",
+    "models",
+    "autodiff",
+    "proto",
+    "base",
+  ],
   tests: "*",
   bench: "*",
   tools: "*",

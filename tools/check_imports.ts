@@ -46,7 +46,7 @@ function problemOfLocal(file: string, specifier: string): string | undefined {
   const [from, to] = [unitOf(file), unitOf(target)];
   if (from === to || target === "deno.json") return undefined;
   if (to.startsWith("..")) return `Import '${specifier}' leaves the repository`;
-  const arrow: Arrow | undefined = IMPORT_ARROWS[topOf(file)];
+  const arrow: Arrow | undefined = IMPORT_ARROWS[from] ?? IMPORT_ARROWS[topOf(file)];
   if (arrow === undefined) return `Folder '${topOf(file)}' has no row in the import arrows`;
   if (arrow !== "*") {
     const allowed = [

@@ -74,7 +74,7 @@ Deno.test("checkImports accepts a tree that keeps to the arrows", () => {
       "rewards/mod.ts":
         `import { x } from "../models/clip/mod.ts"; import type { T } from "../autodiff/mod.ts";`,
       "services/reward/main.ts":
-        `import "../common/mod.ts"; import "../../rewards/mod.ts"; import "./_map.ts"; import c from "../../deno.json";`,
+        `import "../rpc/mod.ts"; import "../../rewards/mod.ts"; import "./_map.ts"; import c from "../../deno.json";`,
       "tests/e2e_test.ts": `import "../services/reward/mod.ts"; import "../services/cli/mod.ts";`,
     }),
     [],
@@ -86,9 +86,9 @@ Deno.test("checkImports names a forbidden arrow, type-only and dynamic ones too"
     problems({
       "autodiff/a.ts": `\nimport type { S } from "../runtime/mod.ts";`,
       "rewards/clip.ts": `const t = await import("../trainer/mod.ts");`,
-      "runtime/r.ts": `export * from "../services/common/mod.ts";`,
+      "runtime/r.ts": `export * from "../services/rpc/mod.ts";`,
       "services/cli/c.ts": `import "../reward/mod.ts";`,
-      "services/common/c.ts": `import "../reward/mod.ts";`,
+      "services/rpc/c.ts": `import "../reward/mod.ts";`,
       "trainer/t_test.ts": `import "../rewards/mod.ts";`,
       "extra/e.ts": `import "../autodiff/mod.ts";`,
       "models/m.ts": `import "../../elsewhere/mod.ts";`,
@@ -97,11 +97,11 @@ Deno.test("checkImports names a forbidden arrow, type-only and dynamic ones too"
       "autodiff/a.ts:2: 'autodiff' may not import 'runtime'; it may import nothing local",
       "extra/e.ts:1: Folder 'extra' has no row in the import arrows",
       "models/m.ts:1: Import '../../elsewhere/mod.ts' leaves the repository",
-      "rewards/clip.ts:1: 'rewards' may not import 'trainer'; it may import models, runtime, autodiff",
-      "runtime/r.ts:1: 'runtime' may not import 'services/common'; it may import autodiff",
-      "services/cli/c.ts:1: 'services/cli' may not import 'services/reward'; it may import services/common, rewards, trainer, runtime, models, autodiff, proto",
-      "services/common/c.ts:1: 'services/common' may not import 'services/reward'; it may import services/common, rewards, trainer, runtime, models, autodiff, proto",
-      "trainer/t_test.ts:1: 'trainer' may not import 'rewards'; it may import models, runtime, autodiff, tests, tools",
+      "rewards/clip.ts:1: 'rewards' may not import 'trainer'; it may import models, runtime, autodiff, base",
+      "runtime/r.ts:1: 'runtime' may not import 'services/rpc'; it may import autodiff, base",
+      "services/cli/c.ts:1: 'services/cli' may not import 'services/reward'; it may import services/launch, services/rpc, rewards, trainer, runtime, models, autodiff, proto, base",
+      "services/rpc/c.ts:1: 'services/rpc' may not import 'services/reward'; it may import rewards, proto, base",
+      "trainer/t_test.ts:1: 'trainer' may not import 'rewards'; it may import models, runtime, autodiff, base, tests, tools",
     ],
   );
 });

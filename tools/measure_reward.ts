@@ -15,7 +15,7 @@ import { parseArgs } from "node:util";
 import { float32, sizeOf } from "../autodiff/mod.ts";
 import { Random } from "../models/random/mod.ts";
 import { DataType, RewardService } from "../proto/mod.ts";
-import { grpcClient } from "../services/common/mod.ts";
+import { grpcClient } from "../services/rpc/mod.ts";
 import { REWARDS } from "./random_model/reward_kinds.ts";
 import { writeRandomReward } from "./random_model/write_reward.ts";
 

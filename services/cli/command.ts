@@ -1,4 +1,4 @@
-import { nearest } from "../common/mod.ts";
+import { nearest } from "../../base/mod.ts";
 import { parseArgs, type ParseArgsOptionDescriptor } from "node:util";
 
 /** One option of a command: node:util's descriptor and what help says about it. */

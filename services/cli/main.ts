@@ -1,4 +1,4 @@
-import { nearest } from "../common/mod.ts";
+import { nearest } from "../../base/mod.ts";
 import { type Command, exitCodes, helpOf, parseCommand, UsageError } from "./command.ts";
 import { compose } from "./commands/compose.ts";
 import { completion } from "./commands/completion.ts";

@@ -1,4 +1,5 @@
-import { type ClientTls, readClientTls, secured } from "../common/mod.ts";
+import { readClientTls } from "../launch/mod.ts";
+import { type ClientTls, secured } from "../rpc/mod.ts";
 import type { Arguments, Option } from "./command.ts";
 
 /** Options of every command that may call a service over TLS. */

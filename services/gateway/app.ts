@@ -4,7 +4,7 @@ import { etag } from "hono/etag";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
-import type { Logger } from "../common/mod.ts";
+import type { Logger } from "../../base/mod.ts";
 import { checkBearer } from "./check_bearer.ts";
 import { checkLoopbackHost, checkSameSite } from "./check_same_site.ts";
 import { HttpError, toHttpError } from "./http_error.ts";

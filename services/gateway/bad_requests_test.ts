@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createLogger } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { createGateway, type Gateway } from "./gateway.ts";
 import type { Route } from "./route.ts";
 import { startFakeStack } from "./testing/fake_stack.ts";

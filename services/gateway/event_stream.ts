@@ -1,5 +1,5 @@
 import type { JsonValue } from "@bufbuild/protobuf";
-import { orSilence } from "../common/mod.ts";
+import { orSilence } from "../../base/mod.ts";
 import { toHttpError } from "./http_error.ts";
 
 /** One server-sent event. */

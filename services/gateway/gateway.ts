@@ -1,12 +1,7 @@
 import { z } from "zod";
 import { RewardService, TrainerService } from "../../proto/mod.ts";
-import {
-  type ClientTls,
-  createLogger,
-  grpcClient,
-  type Logger,
-  MessageSchemas,
-} from "../common/mod.ts";
+import { createLogger, type Logger } from "../../base/mod.ts";
+import { type ClientTls, grpcClient, MessageSchemas } from "../rpc/mod.ts";
 import { gatewayApp } from "./app.ts";
 import { gatewayRoutes } from "./gateway_routes.ts";
 import { HttpError } from "./http_error.ts";

@@ -1,4 +1,4 @@
-import { Counter, gauge, Histogram, type MetricFamily } from "../common/metrics/mod.ts";
+import { Counter, gauge, Histogram, type MetricFamily } from "../rpc/metrics/mod.ts";
 
 /** What the gateway counts about itself. */
 export class GatewayMetrics {

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
-import type { GrpcClient } from "../common/mod.ts";
+import type { GrpcClient } from "../rpc/mod.ts";
 import { HttpError } from "./http_error.ts";
-import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../common/metrics/mod.ts";
+import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../rpc/metrics/mod.ts";
 import type { GatewayMetrics } from "./gateway_metrics.ts";
 import type { Overview } from "./overview.ts";
 import type { Preset } from "./presets.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { RunState } from "../../proto/mod.ts";
-import { createLogger } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { createGateway, type Gateway, type GatewayOptions } from "./gateway.ts";
 import type { Route } from "./route.ts";
 import { type FakeStack, startFakeStack } from "./testing/fake_stack.ts";

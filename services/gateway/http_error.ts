@@ -1,4 +1,4 @@
-import { StatusError, type StatusName } from "../common/mod.ts";
+import { StatusError, type StatusName } from "../rpc/mod.ts";
 
 /** What an error's answer holds beside its message. */
 export interface HttpErrorDetails {

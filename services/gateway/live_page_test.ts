@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { RunState } from "../../proto/mod.ts";
-import { createLogger } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { serveGateway } from "./serve_gateway.ts";
 import { BrowserPage, findChromium } from "./testing/chromium.ts";
 import { type FakeStack, startFakeStack } from "./testing/fake_stack.ts";

@@ -6,15 +6,15 @@
  * Prints one JSON line on stdout when it listens, and logs to stderr. SIGTERM and SIGINT drain and end it.
  */
 import { parseArgs } from "node:util";
+import { createLogger } from "../../base/mod.ts";
 import {
   AddressError,
-  createLogger,
   parseAddress,
   parseAddresses,
   readClientTls,
   readToken,
   toldToEnd,
-} from "../common/mod.ts";
+} from "../launch/mod.ts";
 import { serveGateway } from "./serve_gateway.ts";
 
 const USAGE = `Usage: deno run -A services/gateway/main.ts --trainer HOST:PORT [options]

@@ -1,6 +1,6 @@
 import type { JsonValue } from "@bufbuild/protobuf";
 import { z } from "zod";
-import type { MessageSchemas } from "../common/mod.ts";
+import type { MessageSchemas } from "../rpc/mod.ts";
 import type { Route, RouteContent, RouteParameter } from "./route.ts";
 
 /** The OpenAPI 3.1 document of a route table. */

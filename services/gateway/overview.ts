@@ -1,6 +1,7 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { RewardDescriptionSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
-import { type GrpcClient, raceAbort } from "../common/mod.ts";
+import { raceAbort } from "../../base/mod.ts";
+import { type GrpcClient } from "../rpc/mod.ts";
 import type { ServerEvent } from "./event_stream.ts";
 import { toHttpError } from "./http_error.ts";
 import type { RewardServers } from "./reward_routes.ts";

@@ -1,7 +1,7 @@
 import { fromJson } from "@bufbuild/protobuf";
 import { type Document, isScalar, isSeq, parseDocument } from "yaml";
 import { RunConfigSchema } from "../../proto/mod.ts";
-import type { Logger } from "../common/mod.ts";
+import type { Logger } from "../../base/mod.ts";
 
 /** A configuration to start from. */
 export interface Preset {

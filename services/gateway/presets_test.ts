@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { pathToFileURL } from "node:url";
-import { createLogger } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { readPresets } from "./presets.ts";
 
 Deno.test("A preset's endpoints become the addresses known by name; all else stays as it was written", async () => {

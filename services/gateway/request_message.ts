@@ -11,7 +11,7 @@ import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { HttpError } from "./http_error.ts";
 import { jsonFault } from "./json_fault.ts";
-import type { MessageSchemas } from "../common/mod.ts";
+import type { MessageSchemas } from "../rpc/mod.ts";
 
 /** Media types a message may be sent in. */
 export const MESSAGE_TYPES = ["application/json", "application/yaml"] as const;

@@ -7,9 +7,9 @@ import {
   RewardService,
   type ScoreRequestSchema,
 } from "../../proto/mod.ts";
-import { DEFAULT_MAX_MESSAGE_BYTES, type GrpcClient } from "../common/mod.ts";
+import { DEFAULT_MAX_MESSAGE_BYTES, type GrpcClient } from "../rpc/mod.ts";
 import { HttpError } from "./http_error.ts";
-import type { MessageSchemas } from "../common/mod.ts";
+import type { MessageSchemas } from "../rpc/mod.ts";
 import { readLines } from "./read_lines.ts";
 import { mediaType, parseBody, refuseType, requestMessage } from "./request_message.ts";
 import type { Route, RouteParameter } from "./route.ts";

@@ -7,7 +7,8 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import type { Context } from "hono";
-import { type CallOptions, type MessageSchemas, orSilence } from "../common/mod.ts";
+import { orSilence } from "../../base/mod.ts";
+import { type CallOptions, type MessageSchemas } from "../rpc/mod.ts";
 import { eventStream, type ServerEvent } from "./event_stream.ts";
 import { MESSAGE_TYPES, queryValue, readBody, requestMessage } from "./request_message.ts";
 import type { Route, RouteContent, RouteParameter, RouteTag } from "./route.ts";

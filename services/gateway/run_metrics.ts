@@ -1,5 +1,5 @@
 import { type Run, RunState } from "../../proto/mod.ts";
-import type { Labels, MetricFamily } from "../common/metrics/mod.ts";
+import type { Labels, MetricFamily } from "../rpc/metrics/mod.ts";
 
 /** Metrics of the runs, from what the trainer lists. */
 export function runMetrics(runs: readonly Run[]): MetricFamily[] {

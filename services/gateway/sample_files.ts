@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { type Run, TrainerService } from "../../proto/mod.ts";
-import { type GrpcClient, StatusError } from "../common/mod.ts";
+import { type GrpcClient, StatusError } from "../rpc/mod.ts";
 
 /** Larger files are not images of ours. */
 const MAX_BYTES = 64 * 2 ** 20;

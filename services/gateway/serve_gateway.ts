@@ -1,4 +1,4 @@
-import { createLogger, type Logger } from "../common/mod.ts";
+import { createLogger, type Logger } from "../../base/mod.ts";
 import { createGateway, type GatewayOptions } from "./gateway.ts";
 
 /** A gateway that listens. */

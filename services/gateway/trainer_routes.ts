@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ExportLoraRequestSchema, TrainerService } from "../../proto/mod.ts";
-import type { GrpcClient } from "../common/mod.ts";
+import type { GrpcClient } from "../rpc/mod.ts";
 import { checked, queryValue, requestMessage } from "./request_message.ts";
 import { HttpError } from "./http_error.ts";
 import type { Route } from "./route.ts";

@@ -1,4 +1,4 @@
-import { StatusError } from "../common/mod.ts";
+import { StatusError } from "../rpc/mod.ts";
 import type { Images } from "../../rewards/mod.ts";
 import { inChunks } from "./_in_chunks.ts";
 

@@ -1,5 +1,5 @@
 import { type Frame, FrameProcess, type FrameProcessOptions } from "../../runtime/mod.ts";
-import { raceAbort } from "../common/mod.ts";
+import { raceAbort } from "../../base/mod.ts";
 
 /** A reward's program. */
 export interface WorkerOptions extends FrameProcessOptions {

@@ -1,5 +1,5 @@
 import type { Images, Reward, RewardInfo, ScoreOptions } from "../../rewards/mod.ts";
-import { StatusError } from "../common/mod.ts";
+import { StatusError } from "../rpc/mod.ts";
 import { inChunks } from "./_in_chunks.ts";
 
 /** Images of one size to score. */

@@ -5,7 +5,7 @@ import {
   type ModelInferRequest_InferInputTensor,
   type ModelInferResponse_InferOutputTensorSchema,
 } from "../../proto/mod.ts";
-import { type GrpcService, grpcService, type Handlers, StatusError } from "../common/mod.ts";
+import { type GrpcService, grpcService, type Handlers, StatusError } from "../rpc/mod.ts";
 import { encodeValues, type WireDType } from "./_wire_tensor.ts";
 import type { Limits } from "./limits.ts";
 import type { RewardAdminHost, RewardHost, RewardStatus } from "./reward_host.ts";

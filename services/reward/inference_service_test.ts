@@ -8,7 +8,7 @@ import {
   RepositoryModelLoadRequestSchema,
   RepositoryModelUnloadRequestSchema,
 } from "../../proto/mod.ts";
-import { createLogger } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { inferenceHandlers } from "./inference_service.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { LocalRewardHost } from "./reward_host.ts";

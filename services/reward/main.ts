@@ -9,7 +9,7 @@
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseRewardConfig, RewardConfigError } from "../../rewards/mod.ts";
-import { answerFirst, ConfigError, readConfig, toldToEnd } from "../common/mod.ts";
+import { answerFirst, ConfigError, readConfig, toldToEnd } from "../launch/mod.ts";
 import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
 
 const USAGE = `Usage: deno run -A services/reward/main.ts [options]

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { healthStatus } from "../common/testing/mod.ts";
+import { healthStatus } from "../rpc/testing/mod.ts";
 
 const program = fileURLToPath(new URL("./testing/fake_main.ts", import.meta.url));
 

@@ -1,5 +1,5 @@
 import { RewardAdmin, RewardState } from "../../proto/mod.ts";
-import { type GrpcService, grpcService } from "../common/mod.ts";
+import { type GrpcService, grpcService } from "../rpc/mod.ts";
 import type { Limits } from "./limits.ts";
 import type { RewardAdminHost } from "./reward_host.ts";
 import { description } from "./reward_service.ts";

@@ -1,5 +1,6 @@
 import type { Reward, RewardInfo } from "../../rewards/mod.ts";
-import { type Logger, StatusError } from "../common/mod.ts";
+import { type Logger } from "../../base/mod.ts";
+import { StatusError } from "../rpc/mod.ts";
 import { Batcher, type Batching, type ScoredJob, type ScoreJob } from "./batcher.ts";
 import type { RewardRecord } from "./reward_process.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createLogger } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { LocalRewardHost } from "./reward_host.ts";
 import { fakeReward } from "./testing/fake_reward.ts";
 import { flatImages } from "./testing/images.ts";

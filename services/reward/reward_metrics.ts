@@ -1,4 +1,4 @@
-import { Counter, gauge, Histogram, type MetricFamily } from "../common/metrics/mod.ts";
+import { Counter, gauge, Histogram, type MetricFamily } from "../rpc/metrics/mod.ts";
 import type { ScoredJob } from "./batcher.ts";
 import type { RewardHost } from "./reward_host.ts";
 

@@ -7,7 +7,7 @@ import {
   type ScoreOptions,
 } from "../../rewards/mod.ts";
 import type { Frame } from "../../runtime/mod.ts";
-import type { Logger } from "../common/mod.ts";
+import type { Logger } from "../../base/mod.ts";
 import {
   decodeInfo,
   replySchema,

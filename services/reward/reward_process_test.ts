@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { RewardInputError } from "../../rewards/mod.ts";
-import { createLogger } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { WorkerEndedError } from "./_worker_process.ts";
 import { RewardProcess, type RewardProcessOptions, type RewardRecord } from "./reward_process.ts";
 import { SupervisedReward } from "./supervised_reward.ts";

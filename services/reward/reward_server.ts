@@ -2,14 +2,10 @@ import { resolve } from "node:path";
 import { z } from "zod";
 import { RewardService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
-import {
-  createLogger,
-  type GrpcServer,
-  type Logger,
-  readServerTls,
-  startGrpcServer,
-} from "../common/mod.ts";
-import { type MetricsServer, RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
+import { createLogger, type Logger } from "../../base/mod.ts";
+import { readServerTls } from "../launch/mod.ts";
+import { type GrpcServer, startGrpcServer } from "../rpc/mod.ts";
+import { type MetricsServer, RpcMetrics, serveMetrics } from "../rpc/metrics/mod.ts";
 import { DEFAULT_BATCHING, type ScoredJob } from "./batcher.ts";
 import { inferenceService } from "./inference_service.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";

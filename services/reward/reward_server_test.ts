@@ -6,8 +6,9 @@ import {
   RewardService,
   RewardState,
 } from "../../proto/mod.ts";
-import { createLogger, grpcClient, type StatusName } from "../common/mod.ts";
-import { healthStatus, listServices } from "../common/testing/mod.ts";
+import { createLogger } from "../../base/mod.ts";
+import { grpcClient, type StatusName } from "../rpc/mod.ts";
+import { healthStatus, listServices } from "../rpc/testing/mod.ts";
 import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
 import { flatImages } from "./testing/images.ts";
 import { hasStatus } from "./testing/status.ts";

@@ -17,7 +17,7 @@ import {
   type Handlers,
   StatusError,
   toStatusError,
-} from "../common/mod.ts";
+} from "../rpc/mod.ts";
 import { mapConcurrently } from "./_map_concurrently.ts";
 import { encodeValues, type WireDType } from "./_wire_tensor.ts";
 import type { Limits } from "./limits.ts";

@@ -9,7 +9,8 @@ import {
   ScoreAndGradientRequestSchema,
   ScoreRequestSchema,
 } from "../../proto/mod.ts";
-import { createLogger, type StatusName, toStatusError } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
+import { type StatusName, toStatusError } from "../rpc/mod.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { LocalRewardHost } from "./reward_host.ts";
 import { rewardHandlers } from "./reward_service.ts";

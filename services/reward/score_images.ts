@@ -7,7 +7,7 @@ import {
   type RewardInfo,
   RewardInputError,
 } from "../../rewards/mod.ts";
-import { type ErrorMap, StatusError } from "../common/mod.ts";
+import { type ErrorMap, StatusError } from "../rpc/mod.ts";
 import { inChunks } from "./_in_chunks.ts";
 import { checkShape, decodeTensor, type WireImages } from "./_wire_tensor.ts";
 import type { Processing, ScoredJob } from "./batcher.ts";

@@ -1,5 +1,6 @@
 import type { Images, Reward, RewardInfo, RewardResult, ScoreOptions } from "../../rewards/mod.ts";
-import { type Logger, StatusError } from "../common/mod.ts";
+import { type Logger } from "../../base/mod.ts";
+import { StatusError } from "../rpc/mod.ts";
 import { WorkerEndedError } from "./_worker_process.ts";
 import type { RewardProcess } from "./reward_process.ts";
 

@@ -1,4 +1,5 @@
-import { raceAbort, StatusError } from "../common/mod.ts";
+import { raceAbort } from "../../base/mod.ts";
+import { StatusError } from "../rpc/mod.ts";
 
 /** Callers that may wait. */
 const MAX_WAITING = 16;

@@ -10,19 +10,17 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { TrainerService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
+import { createLogger, LOG_LEVELS } from "../../base/mod.ts";
 import {
   answerFirst,
-  createLogger,
-  grpcService,
-  LOG_LEVELS,
   parseAddresses,
   readClientTls,
   readServerTls,
   readToken,
-  startGrpcServer,
   toldToEnd,
-} from "../common/mod.ts";
-import { RpcMetrics, serveMetrics } from "../common/metrics/mod.ts";
+} from "../launch/mod.ts";
+import { grpcService, startGrpcServer } from "../rpc/mod.ts";
+import { RpcMetrics, serveMetrics } from "../rpc/metrics/mod.ts";
 import { checkFolders } from "./check_folders.ts";
 import { TrainerThread } from "./trainer_thread.ts";
 

@@ -1,4 +1,4 @@
-import { summarise } from "../common/mod.ts";
+import { summarise } from "../../base/mod.ts";
 
 /** A reward before and after, and the mean of the paired differences with its 95 % confidence interval. */
 export interface PairedSummary {

@@ -5,13 +5,8 @@ import {
   RewardUnavailableError,
   type RunConfig,
 } from "../../trainer/mod.ts";
-import {
-  type ClientTls,
-  orSilence,
-  RemoteReward,
-  StatusError,
-  type StatusName,
-} from "../common/mod.ts";
+import { orSilence } from "../../base/mod.ts";
+import { type ClientTls, RemoteReward, StatusError, type StatusName } from "../rpc/mod.ts";
 
 /** Faults that pass, by themselves or when somebody mends the reward: the run waits. Others end it. */
 const PASSING: ReadonlySet<StatusName> = new Set<StatusName>([

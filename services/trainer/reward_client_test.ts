@@ -8,18 +8,17 @@ import {
   type RewardTerm,
   RewardUnavailableError,
 } from "../../trainer/mod.ts";
+import { createLogger } from "../../base/mod.ts";
+import { readClientTls, readServerTls } from "../launch/mod.ts";
 import {
-  createLogger,
   grpcService,
   type Handlers,
-  readClientTls,
-  readServerTls,
   secured,
   type ServerTls,
   startGrpcServer,
   StatusError,
   type StatusName,
-} from "../common/mod.ts";
+} from "../rpc/mod.ts";
 import { checkRewards, connectReward } from "./reward_client.ts";
 
 type Answer = Exclude<
@@ -145,7 +144,7 @@ Deno.test("Another reward or other weights are refused, at once where a run is a
   }));
 
 Deno.test("A reward over TLS is one whose certificate is known; another is refused", async () => {
-  const folder = new URL("../common/testing/tls/", import.meta.url).pathname;
+  const folder = new URL("../rpc/testing/tls/", import.meta.url).pathname;
   const tls = await readServerTls({ cert: "server.pem", key: "server.key" }, folder);
   await withReward(() => Promise.resolve(SOUND), async (term) => {
     const secure = { ...term, endpoint: secured(term.endpoint) };

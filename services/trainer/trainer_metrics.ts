@@ -1,5 +1,5 @@
 import type { RecordedRun, RunEvent, RunRecorder, RunStore } from "../../trainer/mod.ts";
-import { Counter, gauge, type MetricFamily } from "../common/metrics/mod.ts";
+import { Counter, gauge, type MetricFamily } from "../rpc/metrics/mod.ts";
 
 /** What a trainer counts about its runs. */
 export class TrainerMetrics {

@@ -47,7 +47,7 @@ import {
   type Handlers,
   StatusError,
   type StatusName,
-} from "../common/mod.ts";
+} from "../rpc/mod.ts";
 import { Turns } from "./_turns.ts";
 import { fillInEndpoints } from "./fill_in_endpoints.ts";
 import { pairedSummary } from "./paired_summary.ts";

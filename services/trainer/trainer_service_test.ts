@@ -25,15 +25,15 @@ import {
   RunStore,
 } from "../../trainer/mod.ts";
 import { fakeModel, FakeReward } from "../../trainer/testing/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import {
-  createLogger,
   type GrpcClient,
   grpcClient,
   startGrpcServer,
   StatusError,
   type StatusName,
-} from "../common/mod.ts";
-import { healthStatus } from "../common/testing/mod.ts";
+} from "../rpc/mod.ts";
+import { healthStatus } from "../rpc/testing/mod.ts";
 import { checkRewards } from "./reward_client.ts";
 import { trainerErrors, trainerService } from "./trainer_service.ts";
 

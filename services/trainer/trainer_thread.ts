@@ -1,7 +1,8 @@
 import { TrainerService } from "../../proto/mod.ts";
 import type { SessionOptions } from "../../runtime/mod.ts";
-import { type ClientTls, type Handlers, type LogLevel, remoteHandlers } from "../common/mod.ts";
-import type { MetricFamily } from "../common/metrics/mod.ts";
+import { type LogLevel } from "../../base/mod.ts";
+import { type ClientTls, type Handlers, remoteHandlers } from "../rpc/mod.ts";
+import type { MetricFamily } from "../rpc/metrics/mod.ts";
 
 /** What a trainer works with. */
 export interface TrainerThreadOptions {

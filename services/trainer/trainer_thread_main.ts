@@ -7,7 +7,8 @@ import {
   type RunDependencies,
   RunStore,
 } from "../../trainer/mod.ts";
-import { createLogger, serveHandlers } from "../common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
+import { serveHandlers } from "../rpc/mod.ts";
 import { lowerPriority } from "./_lower_priority.ts";
 import { checkRewards, connectReward } from "./reward_client.ts";
 import { recordRun } from "./tensorboard/record_run.ts";

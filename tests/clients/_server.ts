@@ -1,4 +1,4 @@
-import { createLogger } from "../../services/common/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import {
   type RewardServer,
   rewardServerSchema,

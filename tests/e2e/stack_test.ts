@@ -4,12 +4,13 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { StartRunRequestSchema, TrainerService } from "../../proto/mod.ts";
-import { grpcClient, readClientTls } from "../../services/common/mod.ts";
+import { readClientTls } from "../../services/launch/mod.ts";
+import { grpcClient } from "../../services/rpc/mod.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const hasGrpcurl = spawnSync("grpcurl", ["-version"]).status === 0;
 
-const TLS = fileURLToPath(new URL("../../services/common/testing/tls/", import.meta.url));
+const TLS = fileURLToPath(new URL("../../services/rpc/testing/tls/", import.meta.url));
 
 /**
  * The embedded stack in small: one server for both rewards' names would hide mistakes, so there are two. One of them and

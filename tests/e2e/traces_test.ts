@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { TrainerService } from "../../proto/mod.ts";
-import { grpcClient } from "../../services/common/mod.ts";
+import { grpcClient } from "../../services/rpc/mod.ts";
 import { type CollectedSpan, OtlpCollector } from "./_otlp_collector.ts";
 import { Service } from "./_service.ts";
 

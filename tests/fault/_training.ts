@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RunState, TrainerService } from "../../proto/mod.ts";
-import { grpcClient } from "../../services/common/mod.ts";
+import { grpcClient } from "../../services/rpc/mod.ts";
 import { Victim } from "./_victim.ts";
 
 /** Iterations of a run: a checkpoint at every other, pictures at every third. */

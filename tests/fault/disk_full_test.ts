@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { RunState, TrainerService } from "../../proto/mod.ts";
-import { grpcClient, StatusError } from "../../services/common/mod.ts";
+import { grpcClient, StatusError } from "../../services/rpc/mod.ts";
 import { newestCheckpoint } from "../../trainer/mod.ts";
 import { CONFIG, startReward, trainerOptions } from "./_training.ts";
 import { Victim } from "./_victim.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DataType, RewardAdmin, RewardService } from "../../proto/mod.ts";
-import { grpcClient } from "../../services/common/mod.ts";
+import { grpcClient } from "../../services/rpc/mod.ts";
 import { descendants } from "./_descendants.ts";
 import { Victim } from "./_victim.ts";
 

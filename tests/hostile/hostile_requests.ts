@@ -9,7 +9,7 @@ import {
   RewardService,
   type ScoreAndGradientRequestSchema,
 } from "../../proto/mod.ts";
-import { grpcClient, StatusError, type StatusName } from "../../services/common/mod.ts";
+import { grpcClient, StatusError, type StatusName } from "../../services/rpc/mod.ts";
 import { type Outcome, repeat, residentBytes } from "./_resident.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));

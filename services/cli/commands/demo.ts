@@ -12,7 +12,7 @@ import {
   type StepEvent,
   TrainerService,
 } from "../../../proto/mod.ts";
-import { type GrpcClient, grpcClient } from "../../common/mod.ts";
+import { type GrpcClient, grpcClient } from "../../rpc/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { type Scenario, SCENARIOS } from "../demo/scenarios.ts";
 import { improved, summaryText } from "../demo/summary.ts";

@@ -2,7 +2,7 @@ import { open } from "node:fs/promises";
 import { createHash } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
 import { LoraFormat, LoraPrecision, type TrainerService } from "../../../proto/mod.ts";
-import type { GrpcClient } from "../../common/mod.ts";
+import type { GrpcClient } from "../../rpc/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { runIdOf } from "./runs.ts";

@@ -1,4 +1,4 @@
-import { readToken } from "../../common/mod.ts";
+import { readToken } from "../../launch/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { checkHealth } from "../stack/health.ts";
 import { TLS_OPTIONS, tlsOf } from "../tls_options.ts";

@@ -17,7 +17,8 @@ import { Progress } from "../progress.ts";
 import { csvLine, parseCsv } from "../score/csv.ts";
 import { resolveInputs, type ScoreInput } from "../score/inputs.ts";
 import { openRewards } from "../score/rewards.ts";
-import { StatusError, summarise } from "../../common/mod.ts";
+import { summarise } from "../../../base/mod.ts";
+import { StatusError } from "../../rpc/mod.ts";
 
 /** One image's scores. */
 interface Row {

@@ -8,7 +8,8 @@ import {
   type Reward,
   RewardConfigError,
 } from "../../../rewards/mod.ts";
-import { ConfigError, fieldPosition, readConfig, RemoteReward } from "../../common/mod.ts";
+import { ConfigError, fieldPosition, readConfig } from "../../launch/mod.ts";
+import { RemoteReward } from "../../rpc/mod.ts";
 import { type Arguments, UsageError } from "../command.ts";
 import { tlsOf } from "../tls_options.ts";
 

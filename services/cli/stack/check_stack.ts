@@ -1,6 +1,6 @@
 import { access, constants, mkdir, stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fieldPosition, readClientTls, readServerTls, readToken } from "../../common/mod.ts";
+import { fieldPosition, readClientTls, readServerTls, readToken } from "../../launch/mod.ts";
 import type { Stack } from "./read_stack.ts";
 import { stackListeners } from "./stack_schema.ts";
 

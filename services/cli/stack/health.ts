@@ -1,5 +1,5 @@
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../../proto/mod.ts";
-import { type ClientTls, grpcClient, StatusError } from "../../common/mod.ts";
+import { type ClientTls, grpcClient, StatusError } from "../../rpc/mod.ts";
 
 /** Whether a service answers and is ready for work. */
 export interface HealthAnswer {

@@ -1,6 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ConfigError, readConfig } from "../../common/mod.ts";
+import { ConfigError, readConfig } from "../../launch/mod.ts";
 import { UsageError } from "../command.ts";
 import { type StackDescription, stackSchema } from "./stack_schema.ts";
 

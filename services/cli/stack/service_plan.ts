@@ -1,4 +1,4 @@
-import { secured } from "../../common/mod.ts";
+import { secured } from "../../rpc/mod.ts";
 import type { Stack } from "./read_stack.ts";
 
 /** What kind of service a plan starts. */

@@ -1,4 +1,4 @@
-import { ENDS_WITH_STDIN } from "../../common/mod.ts";
+import { ENDS_WITH_STDIN } from "../../launch/mod.ts";
 
 /** How one service is started as a local process. */
 export interface ServiceSpec {

@@ -4,7 +4,8 @@ import { LogFile } from "./log_file.ts";
 import { localAddress, type ServicePlan } from "./service_plan.ts";
 import { ServiceProcess } from "./service_process.ts";
 import type { ServiceStatus } from "./state_folder.ts";
-import { type ClientTls, raceAbort, secured } from "../../common/mod.ts";
+import { raceAbort } from "../../../base/mod.ts";
+import { type ClientTls, secured } from "../../rpc/mod.ts";
 
 /** How patient the supervisor of a service is, in milliseconds. */
 export interface Patience {

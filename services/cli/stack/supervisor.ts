@@ -1,5 +1,6 @@
 import { mkdir } from "node:fs/promises";
-import { type ClientTls, readClientTls, readToken } from "../../common/mod.ts";
+import { readClientTls, readToken } from "../../launch/mod.ts";
+import { type ClientTls } from "../../rpc/mod.ts";
 import { localPlace } from "./local_place.ts";
 import type { Stack } from "./read_stack.ts";
 import { servicePlans } from "./service_plan.ts";

@@ -1,11 +1,6 @@
 import { TrainerService } from "../../../proto/mod.ts";
-import {
-  type ClientTlsFiles,
-  type GrpcClient,
-  grpcClient,
-  readClientTls,
-  readToken,
-} from "../../common/mod.ts";
+import { type ClientTlsFiles, readClientTls, readToken } from "../../launch/mod.ts";
+import { type GrpcClient, grpcClient } from "../../rpc/mod.ts";
 import type { Arguments, Option } from "../command.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";

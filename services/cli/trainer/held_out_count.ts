@@ -1,5 +1,5 @@
 import type { TrainerService } from "../../../proto/mod.ts";
-import type { GrpcClient } from "../../common/mod.ts";
+import type { GrpcClient } from "../../rpc/mod.ts";
 
 /** How many held-out prompts a run has. */
 export async function heldOutCount(

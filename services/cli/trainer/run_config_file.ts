@@ -1,7 +1,8 @@
 import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { parse } from "yaml";
 import { type RunConfig, RunConfigSchema } from "../../../proto/mod.ts";
-import { ConfigError, MessageSchemas, parseConfigText, readText } from "../../common/mod.ts";
+import { ConfigError, parseConfigText, readText } from "../../launch/mod.ts";
+import { MessageSchemas } from "../../rpc/mod.ts";
 import { UsageError } from "../command.ts";
 
 /**

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError } from "../../common/mod.ts";
+import { ConfigError } from "../../launch/mod.ts";
 import { parseRunConfig } from "./run_config_file.ts";
 
 Deno.test("parseRunConfig reads YAML in either spelling", () => {

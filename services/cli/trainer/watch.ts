@@ -6,7 +6,7 @@ import {
   type WatchRunResponse,
   WatchRunResponseSchema,
 } from "../../../proto/mod.ts";
-import type { GrpcClient } from "../../common/mod.ts";
+import type { GrpcClient } from "../../rpc/mod.ts";
 import { Progress } from "../progress.ts";
 
 /** How a run ended, and what it did on the way. */

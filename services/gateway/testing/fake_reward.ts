@@ -1,5 +1,5 @@
 import { DataType, Direction, RewardService } from "../../../proto/mod.ts";
-import { type GrpcService, grpcService, StatusError } from "../../common/mod.ts";
+import { type GrpcService, grpcService, StatusError } from "../../rpc/mod.ts";
 
 /** A reward server whose scores are the number of bytes of each file. */
 export function fakeReward(name: string): GrpcService {

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { RunState } from "../../../proto/mod.ts";
-import { createLogger, startGrpcServer } from "../../common/mod.ts";
+import { createLogger } from "../../../base/mod.ts";
+import { startGrpcServer } from "../../rpc/mod.ts";
 import { fakeReward } from "./fake_reward.ts";
 import { FakeTrainer } from "./fake_trainer.ts";
 

@@ -16,7 +16,8 @@ import {
   type WatchRunResponse,
   WatchRunResponseSchema,
 } from "../../../proto/mod.ts";
-import { type GrpcService, grpcService, raceAbort, StatusError } from "../../common/mod.ts";
+import { raceAbort } from "../../../base/mod.ts";
+import { type GrpcService, grpcService, StatusError } from "../../rpc/mod.ts";
 import { drawImage } from "./draw_image.ts";
 
 const PROMPTS = [

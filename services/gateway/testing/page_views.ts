@@ -1,5 +1,5 @@
 import { RunState } from "../../../proto/mod.ts";
-import { createLogger } from "../../common/mod.ts";
+import { createLogger } from "../../../base/mod.ts";
 import { serveGateway } from "../serve_gateway.ts";
 import type { BrowserPage } from "./chromium.ts";
 import { type FakeStack, startFakeStack } from "./fake_stack.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { StatusError, type StatusName } from "../../common/mod.ts";
+import { StatusError, type StatusName } from "../../rpc/mod.ts";
 
 /** For `assert.rejects`: a `StatusError` of that status with a message that matches. */
 export function hasStatus(status: StatusName, message: RegExp): (error: unknown) => true {

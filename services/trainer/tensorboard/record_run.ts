@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { RecordedRun, RunEvent, RunRecorder } from "../../../trainer/mod.ts";
-import type { Logger } from "../../common/mod.ts";
+import type { Logger } from "../../../base/mod.ts";
 import { EventFile } from "./event_file.ts";
 import { configSummary, eventSummary } from "./run_summaries.ts";
 

@@ -7,7 +7,7 @@ import sharp from "sharp";
 import { tensorboard } from "../../../proto/mod.ts";
 import { findPython } from "../../../tools/mod.ts";
 import { parseRunConfig, type RunEvent } from "../../../trainer/mod.ts";
-import { createLogger } from "../../common/mod.ts";
+import { createLogger } from "../../../base/mod.ts";
 import { recordRun } from "./record_run.ts";
 import { tfRecord } from "./tf_record.ts";
 

@@ -10,7 +10,7 @@ import {
 } from "@bufbuild/protobuf";
 import { type ErrorMap, StatusError, type StatusName, toStatusError } from "./errors.ts";
 import type { CallContext, Handlers } from "./grpc_service.ts";
-import { raceAbort } from "./race_abort.ts";
+import { raceAbort } from "../../base/mod.ts";
 
 /** From the thread that answers to the one that works. A stream is pulled: one message for each "next". */
 type Order =

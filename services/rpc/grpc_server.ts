@@ -6,8 +6,8 @@ import { PiecewiseCall } from "./_piecewise_call.ts";
 import { reflection } from "./_reflection.ts";
 import type { CallObserver, GrpcService } from "./grpc_service.ts";
 import { StatusError } from "./errors.ts";
-import { orSilence } from "./or_silence.ts";
-import { createLogger, type Logger } from "./log.ts";
+import { orSilence } from "../../base/mod.ts";
+import { createLogger, type Logger } from "../../base/mod.ts";
 
 /** Largest message either way by default: 64 MiB, five images of 1024x1024 in float32. */
 export const DEFAULT_MAX_MESSAGE_BYTES = 64 * 2 ** 20;

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
-import type { ClientTls } from "./grpc_client.ts";
-import type { ServerTls } from "./grpc_server.ts";
+import type { ClientTls } from "../rpc/mod.ts";
+import type { ServerTls } from "../rpc/mod.ts";
 
 /** Paths of a server's PEM files. With `clientCa` callers must show a certificate it signed. */
 export interface ServerTlsFiles {

@@ -1,4 +1,4 @@
-import { parseEndpoint } from "./endpoint.ts";
+import { parseEndpoint } from "../rpc/mod.ts";
 
 /** Words on a command line that are not addresses. */
 export class AddressError extends TypeError {

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { RewardService } from "../../proto/mod.ts";
-import { parseEndpoint } from "./endpoint.ts";
-import { StatusError } from "./errors.ts";
-import { type ClientTls, grpcClient } from "./grpc_client.ts";
-import { startGrpcServer } from "./grpc_server.ts";
-import { grpcService } from "./grpc_service.ts";
-import { createLogger } from "./log.ts";
+import { parseEndpoint } from "../rpc/mod.ts";
+import { StatusError } from "../rpc/mod.ts";
+import { type ClientTls, grpcClient } from "../rpc/mod.ts";
+import { startGrpcServer } from "../rpc/mod.ts";
+import { grpcService } from "../rpc/mod.ts";
+import { createLogger } from "../../base/mod.ts";
 import { readClientTls, readServerTls } from "./read_tls.ts";
 
 const folder = new URL("testing/tls/", import.meta.url);

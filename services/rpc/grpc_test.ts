@@ -12,7 +12,7 @@ import { StatusError } from "./errors.ts";
 import { grpcClient, type GrpcClientOptions } from "./grpc_client.ts";
 import { type GrpcServer, type GrpcServerOptions, startGrpcServer } from "./grpc_server.ts";
 import { grpcService, type Handlers } from "./grpc_service.ts";
-import { createLogger } from "./log.ts";
+import { createLogger } from "../../base/mod.ts";
 import { healthStatus, listServices } from "./testing/mod.ts";
 
 type RewardHandlers = Handlers<typeof RewardService>;

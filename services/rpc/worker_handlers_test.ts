@@ -4,7 +4,7 @@ import { StatusError } from "./errors.ts";
 import { grpcClient } from "./grpc_client.ts";
 import { startGrpcServer } from "./grpc_server.ts";
 import { grpcService, type Handlers } from "./grpc_service.ts";
-import { createLogger } from "./log.ts";
+import { createLogger } from "../../base/mod.ts";
 import { remoteHandlers, serveHandlers } from "./worker_handlers.ts";
 
 const none = async function* () {};

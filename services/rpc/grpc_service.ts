@@ -29,8 +29,8 @@ import type {
 import { SpanStatusCode } from "@opentelemetry/api";
 import { Buffer } from "node:buffer";
 import { type ErrorMap, StatusError, type StatusName, toStatusError } from "./errors.ts";
-import type { Logger } from "./log.ts";
-import { raceAbort } from "./race_abort.ts";
+import type { Logger } from "../../base/mod.ts";
+import { raceAbort } from "../../base/mod.ts";
 import { inServerSpan } from "./_server_span.ts";
 import { checkToken } from "./_check_token.ts";
 import { encodeInParts, holdsBytes } from "./_encode_in_parts.ts";

@@ -1,6 +1,6 @@
 import { isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
-import { describeIssue } from "./_describe_issue.ts";
+import { describeIssue } from "../../base/mod.ts";
 
 /** A configuration file that cannot be used; the message has one line for each fault: file, line, field, what is wrong. */
 export class ConfigError extends Error {

@@ -1,7 +1,7 @@
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../proto/mod.ts";
 import { StatusError } from "./errors.ts";
 import { type GrpcService, grpcService } from "./grpc_service.ts";
-import { raceAbort } from "./race_abort.ts";
+import { raceAbort } from "../../base/mod.ts";
 
 /** The health statuses of a server and their service, grpc.health.v1. */
 export class HealthStatuses {

@@ -28,7 +28,7 @@ import { type Endpoint, parseEndpoint } from "./endpoint.ts";
 import { StatusError, type StatusName, statusName } from "./errors.ts";
 import { methodDefinition } from "./grpc_service.ts";
 import { DEFAULT_MAX_MESSAGE_BYTES } from "./grpc_server.ts";
-import { raceAbort } from "./race_abort.ts";
+import { raceAbort } from "../../base/mod.ts";
 
 /** Options of one call. */
 export interface CallOptions {

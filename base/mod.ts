@@ -1,0 +1,7 @@
+/** What is written once for all floors: sentences of faults, waits that end, statistics, log levels. */
+export * from "./describe_issue.ts";
+export * from "./log.ts";
+export * from "./nearest.ts";
+export * from "./or_silence.ts";
+export * from "./race_abort.ts";
+export * from "./statistics.ts";

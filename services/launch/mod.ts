@@ -1,0 +1,7 @@
+/** How a service starts and ends: its files, addresses, tokens and certificates, its priority, its signals. */
+export * from "./answer_first.ts";
+export * from "./parse_addresses.ts";
+export * from "./read_config.ts";
+export * from "./read_tls.ts";
+export * from "./read_token.ts";
+export * from "./told_to_end.ts";

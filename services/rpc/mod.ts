@@ -1,0 +1,17 @@
+/** gRPC servers and clients over plain functions, statuses, worker threads behind them. */
+export * from "./endpoint.ts";
+export * from "./errors.ts";
+export * from "./grpc_client.ts";
+export * from "./grpc_server.ts";
+export {
+  type CallContext,
+  type CallEnd,
+  type CallObserver,
+  type CallStart,
+  type GrpcService,
+  grpcService,
+  type Handlers,
+} from "./grpc_service.ts";
+export * from "./message_schemas.ts";
+export * from "./remote_reward.ts";
+export * from "./worker_handlers.ts";
