@@ -2,7 +2,7 @@ import type { Builder } from "./builder.ts";
 import { GradientError } from "./errors.ts";
 import type { Graph, Node, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
-import { readsOf } from "./lower.ts";
+import { readsOf } from "./reads.ts";
 import type { Rule } from "./rules/_types.ts";
 import { RULES } from "./rules/mod.ts";
 import { isStopEdge } from "./rules/stop_edges.ts";

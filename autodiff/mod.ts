@@ -1,3 +1,5 @@
+export * from "./attention.ts";
+export * from "./attention_blocks.ts";
 export * from "./attributes.ts";
 export {
   Builder,
@@ -9,7 +11,7 @@ export {
   type ReduceOptions,
 } from "./builder.ts";
 export { constantOf } from "./constant_of.ts";
-export { type GraphCost, graphCost, PRODUCT_KINDS, type ProductKind, totalFlops } from "./cost.ts";
+export { CONTRIB } from "./domains.ts";
 export * from "./errors.ts";
 export { activeValues, gradient, type Seed } from "./gradient.ts";
 export {
@@ -31,8 +33,9 @@ export {
 } from "./import/import_model.ts";
 export type { DeclaredValue } from "./import/_read_model.ts";
 export { isOpName, type OpName } from "./infer/mod.ts";
+export * from "./normalize.ts";
 export { type Operator, OPERATORS } from "./operators.ts";
+export { onnxOfDType } from "./onnx_dtype.ts";
+export { nodesNeeded, readsOf } from "./reads.ts";
 export type { DifferentiableOp } from "./rules/mod.ts";
-export { scaledGradient } from "./scaled_gradient.ts";
-export { serialize, type SerializeOptions } from "./serialize.ts";
 export * from "./tensor.ts";

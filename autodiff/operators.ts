@@ -1,6 +1,6 @@
+import { CONTRIB } from "./domains.ts";
 import { ATTRIBUTES, INFER, isControlOp, isOpName, type OpName } from "./infer/mod.ts";
 import { stopsOf } from "./rules/stop_edges.ts";
-import { CONTRIB } from "./serialize.ts";
 
 /** What a graph knows of one of its operators. */
 export interface Operator {

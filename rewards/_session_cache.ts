@@ -1,4 +1,5 @@
-import { type Builder, byteLengthOf, serialize, type Value } from "../autodiff/mod.ts";
+import { type Builder, byteLengthOf, type Value } from "../autodiff/mod.ts";
+import { serialize } from "../compile/mod.ts";
 import type { Engine, ModelSource, Session, SessionOptions } from "../runtime/mod.ts";
 
 /** A graph and the values it is asked for. */

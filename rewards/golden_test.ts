@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { Builder, float32, serialize } from "../autodiff/mod.ts";
+import { Builder, float32 } from "../autodiff/mod.ts";
+import { serialize } from "../compile/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
 import { TEST_PROVIDER } from "../runtime/testing/mod.ts";

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { Builder, float32, serialize } from "../autodiff/mod.ts";
+import { Builder, float32 } from "../autodiff/mod.ts";
+import { serialize } from "../compile/mod.ts";
 import { openEngine, watchRuns } from "./mod.ts";
 
 Deno.test("a watched engine says what it runs, and runs it", async () => {

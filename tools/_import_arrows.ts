@@ -11,10 +11,11 @@ export const IMPORT_ARROWS: Readonly<Record<string, Arrow>> = {
   base: [],
   autodiff: [],
   proto: [],
-  models: ["autodiff", "base"],
-  runtime: ["autodiff", "base"],
-  rewards: ["models", "runtime", "autodiff", "base"],
-  trainer: ["models", "runtime", "autodiff", "base"],
+  compile: ["autodiff", "base"],
+  models: ["compile", "autodiff", "base"],
+  runtime: ["compile", "autodiff", "base"],
+  rewards: ["models", "runtime", "compile", "autodiff", "base"],
+  trainer: ["models", "runtime", "compile", "autodiff", "base"],
   "services/rpc": ["rewards", "proto", "base"],
   "services/launch": ["services/rpc", "base", "proto"],
   services: [
@@ -24,6 +25,7 @@ export const IMPORT_ARROWS: Readonly<Record<string, Arrow>> = {
     "trainer",
     "runtime",
     "models",
+    "compile",
     "autodiff",
     "proto",
     "base",
@@ -34,7 +36,7 @@ export const IMPORT_ARROWS: Readonly<Record<string, Arrow>> = {
 };
 
 /** What a `_test.ts` beside its source may import as well: something to run graphs with, and fixtures. */
-export const TESTS_MAY_IMPORT: readonly string[] = ["runtime", "tests", "tools"];
+export const TESTS_MAY_IMPORT: readonly string[] = ["compile", "runtime", "tests", "tools"];
 
 /** Packages with a single importing folder. */
 export const ONLY_IMPORTED_BY: Readonly<Record<string, string>> = { "onnxruntime-node": "runtime" };

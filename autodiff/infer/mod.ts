@@ -7,7 +7,9 @@ import { REDUCE } from "./reduce.ts";
 import { SHAPE } from "./shape.ts";
 import { WINDOW } from "./window.ts";
 
+export { dim, normalizeAxis, swapLast } from "./_types.ts";
 export { ATTRIBUTES } from "./attributes.ts";
+export { windowOf } from "./window.ts";
 
 const TABLE = { ...ELEMENTWISE, ...LINEAR, ...WINDOW, ...REDUCE, ...NORM, ...SHAPE, ...CONTROL };
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { Builder, serialize } from "../../autodiff/mod.ts";
+import { Builder } from "../../autodiff/mod.ts";
+import { serialize } from "../../compile/mod.ts";
 import {
   assertClose,
   readTensors,

@@ -1,11 +1,5 @@
-import {
-  type Builder,
-  type GraphCost,
-  graphCost,
-  serialize,
-  type Value,
-  type ValueType,
-} from "../../autodiff/mod.ts";
+import { type Builder, type Value, type ValueType } from "../../autodiff/mod.ts";
+import { type GraphCost, graphCost, serialize } from "../../compile/mod.ts";
 import type { Part } from "./read_pipeline.ts";
 
 /** A model ready for an engine: `engine.load(graph)`. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { Builder, float32, serialize } from "../../autodiff/mod.ts";
+import { Builder, float32 } from "../../autodiff/mod.ts";
+import { serialize } from "../../compile/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
 import { sinusoids } from "./_time_embedding.ts";

@@ -1,11 +1,11 @@
 import {
   Builder,
   type Precision,
-  scaledGradient,
   type Shape,
   type Value,
   type ValueType,
 } from "../../autodiff/mod.ts";
+import { scaledGradient } from "../../compile/mod.ts";
 import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
 import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
 import { WeightScope } from "../weight_scope.ts";

@@ -2,10 +2,10 @@ import {
   activeValues,
   Builder,
   byteLengthOf,
-  scaledGradient,
   type Value,
   type ValueType,
 } from "../../autodiff/mod.ts";
+import { scaledGradient } from "../../compile/mod.ts";
 import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
 import { composeAll, cut, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";

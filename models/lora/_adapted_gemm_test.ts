@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { Builder, float32, gradient, intOf, serialize, type Value } from "../../autodiff/mod.ts";
+import { Builder, float32, gradient, intOf, type Value } from "../../autodiff/mod.ts";
+import { serialize } from "../../compile/mod.ts";
 import { assertClose, withEngine } from "../../tests/models/mod.ts";
 import { Random } from "../random/mod.ts";
 import { mergedGemm, mergeIsCheaper, separateGemm } from "./_adapted_gemm.ts";

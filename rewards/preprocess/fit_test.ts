@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { Builder, float32, gradient, serialize } from "../../autodiff/mod.ts";
+import { Builder, float32, gradient } from "../../autodiff/mod.ts";
+import { serialize } from "../../compile/mod.ts";
 import { openSafetensors } from "../../models/weights/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 import { close } from "../_test_close.ts";

@@ -1,4 +1,4 @@
-import type { Evaluate, NamedTensors } from "../../autodiff/testing/mod.ts";
+import type { Evaluate, NamedTensors } from "../../compile/testing/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 
 /** Runs models in this process on one thread. */

@@ -6,7 +6,7 @@ import {
   PRECISION,
   randomTensor,
   uniform,
-} from "../../autodiff/testing/mod.ts";
+} from "../../compile/testing/mod.ts";
 import { evaluate } from "./_evaluate.ts";
 
 const inputs = (dtype: "float32" | "float64", ...shape: number[]) => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { Builder, float32, gradient, serialize, type Tensor } from "../../autodiff/mod.ts";
+import { Builder, float32, gradient, type Tensor } from "../../autodiff/mod.ts";
+import { serialize } from "../../compile/mod.ts";
 import { evaluate } from "./_evaluate.ts";
 
 const flag = (value: boolean): Tensor => ({

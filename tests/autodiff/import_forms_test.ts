@@ -5,11 +5,11 @@ import {
   float32,
   importModel,
   int64,
-  serialize,
   type Shape,
   type Tensor,
 } from "../../autodiff/mod.ts";
-import { numbersOf, randomTensor, uniform } from "../../autodiff/testing/mod.ts";
+import { serialize } from "../../compile/mod.ts";
+import { numbersOf, randomTensor, uniform } from "../../compile/testing/mod.ts";
 import { evaluate } from "./_evaluate.ts";
 import {
   type AttributeValue,

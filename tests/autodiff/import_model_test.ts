@@ -1,13 +1,7 @@
 import assert from "node:assert/strict";
-import {
-  Builder,
-  describeModel,
-  gradient,
-  importModel,
-  serialize,
-  type Tensor,
-} from "../../autodiff/mod.ts";
-import { numbersOf } from "../../autodiff/testing/mod.ts";
+import { Builder, describeModel, gradient, importModel, type Tensor } from "../../autodiff/mod.ts";
+import { serialize } from "../../compile/mod.ts";
+import { numbersOf } from "../../compile/testing/mod.ts";
 import { decodeSafetensors } from "../../models/weights/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 

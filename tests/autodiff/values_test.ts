@@ -4,11 +4,11 @@ import {
   float32,
   float64,
   gradient,
-  serialize,
   type Tensor,
   type Value,
 } from "../../autodiff/mod.ts";
-import { numbersOf } from "../../autodiff/testing/mod.ts";
+import { serialize } from "../../compile/mod.ts";
+import { numbersOf } from "../../compile/testing/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 import { evaluate } from "./_evaluate.ts";
 

@@ -1,4 +1,4 @@
-import type { GraphCost } from "../../autodiff/mod.ts";
+import type { GraphCost } from "../../compile/mod.ts";
 import type { PieceGraphs, Pieces } from "../../models/diffusers/mod.ts";
 
 /** Bytes of a process that runs networks before it has loaded any. */

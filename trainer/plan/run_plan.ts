@@ -1,4 +1,4 @@
-import { totalFlops } from "../../autodiff/mod.ts";
+import { totalFlops } from "../../compile/mod.ts";
 import { type ModelGraph, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";

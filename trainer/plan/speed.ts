@@ -1,16 +1,11 @@
+import { Builder, float32, gradient, type Shape, sizeOf, type Value } from "../../autodiff/mod.ts";
 import {
-  Builder,
-  float32,
-  gradient,
   type GraphCost,
   graphCost,
   PRODUCT_KINDS,
   type ProductKind,
   serialize,
-  type Shape,
-  sizeOf,
-  type Value,
-} from "../../autodiff/mod.ts";
+} from "../../compile/mod.ts";
 import type { Engine, SessionOptions } from "../../runtime/mod.ts";
 import { sessionOptions } from "../model/_session_options.ts";
 

@@ -5,11 +5,11 @@ import {
   castNumber,
   gradient,
   type OpName,
-  serialize,
   type Shape,
   sizeOf,
   type Tensor,
 } from "../../../autodiff/mod.ts";
+import { serialize } from "../../../compile/mod.ts";
 import {
   type BuildFunction,
   checkGradient,
@@ -17,7 +17,7 @@ import {
   mapValues,
   numbersOf,
   uniform,
-} from "../../../autodiff/testing/mod.ts";
+} from "../../../compile/testing/mod.ts";
 import { evaluate } from "../_evaluate.ts";
 
 /** Random floating entries of an input. */

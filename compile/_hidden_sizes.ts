@@ -1,6 +1,5 @@
-import type { Node, Value } from "./graph.ts";
-import type { OpName } from "./infer/mod.ts";
-import { readsOf } from "./lower.ts";
+import type { OpName } from "../autodiff/infer/mod.ts";
+import { type Node, readsOf, type Value } from "../autodiff/mod.ts";
 
 /** Inputs that a result's shape is read from, or that only lend theirs: shapes, and weights that are cast. */
 const TELLS: Partial<Record<OpName, number>> = { Cast: 0, Expand: 1, Reshape: 1 };

@@ -1,9 +1,13 @@
-import { type Attributes, int, intOf, ints } from "./attributes.ts";
-import type { Builder } from "./builder.ts";
-import type { Value } from "./graph.ts";
-import { dim } from "./infer/_types.ts";
-import { windowOf } from "./infer/window.ts";
-import { sizeOf } from "./tensor.ts";
+import { dim, windowOf } from "../autodiff/infer/mod.ts";
+import {
+  type Attributes,
+  type Builder,
+  int,
+  intOf,
+  ints,
+  sizeOf,
+  type Value,
+} from "../autodiff/mod.ts";
 
 /** Rows of output in a tile, which takes `TAPS` less one more of input. */
 const TILE = 4;

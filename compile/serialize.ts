@@ -15,31 +15,26 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "onnx-buf";
-import type { Attribute } from "./attributes.ts";
-import { GraphError } from "./errors.ts";
+import type { OpName } from "../autodiff/infer/mod.ts";
 import {
+  type Attribute,
   type Body,
   byteLengthOf,
+  CONTRIB,
   type Graph,
+  GraphError,
   type Node,
+  nodesNeeded,
+  onnxOfDType,
+  readsOf,
+  type Tensor,
   type Value,
   type ValueType,
-} from "./graph.ts";
+} from "../autodiff/mod.ts";
 import { hiddenLeaves } from "./_hidden_sizes.ts";
-import type { OpName } from "./infer/mod.ts";
-import { nodesNeeded, readsOf } from "./lower.ts";
-import { onnxOfDType } from "./onnx_dtype.ts";
 import { runnable } from "./runnable.ts";
-import type { Tensor } from "./tensor.ts";
 
 const MICROSOFT = "com.microsoft";
-
-/** Operators of ONNX Runtime's own domain, and their names there. */
-export const CONTRIB: Readonly<Partial<Record<OpName, string>>> = {
-  QuickGelu: "QuickGelu",
-  FusedMatMul: "FusedMatMul",
-  Attention: "MultiHeadAttention",
-};
 
 /** Operators whose outputs after the first may be left out of a model. */
 const OPTIONAL_OUTPUTS: ReadonlySet<OpName> = new Set<OpName>([

@@ -1,11 +1,24 @@
-import { attentionInBlocks } from "./attention_blocks.ts";
-import { attentionProbabilities, mergeHeads, splitHeads } from "./attention.ts";
-import { type Attributes, float, floatOf, intOf, stringOf } from "./attributes.ts";
-import { Builder } from "./builder.ts";
-import type { Body, Graph, Node, Value } from "./graph.ts";
-import type { OpName } from "./infer/mod.ts";
-import { swapLast } from "./infer/_types.ts";
-import { asChannels, groupNormalize, isSilu } from "./normalize.ts";
+import { type OpName, swapLast } from "../autodiff/infer/mod.ts";
+import {
+  asChannels,
+  attentionInBlocks,
+  attentionProbabilities,
+  type Attributes,
+  type Body,
+  Builder,
+  float,
+  floatOf,
+  type Graph,
+  groupNormalize,
+  intOf,
+  isSilu,
+  mergeHeads,
+  nodesNeeded,
+  readsOf,
+  splitHeads,
+  stringOf,
+  type Value,
+} from "../autodiff/mod.ts";
 import { winogradConv } from "./winograd.ts";
 
 /** Writes an operator in others, its first output at least; `undefined` where the runtime has a kernel for it. */
@@ -139,35 +152,4 @@ export function leaf(copy: Builder, v: Value): Value {
   if (source.kind === "constant") return copy.constant(source.tensor, v.name);
   if (source.kind === "weight") return copy.weight(v.name, v, source.location);
   throw new RangeError(`Value "${v.name}" was not copied`);
-}
-
-/** What nodes with graphs inside read, which is asked often. Such a graph is whole before its node is made. */
-const readsWithInside = new WeakMap<Node, readonly (Value | undefined)[]>();
-
-/** What a node reads: its inputs, and what the graphs inside it read. */
-export function readsOf(node: Node): readonly (Value | undefined)[] {
-  const bodies = Object.values(node.bodies);
-  if (bodies.length === 0) return node.inputs;
-  const known = readsWithInside.get(node);
-  if (known !== undefined) return known;
-  const reads = [
-    ...node.inputs,
-    ...bodies.flatMap(({ graph, outputs }) => [
-      ...[...nodesNeeded(graph, outputs)].flatMap(readsOf),
-      ...outputs,
-    ]),
-  ];
-  readsWithInside.set(node, reads);
-  return reads;
-}
-
-/** The nodes that `outputs` depend on, of this graph alone. */
-export function nodesNeeded(graph: Graph, outputs: readonly Value[]): ReadonlySet<Node> {
-  const marked = new Set<Node>();
-  const mark = (v: Value | undefined) => {
-    if (v?.source.kind === "node") marked.add(v.source.node);
-  };
-  outputs.forEach(mark);
-  for (const node of graph.nodes.toReversed()) if (marked.has(node)) readsOf(node).forEach(mark);
-  return new Set(graph.nodes.filter((node) => marked.has(node)));
 }

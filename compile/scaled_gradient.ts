@@ -1,6 +1,4 @@
-import type { Builder } from "./builder.ts";
-import { gradient, type Seed } from "./gradient.ts";
-import type { Value } from "./graph.ts";
+import { type Builder, gradient, type Seed, type Value } from "../autodiff/mod.ts";
 
 /** Below this, what arrives is taken for zero. */
 const NOTHING = 2 ** -100;

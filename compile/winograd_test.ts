@@ -1,13 +1,18 @@
 import assert from "node:assert/strict";
 import { openEngine } from "../runtime/mod.ts";
 import { evaluate } from "../tests/autodiff/mod.ts";
-import { Builder, type BuilderOptions } from "./builder.ts";
-import { gradient } from "./gradient.ts";
+import {
+  Builder,
+  type BuilderOptions,
+  float32,
+  gradient,
+  type Shape,
+  type Tensor,
+  type Value,
+} from "../autodiff/mod.ts";
 import { graphCost, totalFlops } from "./cost.ts";
-import type { Value } from "./graph.ts";
 import { lower } from "./lower.ts";
 import { serialize } from "./serialize.ts";
-import { float32, type Shape, type Tensor } from "./tensor.ts";
 import { checkGradient, numbersOf, randomTensor, uniform } from "./testing/mod.ts";
 import { winogradRows } from "./winograd.ts";
 

@@ -1,9 +1,15 @@
 import { AssertionError } from "node:assert/strict";
-import { Builder, type BuilderOptions } from "../builder.ts";
-import { gradient } from "../gradient.ts";
-import type { Value } from "../graph.ts";
+import {
+  Builder,
+  type BuilderOptions,
+  castNumber,
+  gradient,
+  isFloat,
+  sizeOf,
+  type Tensor,
+  type Value,
+} from "../../autodiff/mod.ts";
 import { serialize } from "../serialize.ts";
-import { castNumber, isFloat, sizeOf, type Tensor } from "../tensor.ts";
 import { mapValues } from "./_map_values.ts";
 import { numbersOf, uniform } from "./tensors.ts";
 

@@ -1,7 +1,11 @@
-import { byteLengthOf, type Node, type Value } from "./graph.ts";
-import type { OpName } from "./infer/mod.ts";
-import { readsOf } from "./lower.ts";
-import { BYTES_PER_ELEMENT } from "./tensor.ts";
+import type { OpName } from "../autodiff/infer/mod.ts";
+import {
+  byteLengthOf,
+  BYTES_PER_ELEMENT,
+  type Node,
+  readsOf,
+  type Value,
+} from "../autodiff/mod.ts";
 
 /** Operators whose result is their first input under another shape: nothing is copied. */
 export const VIEWS: ReadonlySet<OpName> = new Set<OpName>([

@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { openEngine, peakMemory } from "../runtime/mod.ts";
-import { Builder } from "./builder.ts";
+import { Builder, float32, gradient } from "../autodiff/mod.ts";
 import { graphCost, totalFlops } from "./cost.ts";
-import { gradient } from "./gradient.ts";
 import { serialize } from "./serialize.ts";
-import { float32 } from "./tensor.ts";
 
 const float = (shape: readonly number[]) => ({ dtype: "float32" as const, shape });
 

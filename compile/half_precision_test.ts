@@ -1,13 +1,17 @@
 import assert from "node:assert/strict";
 import { evaluate } from "../tests/autodiff/mod.ts";
-import { Builder, type Precision } from "./builder.ts";
+import {
+  Builder,
+  type DType,
+  float32,
+  gradient,
+  type Precision,
+  type Value,
+} from "../autodiff/mod.ts";
 import { graphCost } from "./cost.ts";
-import { gradient } from "./gradient.ts";
-import type { Value } from "./graph.ts";
 import { runnable } from "./runnable.ts";
 import { scaledGradient } from "./scaled_gradient.ts";
 import { serialize } from "./serialize.ts";
-import { type DType, float32 } from "./tensor.ts";
 
 const float = (...shape: number[]) => ({ dtype: "float32" as const, shape });
 const half = () => new Builder({ precision: "float16", differentiable: true });

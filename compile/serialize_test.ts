@@ -3,11 +3,8 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { type GraphProto, ModelProtoSchema } from "onnx-buf";
 import { join } from "node:path";
 import { openEngine } from "../runtime/mod.ts";
-import { float, int, ints, string } from "./attributes.ts";
-import { Builder } from "./builder.ts";
-import type { Value } from "./graph.ts";
+import { Builder, float, float32, int, ints, string, type Value } from "../autodiff/mod.ts";
 import { serialize } from "./serialize.ts";
-import { float32 } from "./tensor.ts";
 
 const F3 = { dtype: "float32", shape: [3] } as const;
 

@@ -1,4 +1,4 @@
-import type { Graph, Value } from "./graph.ts";
+import type { Graph, Value } from "../autodiff/mod.ts";
 import { inHalfPrecision } from "./half_precision.ts";
 import { lower, type Lowered } from "./lower.ts";
 

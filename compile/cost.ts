@@ -1,12 +1,17 @@
-import { intOf } from "./attributes.ts";
+import { dim, type OpName } from "../autodiff/infer/mod.ts";
+import {
+  byteLengthOf,
+  type Graph,
+  intOf,
+  type Node,
+  nodesNeeded,
+  readsOf,
+  sizeOf,
+  type Value,
+} from "../autodiff/mod.ts";
 import { bufferBytes, root, VIEWS } from "./_buffers.ts";
-import { byteLengthOf, type Graph, type Node, type Value } from "./graph.ts";
-import type { OpName } from "./infer/mod.ts";
 import { hiddenResults } from "./_hidden_sizes.ts";
-import { dim } from "./infer/_types.ts";
-import { nodesNeeded, readsOf } from "./lower.ts";
 import { runnable } from "./runnable.ts";
-import { sizeOf } from "./tensor.ts";
 
 /** Kinds of products, which run at speeds of their own; "loop": of matrices inside a Scan. */
 export const PRODUCT_KINDS = ["matrix", "convolution", "attention", "loop"] as const;

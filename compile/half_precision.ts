@@ -1,11 +1,15 @@
-import { intOf, stringOf } from "./attributes.ts";
-import { Builder } from "./builder.ts";
-import { constantOf } from "./constant_of.ts";
-import type { Node, Value } from "./graph.ts";
-import type { OpName } from "./infer/mod.ts";
-import { dim } from "./infer/_types.ts";
+import { dim, type OpName } from "../autodiff/infer/mod.ts";
+import {
+  Builder,
+  castNumber,
+  constantOf,
+  type DType,
+  intOf,
+  type Node,
+  stringOf,
+  type Value,
+} from "../autodiff/mod.ts";
 import { leaf, lowerBody, type Lowered } from "./lower.ts";
-import { castNumber, type DType } from "./tensor.ts";
 
 /** Products, computed in float16: the runtime adds them up in float32. */
 const HALF: ReadonlySet<OpName> = new Set<OpName>([

@@ -1,4 +1,4 @@
-import { castNumber, type DType, type Shape, sizeOf, type Tensor } from "../tensor.ts";
+import { castNumber, type DType, type Shape, sizeOf, type Tensor } from "../../autodiff/mod.ts";
 
 /** A stream of uniform numbers in [0, 1), the same for the same seed (mulberry32). */
 export function uniform(seed: number): () => number {
