@@ -15,6 +15,8 @@ import type { Tensor } from "../../autodiff/mod.ts";
 import { toDiffusersLora, toKohyaLora } from "../../models/lora/mod.ts";
 import { encodeSafetensors, float32ToFloat16, toFloat32 } from "../../models/weights/mod.ts";
 import {
+  CheckpointError,
+  DamagedCheckpointError,
   draw,
   encodePng,
   FieldError,
@@ -296,7 +298,7 @@ async function checkpointOf(run: TrainingRun, step: number | undefined) {
   const { checkpoints } = run.folder;
   if (step === undefined) {
     const found = await newestCheckpoint(checkpoints);
-    if (found !== undefined) return found;
+    if (found !== undefined) return found.checkpoint;
     throw new StatusError("FAILED_PRECONDITION", `Run "${run.id}" has no checkpoint yet`);
   }
   if (run.checkpoints.includes(step)) return await readCheckpoint(checkpoints, step);
@@ -408,6 +410,8 @@ export function trainerErrors(error: unknown): StatusError | undefined {
   if (error instanceof UnknownRunError) return as("NOT_FOUND");
   if (error instanceof RunConflictError) return as("ALREADY_EXISTS");
   if (error instanceof RunStateError) return as("FAILED_PRECONDITION");
+  if (error instanceof DamagedCheckpointError) return as("DATA_LOSS");
+  if (error instanceof CheckpointError) return as("FAILED_PRECONDITION");
   if (error instanceof TooManyRunsError || isDiskFull(error)) return as("RESOURCE_EXHAUSTED");
   if (error instanceof RewardRefusedError && error.cause instanceof StatusError) {
     return as(error.cause.status);

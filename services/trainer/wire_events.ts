@@ -67,6 +67,14 @@ export function toWireEvent(event: RunEvent) {
       const value = { ...facts, rewards: toWireMetrics(rewards), at: at(event.at) };
       return { event: { case: "panel" as const, value } };
     }
+    case "damage": {
+      const { type: _, ...facts } = event;
+      return { event: { case: "damage" as const, value: { ...facts, at: at(event.at) } } };
+    }
+    case "digest": {
+      const { type: _, ...facts } = event;
+      return { event: { case: "digest" as const, value: { ...facts, at: at(event.at) } } };
+    }
     case "checkpoint":
       return {
         event: { case: "checkpoint" as const, value: { step: event.step, at: at(event.at) } },

@@ -45,7 +45,7 @@ Deno.test("A full disk stops a run with its last checkpoint whole, and room lets
     assert.match(run.reason, /ENOSPC|[Nn]o space left/);
     const last = run.checkpoints.at(-1) ?? 0;
     assert.ok(last > 0);
-    assert.equal((await newestCheckpoint(join(runs, "run", "checkpoints")))?.step, last);
+    assert.equal((await newestCheckpoint(join(runs, "run", "checkpoints")))?.checkpoint.step, last);
 
     const rest = new Uint8Array(2 ** 12);
     const isFull = (error: unknown) =>

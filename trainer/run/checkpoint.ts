@@ -1,9 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { z } from "zod";
 import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
+import { CheckpointError, DamagedCheckpointError } from "./run_errors.ts";
+import { sha256File } from "./_sha256_file.ts";
 import type { AdamWState } from "../optim/mod.ts";
+import { parseConfig } from "../parse_config.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
 import { ifAbsent } from "./_if_absent.ts";
 import { syncFolder, writeWhole } from "./_write_whole.ts";
@@ -27,6 +30,7 @@ const manifestSchema = z.strictObject({
 const LORA = "lora.safetensors";
 const OPTIMIZER = "optimizer.safetensors";
 const MANIFEST = "manifest.json";
+const ATTEMPT = ".attempt-";
 const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
 
 /**
@@ -43,7 +47,7 @@ export async function writeCheckpoint(
     readonly header?: Readonly<Record<string, string>>;
   } = {},
 ): Promise<void> {
-  const attempt = join(folder, `.attempt-${randomUUID()}`);
+  const attempt = join(folder, `${ATTEMPT}${randomUUID()}`);
   try {
     await mkdir(attempt, { recursive: true });
     await writeSafetensors(join(attempt, LORA), parameters, { ...metadata, ...header });
@@ -52,8 +56,8 @@ export async function writeCheckpoint(
       ...prefixed("square.", optimizer.square),
     });
     const files = {
-      [LORA]: await openSafetensors(join(attempt, LORA)).sha256(),
-      [OPTIMIZER]: await openSafetensors(join(attempt, OPTIMIZER)).sha256(),
+      [LORA]: await sha256File(join(attempt, LORA)),
+      [OPTIMIZER]: await sha256File(join(attempt, OPTIMIZER)),
     };
     const manifest = { step, updates: optimizer.updates, files, metadata };
     await writeWhole(join(attempt, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`);
@@ -72,19 +76,28 @@ export async function listCheckpoints(folder: string): Promise<readonly number[]
   return names.flatMap((n) => /^step-(\d+)$/.exec(n)?.[1] ?? []).map(Number).sort((a, b) => a - b);
 }
 
-/** The checkpoint of a step. Throws when a file is missing or its digest is not the manifest's. */
+/**
+ * The checkpoint of a step. Throws `DamagedCheckpointError` where a file's bytes are proven not to be those that were
+ * written, and `CheckpointError` where it cannot be read for any other reason, both naming the file.
+ */
 export async function readCheckpoint(folder: string, step: number): Promise<Checkpoint> {
   const path = join(folder, nameOf(step));
   const { updates, files } = await readManifest(path);
   const read = async (name: keyof typeof files) => {
-    const file = openSafetensors(join(path, name));
-    const found = await file.sha256();
+    const file = join(path, name);
+    // The digest of the bytes comes first: what is wrong with a file that has it is no damage.
+    const found = await sha256File(file).catch((cause) => unreadable(file, cause));
     if (found !== files[name]) {
-      throw new Error(`Checkpoint ${path}: ${name} has sha256 ${found}, expected ${files[name]}`);
+      throw new DamagedCheckpointError(`File ${file} has sha256 ${found}, expected ${files[name]}`);
     }
-    const out: Record<string, Float32Tensor> = {};
-    for (const tensor of file.tensors.keys()) out[tensor] = await file.readFloat32(tensor);
-    return out;
+    try {
+      const source = openSafetensors(file);
+      const out: Record<string, Float32Tensor> = {};
+      for (const tensor of source.tensors.keys()) out[tensor] = await source.readFloat32(tensor);
+      return out;
+    } catch (cause) {
+      return unreadable(file, cause);
+    }
   };
   const parameters = await read(LORA);
   const moments = await read(OPTIMIZER);
@@ -93,7 +106,9 @@ export async function readCheckpoint(folder: string, step: number): Promise<Chec
     Object.fromEntries(
       Object.keys(parameters).map((name) => {
         const tensor = moments[prefix + name];
-        if (tensor === undefined) throw new Error(`Checkpoint ${path} lacks ${prefix}${name}`);
+        if (tensor === undefined) {
+          throw new CheckpointError(`File ${join(path, OPTIMIZER)} lacks ${prefix}${name}`);
+        }
         return [name, tensor];
       }),
     );
@@ -112,30 +127,65 @@ export async function readProvenance(
   return (await readManifest(join(folder, nameOf(step)))).metadata;
 }
 
-/** The newest checkpoint that is whole and unharmed; `undefined` where there is none. */
-export async function newestCheckpoint(folder: string): Promise<Checkpoint | undefined> {
-  for (const step of (await listCheckpoints(folder)).toReversed()) {
-    try {
-      return await readCheckpoint(folder, step);
-    } catch {
-      // Harmed: an older one serves, and the steps since are done again.
-    }
-  }
-  return undefined;
+/** A checkpoint of a folder, and newer ones that are proven to be damaged. */
+export interface NewestCheckpoint {
+  readonly checkpoint: Checkpoint;
+  /** Newest first, with the reason. */
+  readonly damaged: readonly { readonly step: number; readonly reason: string }[];
 }
 
-/** Removes what interrupted attempts left behind, and checkpoints of later steps, which can only be harmed ones. */
-export async function removeBeyond(folder: string, step: number): Promise<void> {
-  for (const name of await readdir(folder).catch(ifAbsent([]))) {
-    const found = /^step-(\d+)$/.exec(name)?.[1];
-    if (found === undefined ? name.startsWith(".attempt-") : Number(found) > step) {
-      await rm(join(folder, name), { recursive: true, force: true });
+/**
+ * The newest checkpoint that is not damaged; `undefined` where there is none of any kind. Throws `CheckpointError`
+ * where one cannot be read, which proves nothing, and `DamagedCheckpointError` where all are damaged: what exists is
+ * never taken for nothing.
+ */
+export async function newestCheckpoint(folder: string): Promise<NewestCheckpoint | undefined> {
+  const damaged: { step: number; reason: string }[] = [];
+  for (const step of (await listCheckpoints(folder)).toReversed()) {
+    try {
+      return { checkpoint: await readCheckpoint(folder, step), damaged };
+    } catch (error) {
+      if (!(error instanceof DamagedCheckpointError)) throw error;
+      damaged.push({ step, reason: error.message });
     }
+  }
+  if (damaged.length === 0) return undefined;
+  const reasons = damaged.map(({ reason }) => reason).join("; ");
+  throw new DamagedCheckpointError(`No checkpoint is whole: ${reasons}`);
+}
+
+/**
+ * Moves a checkpoint out of the way, to a name beside it that no checkpoint has. Answers that name. Nothing removes
+ * what was moved.
+ */
+export async function moveAside(folder: string, step: number): Promise<string> {
+  for (let n = 1;; n++) {
+    const name = `damaged-${nameOf(step)}-${n}`;
+    if (await stat(join(folder, name)).then(() => true, ifAbsent(false))) continue;
+    await rename(join(folder, nameOf(step)), join(folder, name));
+    await syncFolder(folder);
+    return name;
+  }
+}
+
+/** Removes what interrupted attempts to write a checkpoint left behind. */
+export async function removeAttempts(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(ifAbsent([]))) {
+    if (name.startsWith(ATTEMPT)) await rm(join(folder, name), { recursive: true, force: true });
   }
 }
 
 async function readManifest(path: string) {
-  return manifestSchema.parse(JSON.parse(await readFile(join(path, MANIFEST), "utf8")));
+  const file = join(path, MANIFEST);
+  const read = async () => parseConfig(manifestSchema, JSON.parse(await readFile(file, "utf8")));
+  const manifest = await read().catch((cause) => unreadable(file, cause));
+  if (nameOf(manifest.step) === basename(path)) return manifest;
+  throw new CheckpointError(`File ${file} is of step ${manifest.step}, expected ${basename(path)}`);
+}
+
+function unreadable(file: string, cause: unknown): never {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  throw new CheckpointError(`File ${file} cannot be read: ${reason}`, { cause });
 }
 
 function prefixed(prefix: string, parameters: Parameters): Parameters {

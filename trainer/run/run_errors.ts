@@ -17,3 +17,13 @@ export class RunConflictError extends Error {
 export class TooManyRunsError extends Error {
   override readonly name = "TooManyRunsError";
 }
+
+/** A checkpoint that cannot be read, which says nothing against it: it is left as it is. */
+export class CheckpointError extends Error {
+  override readonly name: string = "CheckpointError";
+}
+
+/** A checkpoint with a file whose digest is proven not to be the one that was written. */
+export class DamagedCheckpointError extends CheckpointError {
+  override readonly name = "DamagedCheckpointError";
+}

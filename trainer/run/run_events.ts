@@ -100,6 +100,29 @@ const panelEventSchema = z.strictObject({
   at,
 });
 
+/** A checkpoint that was found damaged and moved aside. */
+const damageEventSchema = z.strictObject({
+  type: z.literal("damage"),
+  /** Iterations it held. */
+  step,
+  /** Which file, what was found and what was expected. */
+  reason: z.string(),
+  /** Where it lies now, relative to the run's folder. */
+  movedTo: z.string(),
+  at,
+});
+
+/** A reward that answered with other weights than before, in the iteration after `step`. */
+const digestEventSchema = z.strictObject({
+  type: z.literal("digest"),
+  step,
+  /** Its name in the mixture. */
+  reward: z.string(),
+  before: z.string(),
+  after: z.string(),
+  at,
+});
+
 /** A line of `events.jsonl`. */
 export const runEventSchema = z.discriminatedUnion("type", [
   stepEventSchema,
@@ -108,6 +131,8 @@ export const runEventSchema = z.discriminatedUnion("type", [
   saveEventSchema,
   checkpointEventSchema,
   panelEventSchema,
+  damageEventSchema,
+  digestEventSchema,
 ]);
 
 /** What a run is doing. */
@@ -122,4 +147,6 @@ export type SwapEvent = z.output<typeof swapEventSchema>;
 export type SaveEvent = z.output<typeof saveEventSchema>;
 export type CheckpointEvent = z.output<typeof checkpointEventSchema>;
 export type PanelEvent = z.output<typeof panelEventSchema>;
+export type DamageEvent = z.output<typeof damageEventSchema>;
+export type DigestEvent = z.output<typeof digestEventSchema>;
 export type RunEvent = z.output<typeof runEventSchema>;

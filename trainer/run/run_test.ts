@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import {
   cp,
   mkdir,
-  mkdtemp,
   readdir,
   readFile,
   rename,
@@ -11,13 +10,23 @@ import {
   truncate,
   writeFile,
 } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
 import { float32 } from "../../autodiff/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
 import { fakeModel } from "../testing/fake_networks.ts";
 import { FakeReward } from "../testing/fake_reward.ts";
+import {
+  CONFIG,
+  finish,
+  inFolder,
+  isState,
+  isStep,
+  result,
+  undisturbed,
+  until,
+  world,
+} from "../testing/run_world.ts";
 import {
   newestCheckpoint,
   readCheckpoint,
@@ -30,90 +39,6 @@ import {
   type TrainingRun,
   UnknownRunError,
 } from "./mod.ts";
-
-const CONFIG = {
-  model: "fake",
-  sampler: { steps: 6 },
-  method: { k: 2, m: 3 },
-  guidance: { scale: 2 },
-  optimizer: { learningRate: 0.05 },
-  batch: { size: 2 },
-  prompts: ["a fox", "books", "a cat, and books"],
-  heldOutPrompts: ["a dog", "an owl"],
-  rewards: [{ name: "dark", endpoint: "dark" }],
-  seed: 7,
-  iterations: 9,
-  checkpointEvery: 4,
-  sampleEvery: 4,
-};
-
-/** Rewards by endpoint, for one test. */
-function world(rewards: Record<string, FakeReward>): RunDependencies {
-  return {
-    openModel: () => Promise.resolve(fakeModel()),
-    connect: ({ endpoint }) => {
-      const reward = rewards[endpoint];
-      return reward ? Promise.resolve(reward) : Promise.reject(new Error(`No reward ${endpoint}`));
-    },
-    maxRetryMs: 5,
-  };
-}
-
-async function inFolder(work: (root: string) => Promise<void>): Promise<void> {
-  const root = await mkdtemp(join(tmpdir(), "drtune-runs-"));
-  try {
-    await work(root);
-  } finally {
-    await rm(root, { recursive: true, force: true });
-  }
-}
-
-/** Waits for an event of a run; all events until then. */
-async function until(
-  run: TrainingRun,
-  wanted: (event: RunEvent) => boolean = () => false,
-): Promise<RunEvent[]> {
-  const seen: RunEvent[] = [];
-  for await (const event of run.watch(0)) {
-    seen.push(event);
-    if (wanted(event)) break;
-  }
-  return seen;
-}
-const isState = (state: string) => (e: RunEvent) => e.type === "state" && e.state === state;
-const isStep = (step: number) => (e: RunEvent) => e.type === "step" && e.step === step;
-
-/** What a run has come to, bit by bit. */
-async function result(root: string, { step = 9 } = {}): Promise<string> {
-  const { parameters, optimizer } = await readCheckpoint(join(root, "run", "checkpoints"), step);
-  const bits = ({ data }: { data: Float32Array }) => [...new Uint32Array(data.slice().buffer)];
-  return JSON.stringify(
-    [parameters, optimizer.mean, optimizer.square].map((tensors) =>
-      Object.entries(tensors).map(([name, t]) => [name, bits(t)])
-    ),
-  );
-}
-
-/** Trains from the folder's state to the end, undisturbed. */
-async function finish(root: string, rewards: Record<string, FakeReward>): Promise<TrainingRun> {
-  const store = await RunStore.open(root, world(rewards));
-  const run = store.get("run");
-  await until(run);
-  await store.close();
-  assert.equal(run.state, "finished", String(run.lastState?.reason));
-  return run;
-}
-
-async function undisturbed(iterations = 9): Promise<string> {
-  let bytes = "";
-  await inFolder(async (root) => {
-    const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
-    await until((await store.start("run", { ...CONFIG, iterations })).run);
-    await store.close();
-    bytes = await result(root, { step: iterations });
-  });
-  return bytes;
-}
 
 Deno.test("the estimate is in the folder before the first iteration, what it took after it", async () => {
   await inFolder(async (root) => {
@@ -260,7 +185,7 @@ Deno.test("killed at any instant, a run ends with the same bytes", async () => {
   });
 });
 
-Deno.test("a harmed checkpoint is passed over, and what interrupted attempts left is removed", async () => {
+Deno.test("a damaged checkpoint is moved aside, an older one serves, and what interrupted attempts left is removed", async () => {
   const expected = await undisturbed(10);
   await inFolder(async (root) => {
     const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
@@ -277,7 +202,7 @@ Deno.test("a harmed checkpoint is passed over, and what interrupted attempts lef
       readCheckpoint(checkpoints, 9),
       /lora\.safetensors has sha256 .*, expected/,
     );
-    assert.equal((await newestCheckpoint(checkpoints))?.step, 4);
+    assert.equal((await newestCheckpoint(checkpoints))?.checkpoint.step, 4);
     await cp(join(checkpoints, "step-000004"), join(checkpoints, ".attempt-x"), {
       recursive: true,
     });
@@ -286,6 +211,8 @@ Deno.test("a harmed checkpoint is passed over, and what interrupted attempts lef
     await until(again.get("run"));
     await again.close();
     assert.deepEqual((await readdir(checkpoints)).sort(), [
+      "damaged-step-000008-1",
+      "damaged-step-000009-1",
       "step-000004",
       "step-000008",
       "step-000010",
@@ -623,7 +550,7 @@ Deno.test("a checkpoint that cannot be written ends a run, with the last one who
     await until(run);
     assert.equal(run.state, "failed");
     assert.match(run.lastState?.reason ?? "", /checkpoints/);
-    assert.equal((await newestCheckpoint(aside))?.step, 4);
+    assert.equal((await newestCheckpoint(aside))?.checkpoint.step, 4);
     // A folder that cannot be read is no empty one: the run does not begin anew.
     await store.resume("run");
     await until(run);

@@ -11,9 +11,10 @@ import type { Float32Tensor, Parameters } from "../tensors.ts";
 import {
   type Checkpoint,
   listCheckpoints,
+  moveAside,
   newestCheckpoint,
   readProvenance,
-  removeBeyond,
+  removeAttempts,
   writeCheckpoint,
 } from "./checkpoint.ts";
 import { iterate } from "./_iterate.ts";
@@ -29,7 +30,7 @@ import {
   RewardUnavailableError,
 } from "./reward_mixture.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
-import { RunStateError } from "./run_errors.ts";
+import { CheckpointError, RunStateError } from "./run_errors.ts";
 import type { RunEvent, RunState, SampleReference, StateEvent, StepEvent } from "./run_events.ts";
 import type { RunFolder } from "./run_folder.ts";
 import type { RecordedRun, RunRecorder } from "./run_recorder.ts";
@@ -71,6 +72,8 @@ const SAMPLE_LIMIT = 8;
 /** Iterations whose mean time says how long the rest takes. */
 const PACE_WINDOW = 20;
 const CONNECT_MS = 30_000;
+/** Events that stay in the log when what they tell of is done again. */
+const KEPT: ReadonlySet<RunEvent["type"]> = new Set(["swap", "state", "save", "damage"]);
 const ENDED: ReadonlySet<RunState> = new Set(["stopped", "finished", "failed"]);
 
 /** One run: trains in the background, answers questions about itself, and goes on from its folder. */
@@ -333,13 +336,22 @@ export class TrainingRun {
   /** The newest checkpoint, or the beginning; the log loses what will be done again. */
   async #restore({ model, readStart }: OpenedModel): Promise<Checkpoint> {
     const { checkpoints } = this.folder;
-    const found = await newestCheckpoint(checkpoints);
+    const newest = await newestCheckpoint(checkpoints);
+    const found = newest?.checkpoint;
     const step = found?.step ?? 0;
-    await removeBeyond(checkpoints, step);
+    const lost = this.#events.findLast((e) => e.type === "checkpoint");
+    if (found === undefined && lost !== undefined) {
+      throw new CheckpointError(
+        `Folder ${checkpoints} is empty, expected the checkpoint of step ${lost.step}`,
+      );
+    }
+    for (const { step, reason } of newest?.damaged ?? []) {
+      const movedTo = `checkpoints/${await moveAside(checkpoints, step)}`;
+      await this.#emit({ type: "damage", step, reason, movedTo, at: this.#now() });
+    }
+    await removeAttempts(checkpoints);
     await this.refresh();
-    const kept = this.#events.filter((e) =>
-      e.type === "swap" || e.type === "state" || e.type === "save" || e.step <= step
-    );
+    const kept = this.#events.filter((e) => KEPT.has(e.type) || e.step <= step);
     this.#step = step;
     // First in memory: what happens while the log is written comes after it.
     this.#events = kept;

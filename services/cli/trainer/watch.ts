@@ -71,6 +71,12 @@ function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefin
       const facts = [...means, `diversity ${short(diversity)}`].join("  ");
       return `Panel at step ${step}: ${facts}${alarm === "" ? "" : `\nAlarm: ${alarm}`}`;
     }
+    case "damage":
+      return `Checkpoint ${event.value.step} is damaged and lies in ${event.value.movedTo} now: ${event.value.reason}`;
+    case "digest": {
+      const { reward, step, before, after } = event.value;
+      return `Reward ${reward} has other weights since step ${step}: ${after}, before ${before}`;
+    }
     case "checkpoint":
       return `Checkpoint at step ${event.value.step}`;
     default:

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file drtune/trainer/v1/trainer.proto.
  */
 export const file_drtune_trainer_v1_trainer: GenFile = /*@__PURE__*/
-  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSKqBwoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQESLQoFZHJpZnQYESABKAsyHi5kcnR1bmUudHJhaW5lci52MS5EcmlmdENvbmZpZxIZCgxyYW5kb21fc2hpZnQYEiABKAVIBogBARItCgVwYW5lbBgTIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLlBhbmVsQ29uZmlnEhkKDG1lbW9yeV9saW1pdBgUIAEoAUgHiAEBEhEKCXByZWNpc2lvbhgVIAEoCUIHCgVfc2VlZEINCgtfaXRlcmF0aW9uc0ITChFfY2hlY2twb2ludF9ldmVyeUIPCg1fc2FtcGxlX2V2ZXJ5QhAKDl9sYXRlbnRfaGVpZ2h0Qg8KDV9sYXRlbnRfd2lkdGhCDwoNX3JhbmRvbV9zaGlmdEIPCg1fbWVtb3J5X2xpbWl0IqoBCgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQFCBAoCX2tCBAoCX21CFgoUX2lucHV0X3N0b3BfZ3JhZGllbnRCDQoLX2Vhcmx5X3N0b3AigwEKDVNhbXBsZXJDb25maWcSDAoEa2luZBgBIAEoCRISCgVzdGVwcxgCIAEoBUgAiAEBEhAKA2V0YRgDIAEoAUgBiAEBEhoKDWthcnJhc19zaWdtYXMYBCABKAhIAogBAUIICgZfc3RlcHNCBgoEX2V0YUIQCg5fa2FycmFzX3NpZ21hcyJlCg5HdWlkYW5jZUNvbmZpZxISCgVzY2FsZRgBIAEoAUgAiAEBEjUKCGdyYWRpZW50GAIgASgOMiMuZHJ0dW5lLnRyYWluZXIudjEuR3VpZGFuY2VHcmFkaWVudEIICgZfc2NhbGUinwEKCkxvcmFDb25maWcSEQoEcmFuaxgBIAEoBUgAiAEBEhIKBWFscGhhGAIgASgBSAGIAQESDwoHdGFyZ2V0cxgDIAMoCRIRCgRpbml0GAQgASgJSAKIAQESGQoMc2FtcGxlX3NjYWxlGAUgASgBSAOIAQFCBwoFX3JhbmtCCAoGX2FscGhhQgcKBV9pbml0Qg8KDV9zYW1wbGVfc2NhbGUiOwoLRHJpZnRDb25maWcSDAoEa2luZBgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBAUIJCgdfd2VpZ2h0ItwBCgtQYW5lbENvbmZpZxISCgVldmVyeRgBIAEoBUgAiAEBEi8KB3Jld2FyZHMYAiADKAsyHi5kcnR1bmUudHJhaW5lci52MS5QYW5lbFJld2FyZBIeChFpbWFnZXNfcGVyX3Byb21wdBgDIAEoBUgBiAEBEhoKDW1pbl9kaXZlcnNpdHkYBCABKAFIAogBARIRCgRzdG9wGAUgASgISAOIAQFCCAoGX2V2ZXJ5QhQKEl9pbWFnZXNfcGVyX3Byb21wdEIQCg5fbWluX2RpdmVyc2l0eUIHCgVfc3RvcCJWCgtQYW5lbFJld2FyZBIMCgRuYW1lGAEgASgJEhAKCGVuZHBvaW50GAIgASgJEg4KBnJld2FyZBgDIAEoCRIXCg9leHBlY3RlZF9kaWdlc3QYBCABKAkilwIKD09wdGltaXplckNvbmZpZxIaCg1sZWFybmluZ19yYXRlGAEgASgBSACIAQESEgoFYmV0YTEYAiABKAFIAYgBARISCgViZXRhMhgDIAEoAUgCiAEBEhQKB2Vwc2lsb24YBCABKAFIA4gBARIZCgx3ZWlnaHRfZGVjYXkYBSABKAFIBIgBARIaCg1tYXhfZ3JhZF9ub3JtGAYgASgBSAWIAQESEwoGd2FybXVwGAcgASgFSAaIAQFCEAoOX2xlYXJuaW5nX3JhdGVCCAoGX2JldGExQggKBl9iZXRhMkIKCghfZXBzaWxvbkIPCg1fd2VpZ2h0X2RlY2F5QhAKDl9tYXhfZ3JhZF9ub3JtQgkKB193YXJtdXAiVQoLQmF0Y2hDb25maWcSEQoEc2l6ZRgBIAEoBUgAiAEBEhkKDGFjY3VtdWxhdGlvbhgCIAEoBUgBiAEBQgcKBV9zaXplQg8KDV9hY2N1bXVsYXRpb24iVwoMUHJvbXB0U291cmNlEi0KBGxpc3QYASABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRMaXN0SAASDgoEZmlsZRgCIAEoCUgAQggKBnNvdXJjZSIdCgpQcm9tcHRMaXN0Eg8KB3Byb21wdHMYASADKAkidQoKUmV3YXJkVGVybRIMCgRuYW1lGAEgASgJEhAKCGVuZHBvaW50GAIgASgJEg4KBnJld2FyZBgDIAEoCRITCgZ3ZWlnaHQYBCABKAFIAIgBARIXCg9leHBlY3RlZF9kaWdlc3QYBSABKAlCCQoHX3dlaWdodCKeAwoDUnVuEgoKAmlkGAEgASgJEioKBXN0YXRlGAIgASgOMhsuZHJ0dW5lLnRyYWluZXIudjEuUnVuU3RhdGUSDAoEc3RlcBgDIAEoBRISCgppdGVyYXRpb25zGAQgASgFEg4KBnJlYXNvbhgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoGY29uZmlnGAkgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuUnVuQ29uZmlnEi4KB3Jld2FyZHMYCiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtEiwKBmxhdGVzdBgLIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudBITCgtjaGVja3BvaW50cxgMIAMoBSLWAwoJU3RlcEV2ZW50EgwKBHN0ZXAYASABKAUSDAoEbG9zcxgCIAEoARIRCglncmFkX25vcm0YAyABKAESOgoHcmV3YXJkcxgEIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5SZXdhcmRzRW50cnkSOgoHc2Vjb25kcxgFIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5TZWNvbmRzRW50cnkSFAoMc2Vjb25kc19sZWZ0GAYgASgBEjMKB3NhbXBsZXMYByADKAsyIi5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZWZlcmVuY2USJgoCYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb21wdHMYCSADKAkSEgoFZHJpZnQYCiABKAFIAIgBARpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEaLgoMU2Vjb25kc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAFCCAoGX2RyaWZ0IkAKDVJld2FyZE1ldHJpY3MSDAoEbWVhbhgBIAEoARIRCglwZXJfaW1hZ2UYAiADKAISDgoGZGlnZXN0GAMgASgJIq8BCg9TYW1wbGVSZWZlcmVuY2USDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SDAoEcGF0aBgDIAEoCRJACgdyZXdhcmRzGAQgAygLMi8uZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVmZXJlbmNlLlJld2FyZHNFbnRyeRouCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASJ+CgpTdGF0ZUV2ZW50EioKBXN0YXRlGAEgASgOMhsuZHJ0dW5lLnRyYWluZXIudjEuUnVuU3RhdGUSDgoGcmVhc29uGAIgASgJEgwKBHN0ZXAYAyABKAUSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInEKCVN3YXBFdmVudBIMCgRzdGVwGAEgASgFEi4KB3Jld2FyZHMYAiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtEiYKAmF0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKFAgoKUGFuZWxFdmVudBIMCgRzdGVwGAEgASgFEjsKB3Jld2FyZHMYAiADKAsyKi5kcnR1bmUudHJhaW5lci52MS5QYW5lbEV2ZW50LlJld2FyZHNFbnRyeRIQCghoZWxkX291dBgDIAMoCRIRCglkaXZlcnNpdHkYBCABKAESDQoFYWxhcm0YBSABKAkSJgoCYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRNZXRyaWNzOgI4ASJBCglTYXZlRXZlbnQSDAoEc3RlcBgBIAEoBRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRwoPQ2hlY2twb2ludEV2ZW50EgwKBHN0ZXAYASABKAUSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk8KD1N0YXJ0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSLAoGY29uZmlnGAIgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuUnVuQ29uZmlnIkgKEFN0YXJ0UnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuEg8KB2NyZWF0ZWQYAiABKAgiNAoPV2F0Y2hSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCglmcm9tX3N0ZXAYAiABKAUivwIKEFdhdGNoUnVuUmVzcG9uc2USLAoEc3RlcBgBIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudEgAEi4KBXN0YXRlGAIgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuU3RhdGVFdmVudEgAEiwKBHN3YXAYAyABKAsyHC5kcnR1bmUudHJhaW5lci52MS5Td2FwRXZlbnRIABI4CgpjaGVja3BvaW50GAQgASgLMiIuZHJ0dW5lLnRyYWluZXIudjEuQ2hlY2twb2ludEV2ZW50SAASLAoEc2F2ZRgFIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlNhdmVFdmVudEgAEi4KBXBhbmVsGAYgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuUGFuZWxFdmVudEgAQgcKBWV2ZW50Ih8KDUdldFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjUKDkdldFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIRCg9MaXN0UnVuc1JlcXVlc3QiOAoQTGlzdFJ1bnNSZXNwb25zZRIkCgRydW5zGAEgAygLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIiAKDlN0b3BSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSI2Cg9TdG9wUnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIiAKDlNhdmVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSIfCg9TYXZlUnVuUmVzcG9uc2USDAoEc3RlcBgBIAEoBSJKChBSZXN1bWVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIXCgppdGVyYXRpb25zGAIgASgFSACIAQFCDQoLX2l0ZXJhdGlvbnMiOAoRUmVzdW1lUnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuIiIKEERlbGV0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIhMKEURlbGV0ZVJ1blJlc3BvbnNlIqIBChFTd2FwUmV3YXJkUmVxdWVzdBIOCgZydW5faWQYASABKAkSLAoDc2V0GAIgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybUgAEhAKBnJlbW92ZRgDIAEoCUgAEjMKB21peHR1cmUYBCABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRNaXh0dXJlSABCCAoGY2hhbmdlIj8KDVJld2FyZE1peHR1cmUSLgoHcmV3YXJkcxgBIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0iUgoSU3dhcFJld2FyZFJlc3BvbnNlEgwKBHN0ZXAYASABKAUSLgoHcmV3YXJkcxgCIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0igwMKDVNhbXBsZVJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKBHN0ZXAYAiABKAVIAIgBARIPCgdwcm9tcHRzGAMgAygJEhEKBHNlZWQYBCABKA1IAYgBARIeChFpbWFnZXNfcGVyX3Byb21wdBgFIAEoBUgCiAEBEhcKCmxvcmFfc2NhbGUYBiABKAFIA4gBARIxCgdzYW1wbGVyGAcgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIbCg5ndWlkYW5jZV9zY2FsZRgIIAEoAUgEiAEBEhoKDWxhdGVudF9oZWlnaHQYCSABKAVIBYgBARIZCgxsYXRlbnRfd2lkdGgYCiABKAVIBogBAUIHCgVfc3RlcEIHCgVfc2VlZEIUChJfaW1hZ2VzX3Blcl9wcm9tcHRCDQoLX2xvcmFfc2NhbGVCEQoPX2d1aWRhbmNlX3NjYWxlQhAKDl9sYXRlbnRfaGVpZ2h0Qg8KDV9sYXRlbnRfd2lkdGgiSwoOU2FtcGxlUmVzcG9uc2USDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SCwoDcG5nGAMgASgMEg4KBnJlbWFyaxgEIAEoCSL0AQoSRXZhbHVhdGVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCgRzdGVwGAIgASgFSACIAQESMAoHcHJvbXB0cxgDIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIRCgRzZWVkGAQgASgNSAGIAQESHgoRaW1hZ2VzX3Blcl9wcm9tcHQYBSABKAVIAogBARIuCgdyZXdhcmRzGAYgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybUIHCgVfc3RlcEIHCgVfc2VlZEIUChJfaW1hZ2VzX3Blcl9wcm9tcHQiiQEKE0V2YWx1YXRlUnVuUmVzcG9uc2USMAoEcGFpchgBIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXJIABI3CgdzdW1tYXJ5GAIgASgLMiQuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGlvblN1bW1hcnlIAEIHCgVldmVudCKEAgoNRXZhbHVhdGVkUGFpchIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRI8CgZiZWZvcmUYAyADKAsyLC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlyLkJlZm9yZUVudHJ5EjoKBWFmdGVyGAQgAygLMisuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpci5BZnRlckVudHJ5Gi0KC0JlZm9yZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAjoCOAEaLAoKQWZ0ZXJFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBIsYBChFFdmFsdWF0aW9uU3VtbWFyeRJCCgdyZXdhcmRzGAEgAygLMjEuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGlvblN1bW1hcnkuUmV3YXJkc0VudHJ5Eg0KBXBhaXJzGAIgASgFEgwKBHN0ZXAYAyABKAUaUAoMUmV3YXJkc0VudHJ5EgsKA2tleRgBIAEoCRIvCgV2YWx1ZRgCIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFN1bW1hcnk6AjgBImAKDVJld2FyZFN1bW1hcnkSDgoGYmVmb3JlGAEgASgBEg0KBWFmdGVyGAIgASgBEhIKCmRpZmZlcmVuY2UYAyABKAESDQoFbG93ZXIYBCABKAESDQoFdXBwZXIYBSABKAEiowEKEUV4cG9ydExvcmFSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCgRzdGVwGAIgASgFSACIAQESLQoGZm9ybWF0GAMgASgOMh0uZHJ0dW5lLnRyYWluZXIudjEuTG9yYUZvcm1hdBIzCglwcmVjaXNpb24YBCABKA4yIC5kcnR1bmUudHJhaW5lci52MS5Mb3JhUHJlY2lzaW9uQgcKBV9zdGVwIlkKEkV4cG9ydExvcmFSZXNwb25zZRIrCgRmaWxlGAEgASgLMhsuZHJ0dW5lLnRyYWluZXIudjEuTG9yYUZpbGVIABIOCgRkYXRhGAIgASgMSABCBgoEcGFydCJECghMb3JhRmlsZRIMCgRuYW1lGAEgASgJEgwKBHNpemUYAiABKAMSDgoGc2hhMjU2GAMgASgJEgwKBHN0ZXAYBCABKAUqkAEKEEd1aWRhbmNlR3JhZGllbnQSIQodR1VJREFOQ0VfR1JBRElFTlRfVU5TUEVDSUZJRUQQABIaChZHVUlEQU5DRV9HUkFESUVOVF9CT1RIEAESIQodR1VJREFOQ0VfR1JBRElFTlRfQ09ORElUSU9OQUwQAhIaChZHVUlEQU5DRV9HUkFESUVOVF9OT05FEAMqxQEKCFJ1blN0YXRlEhkKFVJVTl9TVEFURV9VTlNQRUNJRklFRBAAEhQKEFJVTl9TVEFURV9RVUVVRUQQARIVChFSVU5fU1RBVEVfUlVOTklORxACEhQKEFJVTl9TVEFURV9QQVVTRUQQAxIWChJSVU5fU1RBVEVfU1RPUFBJTkcQBBIVChFSVU5fU1RBVEVfU1RPUFBFRBAFEhYKElJVTl9TVEFURV9GSU5JU0hFRBAGEhQKEFJVTl9TVEFURV9GQUlMRUQQBypbCgpMb3JhRm9ybWF0EhsKF0xPUkFfRk9STUFUX1VOU1BFQ0lGSUVEEAASGQoVTE9SQV9GT1JNQVRfRElGRlVTRVJTEAESFQoRTE9SQV9GT1JNQVRfS09IWUEQAipnCg1Mb3JhUHJlY2lzaW9uEh4KGkxPUkFfUFJFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASGgoWTE9SQV9QUkVDSVNJT05fRkxPQVQzMhABEhoKFkxPUkFfUFJFQ0lTSU9OX0ZMT0FUMTYQAjKdCAoOVHJhaW5lclNlcnZpY2USUwoIU3RhcnRSdW4SIi5kcnR1bmUudHJhaW5lci52MS5TdGFydFJ1blJlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5TdGFydFJ1blJlc3BvbnNlElUKCFdhdGNoUnVuEiIuZHJ0dW5lLnRyYWluZXIudjEuV2F0Y2hSdW5SZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuV2F0Y2hSdW5SZXNwb25zZTABEk0KBkdldFJ1bhIgLmRydHVuZS50cmFpbmVyLnYxLkdldFJ1blJlcXVlc3QaIS5kcnR1bmUudHJhaW5lci52MS5HZXRSdW5SZXNwb25zZRJTCghMaXN0UnVucxIiLmRydHVuZS50cmFpbmVyLnYxLkxpc3RSdW5zUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLkxpc3RSdW5zUmVzcG9uc2USUAoHU3RvcFJ1bhIhLmRydHVuZS50cmFpbmVyLnYxLlN0b3BSdW5SZXF1ZXN0GiIuZHJ0dW5lLnRyYWluZXIudjEuU3RvcFJ1blJlc3BvbnNlElAKB1NhdmVSdW4SIS5kcnR1bmUudHJhaW5lci52MS5TYXZlUnVuUmVxdWVzdBoiLmRydHVuZS50cmFpbmVyLnYxLlNhdmVSdW5SZXNwb25zZRJWCglSZXN1bWVSdW4SIy5kcnR1bmUudHJhaW5lci52MS5SZXN1bWVSdW5SZXF1ZXN0GiQuZHJ0dW5lLnRyYWluZXIudjEuUmVzdW1lUnVuUmVzcG9uc2USVgoJRGVsZXRlUnVuEiMuZHJ0dW5lLnRyYWluZXIudjEuRGVsZXRlUnVuUmVxdWVzdBokLmRydHVuZS50cmFpbmVyLnYxLkRlbGV0ZVJ1blJlc3BvbnNlElkKClN3YXBSZXdhcmQSJC5kcnR1bmUudHJhaW5lci52MS5Td2FwUmV3YXJkUmVxdWVzdBolLmRydHVuZS50cmFpbmVyLnYxLlN3YXBSZXdhcmRSZXNwb25zZRJPCgZTYW1wbGUSIC5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZXF1ZXN0GiEuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVzcG9uc2UwARJeCgtFdmFsdWF0ZVJ1bhIlLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlUnVuUmVxdWVzdBomLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlUnVuUmVzcG9uc2UwARJbCgpFeHBvcnRMb3JhEiQuZHJ0dW5lLnRyYWluZXIudjEuRXhwb3J0TG9yYVJlcXVlc3QaJS5kcnR1bmUudHJhaW5lci52MS5FeHBvcnRMb3JhUmVzcG9uc2UwAWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSKqBwoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQESLQoFZHJpZnQYESABKAsyHi5kcnR1bmUudHJhaW5lci52MS5EcmlmdENvbmZpZxIZCgxyYW5kb21fc2hpZnQYEiABKAVIBogBARItCgVwYW5lbBgTIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLlBhbmVsQ29uZmlnEhkKDG1lbW9yeV9saW1pdBgUIAEoAUgHiAEBEhEKCXByZWNpc2lvbhgVIAEoCUIHCgVfc2VlZEINCgtfaXRlcmF0aW9uc0ITChFfY2hlY2twb2ludF9ldmVyeUIPCg1fc2FtcGxlX2V2ZXJ5QhAKDl9sYXRlbnRfaGVpZ2h0Qg8KDV9sYXRlbnRfd2lkdGhCDwoNX3JhbmRvbV9zaGlmdEIPCg1fbWVtb3J5X2xpbWl0IqoBCgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQFCBAoCX2tCBAoCX21CFgoUX2lucHV0X3N0b3BfZ3JhZGllbnRCDQoLX2Vhcmx5X3N0b3AigwEKDVNhbXBsZXJDb25maWcSDAoEa2luZBgBIAEoCRISCgVzdGVwcxgCIAEoBUgAiAEBEhAKA2V0YRgDIAEoAUgBiAEBEhoKDWthcnJhc19zaWdtYXMYBCABKAhIAogBAUIICgZfc3RlcHNCBgoEX2V0YUIQCg5fa2FycmFzX3NpZ21hcyJlCg5HdWlkYW5jZUNvbmZpZxISCgVzY2FsZRgBIAEoAUgAiAEBEjUKCGdyYWRpZW50GAIgASgOMiMuZHJ0dW5lLnRyYWluZXIudjEuR3VpZGFuY2VHcmFkaWVudEIICgZfc2NhbGUinwEKCkxvcmFDb25maWcSEQoEcmFuaxgBIAEoBUgAiAEBEhIKBWFscGhhGAIgASgBSAGIAQESDwoHdGFyZ2V0cxgDIAMoCRIRCgRpbml0GAQgASgJSAKIAQESGQoMc2FtcGxlX3NjYWxlGAUgASgBSAOIAQFCBwoFX3JhbmtCCAoGX2FscGhhQgcKBV9pbml0Qg8KDV9zYW1wbGVfc2NhbGUiOwoLRHJpZnRDb25maWcSDAoEa2luZBgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBAUIJCgdfd2VpZ2h0ItwBCgtQYW5lbENvbmZpZxISCgVldmVyeRgBIAEoBUgAiAEBEi8KB3Jld2FyZHMYAiADKAsyHi5kcnR1bmUudHJhaW5lci52MS5QYW5lbFJld2FyZBIeChFpbWFnZXNfcGVyX3Byb21wdBgDIAEoBUgBiAEBEhoKDW1pbl9kaXZlcnNpdHkYBCABKAFIAogBARIRCgRzdG9wGAUgASgISAOIAQFCCAoGX2V2ZXJ5QhQKEl9pbWFnZXNfcGVyX3Byb21wdEIQCg5fbWluX2RpdmVyc2l0eUIHCgVfc3RvcCJWCgtQYW5lbFJld2FyZBIMCgRuYW1lGAEgASgJEhAKCGVuZHBvaW50GAIgASgJEg4KBnJld2FyZBgDIAEoCRIXCg9leHBlY3RlZF9kaWdlc3QYBCABKAkilwIKD09wdGltaXplckNvbmZpZxIaCg1sZWFybmluZ19yYXRlGAEgASgBSACIAQESEgoFYmV0YTEYAiABKAFIAYgBARISCgViZXRhMhgDIAEoAUgCiAEBEhQKB2Vwc2lsb24YBCABKAFIA4gBARIZCgx3ZWlnaHRfZGVjYXkYBSABKAFIBIgBARIaCg1tYXhfZ3JhZF9ub3JtGAYgASgBSAWIAQESEwoGd2FybXVwGAcgASgFSAaIAQFCEAoOX2xlYXJuaW5nX3JhdGVCCAoGX2JldGExQggKBl9iZXRhMkIKCghfZXBzaWxvbkIPCg1fd2VpZ2h0X2RlY2F5QhAKDl9tYXhfZ3JhZF9ub3JtQgkKB193YXJtdXAiVQoLQmF0Y2hDb25maWcSEQoEc2l6ZRgBIAEoBUgAiAEBEhkKDGFjY3VtdWxhdGlvbhgCIAEoBUgBiAEBQgcKBV9zaXplQg8KDV9hY2N1bXVsYXRpb24iVwoMUHJvbXB0U291cmNlEi0KBGxpc3QYASABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRMaXN0SAASDgoEZmlsZRgCIAEoCUgAQggKBnNvdXJjZSIdCgpQcm9tcHRMaXN0Eg8KB3Byb21wdHMYASADKAkidQoKUmV3YXJkVGVybRIMCgRuYW1lGAEgASgJEhAKCGVuZHBvaW50GAIgASgJEg4KBnJld2FyZBgDIAEoCRITCgZ3ZWlnaHQYBCABKAFIAIgBARIXCg9leHBlY3RlZF9kaWdlc3QYBSABKAlCCQoHX3dlaWdodCKeAwoDUnVuEgoKAmlkGAEgASgJEioKBXN0YXRlGAIgASgOMhsuZHJ0dW5lLnRyYWluZXIudjEuUnVuU3RhdGUSDAoEc3RlcBgDIAEoBRISCgppdGVyYXRpb25zGAQgASgFEg4KBnJlYXNvbhgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoGY29uZmlnGAkgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuUnVuQ29uZmlnEi4KB3Jld2FyZHMYCiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtEiwKBmxhdGVzdBgLIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudBITCgtjaGVja3BvaW50cxgMIAMoBSLWAwoJU3RlcEV2ZW50EgwKBHN0ZXAYASABKAUSDAoEbG9zcxgCIAEoARIRCglncmFkX25vcm0YAyABKAESOgoHcmV3YXJkcxgEIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5SZXdhcmRzRW50cnkSOgoHc2Vjb25kcxgFIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5TZWNvbmRzRW50cnkSFAoMc2Vjb25kc19sZWZ0GAYgASgBEjMKB3NhbXBsZXMYByADKAsyIi5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZWZlcmVuY2USJgoCYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb21wdHMYCSADKAkSEgoFZHJpZnQYCiABKAFIAIgBARpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEaLgoMU2Vjb25kc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAFCCAoGX2RyaWZ0IkAKDVJld2FyZE1ldHJpY3MSDAoEbWVhbhgBIAEoARIRCglwZXJfaW1hZ2UYAiADKAISDgoGZGlnZXN0GAMgASgJIq8BCg9TYW1wbGVSZWZlcmVuY2USDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SDAoEcGF0aBgDIAEoCRJACgdyZXdhcmRzGAQgAygLMi8uZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVmZXJlbmNlLlJld2FyZHNFbnRyeRouCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASJ+CgpTdGF0ZUV2ZW50EioKBXN0YXRlGAEgASgOMhsuZHJ0dW5lLnRyYWluZXIudjEuUnVuU3RhdGUSDgoGcmVhc29uGAIgASgJEgwKBHN0ZXAYAyABKAUSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInEKCVN3YXBFdmVudBIMCgRzdGVwGAEgASgFEi4KB3Jld2FyZHMYAiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtEiYKAmF0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKFAgoKUGFuZWxFdmVudBIMCgRzdGVwGAEgASgFEjsKB3Jld2FyZHMYAiADKAsyKi5kcnR1bmUudHJhaW5lci52MS5QYW5lbEV2ZW50LlJld2FyZHNFbnRyeRIQCghoZWxkX291dBgDIAMoCRIRCglkaXZlcnNpdHkYBCABKAESDQoFYWxhcm0YBSABKAkSJgoCYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRNZXRyaWNzOgI4ASJBCglTYXZlRXZlbnQSDAoEc3RlcBgBIAEoBRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRwoPQ2hlY2twb2ludEV2ZW50EgwKBHN0ZXAYASABKAUSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImUKC0RhbWFnZUV2ZW50EgwKBHN0ZXAYASABKAUSDgoGcmVhc29uGAIgASgJEhAKCG1vdmVkX3RvGAMgASgJEiYKAmF0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJyCgtEaWdlc3RFdmVudBIMCgRzdGVwGAEgASgFEg4KBnJld2FyZBgCIAEoCRIOCgZiZWZvcmUYAyABKAkSDQoFYWZ0ZXIYBCABKAkSJgoCYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk8KD1N0YXJ0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSLAoGY29uZmlnGAIgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuUnVuQ29uZmlnIkgKEFN0YXJ0UnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuEg8KB2NyZWF0ZWQYAiABKAgiNAoPV2F0Y2hSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCglmcm9tX3N0ZXAYAiABKAUiowMKEFdhdGNoUnVuUmVzcG9uc2USLAoEc3RlcBgBIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudEgAEi4KBXN0YXRlGAIgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuU3RhdGVFdmVudEgAEiwKBHN3YXAYAyABKAsyHC5kcnR1bmUudHJhaW5lci52MS5Td2FwRXZlbnRIABI4CgpjaGVja3BvaW50GAQgASgLMiIuZHJ0dW5lLnRyYWluZXIudjEuQ2hlY2twb2ludEV2ZW50SAASLAoEc2F2ZRgFIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlNhdmVFdmVudEgAEi4KBXBhbmVsGAYgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuUGFuZWxFdmVudEgAEjAKBmRhbWFnZRgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkRhbWFnZUV2ZW50SAASMAoGZGlnZXN0GAggASgLMh4uZHJ0dW5lLnRyYWluZXIudjEuRGlnZXN0RXZlbnRIAEIHCgVldmVudCIfCg1HZXRSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSI1Cg5HZXRSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iEQoPTGlzdFJ1bnNSZXF1ZXN0IjgKEExpc3RSdW5zUmVzcG9uc2USJAoEcnVucxgBIAMoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIgCg5TdG9wUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNgoPU3RvcFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIgCg5TYXZlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiHwoPU2F2ZVJ1blJlc3BvbnNlEgwKBHN0ZXAYASABKAUiSgoQUmVzdW1lUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSFwoKaXRlcmF0aW9ucxgCIAEoBUgAiAEBQg0KC19pdGVyYXRpb25zIjgKEVJlc3VtZVJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIiChBEZWxldGVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSITChFEZWxldGVSdW5SZXNwb25zZSKiAQoRU3dhcFJld2FyZFJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiwKA3NldBgCIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm1IABIQCgZyZW1vdmUYAyABKAlIABIzCgdtaXh0dXJlGAQgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWl4dHVyZUgAQggKBmNoYW5nZSI/Cg1SZXdhcmRNaXh0dXJlEi4KB3Jld2FyZHMYASADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtIlIKElN3YXBSZXdhcmRSZXNwb25zZRIMCgRzdGVwGAEgASgFEi4KB3Jld2FyZHMYAiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtIoMDCg1TYW1wbGVSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCgRzdGVwGAIgASgFSACIAQESDwoHcHJvbXB0cxgDIAMoCRIRCgRzZWVkGAQgASgNSAGIAQESHgoRaW1hZ2VzX3Blcl9wcm9tcHQYBSABKAVIAogBARIXCgpsb3JhX3NjYWxlGAYgASgBSAOIAQESMQoHc2FtcGxlchgHIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZXJDb25maWcSGwoOZ3VpZGFuY2Vfc2NhbGUYCCABKAFIBIgBARIaCg1sYXRlbnRfaGVpZ2h0GAkgASgFSAWIAQESGQoMbGF0ZW50X3dpZHRoGAogASgFSAaIAQFCBwoFX3N0ZXBCBwoFX3NlZWRCFAoSX2ltYWdlc19wZXJfcHJvbXB0Qg0KC19sb3JhX3NjYWxlQhEKD19ndWlkYW5jZV9zY2FsZUIQCg5fbGF0ZW50X2hlaWdodEIPCg1fbGF0ZW50X3dpZHRoIksKDlNhbXBsZVJlc3BvbnNlEg4KBnByb21wdBgBIAEoCRIMCgRzZWVkGAIgASgNEgsKA3BuZxgDIAEoDBIOCgZyZW1hcmsYBCABKAki9AEKEkV2YWx1YXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEjAKB3Byb21wdHMYAyABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESLgoHcmV3YXJkcxgGIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm1CBwoFX3N0ZXBCBwoFX3NlZWRCFAoSX2ltYWdlc19wZXJfcHJvbXB0IokBChNFdmFsdWF0ZVJ1blJlc3BvbnNlEjAKBHBhaXIYASABKAsyIC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlySAASNwoHc3VtbWFyeRgCIAEoCzIkLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5SABCBwoFZXZlbnQihAIKDUV2YWx1YXRlZFBhaXISDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SPAoGYmVmb3JlGAMgAygLMiwuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpci5CZWZvcmVFbnRyeRI6CgVhZnRlchgEIAMoCzIrLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXIuQWZ0ZXJFbnRyeRotCgtCZWZvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBGiwKCkFmdGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASLGAQoRRXZhbHVhdGlvblN1bW1hcnkSQgoHcmV3YXJkcxgBIAMoCzIxLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5LlJld2FyZHNFbnRyeRINCgVwYWlycxgCIAEoBRIMCgRzdGVwGAMgASgFGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRTdW1tYXJ5OgI4ASJgCg1SZXdhcmRTdW1tYXJ5Eg4KBmJlZm9yZRgBIAEoARINCgVhZnRlchgCIAEoARISCgpkaWZmZXJlbmNlGAMgASgBEg0KBWxvd2VyGAQgASgBEg0KBXVwcGVyGAUgASgBIqMBChFFeHBvcnRMb3JhUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEi0KBmZvcm1hdBgDIAEoDjIdLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGb3JtYXQSMwoJcHJlY2lzaW9uGAQgASgOMiAuZHJ0dW5lLnRyYWluZXIudjEuTG9yYVByZWNpc2lvbkIHCgVfc3RlcCJZChJFeHBvcnRMb3JhUmVzcG9uc2USKwoEZmlsZRgBIAEoCzIbLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGaWxlSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiRAoITG9yYUZpbGUSDAoEbmFtZRgBIAEoCRIMCgRzaXplGAIgASgDEg4KBnNoYTI1NhgDIAEoCRIMCgRzdGVwGAQgASgFKpABChBHdWlkYW5jZUdyYWRpZW50EiEKHUdVSURBTkNFX0dSQURJRU5UX1VOU1BFQ0lGSUVEEAASGgoWR1VJREFOQ0VfR1JBRElFTlRfQk9USBABEiEKHUdVSURBTkNFX0dSQURJRU5UX0NPTkRJVElPTkFMEAISGgoWR1VJREFOQ0VfR1JBRElFTlRfTk9ORRADKsUBCghSdW5TdGF0ZRIZChVSVU5fU1RBVEVfVU5TUEVDSUZJRUQQABIUChBSVU5fU1RBVEVfUVVFVUVEEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIUChBSVU5fU1RBVEVfUEFVU0VEEAMSFgoSUlVOX1NUQVRFX1NUT1BQSU5HEAQSFQoRUlVOX1NUQVRFX1NUT1BQRUQQBRIWChJSVU5fU1RBVEVfRklOSVNIRUQQBhIUChBSVU5fU1RBVEVfRkFJTEVEEAcqWwoKTG9yYUZvcm1hdBIbChdMT1JBX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhkKFUxPUkFfRk9STUFUX0RJRkZVU0VSUxABEhUKEUxPUkFfRk9STUFUX0tPSFlBEAIqZwoNTG9yYVByZWNpc2lvbhIeChpMT1JBX1BSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhoKFkxPUkFfUFJFQ0lTSU9OX0ZMT0FUMzIQARIaChZMT1JBX1BSRUNJU0lPTl9GTE9BVDE2EAIynQgKDlRyYWluZXJTZXJ2aWNlElMKCFN0YXJ0UnVuEiIuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXNwb25zZRJVCghXYXRjaFJ1bhIiLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVzcG9uc2UwARJNCgZHZXRSdW4SIC5kcnR1bmUudHJhaW5lci52MS5HZXRSdW5SZXF1ZXN0GiEuZHJ0dW5lLnRyYWluZXIudjEuR2V0UnVuUmVzcG9uc2USUwoITGlzdFJ1bnMSIi5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1JlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1Jlc3BvbnNlElAKB1N0b3BSdW4SIS5kcnR1bmUudHJhaW5lci52MS5TdG9wUnVuUmVxdWVzdBoiLmRydHVuZS50cmFpbmVyLnYxLlN0b3BSdW5SZXNwb25zZRJQCgdTYXZlUnVuEiEuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZVJ1blJlcXVlc3QaIi5kcnR1bmUudHJhaW5lci52MS5TYXZlUnVuUmVzcG9uc2USVgoJUmVzdW1lUnVuEiMuZHJ0dW5lLnRyYWluZXIudjEuUmVzdW1lUnVuUmVxdWVzdBokLmRydHVuZS50cmFpbmVyLnYxLlJlc3VtZVJ1blJlc3BvbnNlElYKCURlbGV0ZVJ1bhIjLmRydHVuZS50cmFpbmVyLnYxLkRlbGV0ZVJ1blJlcXVlc3QaJC5kcnR1bmUudHJhaW5lci52MS5EZWxldGVSdW5SZXNwb25zZRJZCgpTd2FwUmV3YXJkEiQuZHJ0dW5lLnRyYWluZXIudjEuU3dhcFJld2FyZFJlcXVlc3QaJS5kcnR1bmUudHJhaW5lci52MS5Td2FwUmV3YXJkUmVzcG9uc2USTwoGU2FtcGxlEiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVxdWVzdBohLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlc3BvbnNlMAESXgoLRXZhbHVhdGVSdW4SJS5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlcXVlc3QaJi5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlc3BvbnNlMAESWwoKRXhwb3J0TG9yYRIkLmRydHVuZS50cmFpbmVyLnYxLkV4cG9ydExvcmFSZXF1ZXN0GiUuZHJ0dW5lLnRyYWluZXIudjEuRXhwb3J0TG9yYVJlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * How a run trains. Unset fields take the stated default; GetRun answers the configuration with all defaults filled in.
@@ -1125,6 +1125,97 @@ export const CheckpointEventSchema: GenMessage<CheckpointEvent> = /*@__PURE__*/
   messageDesc(file_drtune_trainer_v1_trainer, 21);
 
 /**
+ * A checkpoint whose files are not those that were written. It was moved aside, and an older one serves.
+ *
+ * @generated from message drtune.trainer.v1.DamageEvent
+ */
+export type DamageEvent = Message<"drtune.trainer.v1.DamageEvent"> & {
+  /**
+   * Iterations it held.
+   *
+   * @generated from field: int32 step = 1;
+   */
+  step: number;
+
+  /**
+   * Which file, what was found and what was expected.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Where it lies now, relative to the run's folder. Nothing removes it.
+   *
+   * @generated from field: string moved_to = 3;
+   */
+  movedTo: string;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 4;
+   */
+  at?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.DamageEvent.
+ * Use `create(DamageEventSchema)` to create a new message.
+ */
+export const DamageEventSchema: GenMessage<DamageEvent> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 22);
+
+/**
+ * A reward answered with other weights than before.
+ *
+ * @generated from message drtune.trainer.v1.DigestEvent
+ */
+export type DigestEvent = Message<"drtune.trainer.v1.DigestEvent"> & {
+  /**
+   * Iterations done under the old ones.
+   *
+   * @generated from field: int32 step = 1;
+   */
+  step: number;
+
+  /**
+   * The term's name.
+   *
+   * @generated from field: string reward = 2;
+   */
+  reward: string;
+
+  /**
+   * Digest that answered until then.
+   *
+   * @generated from field: string before = 3;
+   */
+  before: string;
+
+  /**
+   * Digest that answers now.
+   *
+   * @generated from field: string after = 4;
+   */
+  after: string;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 5;
+   */
+  at?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message drtune.trainer.v1.DigestEvent.
+ * Use `create(DigestEventSchema)` to create a new message.
+ */
+export const DigestEventSchema: GenMessage<DigestEvent> = /*@__PURE__*/
+  messageDesc(file_drtune_trainer_v1_trainer, 23);
+
+/**
  * Asks for a run to be started.
  *
  * @generated from message drtune.trainer.v1.StartRunRequest
@@ -1150,7 +1241,7 @@ export type StartRunRequest = Message<"drtune.trainer.v1.StartRunRequest"> & {
  * Use `create(StartRunRequestSchema)` to create a new message.
  */
 export const StartRunRequestSchema: GenMessage<StartRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 22);
+  messageDesc(file_drtune_trainer_v1_trainer, 24);
 
 /**
  * The run of that id.
@@ -1178,7 +1269,7 @@ export type StartRunResponse = Message<"drtune.trainer.v1.StartRunResponse"> & {
  * Use `create(StartRunResponseSchema)` to create a new message.
  */
 export const StartRunResponseSchema: GenMessage<StartRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 23);
+  messageDesc(file_drtune_trainer_v1_trainer, 25);
 
 /**
  * Asks for a run's events.
@@ -1206,7 +1297,7 @@ export type WatchRunRequest = Message<"drtune.trainer.v1.WatchRunRequest"> & {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export const WatchRunRequestSchema: GenMessage<WatchRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 24);
+  messageDesc(file_drtune_trainer_v1_trainer, 26);
 
 /**
  * One event of a run.
@@ -1267,6 +1358,22 @@ export type WatchRunResponse = Message<"drtune.trainer.v1.WatchRunResponse"> & {
      */
     value: PanelEvent;
     case: "panel";
+  } | {
+    /**
+     * A checkpoint was found damaged.
+     *
+     * @generated from field: drtune.trainer.v1.DamageEvent damage = 7;
+     */
+    value: DamageEvent;
+    case: "damage";
+  } | {
+    /**
+     * A reward's weights changed.
+     *
+     * @generated from field: drtune.trainer.v1.DigestEvent digest = 8;
+     */
+    value: DigestEvent;
+    case: "digest";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1275,7 +1382,7 @@ export type WatchRunResponse = Message<"drtune.trainer.v1.WatchRunResponse"> & {
  * Use `create(WatchRunResponseSchema)` to create a new message.
  */
 export const WatchRunResponseSchema: GenMessage<WatchRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 25);
+  messageDesc(file_drtune_trainer_v1_trainer, 27);
 
 /**
  * Asks for a run.
@@ -1296,7 +1403,7 @@ export type GetRunRequest = Message<"drtune.trainer.v1.GetRunRequest"> & {
  * Use `create(GetRunRequestSchema)` to create a new message.
  */
 export const GetRunRequestSchema: GenMessage<GetRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 26);
+  messageDesc(file_drtune_trainer_v1_trainer, 28);
 
 /**
  * The run asked for.
@@ -1317,7 +1424,7 @@ export type GetRunResponse = Message<"drtune.trainer.v1.GetRunResponse"> & {
  * Use `create(GetRunResponseSchema)` to create a new message.
  */
 export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 27);
+  messageDesc(file_drtune_trainer_v1_trainer, 29);
 
 /**
  * Asks for all runs.
@@ -1332,7 +1439,7 @@ export type ListRunsRequest = Message<"drtune.trainer.v1.ListRunsRequest"> & {
  * Use `create(ListRunsRequestSchema)` to create a new message.
  */
 export const ListRunsRequestSchema: GenMessage<ListRunsRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 28);
+  messageDesc(file_drtune_trainer_v1_trainer, 30);
 
 /**
  * All runs.
@@ -1353,7 +1460,7 @@ export type ListRunsResponse = Message<"drtune.trainer.v1.ListRunsResponse"> & {
  * Use `create(ListRunsResponseSchema)` to create a new message.
  */
 export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 29);
+  messageDesc(file_drtune_trainer_v1_trainer, 31);
 
 /**
  * Asks for a run to be stopped.
@@ -1374,7 +1481,7 @@ export type StopRunRequest = Message<"drtune.trainer.v1.StopRunRequest"> & {
  * Use `create(StopRunRequestSchema)` to create a new message.
  */
 export const StopRunRequestSchema: GenMessage<StopRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 30);
+  messageDesc(file_drtune_trainer_v1_trainer, 32);
 
 /**
  * The stopped run.
@@ -1395,7 +1502,7 @@ export type StopRunResponse = Message<"drtune.trainer.v1.StopRunResponse"> & {
  * Use `create(StopRunResponseSchema)` to create a new message.
  */
 export const StopRunResponseSchema: GenMessage<StopRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 31);
+  messageDesc(file_drtune_trainer_v1_trainer, 33);
 
 /**
  * Asks for a checkpoint.
@@ -1416,7 +1523,7 @@ export type SaveRunRequest = Message<"drtune.trainer.v1.SaveRunRequest"> & {
  * Use `create(SaveRunRequestSchema)` to create a new message.
  */
 export const SaveRunRequestSchema: GenMessage<SaveRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 32);
+  messageDesc(file_drtune_trainer_v1_trainer, 34);
 
 /**
  * The checkpoint that will be written.
@@ -1437,7 +1544,7 @@ export type SaveRunResponse = Message<"drtune.trainer.v1.SaveRunResponse"> & {
  * Use `create(SaveRunResponseSchema)` to create a new message.
  */
 export const SaveRunResponseSchema: GenMessage<SaveRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 33);
+  messageDesc(file_drtune_trainer_v1_trainer, 35);
 
 /**
  * Asks for a run to be continued.
@@ -1465,7 +1572,7 @@ export type ResumeRunRequest = Message<"drtune.trainer.v1.ResumeRunRequest"> & {
  * Use `create(ResumeRunRequestSchema)` to create a new message.
  */
 export const ResumeRunRequestSchema: GenMessage<ResumeRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 34);
+  messageDesc(file_drtune_trainer_v1_trainer, 36);
 
 /**
  * The continued run.
@@ -1486,7 +1593,7 @@ export type ResumeRunResponse = Message<"drtune.trainer.v1.ResumeRunResponse"> &
  * Use `create(ResumeRunResponseSchema)` to create a new message.
  */
 export const ResumeRunResponseSchema: GenMessage<ResumeRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 35);
+  messageDesc(file_drtune_trainer_v1_trainer, 37);
 
 /**
  * Asks for a run's folder to be removed.
@@ -1507,7 +1614,7 @@ export type DeleteRunRequest = Message<"drtune.trainer.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 36);
+  messageDesc(file_drtune_trainer_v1_trainer, 38);
 
 /**
  * The folder is gone.
@@ -1522,7 +1629,7 @@ export type DeleteRunResponse = Message<"drtune.trainer.v1.DeleteRunResponse"> &
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 37);
+  messageDesc(file_drtune_trainer_v1_trainer, 39);
 
 /**
  * Asks for another reward mixture.
@@ -1574,7 +1681,7 @@ export type SwapRewardRequest = Message<"drtune.trainer.v1.SwapRewardRequest"> &
  * Use `create(SwapRewardRequestSchema)` to create a new message.
  */
 export const SwapRewardRequestSchema: GenMessage<SwapRewardRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 38);
+  messageDesc(file_drtune_trainer_v1_trainer, 40);
 
 /**
  * A whole mixture.
@@ -1595,7 +1702,7 @@ export type RewardMixture = Message<"drtune.trainer.v1.RewardMixture"> & {
  * Use `create(RewardMixtureSchema)` to create a new message.
  */
 export const RewardMixtureSchema: GenMessage<RewardMixture> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 39);
+  messageDesc(file_drtune_trainer_v1_trainer, 41);
 
 /**
  * The mixture that will be trained.
@@ -1623,7 +1730,7 @@ export type SwapRewardResponse = Message<"drtune.trainer.v1.SwapRewardResponse">
  * Use `create(SwapRewardResponseSchema)` to create a new message.
  */
 export const SwapRewardResponseSchema: GenMessage<SwapRewardResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 40);
+  messageDesc(file_drtune_trainer_v1_trainer, 42);
 
 /**
  * Asks for images.
@@ -1707,7 +1814,7 @@ export type SampleRequest = Message<"drtune.trainer.v1.SampleRequest"> & {
  * Use `create(SampleRequestSchema)` to create a new message.
  */
 export const SampleRequestSchema: GenMessage<SampleRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 41);
+  messageDesc(file_drtune_trainer_v1_trainer, 43);
 
 /**
  * One image.
@@ -1749,7 +1856,7 @@ export type SampleResponse = Message<"drtune.trainer.v1.SampleResponse"> & {
  * Use `create(SampleResponseSchema)` to create a new message.
  */
 export const SampleResponseSchema: GenMessage<SampleResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 42);
+  messageDesc(file_drtune_trainer_v1_trainer, 44);
 
 /**
  * Asks for rewards with and without a run's LoRA.
@@ -1805,7 +1912,7 @@ export type EvaluateRunRequest = Message<"drtune.trainer.v1.EvaluateRunRequest">
  * Use `create(EvaluateRunRequestSchema)` to create a new message.
  */
 export const EvaluateRunRequestSchema: GenMessage<EvaluateRunRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 43);
+  messageDesc(file_drtune_trainer_v1_trainer, 45);
 
 /**
  * Progress and result of an evaluation.
@@ -1842,7 +1949,7 @@ export type EvaluateRunResponse = Message<"drtune.trainer.v1.EvaluateRunResponse
  * Use `create(EvaluateRunResponseSchema)` to create a new message.
  */
 export const EvaluateRunResponseSchema: GenMessage<EvaluateRunResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 44);
+  messageDesc(file_drtune_trainer_v1_trainer, 46);
 
 /**
  * The same prompt and seed without and with the LoRA.
@@ -1884,7 +1991,7 @@ export type EvaluatedPair = Message<"drtune.trainer.v1.EvaluatedPair"> & {
  * Use `create(EvaluatedPairSchema)` to create a new message.
  */
 export const EvaluatedPairSchema: GenMessage<EvaluatedPair> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 45);
+  messageDesc(file_drtune_trainer_v1_trainer, 47);
 
 /**
  * What an evaluation found.
@@ -1919,7 +2026,7 @@ export type EvaluationSummary = Message<"drtune.trainer.v1.EvaluationSummary"> &
  * Use `create(EvaluationSummarySchema)` to create a new message.
  */
 export const EvaluationSummarySchema: GenMessage<EvaluationSummary> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 46);
+  messageDesc(file_drtune_trainer_v1_trainer, 48);
 
 /**
  * One reward over all pairs, in its own units.
@@ -1968,7 +2075,7 @@ export type RewardSummary = Message<"drtune.trainer.v1.RewardSummary"> & {
  * Use `create(RewardSummarySchema)` to create a new message.
  */
 export const RewardSummarySchema: GenMessage<RewardSummary> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 47);
+  messageDesc(file_drtune_trainer_v1_trainer, 49);
 
 /**
  * Asks for a LoRA file.
@@ -2010,7 +2117,7 @@ export type ExportLoraRequest = Message<"drtune.trainer.v1.ExportLoraRequest"> &
  * Use `create(ExportLoraRequestSchema)` to create a new message.
  */
 export const ExportLoraRequestSchema: GenMessage<ExportLoraRequest> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 48);
+  messageDesc(file_drtune_trainer_v1_trainer, 50);
 
 /**
  * A piece of a LoRA file.
@@ -2047,7 +2154,7 @@ export type ExportLoraResponse = Message<"drtune.trainer.v1.ExportLoraResponse">
  * Use `create(ExportLoraResponseSchema)` to create a new message.
  */
 export const ExportLoraResponseSchema: GenMessage<ExportLoraResponse> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 49);
+  messageDesc(file_drtune_trainer_v1_trainer, 51);
 
 /**
  * About an exported LoRA file.
@@ -2089,7 +2196,7 @@ export type LoraFile = Message<"drtune.trainer.v1.LoraFile"> & {
  * Use `create(LoraFileSchema)` to create a new message.
  */
 export const LoraFileSchema: GenMessage<LoraFile> = /*@__PURE__*/
-  messageDesc(file_drtune_trainer_v1_trainer, 50);
+  messageDesc(file_drtune_trainer_v1_trainer, 52);
 
 /**
  * Through which branch of classifier-free guidance gradients flow.
