@@ -39,6 +39,13 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
   return parsed.data;
 }
 
+/** Where a configuration stands: its file, and its place there if it is not the whole. */
+export interface ConfigPlace {
+  readonly path: string;
+  /** Names joined by dots, e.g. "text_config". */
+  readonly within?: string;
+}
+
 /**
  * Checks a configuration against a strict schema whose messages say what each field was expected to be. Fields that
  * begin with an underscore (`_class_name`, `_diffusers_version`) are notes of the library that wrote the file.
@@ -48,23 +55,22 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
 export function parseConfig<S extends z.ZodType>(
   schema: S,
   value: Readonly<Record<string, unknown>>,
-  path: string,
+  place: string | ConfigPlace,
 ): z.output<S> {
+  const { path, within } = typeof place === "string" ? { path: place } : place;
   const fields = Object.fromEntries(Object.entries(value).filter(([k]) => !k.startsWith("_")));
   const parsed = schema.safeParse(fields);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   if (issue === undefined) throw new ConfigError(path, "is not valid");
-  if (issue.code === "unrecognized_keys") {
-    const name = issue.keys[0] ?? "";
-    throw new ConfigError(path, `"${name}" is ${show(fields[name])}, expected no such field`);
-  }
-  const found = issue.path.reduce<unknown>(
+  const isUnknown = issue.code === "unrecognized_keys";
+  const at = isUnknown ? [...issue.path, issue.keys[0] ?? ""] : issue.path;
+  const found = at.reduce<unknown>(
     (v, key) => typeof v === "object" && v !== null ? Reflect.get(v, key) : undefined,
     fields,
   );
-  const name = issue.path.join(".");
-  const expected = issue.message;
+  const name = [...(within === undefined ? [] : [within]), ...at].join(".");
+  const expected = isUnknown ? "no such field" : issue.message;
   throw new ConfigError(path, `"${name}" is ${show(found)}, expected ${expected}`);
 }
 

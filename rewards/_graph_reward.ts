@@ -12,7 +12,14 @@ import type { RewardProgram } from "./_program.ts";
 import type { SessionCache } from "./_session_cache.ts";
 import { TextEmbedder } from "./_text_embedder.ts";
 import { RewardInputError } from "./errors.ts";
-import { fitImages, fitUint8, isIdentityFit, type PlaneFit, planRecipe } from "./preprocess/mod.ts";
+import {
+  fitImages,
+  fitUint8,
+  isIdentityFit,
+  type PlaneFit,
+  planRecipe,
+  type Resizer,
+} from "./preprocess/mod.ts";
 import type { Images, Reward, RewardInfo, RewardResult, ScoreOptions } from "./reward.ts";
 
 /** What a `GraphReward` runs on. */
@@ -148,7 +155,9 @@ export class GraphReward implements Reward {
       readonly processing: "tensor" | "reference";
     },
   ): Promise<Float32Tensor> {
-    if (processing === "reference") return referencePixels(images, fit);
+    if (processing === "reference") {
+      return referencePixels(images, fit, this.#program.recipe?.referenceResizer);
+    }
     if (isIdentityFit(fit)) return images;
     const { shape } = images;
     const write = () => {
@@ -240,7 +249,11 @@ async function runOne(
 }
 
 /** Pixels in [0, 1] of images rounded to 8 bits and fitted in integers. */
-function referencePixels({ data, shape }: Images, fit: PlaneFit): Float32Tensor {
+function referencePixels(
+  { data, shape }: Images,
+  fit: PlaneFit,
+  resizer?: Resizer,
+): Float32Tensor {
   const [batch = 0, , height = 0, width = 0] = shape;
   const size = 3 * height * width;
   const [rows, columns] = [fit.rows.size, fit.columns.size];
@@ -251,7 +264,7 @@ function referencePixels({ data, shape }: Images, fit: PlaneFit): Float32Tensor 
       data.subarray(i * size, (i + 1) * size),
       (value) => Math.fround(255 * value),
     );
-    const fitted = fitUint8({ height, width, data: new Uint8Array(image.buffer) }, fit);
+    const fitted = fitUint8({ height, width, data: new Uint8Array(image.buffer) }, fit, resizer);
     pixels.set(Float32Array.from(fitted.data, (v) => v / 255), i * fitted.data.length);
   }
   return float32(pixels, [batch, 3, rows, columns]);

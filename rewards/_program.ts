@@ -36,5 +36,7 @@ export interface RewardProgram {
   readonly isForeign?: boolean;
   /** Set where the gradient is by definition not the derivative of the score, and thus not comparable to it. */
   readonly isSurrogate?: boolean;
+  /** What was assumed on loading and may be wrong, a sentence each. */
+  readonly warnings?: readonly string[];
   readonly extras?: (images: Images) => Promise<Readonly<Record<string, Float32Array>>>;
 }

@@ -2,13 +2,14 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { Builder, float32 } from "../autodiff/mod.ts";
 import { serialize } from "../compile/mod.ts";
+import { clipPreprocessing } from "../models/clip/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
 import { TEST_PROVIDER } from "../runtime/testing/mod.ts";
 import { close, largestOf } from "./_test_close.ts";
 import { loadImageTensor } from "./images/load_image_tensor.ts";
 import { loadReward } from "./load_reward.ts";
-import { clipNormalise, fitImages, type PixelRecipe, planRecipe } from "./preprocess/mod.ts";
+import { fitImages, normalise, type PixelRecipe, planRecipe } from "./preprocess/mod.ts";
 import type { RewardConfigInput } from "./registry.ts";
 
 // Scores, pixels and gradients of PyTorch in float64 on tiny models (tests/golden/reference/reward_fixtures.py).
@@ -113,7 +114,11 @@ Deno.test("Preprocessed pixels agree with torchvision", async () => {
       const [, , height = 0, width = 0] = images.shape;
       const b = new Builder();
       const x = b.input("x", images);
-      const pixels = clipNormalise(b, fitImages(b, x, planRecipe(recipe, { height, width })));
+      const pixels = normalise(
+        b,
+        fitImages(b, x, planRecipe(recipe, { height, width })),
+        clipPreprocessing(32),
+      );
       const session = await engine.load({ bytes: serialize(b, { pixels }) });
       const result = await session.run({ x: float32(images.data, images.shape) });
       assert.equal(result["pixels"]?.dtype, "float32");

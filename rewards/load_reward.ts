@@ -106,6 +106,7 @@ export async function loadReward(
     fileProcessing: recipe?.files ?? "reference",
     digest,
     provider,
+    ...((program.warnings ?? []).length > 0 && { warnings: program.warnings }),
   };
   const runsOn = {
     sessions,

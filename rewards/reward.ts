@@ -39,6 +39,8 @@ export interface RewardInfo {
   readonly digest: string;
   /** Execution provider in use. */
   readonly provider: string;
+  /** What was assumed on loading and may be wrong, a sentence each. Absent where there is nothing to say. */
+  readonly warnings?: readonly string[];
   /** Absent when the check was switched off. */
   readonly selfCheck?: SelfCheck;
 }

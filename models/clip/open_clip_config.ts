@@ -1,8 +1,9 @@
 import { z } from "zod";
+import type { Shape } from "../../autodiff/mod.ts";
 import { count, inert, only, parseConfig, positive } from "../config.ts";
 import { WeightsError, type WeightSource } from "../weights/mod.ts";
 import type { ClipActivation } from "./blocks.ts";
-import type { ClipConfig } from "./clip_config.ts";
+import type { ClipConfig, ClipImageConfig } from "./clip_config.ts";
 
 const EPSILON = 1e-5;
 
@@ -113,51 +114,73 @@ const HEAD_WIDTHS: Readonly<Record<number, number>> = { 1280: 80, 1408: 88, 1664
  */
 export function inferOpenClipConfig(
   source: WeightSource,
-  { activation = "gelu" }: { readonly activation?: ClipActivation } = {},
+  options: { readonly activation?: ClipActivation } = {},
 ): ClipConfig {
-  const dims = (name: string, rank: number) => {
-    const { shape } = source.get(name);
-    if (shape.length === rank) return shape;
-    throw new WeightsError(
-      source.root,
-      `weight "${name}" has shape [${shape}], expected ${rank} dimensions`,
-    );
-  };
-  const blocks = (prefix: string, headWidth: number) => {
-    const name = `${prefix}.resblocks.0.mlp.c_fc.weight`;
-    const [mlpWidth = 0, width = 0] = dims(name, 2);
-    const numbers = source.names().filter((n) => n.startsWith(`${prefix}.resblocks.`)).map((n) =>
-      Number(n.slice(prefix.length + ".resblocks.".length).split(".")[0])
-    );
-    if (width % headWidth !== 0) {
-      throw new WeightsError(
-        source.root,
-        `"${prefix}" has width ${width}, which heads of ${headWidth} do not divide; ` +
-          "give the model's open_clip configuration",
-      );
-    }
-    const layers = Math.max(...numbers) + 1;
-    return { width, mlpWidth, layers, heads: width / headWidth, activation, epsilon: EPSILON };
-  };
-  const [visionWidth = 0, , patchSize = 0] = dims("visual.conv1.weight", 4);
-  const [positions = 0] = dims("visual.positional_embedding", 2);
-  const grid = Math.round(Math.sqrt(positions - 1));
-  const [, projectionDim = 0] = dims("visual.proj", 2);
-  const [vocabSize = 0] = dims("token_embedding.weight", 2);
-  const [contextLength = 0] = dims("positional_embedding", 2);
+  const { projectionDim, vision } = inferOpenClipImageConfig(source, options);
+  const [vocabSize = 0] = dims(source, "token_embedding.weight", 2);
+  const [contextLength = 0] = dims(source, "positional_embedding", 2);
   return {
     projectionDim,
-    vision: {
-      ...blocks("visual.transformer", HEAD_WIDTHS[visionWidth] ?? 64),
-      imageSize: grid * patchSize,
-      patchSize,
-    },
+    vision,
     text: {
-      ...blocks("transformer", 64),
+      ...blocks(source, "transformer", { headWidth: 64, ...options }),
       vocabSize,
       contextLength,
       projectionDim,
       eosTokenId: LARGEST_ID,
     },
   };
+}
+
+/** As `inferOpenClipConfig`, of the vision tower alone. */
+export function inferOpenClipImageConfig(
+  source: WeightSource,
+  options: { readonly activation?: ClipActivation } = {},
+): ClipImageConfig {
+  const [width = 0, , patchSize = 0] = dims(source, "visual.conv1.weight", 4);
+  const [positions = 0] = dims(source, "visual.positional_embedding", 2);
+  const [, projectionDim = 0] = dims(source, "visual.proj", 2);
+  const grid = Math.round(Math.sqrt(positions - 1));
+  const headWidth = HEAD_WIDTHS[width] ?? 64;
+  return {
+    projectionDim,
+    vision: {
+      ...blocks(source, "visual.transformer", { headWidth, ...options }),
+      imageSize: grid * patchSize,
+      patchSize,
+    },
+  };
+}
+
+function dims(source: WeightSource, name: string, rank: number): Shape {
+  const { shape } = source.get(name);
+  if (shape.length === rank) return shape;
+  throw new WeightsError(
+    source.root,
+    `weight "${name}" has shape [${shape}], expected ${rank} dimensions`,
+  );
+}
+
+/** The residual blocks of a tower whose heads are as wide as given. */
+function blocks(
+  source: WeightSource,
+  prefix: string,
+  { headWidth, activation = "gelu" }: {
+    readonly headWidth: number;
+    readonly activation?: ClipActivation;
+  },
+) {
+  const [mlpWidth = 0, width = 0] = dims(source, `${prefix}.resblocks.0.mlp.c_fc.weight`, 2);
+  const numbers = source.names().filter((n) => n.startsWith(`${prefix}.resblocks.`)).map((n) =>
+    Number(n.slice(prefix.length + ".resblocks.".length).split(".")[0])
+  );
+  if (width % headWidth !== 0) {
+    throw new WeightsError(
+      source.root,
+      `"${prefix}" has width ${width}, which heads of ${headWidth} do not divide; ` +
+        "give the model's open_clip configuration",
+    );
+  }
+  const layers = Math.max(...numbers) + 1;
+  return { width, mlpWidth, layers, heads: width / headWidth, activation, epsilon: EPSILON };
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { count, inert, only, parseConfig, positive } from "../config.ts";
+import { type ConfigPlace, count, inert, only, parseConfig, positive } from "../config.ts";
 import type { ClipBlocksConfig } from "./blocks.ts";
+import { withoutBookkeeping } from "./bookkeeping.ts";
 
 /** A CLIP text tower. */
 export interface ClipTextConfig extends ClipBlocksConfig {
@@ -59,13 +60,13 @@ const SCHEMA = z.strictObject({
 
 /**
  * Checks a text tower's `config.json`, or the `text_config` of a whole CLIP, with transformers' defaults for fields
- * left out. Throws `ConfigError` naming `path`, the field, what was found and what was expected.
+ * left out. Throws `ConfigError` naming the file, the field, what was found and what was expected.
  */
 export function parseClipTextConfig(
   value: Readonly<Record<string, unknown>>,
-  path: string,
+  place: string | ConfigPlace,
 ): ClipTextConfig {
-  const c = parseConfig(SCHEMA, value, path);
+  const c = parseConfig(SCHEMA, withoutBookkeeping(value), place);
   return {
     vocabSize: c.vocab_size,
     width: c.hidden_size,

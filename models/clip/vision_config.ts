@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { count, only, parseConfig, positive } from "../config.ts";
+import { type ConfigPlace, count, only, parseConfig, positive } from "../config.ts";
 import type { ClipBlocksConfig } from "./blocks.ts";
+import { withoutBookkeeping } from "./bookkeeping.ts";
 import { INERT, INHERITED } from "./text_config.ts";
 
 /** A CLIP vision tower: a vision transformer with a class token. */
@@ -13,6 +14,15 @@ export interface ClipVisionConfig extends ClipBlocksConfig {
   readonly patchSize: number;
 }
 
+/** A side of a square, in one number or in two equal ones. */
+const side = () =>
+  z.union(
+    [count(), z.tuple([count(), count()]).refine(([h, w]) => h === w).transform(([h]) => h)],
+    {
+      error: "a whole number above 0, or two equal ones",
+    },
+  );
+
 const SCHEMA = z.strictObject({
   ...INERT,
   ...INHERITED,
@@ -23,8 +33,8 @@ const SCHEMA = z.strictObject({
   num_hidden_layers: count().default(12),
   num_attention_heads: count().default(12),
   num_channels: only(3).default(3),
-  image_size: count().default(224),
-  patch_size: count().default(32),
+  image_size: side().default(224),
+  patch_size: side().default(32),
   hidden_act: only("quick_gelu", "gelu").default("quick_gelu"),
   layer_norm_eps: positive().default(1e-5),
 }).refine((c) => c.hidden_size % c.num_attention_heads === 0, {
@@ -37,13 +47,13 @@ const SCHEMA = z.strictObject({
 
 /**
  * Checks the `vision_config` of a CLIP or OWL-ViT in transformers' format, with transformers' defaults for fields left
- * out. Throws `ConfigError` naming `path`, the field, what was found and what was expected.
+ * out. Throws `ConfigError` naming the file, the field, what was found and what was expected.
  */
 export function parseClipVisionConfig(
   value: Readonly<Record<string, unknown>>,
-  path: string,
+  place: string | ConfigPlace,
 ): ClipVisionConfig {
-  const c = parseConfig(SCHEMA, value, path);
+  const c = parseConfig(SCHEMA, withoutBookkeeping(value), place);
   return {
     width: c.hidden_size,
     imageSize: c.image_size,

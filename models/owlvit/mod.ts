@@ -2,6 +2,7 @@ export {
   openOwlVit,
   owlVitLogits,
   type OwlVitModel,
+  owlVitPreprocessing,
   owlVitQuery,
   type OwlVitSeen,
   owlVitTopLogit,

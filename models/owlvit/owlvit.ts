@@ -1,6 +1,14 @@
 import { join } from "node:path";
 import { int, type Value } from "../../autodiff/mod.ts";
-import { type ClipConfig, clipText, clipTextProjection, clipVision } from "../clip/mod.ts";
+import {
+  type ClipConfig,
+  clipPreprocessing,
+  clipText,
+  clipTextProjection,
+  clipVision,
+  type ImagePreprocessing,
+  readPreprocessing,
+} from "../clip/mod.ts";
 import { readJsonObject } from "../config.ts";
 import { layerNorm, linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
@@ -11,6 +19,13 @@ import { parseOwlVitConfig } from "./owlvit_config.ts";
 export interface OwlVitModel {
   readonly config: ClipConfig;
   readonly source: WeightSource;
+  /** What the processor's file beside the weights says; see `readPreprocessing`. */
+  readonly preprocessing: ImagePreprocessing;
+}
+
+/** What OWL-ViT's own processor does to an image: both sides are resized, whatever the aspect. */
+export function owlVitPreprocessing({ vision }: ClipConfig): ImagePreprocessing {
+  return { ...clipPreprocessing(vision.imageSize), resize: "stretch" };
 }
 
 /**
@@ -23,7 +38,15 @@ export async function openOwlVit(
 ): Promise<OwlVitModel> {
   const configPath = join(folder, "config.json");
   const config = parseOwlVitConfig(await readJsonObject(configPath), configPath);
-  return { config, source: await openWeights(folder, { ...options, asFloat32: true }) };
+  return {
+    config,
+    source: await openWeights(folder, { ...options, asFloat32: true }),
+    preprocessing: await readPreprocessing(folder, {
+      imageSize: config.vision.imageSize,
+      otherwise: owlVitPreprocessing(config),
+      processor: "OwlViT",
+    }),
+  };
 }
 
 /** The embedding of a query, [B, width], L2-normalised; `ids` are int64 [B, N]. `s` is the whole model's scope. */

@@ -5,6 +5,7 @@ import {
   INHERITED,
   parseClipTextConfig,
   parseClipVisionConfig,
+  withoutBookkeeping,
 } from "../clip/mod.ts";
 import { count, inert, only, parseConfig } from "../config.ts";
 
@@ -31,12 +32,15 @@ export function parseOwlVitConfig(
   value: Readonly<Record<string, unknown>>,
   path: string,
 ): ClipConfig {
-  const c = parseConfig(SCHEMA, value, path);
+  const c = parseConfig(SCHEMA, withoutBookkeeping(value), path);
   const { model_type: _, ...textFields } = c.text_config;
-  const vision = parseClipVisionConfig({ image_size: 768, ...c.vision_config }, path);
+  const vision = parseClipVisionConfig(
+    { image_size: 768, ...c.vision_config },
+    { path, within: "vision_config" },
+  );
   const text = parseClipTextConfig(
     { max_position_embeddings: 16, ...textFields, eos_token_id: LARGEST_ID },
-    path,
+    { path, within: "text_config" },
   );
   parseConfig(
     z.object({ projection_dim: only(text.width) }),

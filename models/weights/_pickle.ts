@@ -20,6 +20,8 @@ export interface PickleMeaning {
   isKnown(globalName: string): boolean;
   call(name: string, args: PickleTuple, fail: Fail): PickleValue;
   persistent(id: PickleTuple, fail: Fail): PickleValue;
+  /** Whether a class is one whose objects are nothing but their attributes. Default: none is. */
+  isRecord?(globalName: string): boolean;
 }
 
 /** Refuses, with the opcode's position added to the message. */
@@ -38,6 +40,7 @@ export class PickleReader {
   readonly #stack: PickleValue[] = [];
   readonly #marks: number[] = [];
   readonly #memo = new Map<number, PickleValue>();
+  readonly #records = new Set<PickleValue>();
   #at: number;
   #opcodeAt: number;
 
@@ -169,11 +172,19 @@ export class PickleReader {
         }
         return this.#push(this.#meaning.call(callee.name, args, this.#fail));
       }
+      case OPCODES.NEWOBJ: {
+        const [args, callee] = [this.#pop(), this.#pop()];
+        const isRecord = callee instanceof PickleGlobal &&
+          this.#meaning.isRecord?.(callee.name) === true;
+        if (!isRecord || !isTuple(args) || args.length > 0) {
+          return this.#fail(`NEWOBJ makes ${kindOf(callee)}, which tensors do not need`);
+        }
+        const record: PickleDict = new Map();
+        this.#records.add(record);
+        return this.#push(record);
+      }
       case OPCODES.BUILD:
-        // State dicts carry version numbers as an attribute; they say nothing about the tensors.
-        this.#pop();
-        if (!(this.#top() instanceof Map)) this.#fail(`BUILD sets state of ${kindOf(this.#top())}`);
-        return;
+        return this.#build(this.#pop(), this.#top());
       case OPCODES.BINPERSID: {
         const id = this.#pop();
         if (!isTuple(id)) return this.#fail(`persistent id is ${kindOf(id)}, expected a tuple`);
@@ -189,6 +200,17 @@ export class PickleReader {
         );
       }
     }
+  }
+
+  /** Sets the attributes of an object. */
+  #build(state: PickleValue, target: PickleValue): void {
+    if (!(target instanceof Map)) return this.#fail(`BUILD sets state of ${kindOf(target)}`);
+    // State dicts carry version numbers as an attribute, which say nothing about the tensors.
+    if (!this.#records.has(target)) return;
+    if (!(state instanceof Map)) {
+      return this.#fail(`BUILD gives an object ${kindOf(state)}, expected its attributes`);
+    }
+    for (const [key, value] of state) setItem(target, key, value, this.#fail);
   }
 
   /** An arrow function, as it is handed out. */

@@ -37,6 +37,7 @@ export const OPCODES = {
   STACK_GLOBAL: 0x93,
   REDUCE: 0x52,
   BUILD: 0x62,
+  NEWOBJ: 0x81,
   BINPERSID: 0x51,
 } as const;
 
@@ -59,7 +60,6 @@ export const REFUSED_OPCODES: Readonly<Record<number, string>> = {
   0x6c: "LIST",
   0x6f: "OBJ",
   0x70: "PUT",
-  0x81: "NEWOBJ",
   0x82: "EXT1",
   0x83: "EXT2",
   0x84: "EXT4",

@@ -1,6 +1,6 @@
 import { PickleReader } from "./_pickle.ts";
 import { kindOf, PickleList, type PickleValue, type StorageRef } from "./_pickle_values.ts";
-import { STORED_BYTES, torchMeaning } from "./_torch_pickle.ts";
+import { scriptMeaning, STORED_BYTES, torchMeaning } from "./_torch_pickle.ts";
 import type { ByteRange, WeightFile } from "./_weight_file.ts";
 import { WeightsError } from "./weights_error.ts";
 import { readZipDirectory } from "./_zip.ts";
@@ -10,6 +10,8 @@ export interface TorchLayout {
   readonly root: PickleValue;
   /** First byte of each storage in the file, by key. */
   readonly positions: ReadonlyMap<string, number>;
+  /** Whether the file is a TorchScript program, of which the attributes of its modules are read. */
+  readonly isScript: boolean;
 }
 
 /** Most bytes of a pickle: the tensors' data is outside it, so real ones stay below a megabyte. */
@@ -35,9 +37,7 @@ function readZip(file: WeightFile): TorchLayout {
     throw new WeightsError(file.path, "is a zip archive without data.pkl, expected a PyTorch file");
   }
   const folder = name.slice(0, -"data.pkl".length);
-  if (entries.has(`${folder}constants.pkl`)) {
-    throw new WeightsError(file.path, "is a TorchScript program, expected a saved state_dict()");
-  }
+  const isScript = entries.has(`${folder}constants.pkl`);
   const find = (name: string): ByteRange | undefined => {
     const entry = entries.get(`${folder}${name}`);
     if (entry !== undefined && entry.method !== 0) {
@@ -61,7 +61,7 @@ function readZip(file: WeightFile): TorchLayout {
   }
   const [bytes = new Uint8Array()] = file.readSmall([pickle]);
   const storages = new Map<string, StorageRef>();
-  const meaning = torchMeaning(storages);
+  const meaning = isScript ? scriptMeaning(storages) : torchMeaning(storages);
   const { value: root } = new PickleReader(bytes, { path: file.path, meaning }).read();
   const positions = new Map<string, number>();
   for (const [key, storage] of storages) {
@@ -74,7 +74,7 @@ function readZip(file: WeightFile): TorchLayout {
     }
     positions.set(key, entry.position);
   }
-  return { root, positions };
+  return { root, positions, isScript };
 }
 
 function readLegacy(file: WeightFile): TorchLayout {
@@ -108,7 +108,7 @@ function readLegacy(file: WeightFile): TorchLayout {
     const found = keys instanceof PickleList ? `${keys.items.length} storages` : kindOf(keys);
     throw new WeightsError(path, `lists ${found}, expected ${storages.size} storages`);
   }
-  return { root, positions: locateStorages(file, keys, { storages, at }) };
+  return { root, positions: locateStorages(file, keys, { storages, at }), isScript: false };
 }
 
 /** The storages follow the pickles: each its element count in 8 bytes, then its data. */

@@ -85,6 +85,34 @@ const CALLABLE = new Map<string, (args: PickleTuple, fail: Fail) => PickleValue>
   ],
 ]);
 
+const first = ([value]: PickleTuple, fail: Fail): PickleValue =>
+  value ?? fail("call lacks its argument");
+
+/** What TorchScript's pickler calls besides: notes of a list's type, and devices. */
+const OF_SCRIPTS = new Map<string, (args: PickleTuple, fail: Fail) => PickleValue>([
+  ["torch.jit._pickle.restore_type_tag", first],
+  ["torch.jit._pickle.build_intlist", first],
+  ["torch.jit._pickle.build_doublelist", first],
+  ["torch.jit._pickle.build_boollist", first],
+  ["torch.jit._pickle.build_tensorlist", first],
+  ["torch.device", first],
+]);
+
+/**
+ * What the names in a TorchScript archive mean: modules are records of their attributes, under whatever names their
+ * classes have. The program itself, which lies beside the pickle, is never read.
+ */
+export function scriptMeaning(storages: Map<string, StorageRef>): PickleMeaning {
+  const torch = torchMeaning(storages);
+  const isRecord = (name: string) => name.startsWith("__torch__.");
+  return {
+    isRecord,
+    isKnown: (name) => isRecord(name) || OF_SCRIPTS.has(name) || torch.isKnown(name),
+    call: (name, args, fail) => OF_SCRIPTS.get(name)?.(args, fail) ?? torch.call(name, args, fail),
+    persistent: torch.persistent,
+  };
+}
+
 /** What the names in a PyTorch file mean. Storages named by it are collected by key in `storages`. */
 export function torchMeaning(storages: Map<string, StorageRef>): PickleMeaning {
   return {

@@ -27,6 +27,8 @@ export class TorchFile {
   readonly path: string;
   /** dtype and shape of every tensor; names are dictionary keys and list indices joined by dots. */
   readonly tensors: ReadonlyMap<string, TensorLayout>;
+  /** Whether it is a TorchScript archive, whose tensors are named by the modules that hold them. */
+  readonly isScript: boolean;
   readonly #file: WeightFile;
   readonly #refs: ReadonlyMap<string, TensorRef>;
   readonly #positions: ReadonlyMap<string, number>;
@@ -35,7 +37,8 @@ export class TorchFile {
   constructor(path: string, { key }: TorchFileOptions = {}) {
     this.#file = new WeightFile(path);
     this.path = this.#file.path;
-    const { root, positions } = readTorchLayout(this.#file);
+    const { root, positions, isScript } = readTorchLayout(this.#file);
+    this.isScript = isScript;
     this.#positions = positions;
     this.#refs = flatten(key === undefined ? root : select(root, key, this.path), this.path);
     this.tensors = new Map(
@@ -83,7 +86,7 @@ export class TorchFile {
  * Opens a file written by `torch.save`, in the zip layout or the one before PyTorch 1.6, without executing anything in
  * it: pickle protocols 2 to 5, dictionaries, lists and tuples of tensors and parameters, of which numbers, text and
  * None are skipped; storages of any device, shared or viewed with strides; dtypes float64, float32, float16, bfloat16,
- * int64, int32, int16, int8, uint8 and bool. Any other opcode or global, whole pickled modules among them, is refused
+ * int64, int32, int16, int8, uint8 and bool. Of a TorchScript archive the modules' tensors are read and the program is not. Any other opcode or global, whole pickled modules among them, is refused
  * by name and position. Reads the pickle, not the tensors.
  */
 export function openTorchFile(path: string, options?: TorchFileOptions): TorchFile {

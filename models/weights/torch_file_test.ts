@@ -59,13 +59,23 @@ for (
     ["module", /global torch\.nn\.modules\.linear\.Linear is refused.*state_dict\(\).*at byte 2 /],
     ["conj", /global torch\.ComplexFloatStorage is refused/],
     ["uint16", /global torch\.uint16 is refused/],
-    ["script", /is a TorchScript program, expected a saved state_dict\(\)/],
   ] as const
 ) {
   Deno.test(`torch file: ${name} is refused by name`, () => {
     assert.throws(() => openTorchFile(join(TESTDATA, `torch_refused_${name}.pt`)), message);
   });
 }
+
+Deno.test("torch file: of a TorchScript program the modules' tensors are read", async () => {
+  const file = openTorchFile(join(TESTDATA, "torch_script.pt"));
+  assert.equal(file.isScript, true);
+  assert.deepEqual([...file.tensors], [
+    ["weight", { dtype: "float32", shape: [2, 2] }],
+    ["bias", { dtype: "float32", shape: [2] }],
+  ]);
+  const { data } = await file.read("weight");
+  assert.ok(Array.from(data, Number).every((v) => Math.abs(v) <= Math.SQRT1_2 && v !== 0));
+});
 
 Deno.test("torch file: truncations and random changes give an error of ours or a value", () => {
   const path = Deno.makeTempFileSync();

@@ -19,9 +19,12 @@ export interface WeightLocation extends TensorLayout {
 export class WeightSource {
   /** Absolute folder of all the files: what `ModelSource.weightsRoot` takes. */
   readonly root: string;
-  readonly #files: readonly SafetensorsFile[];
+  readonly #files: readonly [SafetensorsFile, ...SafetensorsFile[]];
+  /** Stands before every name in the files. */
+  readonly #prefix: string;
   readonly #holders: ReadonlyMap<string, SafetensorsFile>;
   readonly #cacheDir: string | undefined;
+  readonly #known: (() => Promise<string>) | undefined;
   #digest: Promise<string> | undefined;
 
   /**
@@ -31,12 +34,15 @@ export class WeightSource {
   constructor(
     files: readonly [SafetensorsFile, ...SafetensorsFile[]],
     holders: ReadonlyMap<string, SafetensorsFile>,
-    { digest, cacheDir }: {
-      readonly digest?: string | undefined;
+    { digest, cacheDir, prefix = "" }: {
+      readonly digest?: string | (() => Promise<string>) | undefined;
+      /** Stands before every name of `holders` in the files. */
+      readonly prefix?: string;
       readonly cacheDir?: string | undefined;
     } = {},
   ) {
-    this.#digest = digest === undefined ? undefined : Promise.resolve(digest);
+    this.#known = typeof digest === "string" ? () => Promise.resolve(digest) : digest;
+    this.#prefix = prefix;
     this.#cacheDir = cacheDir;
     this.root = dirname(files[0].path);
     for (const { path } of files) {
@@ -46,6 +52,16 @@ export class WeightSource {
     }
     this.#files = files;
     this.#holders = holders;
+  }
+
+  /** The weights whose names begin with a prefix, by their names without it; the files and the digest stay the same. */
+  under(prefix: string): WeightSource {
+    const names = this.names().filter((name) => name.startsWith(prefix));
+    const holders = new Map(names.map((n) => [n.slice(prefix.length), this.#holder(n)]));
+    return new WeightSource(this.#files, holders, {
+      digest: () => this.digest(),
+      prefix: this.#prefix + prefix,
+    });
   }
 
   /** Every weight's name. */
@@ -65,13 +81,13 @@ export class WeightSource {
   /** Throws `WeightsError` when there is no such weight. */
   get(name: string): WeightLocation {
     const holder = this.#holder(name);
-    const { dtype, shape, fileOffset, byteLength } = holder.entry(name);
+    const { dtype, shape, fileOffset, byteLength } = holder.entry(this.#prefix + name);
     return { file: basename(holder.path), dtype, shape, offset: fileOffset, byteLength };
   }
 
   /** Reads one weight as stored: float16 and bfloat16 as bits. Throws `WeightsError` when there is no such weight. */
   async read(name: string): Promise<Tensor> {
-    return await this.#holder(name).read(name);
+    return await this.#holder(name).read(this.#prefix + name);
   }
 
   /**
@@ -79,7 +95,7 @@ export class WeightSource {
    * shards' names. Of a converted PyTorch file it is that file's own. Streamed on the first call, remembered after.
    */
   digest(): Promise<string> {
-    return this.#digest ??= this.#computeDigest();
+    return this.#digest ??= this.#known?.() ?? this.#computeDigest();
   }
 
   async #computeDigest(): Promise<string> {

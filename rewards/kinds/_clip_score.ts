@@ -1,16 +1,22 @@
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { Builder, Value } from "../../autodiff/mod.ts";
 import {
   clipImageEmbedding,
+  type ClipImageModel,
   type ClipModel,
+  clipPreprocessing,
   clipTextEmbedding,
+  type ImagePreprocessing,
   openClip,
+  openClipImage,
+  type OpenClipOptions,
 } from "../../models/clip/mod.ts";
 import { WeightScope } from "../../models/mod.ts";
 import { openTextCodec } from "../_open_text.ts";
 import type { RewardProgram, TextProgram } from "../_program.ts";
 import { nameField, type OpenContext } from "../_reward_kind.ts";
-import { clipNormalise } from "../preprocess/mod.ts";
+import { normalise, type PixelRecipe, recipeOf } from "../preprocess/mod.ts";
 
 const path = () => z.string().min(1);
 
@@ -32,35 +38,70 @@ export const clipTextFields = {
   tokenizer: path().optional(),
 };
 
+interface ClipFields {
+  readonly weights: string;
+  readonly config?: string | undefined;
+  readonly activation?: "gelu" | "quick_gelu" | undefined;
+}
+
 /** Opens the CLIP that the fields name. */
-export async function openClipOf(
-  { weights, config, activation }: {
-    readonly weights: string;
-    readonly config?: string | undefined;
-    readonly activation?: "gelu" | "quick_gelu" | undefined;
-  },
+export async function openClipOf(fields: ClipFields, context: OpenContext): Promise<ClipModel> {
+  return await openClip(context.resolve(fields.weights), optionsOf(fields, context));
+}
+
+/** Opens the vision tower of the CLIP that the fields name. */
+export async function openClipImageOf(
+  fields: ClipFields,
+  context: OpenContext,
+): Promise<ClipImageModel> {
+  return await openClipImage(context.resolve(fields.weights), optionsOf(fields, context));
+}
+
+function optionsOf(
+  { config, activation }: ClipFields,
   { resolve, cacheDir }: OpenContext,
-): Promise<ClipModel> {
-  return await openClip(resolve(weights), {
+): OpenClipOptions {
+  return {
     cacheDir,
     ...(config === undefined ? {} : { config: resolve(config) }),
     ...(activation === undefined ? {} : { activation }),
-  });
+  };
+}
+
+/**
+ * How transformers' processors handle pictures. Those of version 5 resize by torchvision, whose bicubic is Pillow's to a
+ * pixel in a thousand; bilinear weights make many halves, which it rounds otherwise.
+ */
+export function ofTransformers(
+  { resample }: ImagePreprocessing,
+): Pick<PixelRecipe, "referenceCrop" | "referenceResizer"> {
+  return {
+    referenceCrop: "transformers",
+    referenceResizer: resample === "bilinear" ? "torchvision" : "pillow",
+  };
+}
+
+/** How images of any size become the pixels of a CLIP's vision tower: as the file beside its weights says. */
+export function clipRecipe({ config, format, preprocessing }: ClipImageModel): PixelRecipe {
+  return {
+    ...recipeOf(preprocessing, config.vision.imageSize),
+    ...(format === "transformers" && ofTransformers(preprocessing)),
+  };
 }
 
 /** The L2-normalised image embedding [B, D] of pixels [B, 3, size, size] in [0, 1]. */
-export function imageDirection(b: Builder, pixels: Value, model: ClipModel): Value {
+export function imageDirection(b: Builder, pixels: Value, model: ClipImageModel): Value {
   const s = new WeightScope(b, model.weights);
-  return normalised(b, clipImageEmbedding(s, clipNormalise(b, pixels), model.config));
+  const seen = normalise(b, pixels, model.preprocessing);
+  return normalised(b, clipImageEmbedding(s, seen, model.config));
 }
 
 /** The cosine of image and prompt in a CLIP's joint space, times `factor`: what three of the rewards are made of. */
 export function clipScore(
   model: ClipModel,
-  { fit, factor, tokenizer, files = "reference" }: {
-    readonly fit: "crop" | "pad";
-    readonly files?: "tensor" | "reference";
+  { factor, tokenizer, files = "reference" }: {
     readonly factor: number;
+    readonly files?: "tensor" | "reference";
     readonly tokenizer: string | undefined;
   },
 ): RewardProgram {
@@ -77,12 +118,7 @@ export function clipScore(
   return {
     direction: "maximise",
     range: [-factor, factor],
-    recipe: {
-      fit,
-      size: config.vision.imageSize,
-      files,
-      referenceCrop: format === "open_clip" ? "torchvision" : "transformers",
-    },
+    recipe: { ...clipRecipe(model), files },
     text,
     score: (b, pixels, direction) => {
       if (direction === undefined) throw new RangeError("A CLIP score needs a text embedding");
@@ -91,14 +127,24 @@ export function clipScore(
       return factor === 1 ? cosine : b.mul(cosine, factor);
     },
     weightsRoot: source.root,
+    warnings: model.warnings,
     identity: async () => ({
-      fit,
+      fit: clipRecipe(model).fit,
       factor,
       config,
       weights: await source.digest(),
       tokenizer: codec.digest,
+      ...preprocessingIdentity(model),
     }),
   };
+}
+
+/** What is done to an image, where it is not what OpenAI's CLIP does: digests of other rewards stay as they were. */
+export function preprocessingIdentity(
+  { config, preprocessing }: ClipImageModel,
+): { readonly preprocessing?: ImagePreprocessing } {
+  const usual = { ...clipPreprocessing(config.vision.imageSize), resize: preprocessing.resize };
+  return isDeepStrictEqual(preprocessing, usual) ? {} : { preprocessing };
 }
 
 function normalised(b: Builder, x: Value): Value {

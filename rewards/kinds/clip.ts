@@ -7,7 +7,6 @@ export const clip = rewardKind({
   schema: z.strictObject({ kind: z.literal("clip"), ...clipTextFields }),
   open: async (config, context) =>
     clipScore(await openClipOf(config, context), {
-      fit: "crop",
       factor: 1,
       tokenizer: config.tokenizer && context.resolve(config.tokenizer),
     }),

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { clipPreprocessing } from "../../models/clip/mod.ts";
 import { rewardKind } from "../_reward_kind.ts";
 import { clipScore, clipTextFields, openClipOf } from "./_clip_score.ts";
 
@@ -12,12 +13,18 @@ export const hpsv2 = rewardKind({
     ...clipTextFields,
     scale: z.enum(["cosine", "percent"]).default("cosine"),
   }),
-  open: async (config, context) =>
-    clipScore(await openClipOf(config, context), {
-      fit: "pad",
-      // Its package makes a float tensor of the file, and resizes that.
+  open: async (config, context) => {
+    const model = await openClipOf(config, context);
+    // Its package pads, and does the rest as OpenAI's CLIP, whatever a file beside the weights says.
+    const preprocessing = {
+      ...clipPreprocessing(model.config.vision.imageSize),
+      resize: "within",
+    } as const;
+    return clipScore({ ...model, preprocessing }, {
+      // It makes a float tensor of the file, and resizes that.
       files: "tensor",
       factor: config.scale === "percent" ? 100 : 1,
       tokenizer: config.tokenizer && context.resolve(config.tokenizer),
-    }),
+    });
+  },
 });

@@ -1,10 +1,18 @@
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { Builder, Value } from "../../autodiff/mod.ts";
-import { openOwlVit, owlVitLogits, owlVitQuery, owlVitTopLogit } from "../../models/owlvit/mod.ts";
+import {
+  openOwlVit,
+  owlVitLogits,
+  owlVitPreprocessing,
+  owlVitQuery,
+  owlVitTopLogit,
+} from "../../models/owlvit/mod.ts";
 import { WeightScope } from "../../models/mod.ts";
 import { openTextCodec } from "../_open_text.ts";
 import { nameField, rewardKind } from "../_reward_kind.ts";
-import { clipNormalise } from "../preprocess/mod.ts";
+import { ofTransformers } from "./_clip_score.ts";
+import { normalise, recipeOf } from "../preprocess/mod.ts";
 
 /**
  * Objectness: how surely OWL-ViT sees what the query names, in 0 to 1, to be minimised. Of the query's class logits over
@@ -26,15 +34,19 @@ export const owlvit = rewardKind({
   }),
   open: async ({ weights, tokenizer, query, aggregation, temperature }, { resolve, cacheDir }) => {
     const modelFolder = resolve(weights);
-    const { config, source } = await openOwlVit(modelFolder, { cacheDir });
+    const { config, source, preprocessing } = await openOwlVit(modelFolder, { cacheDir });
     const codec = openTextCodec(
       { tokenizer: tokenizer && resolve(tokenizer), modelFolder },
       { ...config.text, layout: "hf" },
     );
+    const isUsual = isDeepStrictEqual(preprocessing, owlVitPreprocessing(config));
     return {
       direction: "minimise",
       range: [0, 1],
-      recipe: { fit: "stretch", size: config.vision.imageSize },
+      recipe: {
+        ...recipeOf(preprocessing, config.vision.imageSize),
+        ...ofTransformers(preprocessing),
+      },
       text: {
         ...codec,
         embed: (b, ids) => owlVitQuery(new WeightScope(b, source), ids, config),
@@ -43,7 +55,7 @@ export const owlvit = rewardKind({
       score: (b, pixels, embedding) => {
         if (embedding === undefined) throw new RangeError("Objectness needs a query's embedding");
         const s = new WeightScope(b, source);
-        const seen = { pixels: clipNormalise(b, pixels), query: embedding };
+        const seen = { pixels: normalise(b, pixels, preprocessing), query: embedding };
         return b.sigmoid(
           aggregation === "max"
             ? owlVitTopLogit(s, seen, config)
@@ -57,6 +69,7 @@ export const owlvit = rewardKind({
         aggregation,
         ...(aggregation === "max" ? {} : { temperature }),
         weights: await source.digest(),
+        ...(isUsual ? {} : { preprocessing }),
         tokenizer: codec.digest,
       }),
     };

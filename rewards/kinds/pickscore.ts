@@ -15,7 +15,6 @@ export const pickscore = rewardKind({
   open: async (config, context) => {
     const model = await openClipOf(config, context);
     return clipScore(model, {
-      fit: "crop",
       factor: config.scale === "logit" ? model.logitScale : 1,
       tokenizer: config.tokenizer && context.resolve(config.tokenizer),
     });

@@ -16,9 +16,13 @@ export function extentOf(size: number | Extent): Extent {
  * - `crop`: it is resized to cover it, of a square the shortest side to its, and the centre cut out (CLIP);
  * - `pad`: it is resized to lie within, of a square the longest side to its, and the rest filled with zeros, before
  *   normalisation (HPS v2);
- * - `stretch`: both sides are resized, whatever the aspect (OWL-ViT).
+ * - `stretch`: both sides are resized, whatever the aspect (OWL-ViT);
+ * - `centre`: nothing is resized.
+ *
+ * Where the image is resized to something else than the result, it is then cut to it, or filled up with zeros, around
+ * the centre.
  */
-export const FITS = ["crop", "pad", "stretch"] as const;
+export const FITS = ["crop", "pad", "stretch", "centre"] as const;
 
 /** One of `FITS`. */
 export type Fit = (typeof FITS)[number];
@@ -47,14 +51,17 @@ export type CropOffset = "torchvision" | "transformers";
 /** The geometry of fitting an image into a square of side `size`, or a rectangle. */
 export function fitPlane(
   { height, width }: Extent,
-  { fit, size, resample = "bicubic", cropOffset = "torchvision" }: {
+  { fit, size, resizeTo = size, resample = "bicubic", cropOffset = "torchvision" }: {
     readonly fit: Fit;
     readonly size: number | Extent;
+    /** What the image is resized to, where that is not the result's size. */
+    readonly resizeTo?: number | Extent | undefined;
     readonly resample?: Resample;
     readonly cropOffset?: CropOffset;
   },
 ): PlaneFit {
-  const target = extentOf(size);
+  const target = extentOf(resizeTo);
+  const result = extentOf(size);
   const offsetOf = (margin: number) => {
     if (margin < 0) return -Math.floor(-margin / 2);
     return cropOffset === "torchvision" ? roundHalfToEven(margin / 2) : Math.floor(margin / 2);
@@ -64,19 +71,25 @@ export function fitPlane(
   const shorter = byHeight >= byWidth
     ? { from: height, to: target.height }
     : { from: width, to: target.width };
-  const axis = (from: number, own: number, scale: number): AxisFit => {
-    const to = fit === "stretch"
+  const axis = (
+    from: number,
+    own: number,
+    { scale, cut }: { scale: number; cut: number },
+  ): AxisFit => {
+    const to = fit === "centre"
+      ? from
+      : fit === "stretch"
       ? own
       : fit === "crop"
       ? scale >= Math.max(byHeight, byWidth)
         ? own
         : Math.max(own, Math.trunc(shorter.to * from / shorter.from))
       : roundHalfToEven(from * Math.min(byHeight, byWidth));
-    return { from, to, resample, offset: offsetOf(to - own), size: own };
+    return { from, to, resample, offset: offsetOf(to - cut), size: cut };
   };
   return {
-    rows: axis(height, target.height, byHeight),
-    columns: axis(width, target.width, byWidth),
+    rows: axis(height, target.height, { scale: byHeight, cut: result.height }),
+    columns: axis(width, target.width, { scale: byWidth, cut: result.width }),
   };
 }
 

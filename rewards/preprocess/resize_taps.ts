@@ -4,8 +4,8 @@ export interface Taps {
   readonly weights: Float64Array;
 }
 
-/** How samples between pixels are found; both low-pass when shrinking. */
-export type Resample = "bicubic" | "bilinear";
+/** Pillow's filters: how samples between pixels are found. All but "nearest" low-pass when shrinking. */
+export type Resample = "nearest" | "box" | "bilinear" | "hamming" | "bicubic" | "lanczos";
 
 /** One axis of a resize, in samples. */
 export interface Resize {
@@ -21,7 +21,10 @@ interface Kernel {
   readonly weigh: (distance: number) => number;
 }
 
-const KERNELS: Readonly<Record<Resample, Kernel>> = {
+const sinc = (x: number) => x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
+
+const KERNELS: Readonly<Record<Exclude<Resample, "nearest">, Kernel>> = {
+  box: { support: 0.5, weigh: (x) => x <= 0.5 ? 1 : 0 },
   // Keys' cubic convolution with a = -0.5.
   bicubic: {
     support: 2,
@@ -29,15 +32,23 @@ const KERNELS: Readonly<Record<Resample, Kernel>> = {
       x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0,
   },
   bilinear: { support: 1, weigh: (x) => Math.max(1 - x, 0) },
+  hamming: {
+    support: 1,
+    weigh: (x) => x < 1 ? sinc(x) * (0.54 + 0.46 * Math.cos(Math.PI * x)) : 0,
+  },
+  lanczos: { support: 3, weigh: (x) => x < 3 ? sinc(x) * sinc(x / 3) : 0 },
 };
 
 /**
  * The taps of output sample `index`: pixel centres at halves, the kernel widened when shrinking so that it
- * low-passes. This is PIL's BICUBIC and BILINEAR, and torchvision's with `antialias=True`.
+ * low-passes. These are PIL's filters, and torchvision's with `antialias=True`.
  */
 export function resizeTaps(index: number, { from, to, resample = "bicubic" }: Resize): Taps {
-  const { support: reach, weigh } = KERNELS[resample];
   const scale = from / to;
+  if (resample === "nearest") {
+    return { first: Math.floor((index + 0.5) * scale), weights: Float64Array.of(1) };
+  }
+  const { support: reach, weigh } = KERNELS[resample];
   const stretch = Math.max(scale, 1);
   const support = reach * stretch;
   const center = (index + 0.5) * scale;

@@ -68,6 +68,7 @@ const infoSchema = z.object({
   fileProcessing: z.enum(["tensor", "reference"]),
   digest: z.string(),
   provider: z.string(),
+  warnings: z.array(z.string()).readonly().exactOptional(),
   selfCheck: z.object({
     score: z.number(),
     gradientNorm: z.number(),

@@ -187,6 +187,9 @@ export class LocalRewardHost implements RewardAdminHost {
       seconds,
       replaced: old?.info.digest,
     });
+    for (const warning of loaded.info.warnings ?? []) {
+      this.#options.log.warn(warning, { reward: name });
+    }
     const replaced = old?.info;
     await old?.retire();
     return replaced;

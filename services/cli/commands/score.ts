@@ -111,6 +111,9 @@ export const score: Command = {
       throw new UsageError(`Option --out is "${out}", expected a .csv or .jsonl file`);
     }
     const rewards = await openRewards(args);
+    for (const { info } of rewards) {
+      for (const warning of info.warnings ?? []) console.error(`${info.name}: ${warning}`);
+    }
     const json = args.flag("json");
     const progress = new Progress({ quiet: json });
     try {

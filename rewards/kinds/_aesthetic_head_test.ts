@@ -5,7 +5,7 @@ import { float32 } from "../../autodiff/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import { encodeSafetensors, readTorchFile, toFloat32 } from "../../models/weights/mod.ts";
 import { close } from "../_test_close.ts";
-import { openAffineHead } from "./_affine_head.ts";
+import { openAestheticHead } from "./_aesthetic_head.ts";
 import { withFolder } from "../../tests/support/mod.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
@@ -36,8 +36,12 @@ async function layerByLayer(file: string, x: Float64Array): Promise<number> {
 async function checkFold(file: string): Promise<number> {
   let width = 0;
   await withFolder(async (cacheDir) => {
-    const { weight, bias } = await openAffineHead(file, cacheDir);
-    width = weight.length;
+    const head = await openAestheticHead(file, { cacheDir, activation: undefined });
+    const [layer] = head.layers;
+    assert.ok(layer !== undefined && head.layers.length === 1 && head.activation === "none");
+    const { weight } = layer;
+    const [bias = NaN] = layer.bias;
+    width = head.width;
     const random = new Random(7);
     for (let trial = 0; trial < 3; trial++) {
       const raw = Float64Array.from(weight, () => random.normal());
@@ -68,19 +72,34 @@ Deno.test("A head whose layers do not follow one another is refused", async () =
       float32(new Float32Array(shape.reduce((a, d) => a * d)), shape);
     const fails = async (tensors: Record<string, ReturnType<typeof tensor>>, message: RegExp) => {
       await Deno.writeFile(file, encodeSafetensors(tensors));
-      await assert.rejects(openAffineHead(file, folder), message);
+      await assert.rejects(
+        openAestheticHead(file, { cacheDir: folder, activation: undefined }),
+        message,
+      );
     };
     await fails(
       { "layers.0.weight": tensor(3, 4), "layers.0.bias": tensor(3) },
-      /weight "layers.0.weight" has shape \[3,4\], expected 1 rows/,
+      /weight "layers.0.weight" has 3 rows, expected 1/,
     );
     await fails({
       "layers.0.weight": tensor(3, 4),
       "layers.0.bias": tensor(3),
       "layers.1.weight": tensor(1, 5),
       "layers.1.bias": tensor(1),
-    }, /weight "layers.0.weight" has shape \[3,4\], expected 5 rows/);
-    await fails({ "layers.0.weight": tensor(1, 4) }, /has no weight "layers.0.bias"/);
-    await fails({ "mean": tensor(1) }, /has no linear layer named as layers.0.weight/);
+    }, /weight "layers.1.weight" has shape \[1,5\], expected 3 columns/);
+    await fails({ "mean": tensor(1) }, /has no linear layer named weight, linear.weight or layers/);
+    await fails(
+      { "0.weight": tensor(3, 4), "2.weight": tensor(1, 3) },
+      /has layers 0, 2: an activation may stand between them; give the head's activation, one of none, relu/,
+    );
+    await fails(
+      {
+        "0.weight": tensor(3, 4),
+        "1.weight": tensor(3),
+        "1.running_mean": tensor(3),
+        "2.weight": tensor(1, 3),
+      },
+      /weight "1.weight" has shape \[3\], expected a matrix/,
+    );
   });
 });
