@@ -224,12 +224,13 @@ export class Graph {
 
   #unique(base: string, scoped: boolean): string {
     const path = scoped && this.#scope !== "" ? `${this.#scope}/${base}` : base;
-    const count = this.#names.get(path) ?? 0;
+    let count = this.#names.get(path) ?? 0;
+    // "x_1" may itself have been used as a name: the search goes on from there, now and the next time.
+    let name = count === 0 ? path : `${path}_${count}`;
+    while (count > 0 && this.#names.has(name)) name = `${path}_${++count}`;
     this.#names.set(path, count + 1);
-    if (count === 0) return path;
-    // "x_1" may itself have been used as a name: go on until one is free.
-    const next = `${path}_${count}`;
-    return this.#names.has(next) ? this.#unique(base, scoped) : (this.#names.set(next, 1), next);
+    if (name !== path) this.#names.set(name, 1);
+    return name;
   }
 }
 

@@ -46,11 +46,24 @@ interface Buffer {
   reads: number;
 }
 
+/** Values whose memory views share, as found before: a chain of views is walked once. */
+const roots = new WeakMap<Value, Value>();
+
 /** The value whose memory `v` is, which a view shares. */
 export function root(v: Value): Value {
-  const { source } = v;
-  const first = source.kind === "node" && VIEWS.has(source.node.op) && source.node.inputs[0];
-  return first ? root(first) : v;
+  const chain: Value[] = [];
+  let at = v;
+  for (let next = viewed(at); next !== undefined; next = viewed(at)) {
+    chain.push(at);
+    at = roots.get(at) ?? next;
+  }
+  for (const view of chain) roots.set(view, at);
+  return at;
+}
+
+/** What a view is made of. */
+function viewed({ source }: Value): Value | undefined {
+  return source.kind === "node" && VIEWS.has(source.node.op) ? source.node.inputs[0] : undefined;
 }
 
 /**
@@ -75,7 +88,8 @@ export function bufferBytes(
   for (const v of results) reads.set(v, Infinity);
   const buffers: Buffer[] = [];
   const bufferOf = new Map<Value, Buffer>();
-  const free = new Set<Buffer>();
+  /** By type, each in the order of being freed. */
+  const free = new Map<string, Buffer[]>();
   for (const [i, node] of nodes.entries()) {
     for (const v of VIEWS.has(node.op) ? [] : node.outputs) {
       const count = reads.get(v);
@@ -87,13 +101,12 @@ export function bufferBytes(
           ? node.inputs.find((x) => x && typeOf(x) === type && bufferOf.get(root(x))?.reads === 1)
           : undefined;
         // Else the one freed last.
-        buffer = over ? bufferOf.get(root(over)) : [...free].findLast((b) => b.type === type);
+        buffer = over ? bufferOf.get(root(over)) : free.get(type)?.pop();
       }
       if (buffer === undefined) {
         buffer = { bytes: byteLengthOf(v), type, start: i, end: Infinity, reads: 0 };
         buffers.push(buffer);
       }
-      free.delete(buffer);
       buffer.reads += count;
       bufferOf.set(v, buffer);
     }
@@ -101,7 +114,10 @@ export function bufferBytes(
       const buffer = v && bufferOf.get(root(v));
       if (buffer === undefined || --buffer.reads > 0) continue;
       buffer.end = i;
-      if (v !== undefined && !isHidden(root(v))) free.add(buffer);
+      if (v === undefined || isHidden(root(v))) continue;
+      const freed = free.get(buffer.type);
+      if (freed === undefined) free.set(buffer.type, [buffer]);
+      else freed.push(buffer);
     }
   }
   return peakOf(buffers, within);

@@ -139,10 +139,11 @@ function inRunningOrder(nodes: readonly Node[]): readonly Node[] {
   const read = new Set(nodes.flatMap(readsOf));
   const levels = new Map<Node, number>();
   for (const node of nodes) {
-    const below = readsOf(node).map((v) =>
-      v?.source.kind === "node" ? levels.get(v.source.node) ?? 0 : 0
-    );
-    levels.set(node, 1 + Math.max(0, ...below));
+    let below = 0;
+    for (const v of readsOf(node)) {
+      if (v?.source.kind === "node") below = Math.max(below, levels.get(v.source.node) ?? 0);
+    }
+    levels.set(node, 1 + below);
   }
   const level = (node: Node) => levels.get(node) ?? 0;
   const isLast = ({ outputs }: Node) => !outputs.some((v) => read.has(v));

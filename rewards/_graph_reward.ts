@@ -202,30 +202,40 @@ export class GraphReward implements Reward {
     },
   ): Promise<Scored> {
     const { shape } = pixels;
+    // The runtime's optimizer takes time with the square of what a branch reads from outside: graphs that it is to
+    // optimize have no branch, and the score alone is a graph of its own.
+    const isApart = this.#program.isForeign === true;
     const write = () => {
-      const b = new Builder({ differentiable: true });
+      const b = new Builder({ differentiable: wanted || !isApart });
       const input = b.input("pixels", { dtype: "float32", shape });
       const text = texts && b.input("text", { dtype: "float32", shape: texts.shape });
       const score = this.#program.score(b, input, text);
+      const back = (into: Builder) => {
+        // Scores do not depend on one another's images, so one product with ones gives each its own gradient.
+        const cotangent = into.fill(1, { dtype: "float32", shape: score.shape });
+        return gradient(b, [{ value: score, cotangent }], [input], { unreached: "zero", into });
+      };
       // One graph for both, so that weights are held once: the gradient's nodes run only where it is wanted.
-      const [result] = b.either(b.input("wanted", { dtype: "bool", shape: [] }), {
-        yes: (into) => {
-          // Scores do not depend on one another's images, so one product with ones gives each its own gradient.
-          const cotangent = into.fill(1, { dtype: "float32", shape: score.shape });
-          return gradient(b, [{ value: score, cotangent }], [input], { unreached: "zero", into });
-        },
-        no: (into) => [into.expand(into.scalar(0, "float32"), shape)],
-      });
+      const [result] = isApart
+        ? (wanted ? back(b) : [])
+        : b.either(b.input("wanted", { dtype: "bool", shape: [] }), {
+          yes: back,
+          no: (into) => [into.expand(into.scalar(0, "float32"), shape)],
+        });
       const outputs: Record<string, Value> = { score };
       if (result !== undefined) outputs["gradient"] = result;
       // With a recipe there is one size, and few numbers of images.
       return { b, outputs, isModel: this.#program.recipe !== undefined };
     };
     const flag = { dtype: "bool", shape: [], data: Uint8Array.of(wanted ? 1 : 0) } as const;
-    const feeds = { pixels, wanted: flag, ...(texts === undefined ? {} : { text: texts }) };
+    const feeds = {
+      pixels,
+      ...(!isApart && { wanted: flag }),
+      ...(texts !== undefined && { text: texts }),
+    };
     const fetches = wanted ? ["score", "gradient"] : ["score"];
     return await this.#sessions.use(
-      `${this.info.name} ${shape.join("x")}`,
+      `${this.info.name} ${shape.join("x")}${isApart && !wanted ? ", score alone" : ""}`,
       write,
       async (session) => {
         const { score, gradient } = await session.run(feeds, fetches, { signal });

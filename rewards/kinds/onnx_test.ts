@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { toBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ModelProtoSchema, TensorProto_DataLocation } from "onnx-buf";
 import { float32 } from "../../autodiff/mod.ts";
 import { openSafetensors } from "../../models/weights/mod.ts";
 import { onnxModel } from "../../tests/autodiff/mod.ts";
+import { type Engine, openEngine } from "../../runtime/mod.ts";
 import { close, largestOf } from "../_test_close.ts";
 import { loadReward } from "../load_reward.ts";
 import type { RewardConfigInput } from "../registry.ts";
@@ -58,6 +59,43 @@ for (const [name, options] of Object.entries(EXPORTS)) {
     close(total, slope.data, TOLERANCE * largestOf(slope.data));
   });
 }
+
+Deno.test("No branch reads from outside of it, and the score alone is computed without the gradient", async () => {
+  const engine = await openEngine({ isolation: "in-process" });
+  const loaded: Uint8Array[] = [];
+  const watched: Engine = {
+    pid: engine.pid,
+    load: (model, options) => {
+      loaded.push(model.bytes);
+      return engine.load(model, options);
+    },
+    keep: (...args) => engine.keep(...args),
+    forget: (...args) => engine.forget(...args),
+    close: () => engine.close(),
+  };
+  try {
+    const reward = await loadReward(
+      { kind: "onnx", weights: join(MODELS, "vit_opset18.onnx"), fit: "stretch" },
+      { engine: watched, threads: 1, selfCheck: false },
+    );
+    const image = await openSafetensors(join(MODELS, "vit_opset18.safetensors"))
+      .readFloat32("image");
+    const one = float32(image.data.slice(0, image.data.length / (image.shape[0] ?? 1)), [
+      1,
+      ...image.shape.slice(1),
+    ]);
+    const both = await reward.score(one, [], { gradient: true });
+    const alone = await reward.score(one, []);
+    close(alone.scores, both.scores, TOLERANCE * largestOf(both.scores));
+    const graphs = loaded.map((bytes) => fromBinary(ModelProtoSchema, bytes).graph?.node ?? []);
+    assert.equal(graphs.flat().some(({ opType }) => opType === "If"), false);
+    const [withGradient = [], scoreAlone = []] = graphs.slice(-2);
+    assert.ok(scoreAlone.length < withGradient.length);
+    await reward.dispose();
+  } finally {
+    await engine.close();
+  }
+});
 
 Deno.test("Layout, channels, range, mean, fit and prompt are as configured, and PyTorch agrees", async () => {
   await withFolder(async (cacheDir) => {
