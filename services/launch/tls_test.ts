@@ -8,7 +8,7 @@ import { grpcService } from "../rpc/mod.ts";
 import { createLogger } from "../../base/mod.ts";
 import { readClientTls, readServerTls } from "./read_tls.ts";
 
-const folder = new URL("testing/tls/", import.meta.url);
+const folder = new URL("../rpc/testing/tls/", import.meta.url);
 const pem = (name: string) => Deno.readFileSync(new URL(name, folder));
 const SERVER = { cert: "server.pem", key: "server.key" };
 

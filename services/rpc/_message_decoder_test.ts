@@ -34,3 +34,42 @@ Deno.test("A message beyond the limit is refused by its head", () => {
   );
   assert.equal(new MessageDecoder(-1).write(framed(71)).length, 1);
 });
+
+Deno.test("A large message is put together from data cut anywhere", () => {
+  const messages = [framed(700_001), framed(65_531), framed(65_532), framed(0), framed(131_072)];
+  const wire = Buffer.concat(messages);
+  for (const size of [1000, 16_384, 65_536, 65_541, 400_000, wire.length]) {
+    const decoder = new MessageDecoder(-1);
+    const found: Buffer[] = [];
+    for (let at = 0; at < wire.length; at += size) {
+      const data = Buffer.from(wire.subarray(at, at + size));
+      found.push(...decoder.write(data));
+      data.fill(0xff);
+    }
+    assert.equal(found.length, messages.length);
+    for (const [i, one] of found.entries()) assert.ok(one.equals(messages[i] ?? one), `${size}`);
+  }
+});
+
+Deno.test("A large message waits for room, and what has come of it is counted", () => {
+  const message = framed(100_000);
+  let held = 0;
+  let reserved = 0;
+  const room = {
+    reserve: (bytes: number) => {
+      reserved += bytes;
+      return false;
+    },
+    hold: (bytes: number) => void (held += bytes),
+  };
+  const decoder = new MessageDecoder(-1, { room });
+  assert.deepEqual(decoder.write(Buffer.concat([framed(3), message.subarray(0, 1000)])), [
+    framed(3),
+  ]);
+  assert.deepEqual([decoder.isWaiting, reserved, held], [true, 100_005, 0]);
+  assert.deepEqual(decoder.write(message.subarray(1000, 2000)), []);
+  assert.deepEqual(decoder.write(decoder.takeRest()), []);
+  assert.deepEqual([decoder.isWaiting, held], [false, 1995]);
+  assert.deepEqual(decoder.write(message.subarray(2000)), [message]);
+  assert.deepEqual([held, decoder.isWithin], [100_000, false]);
+});

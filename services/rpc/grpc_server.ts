@@ -1,11 +1,22 @@
-import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
+import {
+  logVerbosity,
+  type Metadata,
+  Server,
+  ServerCredentials,
+  setLogVerbosity,
+} from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
+import type { Http2Server, ServerHttp2Session } from "node:http2";
+import { createServer, type Server as SocketServer } from "node:net";
+import { checkToken } from "./_check_token.ts";
 import "./_goaway_guard.ts";
 import { HealthStatuses } from "./_health.ts";
 import { PiecewiseCall } from "./_piecewise_call.ts";
 import { reflection } from "./_reflection.ts";
+import { ServerGuard } from "./_server_guard.ts";
 import type { CallObserver, GrpcService } from "./grpc_service.ts";
 import { StatusError } from "./errors.ts";
+import { type ServerLimits, serverLimits } from "./server_limits.ts";
 import { orSilence } from "../../base/mod.ts";
 import { createLogger, type Logger } from "../../base/mod.ts";
 
@@ -32,6 +43,8 @@ export interface GrpcServerOptions {
   readonly maxMessageBytes?: number;
   /** Silent connections are pinged after this long, and closed when no answer comes. Default 60 and 20 seconds. */
   readonly keepalive?: { readonly seconds?: number; readonly timeoutSeconds?: number };
+  /** What callers may take of it. Default: `serverLimits` of the largest message. */
+  readonly limits?: Partial<ServerLimits>;
   readonly log?: Logger;
   readonly observe?: CallObserver;
 }
@@ -61,17 +74,46 @@ export async function startGrpcServer({
   tls,
   maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES,
   keepalive: { seconds: keepaliveSeconds = 60, timeoutSeconds = 20 } = {},
+  limits: ownLimits = {},
   log = createLogger(),
   observe,
 }: GrpcServerOptions): Promise<GrpcServer> {
   // What the library would write to stderr, it also throws.
   setLogVerbosity(logVerbosity.NONE);
+  const limits = serverLimits(maxMessageBytes, ownLimits);
+  const guard = new ServerGuard(limits);
+  const tokens = tokensOf(services);
+  const refuse = (path: string, headers: Metadata, peer: string) => {
+    const token = tokens.get(path);
+    if (token === undefined) return undefined;
+    const error = checkToken(headers.get("authorization")[0]?.toString(), token);
+    if (error) told({ path, headers, peer }, error);
+    return error;
+  };
+  /** A call that its service does not see is counted and logged as others are. */
+  const told = (
+    { path, headers, peer }: {
+      readonly path: string;
+      readonly headers: Metadata;
+      readonly peer: string;
+    },
+    { status, message }: StatusError,
+  ) => {
+    const [service = "", method = ""] = path.slice(1).split("/");
+    const metadata = (key: string) => headers.get(key)[0]?.toString();
+    const context = { signal: AbortSignal.abort(), peer, metadata };
+    observe?.({ service, method, context })({ status, seconds: 0 });
+    log.info("rpc", { method: path.slice(1), peer, status, seconds: 0, error: message });
+  };
   const server = new Server({
     "grpc.max_receive_message_length": maxMessageBytes,
     "grpc.max_send_message_length": maxMessageBytes,
     "grpc.keepalive_time_ms": keepaliveSeconds * 1000,
     "grpc.keepalive_timeout_ms": timeoutSeconds * 1000,
-    interceptors: [(_method, call) => new PiecewiseCall(call, maxMessageBytes)],
+    "grpc.max_concurrent_streams": limits.maxCallsPerConnection,
+    interceptors: [
+      (method, call) => new PiecewiseCall(call, method, { guard, maxMessageBytes, refuse }),
+    ],
   });
 
   const calls = new Set<AbortController>();
@@ -98,23 +140,32 @@ export async function startGrpcServer({
   health.set("", true);
   reflection(all).addToServer(server);
 
-  const bound = await listen(server, { host, port, ...(tls && { tls }) });
+  const sockets = accept(server, { guard, ...(tls && { tls }) });
+  let bound: number;
+  try {
+    bound = await listen(sockets, { host, port });
+  } catch (error) {
+    guard.close();
+    server.forceShutdown();
+    throw error;
+  }
 
   const drain = async (drainSeconds: number) => {
     health.close();
     const idle = Promise.withResolvers<void>();
     onIdle = idle.resolve;
     if (calls.size === 0) idle.resolve();
-    const closed = Promise.withResolvers<void>();
-    server.tryShutdown(() => closed.resolve());
+    sockets.close();
+    server.tryShutdown(() => {});
     await orSilence(idle.promise, 1000 * drainSeconds);
     if (calls.size > 0) log.warn("Calls ended at the end of draining", { calls: calls.size });
     for (const call of calls) {
       call.abort(new StatusError("UNAVAILABLE", "The server is stopping"));
     }
     // Connections may stay open for ever; the last responses have a moment to leave.
-    await orSilence(closed.promise, LEAVE_MS);
+    await orSilence(guard.empty(), LEAVE_MS);
     server.forceShutdown();
+    guard.close();
   };
   let stopping: Promise<void> | undefined;
   return {
@@ -127,11 +178,23 @@ export async function startGrpcServer({
 
 const LEAVE_MS = 500;
 
-async function listen(
+function tokensOf(services: readonly GrpcService[]): ReadonlyMap<string, string> {
+  const entries = services.flatMap(({ descriptor, token }) =>
+    token === undefined ? [] : descriptor.methods.map((method) =>
+      [
+        `/${descriptor.typeName}/${method.name}`,
+        token,
+      ] as const
+    )
+  );
+  return new Map(entries);
+}
+
+/** A socket server whose connections the guard admits before the gRPC library sees them. */
+function accept(
   server: Server,
-  { host, port, tls }: { readonly host: string; readonly port: number; readonly tls?: ServerTls },
-): Promise<number> {
-  const target = `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  { guard, tls }: { readonly guard: ServerGuard; readonly tls?: ServerTls },
+): SocketServer {
   const credentials = tls
     ? ServerCredentials.createSsl(
       // Without any, Deno sends the names of all the system's authorities, more than some clients read.
@@ -140,13 +203,36 @@ async function listen(
       tls.clientCa !== undefined,
     )
     : ServerCredentials.createInsecure();
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  server.bindAsync(target, credentials, (error, bound) => error ? reject(error) : resolve(bound));
+  const injector = server.createConnectionInjector(credentials);
+  // Nothing else tells that a peer has spoken HTTP/2: a session is there from the first byte on.
+  const [http2]: readonly Http2Server[] = [...Reflect.get(server, "http2Servers").keys()];
+  http2?.on("session", (session: ServerHttp2Session) => {
+    const peer = `${session.socket.remoteAddress}:${session.socket.remotePort}`;
+    session.once("remoteSettings", () => guard.greet(peer));
+  });
+  return createServer({ noDelay: true }, (socket) => {
+    if (guard.admit(socket)) injector.injectConnection(socket);
+  });
+}
+
+async function listen(
+  sockets: SocketServer,
+  { host, port }: { readonly host: string; readonly port: number },
+): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  sockets.once("error", reject);
+  sockets.listen({ host, port }, resolve);
   try {
-    return await promise;
+    await promise;
   } catch (cause) {
+    const target = `${host.includes(":") ? `[${host}]` : host}:${port}`;
     throw new Error(`Cannot listen on ${target}: ${reason(String(cause))}`, { cause });
   }
+  // Such as one that found no file left for it; the next may find one.
+  sockets.off("error", reject);
+  sockets.on("error", () => {});
+  const address = sockets.address();
+  return typeof address === "object" && address !== null ? address.port : port;
 }
 
 function reason(message: string): string {

@@ -32,9 +32,9 @@ import { type ErrorMap, StatusError, type StatusName, toStatusError } from "./er
 import type { Logger } from "../../base/mod.ts";
 import { raceAbort } from "../../base/mod.ts";
 import { inServerSpan } from "./_server_span.ts";
-import { checkToken } from "./_check_token.ts";
 import { encodeInParts, holdsBytes } from "./_encode_in_parts.ts";
 import { sendAs } from "./_piecewise_call.ts";
+import { faultOf, readMessage } from "./_read_message.ts";
 
 /** What a handler knows about its call beside the request. */
 export interface CallContext {
@@ -95,6 +95,8 @@ export interface ServiceEnvironment {
 /** A service ready to be added to a server. */
 export interface GrpcService {
   readonly descriptor: DescService;
+  /** What callers must send as "authorization: Bearer <token>", asked for before a body is read. */
+  readonly token?: string;
   bind(environment: ServiceEnvironment): {
     readonly definition: ServiceDefinition;
     readonly implementation: UntypedServiceImplementation;
@@ -126,6 +128,7 @@ export function grpcService<S extends DescService>(
 ): GrpcService {
   return {
     descriptor,
+    ...(token !== undefined && { token }),
     bind: ({ log, observe, begin }) => {
       /** Runs a call to its end; answers what the caller is to be told, undefined for OK. */
       const run = async (
@@ -146,7 +149,6 @@ export function grpcService<S extends DescService>(
         };
         await inServerSpan(span, async (span) => {
           try {
-            if (token !== undefined) checkToken(context.metadata("authorization"), token);
             await body(context);
           } catch (error) {
             failure = toStatusError(error, mapError);
@@ -171,7 +173,10 @@ export function grpcService<S extends DescService>(
       const definition: Record<string, MethodDefinition<Message, Message>> = {};
       const implementation: UntypedServiceImplementation = {};
       for (const method of descriptor.methods) {
-        definition[method.localName] = methodDefinition(method);
+        definition[method.localName] = {
+          ...methodDefinition(method),
+          requestDeserialize: (bytes) => readMessage(method.input, plain(bytes)),
+        };
         implementation[method.localName] = implement(
           method,
           handlerOf(handlers, method.localName),
@@ -213,6 +218,7 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
   ) => {
     let response: Message | null = null;
     const failure = await run(method, call, async (context) => {
+      checkRead(input);
       const answer = await raceAbort(handler(input, context), context.signal);
       response = respond(answer);
     });
@@ -223,6 +229,7 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
     input: Message | AsyncIterable<Message>,
   ) => {
     const failure = await run(method, call, async (context) => {
+      checkRead(input);
       for await (const answer of handler(input, context)) {
         context.signal.throwIfAborted();
         if (!call.write(respond(answer))) await drained(call, context.signal);
@@ -238,7 +245,7 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
       }) satisfies handleUnaryCall<Message, Message>;
     case "client_streaming":
       return ((call, callback) => {
-        void single(call, call.iterator({ destroyOnReturn: false }), callback);
+        void single(call, readable(call.iterator({ destroyOnReturn: false })), callback);
       }) satisfies handleClientStreamingCall<Message, Message>;
     case "server_streaming":
       return ((call) => {
@@ -247,8 +254,22 @@ function implement(method: DescMethod, handler: AnyHandler, run: Run) {
     case "bidi_streaming":
       return ((call) => {
         // The handler may stop reading early and still answer: the stream must outlive the iterator.
-        void stream(call, call.iterator({ destroyOnReturn: false }));
+        void stream(call, readable(call.iterator({ destroyOnReturn: false })));
       }) satisfies handleBidiStreamingCall<Message, Message>;
+  }
+}
+
+/** Throws `StatusError` INVALID_ARGUMENT for a request that could not be read. */
+function checkRead(input: Message | AsyncIterable<Message>): void {
+  const fault = Symbol.asyncIterator in input ? undefined : faultOf(input);
+  if (fault) throw fault;
+}
+
+/** The requests of a stream, up to one that could not be read, which throws. */
+async function* readable(requests: AsyncIterable<Message>): AsyncIterable<Message> {
+  for await (const request of requests) {
+    checkRead(request);
+    yield request;
   }
 }
 
@@ -293,15 +314,19 @@ function drained(
   return raceAbort(promise, signal).finally(() => call.off("drain", resolve));
 }
 
+/** Bytes fields are views of what comes in, and must not be `Buffer`s, whose `slice` does not copy. */
+function plain({ buffer, byteOffset, byteLength }: Uint8Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
 /** The wire side of a method, for a server or a client. */
 export function methodDefinition(method: DescMethod): MethodDefinition<Message, Message> {
   const serialize = (schema: DescMessage) => (message: Message) => {
     const { buffer, byteOffset, byteLength } = toBinary(schema, message);
     return Buffer.from(buffer, byteOffset, byteLength);
   };
-  // Bytes fields are views of what comes in, and must not be `Buffer`s, whose `slice` does not copy.
-  const deserialize = (schema: DescMessage) => ({ buffer, byteOffset, byteLength }: Uint8Array) =>
-    fromBinary(schema, new Uint8Array(buffer, byteOffset, byteLength));
+  const deserialize = (schema: DescMessage) => (bytes: Uint8Array) =>
+    fromBinary(schema, plain(bytes));
   return {
     path: `/${method.parent.typeName}/${method.name}`,
     requestStream: method.methodKind === "client_streaming" ||

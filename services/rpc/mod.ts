@@ -14,4 +14,5 @@ export {
 } from "./grpc_service.ts";
 export * from "./message_schemas.ts";
 export * from "./remote_reward.ts";
+export * from "./server_limits.ts";
 export * from "./worker_handlers.ts";
