@@ -1,8 +1,10 @@
 import { FieldError } from "../errors.ts";
 import { alphasCumprod, float32AlphasCumprod } from "./alphas_cumprod.ts";
 import { linspace, roundHalfEven } from "./_linspace.ts";
+import { makeFlowSampler } from "./flow_sampler.ts";
+import { isFlow, type Scheduler, type SigmaRange } from "./flow_scheduler_config.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import { type SamplerKind, timesteps } from "./timesteps.ts";
+import { type DiscreteSamplerKind, type SamplerKind, timesteps } from "./timesteps.ts";
 
 /** What a sampler is made from. */
 export interface SamplerOptions {
@@ -13,6 +15,8 @@ export interface SamplerOptions {
   readonly eta?: number | undefined;
   /** DPM-Solver++ with Karras' noise levels. Default: as the scheduler's configuration says. */
   readonly karrasSigmas?: boolean | undefined;
+  /** flow-euler's noise levels before shifting. Default: as the model's pipeline has them. */
+  readonly sigmas?: SigmaRange | undefined;
 }
 
 /** A number linear in the latents x and the denoiser's output o: `x`·x + `output`·o. */
@@ -22,7 +26,8 @@ export interface Linear {
 }
 
 /**
- * One step of a sampler as coefficients, in float64, whatever the denoiser predicts (epsilon, v or the clean sample).
+ * One step of a sampler as coefficients, in float64, whatever the denoiser predicts (epsilon, v, a flow's velocity or
+ * the clean sample).
  * Step i has x_i = alpha·(clean sample) + sigma·(noise).
  */
 export interface SamplerStep {
@@ -40,6 +45,8 @@ export interface SamplerStep {
 /** A sampler: a table of coefficients, noisiest step first. */
 export interface Sampler {
   readonly kind: SamplerKind;
+  /** Whether the denoiser predicts a flow's velocity. */
+  readonly isFlow: boolean;
   readonly steps: readonly SamplerStep[];
 }
 
@@ -62,7 +69,7 @@ interface Level {
  * The coefficients of a sampler on a model's noise schedule, as diffusers' schedulers have them. Throws `FieldError`
  * when a field is out of range or a combination is not defined.
  */
-export function makeSampler(options: SamplerOptions, config: SchedulerConfig): Sampler {
+export function makeSampler(options: SamplerOptions, config: Scheduler): Sampler {
   const { kind, steps, eta = 0 } = options;
   if (!Number.isInteger(steps) || steps < 1) {
     throw new FieldError("sampler.steps", `is ${steps}, expected an integer of 1 or more`);
@@ -77,9 +84,23 @@ export function makeSampler(options: SamplerOptions, config: SchedulerConfig): S
       `is true, expected false with sampler.kind ${kind}`,
     );
   }
-  const { levels, updates } = TABLES[kind](options, config);
+  if (options.sigmas !== undefined && !isFlow(config)) {
+    throw new FieldError(
+      "sampler.sigmas",
+      `is "${options.sigmas}", expected none: the model is no flow`,
+    );
+  }
+  if (isFlow(config)) return makeFlowSampler(options, config);
+  if (kind === "flow-euler") {
+    throw new FieldError(
+      "sampler.kind",
+      `is "flow-euler", expected ${Object.keys(TABLES).join(", ")}: the model is no flow`,
+    );
+  }
+  const { levels, updates } = TABLES[kind]({ ...options, kind }, config);
   return {
     kind,
+    isFlow: false,
     steps: levels.map((level, i) => {
       const { clean, eps } = predictions(level, config.prediction_type);
       const u = updates[i] ?? {};
@@ -110,12 +131,15 @@ export function stopAt(sampler: Sampler, index: number): Sampler {
   return { ...sampler, steps: [...sampler.steps.slice(0, index), { ...stop, next }] };
 }
 
+/** Of a model with discrete betas. */
+export type DiscreteSamplerOptions = SamplerOptions & { readonly kind: DiscreteSamplerKind };
+
 type Table = (
-  options: SamplerOptions,
+  options: DiscreteSamplerOptions,
   config: SchedulerConfig,
 ) => { readonly levels: readonly Level[]; readonly updates: readonly Update[] };
 
-const TABLES: Readonly<Record<SamplerKind, Table>> = {
+const TABLES: Readonly<Record<DiscreteSamplerKind, Table>> = {
   ddpm(options, config) {
     const { alphas, levels } = discreteLevels(options, config);
     const updates = levels.map(({ timestep }, i) => {
@@ -173,7 +197,7 @@ const TABLES: Readonly<Record<SamplerKind, Table>> = {
   },
 };
 
-function discreteLevels(options: SamplerOptions, config: SchedulerConfig) {
+function discreteLevels(options: DiscreteSamplerOptions, config: SchedulerConfig) {
   const table = alphasCumprod(config);
   const alphas = (t: number) => table[t] ?? NaN;
   if (options.kind === "dpmsolver++" && config.rescale_betas_zero_snr) {

@@ -6,9 +6,9 @@ import { FieldError } from "../errors.ts";
 import { parseConfig } from "../parse_config.ts";
 import {
   closedForm,
+  DISCRETE_SAMPLER_KINDS,
   makeSampler,
   parseSchedulerConfig,
-  SAMPLER_KINDS,
   type SchedulerConfig,
   schedulerConfigSchema,
   stopAt,
@@ -25,7 +25,7 @@ const SD = {
   steps_offset: 1,
 };
 
-const kinds = z.enum(SAMPLER_KINDS);
+const kinds = z.enum(DISCRETE_SAMPLER_KINDS);
 const peer = z.object({
   trajectories: z.array(z.object({
     kind: kinds,
@@ -128,7 +128,7 @@ Deno.test("coefficients and closed forms are those of the golden cases", () => {
 
 Deno.test("the closed form is the derivative of a run with every output fixed", () => {
   for (const prediction_type of ["epsilon", "v_prediction", "sample"]) {
-    for (const kind of SAMPLER_KINDS) {
+    for (const kind of DISCRETE_SAMPLER_KINDS) {
       const sampler = makeSampler({ kind, steps: 7 }, config({ ...SD, prediction_type }));
       for (const stop of [undefined, 0, 3, 6]) {
         const cut = stop === undefined ? sampler : stopAt(sampler, stop);
@@ -281,7 +281,7 @@ Deno.test("every field is checked: a value that means something else is refused 
 });
 
 Deno.test("no accepted value is ignored: each changes the coefficients of the samplers it is for", () => {
-  const table = (kind: typeof SAMPLER_KINDS[number], fields: object) =>
+  const table = (kind: typeof DISCRETE_SAMPLER_KINDS[number], fields: object) =>
     JSON.stringify(makeSampler({ kind, steps: 8, eta: kind === "ddim" ? 0.5 : 0 }, config(fields)));
   const everywhere = [
     { num_train_timesteps: 900 },
@@ -304,7 +304,7 @@ Deno.test("no accepted value is ignored: each changes the coefficients of the sa
     { final_sigmas_type: "sigma_min", lower_order_final: false },
     { final_sigmas_type: "sigma_min", lower_order_final: false, euler_at_final: true },
   ];
-  for (const kind of SAMPLER_KINDS) {
+  for (const kind of DISCRETE_SAMPLER_KINDS) {
     const changes = [
       ...everywhere,
       ...kind === "dpmsolver++" ? multistep : [],

@@ -2,8 +2,13 @@ import { FieldError } from "../errors.ts";
 import { linspace, roundHalfEven } from "./_linspace.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 
-/** The samplers. "dpmsolver++" is the multistep one of second order (2M). */
-export const SAMPLER_KINDS = ["ddpm", "ddim", "dpmsolver++"] as const;
+/** The samplers of models with discrete betas. "dpmsolver++" is the multistep one of second order (2M). */
+export const DISCRETE_SAMPLER_KINDS = ["ddpm", "ddim", "dpmsolver++"] as const;
+
+export type DiscreteSamplerKind = typeof DISCRETE_SAMPLER_KINDS[number];
+
+/** All samplers. Flow-matching models have "flow-euler" and "dpmsolver++". */
+export const SAMPLER_KINDS = [...DISCRETE_SAMPLER_KINDS, "flow-euler"] as const;
 
 export type SamplerKind = typeof SAMPLER_KINDS[number];
 
@@ -11,7 +16,11 @@ export type SamplerKind = typeof SAMPLER_KINDS[number];
  * The training timesteps of `steps` sampling steps, noisiest first, as diffusers' scheduler of that kind has them.
  * Throws `FieldError` where they would leave 0..num_train_timesteps-1.
  */
-export function timesteps(kind: SamplerKind, steps: number, config: SchedulerConfig): number[] {
+export function timesteps(
+  kind: DiscreteSamplerKind,
+  steps: number,
+  config: SchedulerConfig,
+): number[] {
   const n = config.num_train_timesteps;
   const multistep = kind === "dpmsolver++";
   // diffusers lays out one step more for the multistep solver, and drops the last.

@@ -10,9 +10,9 @@ import {
 import { parseConfig } from "../parse_config.ts";
 import {
   closedForm,
+  DISCRETE_SAMPLER_KINDS,
   makeSampler,
   type Sampler,
-  SAMPLER_KINDS,
   schedulerConfigSchema,
   stopAt,
 } from "../samplers/mod.ts";
@@ -186,7 +186,7 @@ const PLANS: readonly Omit<Plan, "inputStopGradient">[] = [
 
 Deno.test("gradients are exact for every sampler, kind of prediction and plan", async () => {
   const guidance = { scale: 3, gradient: "both" } as const;
-  for (const kind of SAMPLER_KINDS) {
+  for (const kind of DISCRETE_SAMPLER_KINDS) {
     for (const prediction_type of ["epsilon", "v_prediction", "sample"]) {
       const sampler = makeSampler(
         { kind, steps: 6, eta: kind === "ddim" ? 0.5 : 0 },
