@@ -107,7 +107,9 @@ export function trainerHandlers(
           `Field from_step is ${fromStep}, expected 0 or more`,
         );
       }
-      for await (const event of store.get(runId).watch(fromStep, signal)) yield toWireEvent(event);
+      for await (const event of store.get(runId).log.watch(fromStep, signal)) {
+        yield toWireEvent(event);
+      }
     },
     getRun: ({ runId }) => Promise.resolve({ run: toWireRun(store.get(runId)) }),
     listRuns: () =>

@@ -84,8 +84,8 @@ export function toWireEvent(event: RunEvent) {
 
 /** A run on the wire; `brief` leaves out the latest step's prompts. */
 export function toWireRun(run: TrainingRun, { brief = false } = {}) {
-  const { latest, lastState } = run;
-  const updated = run.events.at(-1)?.at ?? run.createdAt;
+  const { latest, lastState } = run.log;
+  const updated = run.log.events.at(-1)?.at ?? run.createdAt;
   return {
     id: run.id,
     state: STATES[run.state],

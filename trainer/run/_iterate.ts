@@ -18,7 +18,7 @@ import { traced } from "../traced.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { RewardMetrics, StepEvent } from "./run_events.ts";
-import type { OpenedModel } from "./training_run.ts";
+import type { OpenedModel } from "./opened_model.ts";
 
 /** An iteration's result: the new state, and what its event says about it. */
 export interface Iteration {

@@ -103,10 +103,10 @@ for (const [what, [spoil, reason]] of Object.entries(UNREADABLE)) {
   Deno.test(`${what} is no damage: the run fails, names the file, and all stays where it is`, async () => {
     await resumedAfter(spoil, async (run, { before, checkpoints }) => {
       assert.equal(run.state, "failed");
-      assert.match(run.lastState?.reason ?? "", reason);
+      assert.match(run.log.lastState?.reason ?? "", reason);
       assert.deepEqual(await listed(checkpoints), before);
       assert.equal(run.step, 9);
-      assert.equal(run.latest?.step, 9, "the log was cut");
+      assert.equal(run.log.latest?.step, 9, "the log was cut");
     });
   });
 }
@@ -117,8 +117,8 @@ Deno.test("a file that is proven damaged is moved aside with an event, and the b
     await resumedAfter(
       (folder) => flipLastBit(join(folder, "step-000009", file)),
       async (run, { before, checkpoints }) => {
-        assert.equal(run.state, "finished", String(run.lastState?.reason));
-        const [event, ...more] = run.events.filter((e) => e.type === "damage");
+        assert.equal(run.state, "finished", String(run.log.lastState?.reason));
+        const [event, ...more] = run.log.events.filter((e) => e.type === "damage");
         assert.deepEqual(more, []);
         assert.partialDeepStrictEqual(event, {
           step: 9,
@@ -139,8 +139,8 @@ Deno.test("a file cut short is damage, also where its header no longer fits", as
   await resumedAfter(
     (folder) => Deno.truncate(join(folder, "step-000009", "lora.safetensors"), 5),
     (run) => {
-      assert.deepEqual(run.events.flatMap((e) => e.type === "damage" ? e.step : []), [9]);
-      assert.equal(run.state, "finished", String(run.lastState?.reason));
+      assert.deepEqual(run.log.events.flatMap((e) => e.type === "damage" ? e.step : []), [9]);
+      assert.equal(run.state, "finished", String(run.log.lastState?.reason));
       return Promise.resolve();
     },
   );
@@ -151,7 +151,7 @@ Deno.test("where every checkpoint is damaged, or all are gone, a run does not be
     for (const step of STEPS) await flipLastBit(join(folder, step, "lora.safetensors"));
   }, async (run, { before, checkpoints }) => {
     assert.equal(run.state, "failed");
-    assert.match(run.lastState?.reason ?? "", /^No checkpoint is whole: File .*step-000009/);
+    assert.match(run.log.lastState?.reason ?? "", /^No checkpoint is whole: File .*step-000009/);
     assert.deepEqual(await listed(checkpoints), before);
     await assert.rejects(newestCheckpoint(checkpoints), { name: "DamagedCheckpointError" });
   });
@@ -160,8 +160,8 @@ Deno.test("where every checkpoint is damaged, or all are gone, a run does not be
     await mkdir(folder);
   }, (run) => {
     assert.equal(run.state, "failed");
-    assert.match(run.lastState?.reason ?? "", /checkpoints is empty, expected .* of step 9/);
-    assert.equal(run.latest?.step, 9);
+    assert.match(run.log.lastState?.reason ?? "", /checkpoints is empty, expected .* of step 9/);
+    assert.equal(run.log.latest?.step, 9);
     return Promise.resolve();
   });
 });

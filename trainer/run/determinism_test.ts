@@ -59,9 +59,9 @@ async function trained(
     };
     const store = await RunStore.open(folder, dependencies);
     const { run } = await store.start("run", { ...config, seed });
-    for await (const event of run.watch(0)) void event;
+    for await (const event of run.log.watch(0)) void event;
     await store.close();
-    assert.equal(run.state, "finished", String(run.lastState?.reason));
+    assert.equal(run.state, "finished", String(run.log.lastState?.reason));
     const files = await Promise.all(
       ["lora", "optimizer"].map((name) =>
         readFile(join(run.folder.checkpoints, "step-000002", `${name}.safetensors`))

@@ -21,4 +21,7 @@ export * from "./run_events.ts";
 export { RunFolder } from "./run_folder.ts";
 export * from "./run_recorder.ts";
 export * from "./run_store.ts";
-export { type OpenedModel, type RunDependencies, TrainingRun } from "./training_run.ts";
+export * from "./opened_model.ts";
+export * from "./run_dependencies.ts";
+export { RunLog } from "./run_log.ts";
+export { TrainingRun } from "./training_run.ts";

@@ -27,7 +27,7 @@ import { checkPrecision, type LatentSize, type MemoryLimits, PipelineModel } fro
 import { measureSpeed, planRun } from "../plan/mod.ts";
 import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
-import type { OpenedModel } from "./training_run.ts";
+import type { OpenedModel } from "./opened_model.ts";
 
 /** Where models lie and how they run. */
 export interface OpenModelOptions {

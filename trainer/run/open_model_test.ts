@@ -118,18 +118,18 @@ Deno.test("a real model trains in a process of its own, and goes on bit for bit"
     };
     const store = await RunStore.open(folder, dependencies);
     const { run } = await store.start("whole", CONFIG);
-    for await (const event of run.watch(0)) void event;
-    assert.equal(run.state, "finished", String(run.lastState?.reason));
+    for await (const event of run.log.watch(0)) void event;
+    assert.equal(run.state, "finished", String(run.log.lastState?.reason));
     const { run: parts } = await store.start("parts", { ...CONFIG, iterations: 1 });
-    for await (const event of parts.watch(0)) void event;
+    for await (const event of parts.log.watch(0)) void event;
     await store.resume("parts", 2);
-    for await (const event of parts.watch(0)) void event;
+    for await (const event of parts.log.watch(0)) void event;
     const [a, b] = await Promise.all(
       [run, parts].map((r) => readCheckpoint(r.folder.checkpoints, 2)),
     );
     await store.close();
     assert.deepEqual(a, b);
-    const losses = run.events.flatMap((e) => e.type === "step" ? e.loss : []);
+    const losses = run.log.events.flatMap((e) => e.type === "step" ? e.loss : []);
     assert.equal(losses.length, 2);
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -23,6 +23,11 @@ export interface RewardClient {
     prompts: readonly string[],
     options: { readonly gradient: boolean; readonly signal?: AbortSignal | undefined },
   ): Promise<RewardAnswer>;
+  /**
+   * Resolves when the reward says that it is there, which one that computes can. Throws `RewardUnavailableError` where it
+   * is not. Absent where there is nothing to ask.
+   */
+  ping?(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -12,7 +12,8 @@ import {
   UnknownRunError,
 } from "./run_errors.ts";
 import { RunFolder } from "./run_folder.ts";
-import { type RunDependencies, TrainingRun } from "./training_run.ts";
+import type { RunDependencies } from "./run_dependencies.ts";
+import { TrainingRun } from "./training_run.ts";
 
 /** Name of a folder that is being removed. */
 const DELETED = ".deleted-";

@@ -81,7 +81,7 @@ Deno.test("a run trains, and its folder says all there is to say", async () => {
     await until(run);
     assert.equal(run.state, "finished");
     assert.deepEqual(run.checkpoints, [4, 8, 9]);
-    const steps = run.events.filter((e): e is StepEvent => e.type === "step");
+    const steps = run.log.events.filter((e): e is StepEvent => e.type === "step");
     assert.deepEqual(steps.map((e) => e.step), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     for (const { step, loss, rewards, prompts, plans, gradNorm, seconds } of steps.slice(1)) {
       // A reward to be minimised is the loss itself.
@@ -114,13 +114,13 @@ Deno.test("a run trains, and its folder says all there is to say", async () => {
     await store.close();
 
     const again = await RunStore.open(root, world({}));
-    assert.deepEqual(again.get("run").events, run.events);
+    assert.deepEqual(again.get("run").log.events, run.log.events);
     assert.deepEqual(again.get("run").config, run.config);
     assert.deepEqual(again.get("run").checkpoints, run.checkpoints);
     const replayed = await until(again.get("run"));
-    assert.equal(replayed.length, run.events.length);
+    assert.equal(replayed.length, run.log.events.length);
     const part: RunEvent[] = [];
-    for await (const event of again.get("run").watch(8)) part.push(event);
+    for await (const event of again.get("run").log.watch(8)) part.push(event);
     assert.ok(part.slice(1).every((e) => e.step >= 8) && part.length < 8);
     await again.close();
   });
@@ -145,7 +145,7 @@ Deno.test("what there is to say of a run's prompts is said when it starts to run
     await until(run);
     await store.close();
     assert.deepEqual(asked, [[...CONFIG.prompts, ...CONFIG.heldOutPrompts]]);
-    const states = run.events.flatMap((e) => e.type === "state" ? [[e.state, e.reason]] : []);
+    const states = run.log.events.flatMap((e) => e.type === "state" ? [[e.state, e.reason]] : []);
     assert.deepEqual(states.slice(0, 3), [["queued", ""], ["running", ""], [
       "running",
       "One is cut",
@@ -179,7 +179,7 @@ Deno.test("killed at any instant, a run ends with the same bytes", async () => {
       }
       const run = await finish(snapshot, { dark: new FakeReward(0.2) });
       assert.equal(await result(snapshot), expected, `killed at call ${i}`);
-      const steps = run.events.flatMap((e) => e.type === "step" ? e.step : []);
+      const steps = run.log.events.flatMap((e) => e.type === "step" ? e.step : []);
       assert.deepEqual(steps, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
   });
@@ -264,12 +264,12 @@ Deno.test("a run waits for a reward that is away, and ends with the same bytes",
     await until(run, isStep(5));
     reward.isAway = true;
     await until(run, isState("paused"));
-    assert.equal(run.lastState?.reason, "The fake reward is away");
+    assert.equal(run.log.lastState?.reason, "The fake reward is away");
     reward.isAway = false;
     await until(run);
     await store.close();
     assert.equal(await result(root), expected);
-    const states = run.events.flatMap((e) => e.type === "state" ? e.state : []);
+    const states = run.log.events.flatMap((e) => e.type === "state" ? e.state : []);
     assert.deepEqual(states, ["queued", "running", "paused", "running", "finished"]);
   });
 });
@@ -301,7 +301,7 @@ Deno.test("a run that waits can be stopped, and given another reward", async () 
     assert.equal(await run.swap([bright]), step);
     await until(run);
     assert.equal(run.state, "finished");
-    assert.deepEqual(Object.keys(run.latest?.rewards ?? {}), ["bright"]);
+    assert.deepEqual(Object.keys(run.log.latest?.rewards ?? {}), ["bright"]);
     assert.deepEqual(run.rewards, [bright]);
     const last = await result(root);
     // The old reward is not needed again.
@@ -335,7 +335,7 @@ Deno.test("a swap takes effect between iterations, with a checkpoint there", asy
     await until(run);
     await store.close();
     assert.equal(await swapped, 6);
-    const used = run.events.flatMap((e) => e.type === "step" ? Object.keys(e.rewards) : []);
+    const used = run.log.events.flatMap((e) => e.type === "step" ? Object.keys(e.rewards) : []);
     assert.deepEqual(used, [...new Array(6).fill("dark"), ...new Array(3).fill("bright")]);
     assert.deepEqual(run.checkpoints, [4, 6, 8, 9]);
     const provenance = await run.savedProvenance(9);
@@ -367,7 +367,7 @@ Deno.test("a save is a checkpoint at the next step boundary, through a kill too"
     await until(run);
     assert.deepEqual(saved, [1, 6, 8]);
     assert.deepEqual(run.checkpoints, [1, 4, 6, 8, 9]);
-    const kinds = run.events.flatMap((e) => e.step === 6 ? e.type : []);
+    const kinds = run.log.events.flatMap((e) => e.step === 6 ? e.type : []);
     assert.deepEqual(kinds, ["save", "step", "checkpoint"]);
     await assert.rejects(run.save(), RunStateError);
     await store.close();
@@ -400,7 +400,7 @@ Deno.test("a run that waits is saved as it is, and what was asked for counts fro
     await until(run);
     await store.close();
     assert.equal(await asked, step);
-    const weighted = run.events.flatMap((e) => {
+    const weighted = run.log.events.flatMap((e) => {
       const mean = e.type === "step" ? e.rewards.dark?.mean : undefined;
       return e.type === "step" && mean !== undefined ? [[e.step, Math.round(e.loss / mean)]] : [];
     });
@@ -433,10 +433,10 @@ Deno.test("a run waits for a reward that answers nonsense, and says which tensor
         return answer;
       };
       await until(run, isState("paused"));
-      assert.match(run.lastState?.reason ?? "", reason);
+      assert.match(run.log.lastState?.reason ?? "", reason);
       reward.score = honest;
       await until(run);
-      assert.equal(run.state, "finished", String(run.lastState?.reason));
+      assert.equal(run.state, "finished", String(run.log.lastState?.reason));
       await store.close();
       assert.equal(await result(root), expected);
     });
@@ -474,7 +474,7 @@ Deno.test("NaN and a full disk end a run with the reason, and what was done is k
     isSpoilt = true;
     await until(run);
     assert.equal(run.state, "failed");
-    assert.match(run.lastState?.reason ?? "", /'grad_main\.w' holds NaN at \[1\]/);
+    assert.match(run.log.lastState?.reason ?? "", /'grad_main\.w' holds NaN at \[1\]/);
     assert.equal(run.checkpoints.at(-1), run.step);
     isSpoilt = false;
     await store.resume("run");
@@ -498,7 +498,7 @@ Deno.test("NaN and a full disk end a run with the reason, and what was done is k
     };
     await until(run);
     assert.equal(run.state, "failed");
-    assert.match(run.lastState?.reason ?? "", /ENOSPC|No space left/i);
+    assert.match(run.log.lastState?.reason ?? "", /ENOSPC|No space left/i);
     await store.close();
     await rm(log);
     await writeFile(log, good);
@@ -549,13 +549,13 @@ Deno.test("a checkpoint that cannot be written ends a run, with the last one who
     };
     await until(run);
     assert.equal(run.state, "failed");
-    assert.match(run.lastState?.reason ?? "", /checkpoints/);
+    assert.match(run.log.lastState?.reason ?? "", /checkpoints/);
     assert.equal((await newestCheckpoint(aside))?.checkpoint.step, 4);
     // A folder that cannot be read is no empty one: the run does not begin anew.
     await store.resume("run");
     await until(run);
     assert.equal(run.state, "failed");
-    assert.equal(run.latest?.step, 8);
+    assert.equal(run.log.latest?.step, 8);
     await rm(checkpoints);
     await rename(aside, checkpoints);
     await store.resume("run");
@@ -627,7 +627,7 @@ Deno.test("a swap is kept through a kill, and when it comes while the log is rew
     assert.equal(await swapped, 9);
     assert.equal(resumed.rewards[0]?.weight, 3);
     await again.close();
-    assert.deepEqual(await resumed.folder.events(), resumed.events);
+    assert.deepEqual(await resumed.folder.events(), resumed.log.events);
   });
 });
 
@@ -641,10 +641,10 @@ Deno.test("a log keeps its history: a line cut short is removed, a damaged one r
     const log = join(root, "run", "events.jsonl");
     const good = await readFile(log, "utf8");
     await writeFile(log, `${good}{"type":"sta`);
-    assert.deepEqual(await run.folder.events(), run.events);
+    assert.deepEqual(await run.folder.events(), run.log.events);
     // The same lines, their keys in another order.
     assert.equal((await readFile(log, "utf8")).length, good.length);
-    assert.deepEqual(await run.folder.events(), run.events);
+    assert.deepEqual(await run.folder.events(), run.log.events);
     const damaged = good.replace('"type":"step","step":2', '"type":"step","step":-2');
     assert.notEqual(damaged, good);
     await writeFile(log, damaged);
@@ -670,12 +670,12 @@ Deno.test("watchers see every event once, from a step on, until the end or an ab
     const store = await RunStore.open(root, world({ dark: reward }));
     const { run } = await store.start("run", CONFIG);
     const aborted = (async () => {
-      for await (const event of run.watch(0, stop.signal)) if (isStep(3)(event)) stop.abort();
+      for await (const event of run.log.watch(0, stop.signal)) if (isStep(3)(event)) stop.abort();
     })();
     const seen = until(run);
     const late = (async () => {
       const states = [];
-      for await (const e of run.watch(100)) states.push(e.type === "state" ? e.state : e.type);
+      for await (const e of run.log.watch(100)) states.push(e.type === "state" ? e.state : e.type);
       return states;
     })();
     const log = join(root, "run", "events.jsonl");
@@ -696,7 +696,7 @@ Deno.test("watchers see every event once, from a step on, until the end or an ab
     assert.equal((await late).at(-1), "finished");
     assert.ok(!(await late).includes("step"));
     const [present, ...rest] = events.filter((e) => e.type !== "swap");
-    assert.deepEqual(rest, run.events.filter((e) => e !== present));
+    assert.deepEqual(rest, run.log.events.filter((e) => e !== present));
     await store.close();
   });
 });
@@ -735,7 +735,7 @@ const PANEL = {
   },
 };
 const panelsOf = (run: TrainingRun) =>
-  run.events.flatMap((e) => e.type === "panel" ? [[e.step, e.alarm !== ""]] : []);
+  run.log.events.flatMap((e) => e.type === "panel" ? [[e.step, e.alarm !== ""]] : []);
 
 Deno.test("a held-out reward that falls while the trained one rises is an alarm, and by choice a stop", async () => {
   const expected = await undisturbed();
@@ -744,10 +744,10 @@ Deno.test("a held-out reward that falls while the trained one rises is an alarm,
     const store = await RunStore.open(root, world({ dark, bright }));
     const { run } = await store.start("run", PANEL);
     await until(run);
-    assert.equal(run.state, "finished", String(run.lastState?.reason));
+    assert.equal(run.state, "finished", String(run.log.lastState?.reason));
     // What makes pictures darker makes them less bright.
     assert.deepEqual(panelsOf(run), [[0, false], [3, true], [6, true], [9, true]]);
-    const panel = run.events.find((e) => e.type === "panel" && e.step === 3);
+    const panel = run.log.events.find((e) => e.type === "panel" && e.step === 3);
     assert.ok(panel?.type === "panel");
     assert.match(panel.alarm, /^The trained reward rises, but bright is .* worse than at step 0/);
     assert.deepEqual(panel.heldOut, ["bright"]);
@@ -760,7 +760,7 @@ Deno.test("a held-out reward that falls while the trained one rises is an alarm,
     const { run: stopped } = await store.start("stopped", stop);
     await until(stopped);
     assert.equal(stopped.state, "stopped");
-    assert.match(stopped.lastState?.reason ?? "", /^The trained reward rises, but bright is/);
+    assert.match(stopped.log.lastState?.reason ?? "", /^The trained reward rises, but bright is/);
     assert.deepEqual([stopped.step, stopped.checkpoints], [3, [3]]);
     // Whoever knows better goes on, to the next alarm.
     await store.resume("stopped");
@@ -809,7 +809,7 @@ Deno.test("a panel is measured once per step, through kills, absent rewards, swa
     await until(run);
     await store.close();
     assert.ok(step < 6, `swapped at ${step}`);
-    const late = run.events.filter((e) => e.type === "panel" && e.step > step);
+    const late = run.log.events.filter((e) => e.type === "panel" && e.step > step);
     assert.ok(late.every((e) => e.type === "panel" && e.heldOut.join() === "dark"));
     assert.ok(late.length > 1);
   });
@@ -827,8 +827,8 @@ Deno.test("drift holds a run to where it began, and says how far it is", async (
       const { run } = await store.start("run", { ...CONFIG, drift: { weight }, sampleEvery: 0 });
       await until(run);
       await store.close();
-      assert.equal(run.state, "finished", String(run.lastState?.reason));
-      drifts = run.events.flatMap((e) => e.type === "step" ? e.drift ?? NaN : []);
+      assert.equal(run.state, "finished", String(run.log.lastState?.reason));
+      drifts = run.log.events.flatMap((e) => e.type === "step" ? e.drift ?? NaN : []);
     });
     return drifts;
   };

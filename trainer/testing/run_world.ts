@@ -57,7 +57,7 @@ export async function until(
   wanted: (event: RunEvent) => boolean = () => false,
 ): Promise<RunEvent[]> {
   const seen: RunEvent[] = [];
-  for await (const event of run.watch(0)) {
+  for await (const event of run.log.watch(0)) {
     seen.push(event);
     if (wanted(event)) break;
   }
@@ -88,7 +88,7 @@ export async function finish(
   const run = store.get("run");
   await until(run);
   await store.close();
-  assert.equal(run.state, "finished", String(run.lastState?.reason));
+  assert.equal(run.state, "finished", String(run.log.lastState?.reason));
   return run;
 }
 

@@ -1,0 +1,46 @@
+import type { Patience } from "./_patience.ts";
+import type { RewardClients } from "./_reward_clients.ts";
+import { RewardMixture } from "./reward_mixture.ts";
+import type { RewardTerm } from "./run_config.ts";
+
+interface Rewards {
+  readonly clients: RewardClients;
+  readonly patience: Patience;
+}
+
+interface Question<T> {
+  readonly terms: readonly RewardTerm[];
+  readonly ask: (mixture: RewardMixture, signal: AbortSignal) => Promise<T>;
+}
+
+/** Asks rewards, and waits for those that are away until something else is wanted; see `Patience.until`. */
+export async function askPatiently<T>(
+  { clients, patience }: Rewards,
+  { terms, ask, isWanted }: Question<T> & { readonly isWanted: () => boolean },
+): Promise<T> {
+  return await patience.until({
+    work: async (signal) => {
+      try {
+        return await ask(new RewardMixture(await clients.connected(terms, signal)), signal);
+      } catch (error) {
+        // What comes back may be another: it is asked for its facts again.
+        await clients.close();
+        throw error;
+      }
+    },
+    ping: (ms) => clients.ping(terms, ms),
+    isWanted,
+  });
+}
+
+/** Asks rewards once. Throws `RewardUnavailableError` as soon as one is away or late. */
+export async function askOnce<T>(
+  { clients, patience }: Rewards,
+  { terms, ask }: Question<T>,
+): Promise<T> {
+  return await patience.once({
+    work: async (signal) =>
+      await ask(new RewardMixture(await clients.connected(terms, signal)), signal),
+    ping: (ms) => clients.ping(terms, ms),
+  });
+}

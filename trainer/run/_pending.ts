@@ -1,0 +1,100 @@
+import type { RewardTerm, RunConfig } from "./run_config.ts";
+import type { RunLog } from "./run_log.ts";
+
+/** How a run is to end before its time. */
+export interface End {
+  readonly state: "stopped" | "queued";
+  readonly reason: string;
+}
+
+/** Where a run is. Its loop goes forward, others ask it to end. */
+export interface Progress {
+  /** Iterations done. */
+  step: number;
+  /** Iterations to do. */
+  iterations: number;
+  /** The iteration in progress. */
+  iterating: number | undefined;
+  /** Steps that have a checkpoint, ascending. */
+  checkpoints: readonly number[];
+  end: End | undefined;
+}
+
+/** How far a run is, as its state events tell. */
+export function doneOf({ step, iterations }: Progress) {
+  return { step, iterations };
+}
+
+/** What is asked of a run, and not done, at the boundary after a step. */
+export interface Pending {
+  readonly end: End | undefined;
+  /** A checkpoint. */
+  readonly save: boolean;
+  /** The mixture to train with from here on, where it is another than before. */
+  readonly swap: readonly RewardTerm[] | undefined;
+  /** A measurement of the panel. */
+  readonly panel: boolean;
+}
+
+/** Where a run stands between two iterations. */
+export interface Boundary {
+  /** Iterations done. */
+  readonly step: number;
+  /** The mixture it trains with. */
+  readonly mixture: readonly RewardTerm[];
+}
+
+interface Asked {
+  readonly config: RunConfig;
+  readonly log: RunLog;
+  readonly progress: Progress;
+}
+
+/** What is asked of a run at a boundary: by its configuration, by requests in its log, and to end. */
+export function pendingAt({ step, mixture }: Boundary, { config, log, progress }: Asked): Pending {
+  const wanted = log.mixtureOf(step + 1);
+  const { checkpointEvery, panel } = config;
+  // Where the mixture changes there is a checkpoint, so that what came before needs no reward that has gone.
+  const isAsked = (e: typeof log.events[number]) =>
+    (e.type === "swap" || e.type === "save") && e.step === step;
+  return {
+    end: progress.end,
+    save: step > 0 && !progress.checkpoints.includes(step) &&
+      (step % (checkpointEvery || Infinity) === 0 || log.events.some(isAsked)),
+    swap: wanted === mixture ? undefined : wanted,
+    panel: panel.every > 0 && step % panel.every === 0 && !measured(log).has(step),
+  };
+}
+
+/** Whether a wait for a reward at a boundary, or in the iteration after it, is to be given up for a request. */
+export function isInterrupted(at: Boundary, asked: Asked): boolean {
+  const { end, save, swap } = pendingAt(at, asked);
+  if (end !== undefined || save || swap !== undefined) return true;
+  return asked.progress.iterating !== undefined && early(at, asked) !== undefined;
+}
+
+/** A request for the boundary after the iteration in progress that was not brought forward yet. */
+function early({ step, mixture }: Boundary, { log }: Asked) {
+  const last = (type: "save" | "swap", at: number) =>
+    log.events.findLastIndex((e) => e.type === type && e.step === at);
+  // The untrained model needs no checkpoint.
+  const save = step > 0 && last("save", step + 1) > last("save", step);
+  const swap = log.mixtureOf(step + 2);
+  return save || swap !== mixture ? { save, swap: swap === mixture ? undefined : swap } : undefined;
+}
+
+/** What was to come after an iteration that is given up comes before it: in the log, at its boundary. */
+export async function bringForward(at: Boundary, asked: Asked): Promise<void> {
+  const found = early(at, asked);
+  const { step } = at;
+  if (found?.swap !== undefined) {
+    await asked.log.emit({ type: "swap", step, rewards: found.swap });
+  } // A swap has its checkpoint anyway.
+  else if (found?.save) await asked.log.emit({ type: "save", step });
+}
+
+/** Steps whose panel was measured under the present mixture: measurements of another say nothing about this one. */
+function measured({ events }: RunLog): ReadonlySet<number> {
+  const since = events.findLastIndex((e) => e.type === "swap") + 1;
+  return new Set(events.slice(since).flatMap((e) => e.type === "panel" ? e.step : []));
+}

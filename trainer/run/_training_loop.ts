@@ -1,0 +1,298 @@
+import { raceAbort } from "../../base/mod.ts";
+import { diffusersHeader } from "../../models/lora/mod.ts";
+import type { AdaptedDenoiser } from "../model/mod.ts";
+import type { Parameters } from "../tensors.ts";
+import { traced } from "../traced.ts";
+import { askOnce, askPatiently } from "./_ask_rewards.ts";
+import { Gallery, type Scoring } from "./_gallery.ts";
+import { iterate } from "./_iterate.ts";
+import { comparable } from "./_comparable.ts";
+import { InterruptedError, type Patience } from "./_patience.ts";
+import {
+  type Boundary,
+  bringForward,
+  doneOf,
+  isInterrupted,
+  pendingAt,
+  type Progress,
+} from "./_pending.ts";
+import { provenance } from "./_provenance.ts";
+import type { Restored } from "./_restore.ts";
+import type { RewardClients } from "./_reward_clients.ts";
+import { type Checkpoint, listCheckpoints, writeCheckpoint } from "./checkpoint.ts";
+import type { OpenedModel } from "./opened_model.ts";
+import { findAlarm } from "./panel.ts";
+import { RewardUnavailableError } from "./reward_mixture.ts";
+import type { RewardTerm, RunConfig } from "./run_config.ts";
+import type { SampleReference, StepEvent } from "./run_events.ts";
+import type { RunFolder } from "./run_folder.ts";
+import type { RunLog } from "./run_log.ts";
+
+/** Iterations whose median time says how long the rest takes. */
+const PACE_WINDOW = 20;
+
+/** A run as its loop sees it. */
+export interface LoopRun {
+  readonly id: string;
+  readonly folder: RunFolder;
+  readonly config: RunConfig;
+  readonly log: RunLog;
+  readonly progress: Progress;
+  readonly clients: RewardClients;
+  readonly patience: Patience;
+  /** Aborts when the iteration in progress is to be given up, without waiting for what computes it. */
+  readonly giveUp: AbortSignal;
+}
+
+/** A run that trains. */
+export class TrainingLoop {
+  readonly #run: LoopRun;
+  readonly #opened: OpenedModel;
+  readonly #gallery: Gallery;
+  /** Holds the parameters of the present step. */
+  readonly #denoiser: AdaptedDenoiser;
+  /** Without LoRA, where drift is penalised. */
+  readonly #frozen: AdaptedDenoiser | undefined;
+  readonly #startDigest: string | undefined;
+
+  private constructor(
+    run: LoopRun,
+    { opened, denoiser, frozen, startDigest }: {
+      readonly opened: OpenedModel;
+      readonly denoiser: AdaptedDenoiser;
+      readonly frozen: AdaptedDenoiser | undefined;
+      readonly startDigest: string | undefined;
+    },
+  ) {
+    this.#run = run;
+    this.#opened = opened;
+    this.#gallery = new Gallery(opened, { config: run.config, folder: run.folder.path });
+    this.#denoiser = denoiser;
+    this.#frozen = frozen;
+    this.#startDigest = startDigest;
+  }
+
+  /**
+   * Trains from where `restored` says until all is done, or until the run is asked to end. `onFirst` is told of
+   * the first iteration done.
+   */
+  static async train(
+    run: LoopRun,
+    { opened, restored: { at, startDigest }, onFirst }: {
+      readonly opened: OpenedModel;
+      readonly restored: Restored;
+      readonly onFirst: () => Promise<unknown>;
+    },
+  ): Promise<void> {
+    const { model } = opened;
+    const denoiser = await model.adapt(at.parameters);
+    const frozen = run.config.drift.weight > 0
+      ? await model.adapt(at.parameters, { scale: 0 })
+      : undefined;
+    try {
+      await new TrainingLoop(run, { opened, denoiser, frozen, startDigest }).#train(at, onFirst);
+    } finally {
+      // What is given up still computes: it ends with the model.
+      if (!run.giveUp.aborted) {
+        await denoiser.release().catch(() => {});
+        await frozen?.release().catch(() => {});
+      }
+    }
+  }
+
+  async #train(start: Checkpoint, onFirst: () => Promise<unknown>): Promise<void> {
+    const { log, progress } = this.#run;
+    let at = start;
+    let mixture = log.mixtureOf(at.step + 1);
+    try {
+      if (at.step === 0) await this.#showBefore(at.parameters, mixture);
+      for (;;) {
+        const { step } = at;
+        const asked = pendingAt({ step, mixture }, this.#run);
+        if (asked.save) await this.#save(at);
+        if (asked.swap !== undefined) mixture = await this.#swap(asked.swap);
+        if (asked.end !== undefined) break;
+        if (asked.panel) {
+          await this.#measurePanel({ step, mixture });
+          continue;
+        }
+        if (step >= progress.iterations) break;
+        at = await this.#advance(at, mixture);
+        // Whatever ends the run later, the first iteration has shown what one takes.
+        if (step === start.step && at.step > step) await onFirst();
+      }
+      await this.#save(at);
+    } catch (error) {
+      // What is done is kept, if the disk allows.
+      await this.#save(at).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Trains with another mixture from here on; the connections that it does not need are closed. */
+  async #swap(mixture: readonly RewardTerm[]): Promise<readonly RewardTerm[]> {
+    const { clients, config } = this.#run;
+    await clients.keep([...mixture, ...watched(config, mixture)]);
+    return mixture;
+  }
+
+  /** One iteration and its event; where it is interrupted, the state it began with. */
+  async #advance(at: Checkpoint, mixture: readonly RewardTerm[]): Promise<Checkpoint> {
+    const { id, log, progress } = this.#run;
+    const step = progress.iterating = at.step + 1;
+    const boundary = { step: at.step, mixture };
+    try {
+      const { next, facts, samples } = await this.#givenUp(
+        traced("step", () => this.#computed(at, boundary), {
+          attributes: { "drtune.run": id, "drtune.step": step },
+          root: true,
+        }),
+      );
+      const secondsLeft = pace(log, facts) * (progress.iterations - step);
+      await log.emit({ type: "step", step, ...facts, secondsLeft, samples });
+      progress.step = step;
+      return next;
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+      if (progress.end === undefined) {
+        await bringForward(boundary, this.#run);
+        await this.#goOn();
+      }
+      return at;
+    } finally {
+      progress.iterating = undefined;
+    }
+  }
+
+  async #computed(at: Checkpoint, boundary: Boundary) {
+    const { config } = this.#run;
+    const { next, facts } = await iterate(this.#opened, {
+      at,
+      config,
+      denoiser: this.#denoiser,
+      frozen: this.#frozen,
+      reward: {
+        evaluate: (images, prompts) =>
+          askPatiently(this.#run, {
+            terms: boundary.mixture,
+            ask: (mixture, signal) => mixture.evaluate(images, prompts, { signal }),
+            isWanted: () => isInterrupted(boundary, this.#run),
+          }),
+      },
+    });
+    const { step, parameters } = next;
+    await this.#denoiser.update(parameters);
+    const samples = step % (config.sampleEvery || Infinity) === 0
+      ? await traced("pictures", () => this.#show(parameters, { step, mixture: boundary.mixture }))
+      : [];
+    return { next, facts, samples };
+  }
+
+  /** A step 0 in the log, with pictures of the model as it is before training. */
+  async #showBefore(parameters: Parameters, mixture: readonly RewardTerm[]): Promise<void> {
+    const { config, log } = this.#run;
+    if (config.sampleEvery === 0 || log.stepOf(0) !== undefined) return;
+    const facts = { loss: 0, gradNorm: 0, rewards: {}, seconds: {}, secondsLeft: 0 };
+    try {
+      const samples = await this.#givenUp(this.#show(parameters, { step: 0, mixture }));
+      await log.emit({ type: "step", step: 0, ...facts, samples, prompts: [], plans: [] });
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+    }
+  }
+
+  /** Sample pictures. Training does not wait for a reward that is away: they have no scores then. */
+  #show(
+    parameters: Parameters,
+    { step, mixture }: { readonly step: number; readonly mixture: readonly RewardTerm[] },
+  ): Promise<SampleReference[]> {
+    const score: Scoring = async (images, prompts) => {
+      try {
+        return await askOnce(this.#run, {
+          terms: mixture,
+          ask: (asked, signal) => asked.score(images, prompts, { signal }),
+        });
+      } catch (error) {
+        if (error instanceof RewardUnavailableError) return {};
+        throw error;
+      }
+    };
+    return this.#gallery.pictures(parameters, { step, score });
+  }
+
+  /** Measures the panel once; an alarm may end the run. What is asked for meanwhile interrupts a wait for rewards. */
+  async #measurePanel({ step, mixture }: Boundary): Promise<void> {
+    const { clients, config, log, progress } = this.#run;
+    const { panel } = config;
+    const terms = [...mixture, ...watched(config, mixture)];
+    try {
+      const score: Scoring = (images, prompts) =>
+        askPatiently(this.#run, {
+          terms,
+          ask: (asked, signal) => asked.score(images, prompts, { signal }),
+          isWanted: () => isInterrupted({ step, mixture }, this.#run),
+        });
+      const found = await this.#givenUp(this.#gallery.measure(this.#denoiser, score));
+      if (log.mixtureOf(step + 1) !== mixture) throw new InterruptedError("Rewards swapped");
+      const connected = await clients.connected(terms);
+      const since = log.events.findLastIndex((e) => e.type === "swap") + 1;
+      const before = log.events.slice(since).filter((e) => e.type === "panel");
+      const alarm = findAlarm(
+        comparable({ step, ...found }, connected),
+        before.map((e) => comparable(e, connected)),
+        panel,
+      );
+      const heldOut = terms.filter(({ weight }) => weight === 0).map(({ name }) => name);
+      await log.emit({ type: "panel", step, ...found, heldOut, alarm });
+      if (alarm !== "" && panel.stop) progress.end ??= { state: "stopped", reason: alarm };
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+      await this.#goOn();
+    }
+  }
+
+  /** The outcome of work, unless it is given up: then an `InterruptedError` at once. */
+  async #givenUp<T>(work: Promise<T>): Promise<T> {
+    const { giveUp } = this.#run;
+    try {
+      return await raceAbort(work, giveUp);
+    } catch (error) {
+      if (giveUp.aborted) throw new InterruptedError("Given up", { cause: error });
+      throw error;
+    }
+  }
+
+  /** After an interruption that does not end the run. */
+  async #goOn(): Promise<void> {
+    const { log, progress } = this.#run;
+    if (progress.end === undefined && log.state === "paused") {
+      await log.emit({ type: "state", state: "running", reason: "", ...doneOf(progress) });
+    }
+  }
+
+  async #save(at: Checkpoint): Promise<void> {
+    const { folder: { checkpoints }, config, log, progress } = this.#run;
+    const { model } = this.#opened;
+    if (at.step === 0 || progress.checkpoints.includes(at.step)) return;
+    await writeCheckpoint(checkpoints, at, {
+      metadata: await provenance(at.step, { config, log, model, startDigest: this.#startDigest }),
+      header: diffusersHeader(config.lora),
+    });
+    progress.checkpoints = await listCheckpoints(checkpoints);
+    await log.emit({ type: "checkpoint", step: at.step });
+  }
+}
+
+/** The panel's rewards that the mixture does not have; they are not trained on. */
+function watched({ panel }: RunConfig, mixture: readonly RewardTerm[]): readonly RewardTerm[] {
+  return panel.rewards.filter(({ name }) => !mixture.some((term) => term.name === name))
+    .map((reward) => ({ ...reward, weight: 0 }));
+}
+
+/** Seconds per iteration lately: the median, for the first one and those with pictures take longer. */
+function pace({ events }: RunLog, { seconds }: Pick<StepEvent, "seconds">): number {
+  const recent = events.slice(-2 * PACE_WINDOW).flatMap((e) =>
+    e.type === "step" ? e.seconds.total ?? [] : []
+  ).concat(seconds.total ?? 0).slice(-PACE_WINDOW).sort((a, b) => a - b);
+  return recent[recent.length >> 1] ?? 0;
+}

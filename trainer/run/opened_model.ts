@@ -1,0 +1,20 @@
+import type { LoadedLora } from "../../models/lora/mod.ts";
+import type { LatentSize, Model } from "../model/mod.ts";
+import type { RunPlan } from "../plan/mod.ts";
+import type { SchedulerConfig } from "../samplers/mod.ts";
+
+/** A model opened for a run. */
+export interface OpenedModel {
+  readonly model: Model;
+  readonly scheduler: SchedulerConfig;
+  /** Of the latents: the configuration's, or the U-Net's own size. */
+  readonly latents: LatentSize & { readonly channels: number };
+  /** Reads the LoRA that the run starts from, where the configuration names one. */
+  readonly readStart?: () => Promise<LoadedLora>;
+  /** Estimates what an iteration takes; absent where nothing can. */
+  readonly plan?: () => Promise<RunPlan>;
+  /** Most bytes that running the model has taken so far: resident ones of its process, or the GPU's. */
+  readonly peakMemory?: () => Promise<number | undefined>;
+  /** Ends it, also in the middle of work, whose promises reject then. */
+  release(): Promise<void>;
+}
