@@ -1,107 +1,68 @@
-/** What the page reads of the API's answers; /openapi.json has all of it. */
+/**
+ * What the page reads of the API's answers, which are the contract's messages as JSON: types of `proto/gen`, so that a
+ * field that changes is a type error here. /openapi.json has all of it.
+ */
+import type {
+  CheckpointEventJson,
+  DigestEventJson,
+  PanelEventJson,
+  RewardDescriptionJson,
+  RewardMetricsJson,
+  RewardTermJson,
+  RunConfigJson,
+  RunJson,
+  SampleReferenceJson,
+  SampleResponseJson,
+  StateEventJson,
+  StepEventJson,
+  SwapEventJson,
+} from "../../../proto/mod.ts";
 
-export interface RewardTerm {
-  readonly name: string;
-  readonly endpoint: string;
-  readonly reward?: string;
-  readonly weight?: number;
-  readonly expectedDigest?: string;
-}
+/** Fields that may be absent from an answer: messages, and those that the contract marks `optional`. */
+export const MAY_BE_ABSENT = [
+  ...(["at", "createdAt", "updatedAt", "endedAt", "config", "latest", "selfCheck"] as const),
+  ...(["drift", "relativeError", "weight", "limits"] as const),
+] as const;
 
-export interface RunConfig {
-  readonly model: string;
-  readonly method?: { readonly name?: string };
-  readonly batch?: { readonly size?: number; readonly accumulation?: number };
-  readonly rewards: readonly RewardTerm[];
-  readonly [field: string]: unknown;
-}
+type MayBeAbsent = (typeof MAY_BE_ABSENT)[number];
 
-export interface RewardMetrics {
-  readonly mean: number | string;
-  readonly perImage: readonly (number | string)[];
-  readonly digest: string;
-}
+/** Numbers that the trainer writes finite alone; the others may be "NaN" or an infinity in quotes. */
+type IsFinite = "weight" | "seconds" | "secondsLeft";
 
-export interface SampleReference {
-  readonly prompt: string;
-  readonly seed: number;
-  readonly path: string;
-  readonly rewards: Readonly<Record<string, number | string>>;
-}
+type Field<K, V> = K extends IsFinite ? Finite<V> : Answer<V>;
 
-export interface StepEvent {
-  readonly step: number;
-  readonly loss: number | string;
-  readonly gradNorm: number | string;
-  readonly drift?: number | string;
-  readonly rewards: Readonly<Record<string, RewardMetrics>>;
-  readonly seconds: Readonly<Record<string, number>>;
-  readonly secondsLeft: number;
-  readonly samples: readonly SampleReference[];
-  readonly prompts: readonly string[];
-  readonly at?: string;
-}
+type Finite<V> = V extends object ? { readonly [K in keyof V]: number } : number;
 
-export interface StateEvent {
-  readonly state: string;
-  readonly reason: string;
-  readonly step: number;
-  readonly at?: string;
-}
+/** A message as the gateway answers it: every field is written, but those that `MAY_BE_ABSENT` names. */
+export type Answer<T> = T extends readonly (infer E)[] ? readonly Answer<E>[]
+  : T extends object ?
+      & {
+        readonly [K in keyof T as K extends MayBeAbsent ? never : K]-?: Field<K, NonNullable<T[K]>>;
+      }
+      & {
+        readonly [K in keyof T as K extends MayBeAbsent ? K : never]?: Field<K, NonNullable<T[K]>>;
+      }
+  : T;
 
-export interface SwapEvent {
-  readonly step: number;
-  readonly rewards: readonly RewardTerm[];
-  readonly at?: string;
-}
-
-export interface PanelEvent {
-  readonly step: number;
-  readonly rewards: Readonly<Record<string, RewardMetrics>>;
-  readonly heldOut: readonly string[];
-  readonly diversity: number | string;
-  readonly alarm: string;
-  readonly at?: string;
-}
-
+export type RewardTerm = Answer<RewardTermJson>;
+/** A term as a request names it. */
+export type { RewardTermJson };
+export type RunConfig = RunConfigJson;
+export type RewardMetrics = Answer<RewardMetricsJson>;
+export type SampleReference = Answer<SampleReferenceJson>;
+export type StepEvent = Answer<StepEventJson>;
+export type StateEvent = Answer<StateEventJson>;
+export type SwapEvent = Answer<SwapEventJson>;
+export type PanelEvent = Answer<PanelEventJson>;
 /** A checkpoint that was written, or asked for. */
-export interface CheckpointEvent {
-  readonly step: number;
-  readonly at?: string;
-}
+export type CheckpointEvent = Answer<CheckpointEventJson>;
+export type DigestEvent = Answer<DigestEventJson>;
+export type Run = Answer<Omit<RunJson, "config">> & { readonly config?: RunConfig };
+export type RewardDescription = Answer<RewardDescriptionJson>;
+/** `png` is a file in base64. */
+export type SampledImage = Answer<SampleResponseJson>;
 
-export interface Run {
-  readonly id: string;
-  readonly state: string;
-  readonly step: number;
-  readonly iterations: number;
-  readonly reason: string;
-  readonly createdAt?: string;
-  readonly updatedAt?: string;
-  readonly endedAt?: string;
-  readonly config?: RunConfig;
-  readonly rewards: readonly RewardTerm[];
-  readonly latest?: StepEvent;
-  readonly checkpoints: readonly number[];
-}
-
-export interface RewardDescription {
-  readonly name: string;
-  readonly kind: string;
-  readonly direction: string;
-  readonly lowest: number | string;
-  readonly highest: number | string;
-  readonly readsPrompt: boolean;
-  readonly preprocessing: string;
-  readonly digest: string;
-  readonly provider: string;
-  readonly selfCheck?: {
-    readonly score: number | string;
-    readonly gradientNorm: number | string;
-    readonly relativeError?: number | string;
-  };
-}
-
+/** The answers below are the gateway's own. */
 export interface Service {
   readonly name: string;
   readonly address: string;
@@ -113,13 +74,6 @@ export interface Service {
 export interface Services {
   readonly trainer: Service;
   readonly rewards: readonly Service[];
-}
-
-export interface SampledImage {
-  readonly prompt: string;
-  readonly seed: number;
-  /** A PNG file in base64. */
-  readonly png: string;
 }
 
 export interface Preset {

@@ -1,12 +1,12 @@
 import { request, runPath } from "../api.ts";
 import { openDialog } from "../dialog.ts";
 import { button, field, h } from "../dom.ts";
-import type { RewardTerm, Run } from "../types.ts";
+import type { RewardTerm, RewardTermJson, Run } from "../types.ts";
 
 /** Lets somebody change the mixture of a run: weights, services, rewards added and removed. */
 export function openSwapDialog({ id, rewards, state }: Run): void {
   const rows = h("div", { class: "terms" });
-  const terms: (() => RewardTerm | undefined)[] = [];
+  const terms: (() => RewardTermJson | undefined)[] = [];
   const add = ({ name, endpoint, weight, expectedDigest, reward }: Partial<RewardTerm>) => {
     const fields = {
       name: h("input", { type: "text", value: name ?? "" }),
