@@ -17,6 +17,8 @@ export interface SchedulerFile {
   readonly path: string;
   /** As "DDPMScheduler". */
   readonly className: string;
+  /** As "StableDiffusionPipeline": some correct what the file says. */
+  readonly pipelineClass?: string;
   readonly config: Readonly<Record<string, unknown>>;
 }
 
@@ -110,6 +112,7 @@ export async function readPipeline(
     scheduler: {
       path: schedulerPath,
       className: parts.scheduler[1],
+      pipelineClass: name.data,
       config: await readJsonObject(schedulerPath),
     },
     forceZerosForEmptyPrompt: "force_zeros_for_empty_prompt" in parts &&

@@ -25,7 +25,7 @@ import {
 import { FieldError, MissingFileError } from "../errors.ts";
 import { checkPrecision, type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
 import { measureSpeed, planRun } from "../plan/mod.ts";
-import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
+import { makeSampler, parseSchedulerConfig, schedulerRemarks } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
 import type { OpenedModel } from "./opened_model.ts";
 
@@ -173,6 +173,7 @@ export async function openRunModel(
       model,
       scheduler,
       latents,
+      remarks: schedulerRemarks(pipeline.scheduler, config.sampler.kind),
       ...(init !== undefined && { readStart: () => readStart(root, { init, layers }) }),
       plan: async () => {
         const speed = await measureSpeed(engine, { session });

@@ -52,7 +52,7 @@ Deno.test("a configuration is checked against its model before anything is loade
   await refused({ model: "cases" }, /model_index\.json/);
   await refused({ lora: { targets: ["to_x"] } }, /Field lora\.targets .*"to_x" names no layer/);
   await refused({ sampler: { eta: 0.5 } }, /Field sampler\.eta is 0\.5, expected 0/);
-  await refused({ sampler: { steps: 1000 } }, /Field steps_offset is 1, expected less/);
+  await refused({ sampler: { steps: 1000 } }, /Field sampler.steps is 1000, expected 1 to 999/);
   await refused({ randomShift: 16 }, /Field randomShift is 16, expected less than .* 16x16/);
 });
 

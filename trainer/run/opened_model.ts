@@ -11,6 +11,8 @@ export interface OpenedModel {
   readonly latents: LatentSize & { readonly channels: number };
   /** Reads the LoRA that the run starts from, where the configuration names one. */
   readonly readStart?: () => Promise<LoadedLora>;
+  /** What there is to say of the model's files. */
+  readonly remarks?: readonly string[];
   /** Estimates what an iteration takes; absent where nothing can. */
   readonly plan?: () => Promise<RunPlan>;
   /** Most bytes that running the model has taken so far: resident ones of its process, or the GPU's. */

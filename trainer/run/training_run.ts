@@ -208,9 +208,10 @@ export class TrainingRun {
   async #train(opened: OpenedModel): Promise<string> {
     const { id, config, folder, log } = this;
     const { prompts, heldOutPrompts } = config;
-    const remark = opened.model.prompts.remark?.([...new Set([...prompts, ...heldOutPrompts])]);
-    if (remark !== undefined && this.#progress.end === undefined) {
-      await this.setState("running", remark);
+    const ofPrompts = opened.model.prompts.remark?.([...new Set([...prompts, ...heldOutPrompts])]);
+    const remarks = [...opened.remarks ?? [], ...ofPrompts === undefined ? [] : [ofPrompts]];
+    if (remarks.length > 0 && this.#progress.end === undefined) {
+      await this.setState("running", remarks.join("; "));
     }
     const restored = await restore(opened, { folder, config, log, progress: this.#progress });
     const { step } = restored.at;

@@ -1,4 +1,4 @@
-import { linspace } from "./_linspace.ts";
+import { betas, float32Betas } from "./_betas.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 
 /**
@@ -11,54 +11,22 @@ export function alphasCumprod(config: SchedulerConfig): Float64Array {
   return config.rescale_betas_zero_snr ? withZeroTerminalSnr(all) : all;
 }
 
-function betas(config: SchedulerConfig): readonly number[] {
-  const { num_train_timesteps: n, beta_start, beta_end, beta_schedule, trained_betas } = config;
-  if (trained_betas !== null) return trained_betas;
-  switch (beta_schedule) {
-    case "linear":
-      return linspace(beta_start, beta_end, n);
-    case "scaled_linear":
-      return linspace(Math.sqrt(beta_start), Math.sqrt(beta_end), n).map((b) => b * b);
-    case "squaredcos_cap_v2": {
-      const bar = (t: number) => Math.cos((t + 0.008) / 1.008 * Math.PI / 2) ** 2;
-      return Array.from(
-        { length: n },
-        (_, i) => Math.min(1 - bar((i + 1) / n) / bar(i / n), 0.999),
-      );
-    }
-  }
-}
-
 /** The same as diffusers has it, bit for bit: of float32 betas, accumulated in float64 and rounded. */
 export function float32AlphasCumprod(config: SchedulerConfig): Float32Array {
-  let product = 1;
-  return Float32Array.from(
-    float32Betas(config),
-    (beta) => product *= Math.fround(1 - Math.fround(beta)),
-  );
-}
-
-function float32Betas(config: SchedulerConfig): readonly number[] {
-  const { num_train_timesteps: n, beta_start, beta_end, beta_schedule, trained_betas } = config;
-  if (trained_betas !== null) return trained_betas;
-  switch (beta_schedule) {
-    case "linear":
-      return torchLinspace(beta_start, beta_end, n);
-    case "scaled_linear":
-      return torchLinspace(Math.sqrt(beta_start), Math.sqrt(beta_end), n).map((b) => b * b);
-    case "squaredcos_cap_v2":
-      return betas(config);
-  }
-}
-
-/** `torch.linspace` in float32: from both ends to the middle, with one rounding each. */
-function torchLinspace(from: number, to: number, count: number): number[] {
   const f = Math.fround;
-  const step = count === 1 ? 0 : f(f(f(to) - f(from)) / (count - 1));
-  return Array.from(
-    { length: count },
-    (_, i) => f(i < count >> 1 ? f(from) + step * i : f(to) - step * (count - 1 - i)),
-  );
+  const product = (factors: readonly number[]) => {
+    let all = 1;
+    return Float32Array.from(factors, (factor) => all *= factor);
+  };
+  const plain = product(float32Betas(config).map((beta) => f(1 - f(beta))));
+  if (!config.rescale_betas_zero_snr) return plain;
+  // As betas again, of which diffusers forms the product anew.
+  const roots = plain.map(Math.sqrt);
+  const [first = 1, last = 0] = [roots[0], roots.at(-1)];
+  const scale = f(first / f(first - last));
+  const bars = roots.map((r) => f(f(r - last) * scale)).map((r) => r * r);
+  const factors = Array.from(bars, (bar, i) => i === 0 ? bar : f(bar / (bars[i - 1] ?? 1)));
+  return product(factors.map((factor) => f(1 - f(1 - factor))));
 }
 
 /** Lin et al., "Common diffusion noise schedules and sample steps are flawed" (2305.08891), algorithm 1. */

@@ -5,5 +5,8 @@ export * from "./flow_sigmas.ts";
 export { endLevel, isStochastic, type OdePath, odePath } from "./ode_path.ts";
 export { parseScheduler } from "./parse_scheduler.ts";
 export * from "./sampler.ts";
+export { REFUSED_SCHEDULERS, SCHEDULER_CLASSES } from "./scheduler_classes.ts";
 export * from "./scheduler_config.ts";
+export * from "./scheduler_remarks.ts";
+export { SOLVER_FIELDS } from "./_solver_fields.ts";
 export * from "./timesteps.ts";

@@ -1,10 +1,10 @@
 import { FieldError } from "../errors.ts";
-import { alphasCumprod, float32AlphasCumprod } from "./alphas_cumprod.ts";
-import { linspace, roundHalfEven } from "./_linspace.ts";
 import { makeFlowSampler } from "./flow_sampler.ts";
 import { isFlow, type Scheduler, type SigmaRange } from "./flow_scheduler_config.ts";
+import { discreteLevels, type Level, levelAt, multistepLevels, trainingSigmas } from "./_levels.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
-import { type DiscreteSamplerKind, type SamplerKind, timesteps } from "./timesteps.ts";
+import { checkSolverFields } from "./_solver_fields.ts";
+import type { DiscreteSamplerKind, SamplerKind } from "./timesteps.ts";
 
 /** What a sampler is made from. */
 export interface SamplerOptions {
@@ -59,12 +59,6 @@ interface Update {
   readonly noise?: number;
 }
 
-interface Level {
-  readonly timestep: number;
-  readonly alpha: number;
-  readonly sigma: number;
-}
-
 /**
  * The coefficients of a sampler on a model's noise schedule, as diffusers' schedulers have them. Throws `FieldError`
  * when a field is out of range or a combination is not defined.
@@ -97,7 +91,23 @@ export function makeSampler(options: SamplerOptions, config: Scheduler): Sampler
       `is "flow-euler", expected ${Object.keys(TABLES).join(", ")}: the model is no flow`,
     );
   }
+  checkSolverFields(kind, config);
   const { levels, updates } = TABLES[kind]({ ...options, kind }, config);
+  const blind = levels.find(({ alpha }) => alpha === 0);
+  if (blind !== undefined && config.prediction_type === "epsilon") {
+    throw new FieldError(
+      "rescale_betas_zero_snr",
+      `is true with prediction_type epsilon, which says nothing where all is noise: expected ` +
+        `other steps, or a timestep_spacing that leaves out timestep ${blind.timestep}`,
+    );
+  }
+  const at = updates.findIndex((u) => !Object.values(u).every(Number.isFinite));
+  if (at >= 0) {
+    throw new FieldError(
+      "sampler.steps",
+      `is ${steps}, expected fewer: step ${at + 1} has the noise of the one before it`,
+    );
+  }
   return {
     kind,
     isFlow: false,
@@ -142,6 +152,7 @@ type Table = (
 const TABLES: Readonly<Record<DiscreteSamplerKind, Table>> = {
   ddpm(options, config) {
     const { alphas, levels } = discreteLevels(options, config);
+    const isLarge = config.variance_type === "fixed_large";
     const updates = levels.map(({ timestep }, i) => {
       const a = alphas(timestep);
       const following = levels[i + 1];
@@ -150,7 +161,9 @@ const TABLES: Readonly<Record<DiscreteSamplerKind, Table>> = {
       return {
         x: Math.sqrt(a / p) * (1 - p) / (1 - a),
         clean: Math.sqrt(p) * beta / (1 - a),
-        noise: timestep > 0 ? Math.sqrt(Math.max((1 - p) / (1 - a) * beta, 1e-20)) : 0,
+        noise: timestep > 0
+          ? Math.sqrt(isLarge ? beta : Math.max((1 - p) / (1 - a) * beta, 1e-20))
+          : 0,
       };
     });
     return { levels, updates };
@@ -173,11 +186,11 @@ const TABLES: Readonly<Record<DiscreteSamplerKind, Table>> = {
     return { levels, updates };
   },
 
-  // Lu et al., "DPM-Solver++" (2211.01095), algorithm 2: the midpoint form of diffusers.
+  // Lu et al., "DPM-Solver++" (2211.01095), algorithm 2, in the midpoint form of diffusers or Heun's.
   "dpmsolver++"(options, config) {
     const T = options.steps;
-    const karras = options.karrasSigmas ?? config.use_karras_sigmas;
-    const levels = karras ? karrasLevels(T, config) : discreteLevels(options, config).levels;
+    const levels = multistepLevels(options, config);
+    const isHeun = config.solver_type === "heun";
     const zero = config.final_sigmas_type === "zero";
     const end = zero ? { alpha: 1, sigma: 0 } : levelAt(trainingSigmas(config)[0] ?? 0);
     const logSnr = ({ alpha, sigma }: { alpha: number; sigma: number }) => Math.log(alpha / sigma);
@@ -190,71 +203,14 @@ const TABLES: Readonly<Record<DiscreteSamplerKind, Table>> = {
         (config.euler_at_final || (config.lower_order_final && T < 15) || zero);
       const x = next.sigma / level.sigma;
       if (previous === undefined || lower || config.solver_order === 1) return { x, clean: gain };
-      const half = h / (2 * (logSnr(level) - logSnr(previous)));
-      return { x, clean: gain * (1 + half), previous: -gain * half };
+      // The slope between the last two predictions goes on for half a step, or is integrated over it.
+      const slope = next.alpha * (isHeun ? (Math.exp(-h) - 1) / h + 1 : (1 - Math.exp(-h)) / 2);
+      const change = slope * h / (logSnr(level) - logSnr(previous));
+      return { x, clean: gain + change, previous: -change };
     });
     return { levels, updates };
   },
 };
-
-function discreteLevels(options: DiscreteSamplerOptions, config: SchedulerConfig) {
-  const table = alphasCumprod(config);
-  const alphas = (t: number) => table[t] ?? NaN;
-  if (options.kind === "dpmsolver++" && config.rescale_betas_zero_snr) {
-    // The solver works in log signal-to-noise; diffusers puts this in the place of zero.
-    table[table.length - 1] = 2 ** -24;
-  }
-  const levels = timesteps(options.kind, options.steps, config).map((timestep) => {
-    const a = alphas(timestep);
-    return { timestep, alpha: Math.sqrt(a), sigma: Math.sqrt(1 - a) };
-  });
-  return { alphas, levels };
-}
-
-/** Karras et al., "Elucidating the design space of diffusion-based generative models" (2206.00364), eq. 5, rho = 7. */
-function karrasLevels(steps: number, config: SchedulerConfig): Level[] {
-  const spread = (sigmas: readonly number[]) => {
-    const [low = 0, high = 0] = [sigmas[0], sigmas.at(-1)].map((s) => (s ?? 0) ** (1 / 7));
-    return linspace(0, 1, steps).map((ramp) => (high + ramp * (low - high)) ** 7);
-  };
-  const timestepOf = (sigmas: readonly number[], round: (position: number) => number) => {
-    const logs = sigmas.map((sigma) => Math.fround(Math.log(sigma)));
-    return spread(sigmas).map((sigma) => round(position(Math.log(sigma), logs)));
-  };
-  const sigmas = trainingSigmas(config);
-  // diffusers rounds positions to timesteps, or truncates them for one schedule: float32 decides on which side some fall.
-  const timesteps = timestepOf(
-    config.rescale_betas_zero_snr ? sigmas : float32Sigmas(config),
-    config.beta_schedule === "squaredcos_cap_v2" ? Math.trunc : roundHalfEven,
-  );
-  return spread(sigmas).map((sigma, i) => ({ timestep: timesteps[i] ?? 0, ...levelAt(sigma) }));
-}
-
-/** `trainingSigmas` in the precision and order of diffusers' operations. */
-function float32Sigmas(config: SchedulerConfig): number[] {
-  const f = Math.fround;
-  return Array.from(float32AlphasCumprod(config), (a) => f(Math.sqrt(f(f(1 - a) / a))));
-}
-
-/** Noise over signal at every training timestep, ascending. */
-function trainingSigmas(config: SchedulerConfig): number[] {
-  const table = alphasCumprod(config);
-  if (config.rescale_betas_zero_snr) table[table.length - 1] = 2 ** -24;
-  return Array.from(table, (a) => Math.sqrt((1 - a) / a));
-}
-
-function levelAt(sigma: number): { alpha: number; sigma: number } {
-  const alpha = 1 / Math.sqrt(sigma * sigma + 1);
-  return { alpha, sigma: sigma * alpha };
-}
-
-/** Where `x` lies among ascending numbers, as an index between two of them. */
-function position(x: number, ascending: readonly number[]): number {
-  const above = ascending.findIndex((v) => v > x);
-  const high = above < 0 ? ascending.length - 1 : Math.max(above, 1);
-  const [a = 0, b = 1] = [ascending[high - 1], ascending[high]];
-  return high - 1 + Math.min(Math.max((x - a) / (b - a), 0), 1);
-}
 
 /** Clean sample and noise from x = alpha·clean + sigma·noise and what the denoiser predicts. */
 function predictions(

@@ -12,56 +12,87 @@ export const SAMPLER_KINDS = [...DISCRETE_SAMPLER_KINDS, "flow-euler"] as const;
 
 export type SamplerKind = typeof SAMPLER_KINDS[number];
 
+/** What of a configuration says where timesteps lie. */
+export interface TimestepsConfig extends
+  Pick<
+    SchedulerConfig,
+    "num_train_timesteps" | "timestep_spacing" | "steps_offset"
+  > {
+  /** How many of the noisiest timesteps are left out, for DPM-Solver++. Default 0. */
+  readonly clipped?: number;
+}
+
 /**
  * The training timesteps of `steps` sampling steps, noisiest first, as diffusers' scheduler of that kind has them.
- * Throws `FieldError` where they would leave 0..num_train_timesteps-1.
+ * Throws `FieldError` where there are not as many, or they would leave the schedule.
  */
 export function timesteps(
   kind: DiscreteSamplerKind,
   steps: number,
-  config: SchedulerConfig,
+  config: TimestepsConfig,
 ): number[] {
   const n = config.num_train_timesteps;
   const multistep = kind === "dpmsolver++";
   // diffusers lays out one step more for the multistep solver, and drops the last.
-  const points = multistep ? steps + 1 : steps;
-  if (points > n) {
-    const found = `is ${steps}, expected 1 to ${multistep ? n - 1 : n}`;
-    throw new FieldError("sampler.steps", `${found} (num_train_timesteps of the model)`);
+  const spacing = config.timestep_spacing ?? (multistep ? "linspace" : "leading");
+  const points = multistep && spacing !== "trailing" ? steps + 1 : steps;
+  const last = n - (config.clipped ?? 0);
+  const tooMany = (most: number, why: string) =>
+    new FieldError("sampler.steps", `is ${steps}, expected 1 to ${most} (${why})`);
+  if (points > last) {
+    const why = last < n ? "lambda_min_clipped" : "num_train_timesteps";
+    throw tooMany(last - points + steps, `${why} of the model`);
   }
-  const all = spaced(config.timestep_spacing ?? (multistep ? "linspace" : "leading"), {
+  const all = spaced(spacing, {
     n,
+    last,
     steps,
     points,
     offset: config.steps_offset,
   });
-  const outside = all.find((t) => t < 0 || t >= n);
-  if (outside !== undefined) {
-    throw new FieldError(
-      "steps_offset",
-      `is ${config.steps_offset}, expected less: ${steps} steps reach timestep ${outside} of 0 to ${
-        n - 1
-      }`,
+  // The multistep solver is told timesteps past the last, as diffusers does.
+  const highest = all[0] ?? 0;
+  if (highest >= n && !multistep) {
+    throw tooMany(
+      mostLeading(n, config.steps_offset),
+      `steps_offset ${config.steps_offset} leads to timestep ${highest} of 0 to ${n - 1}`,
     );
+  }
+  if (all.some((t) => t < 0)) {
+    throw tooMany(Math.floor(n / 2), "lambda_min_clipped leaves fewer with trailing timesteps");
   }
   return all;
 }
 
+/** Most steps whose leading timesteps stay within the schedule. */
+function mostLeading(n: number, offset: number): number {
+  let most = Math.max(n - offset, 0);
+  while (most > 0 && (most - 1) * Math.floor(n / most) + offset >= n) most--;
+  return most;
+}
+
 function spaced(
   spacing: "linspace" | "leading" | "trailing",
-  { n, steps, points, offset }: { n: number; steps: number; points: number; offset: number },
+  { n, last, steps, points, offset }: {
+    readonly n: number;
+    /** One more than the highest timestep. */
+    readonly last: number;
+    readonly steps: number;
+    readonly points: number;
+    readonly offset: number;
+  },
 ): number[] {
   switch (spacing) {
     case "linspace":
-      return linspace(0, n - 1, points).map(roundHalfEven).reverse().slice(0, steps);
+      return linspace(0, last - 1, points).map(roundHalfEven).reverse().slice(0, steps);
     case "leading": {
-      const ratio = Math.floor(n / points);
+      const ratio = Math.floor(last / points);
       return Array.from({ length: steps }, (_, i) => (points - 1 - i) * ratio + offset);
     }
     case "trailing": {
       // numpy's arange steps by the difference of its first two numbers.
-      const step = (n - n / steps) - n;
-      return Array.from({ length: steps }, (_, i) => roundHalfEven(n + i * step) - 1);
+      const step = (last - n / steps) - last;
+      return Array.from({ length: steps }, (_, i) => roundHalfEven(last + i * step) - 1);
     }
   }
 }

@@ -11,6 +11,7 @@ import {
   parseSchedulerConfig,
   PipelineModel,
   type SamplerOptions,
+  schedulerRemarks,
 } from "../../../trainer/mod.ts";
 import { UsageError } from "../command.ts";
 
@@ -60,6 +61,7 @@ export async function* localImages(
   const { memoryLimit = await defaultMemoryLimit(provider) } = options;
   const pipeline = await readPipeline(options.model);
   const scheduler = parseSchedulerConfig(pipeline.scheduler);
+  for (const remark of schedulerRemarks(pipeline.scheduler, sampler.kind)) options.onRemark(remark);
   const lora = options.lora === undefined
     ? undefined
     : (await loadLora(options.lora, unetAdaptableLayers(pipeline.unet.config))).lora;
