@@ -13,6 +13,14 @@ export function layerNorm(s: WeightScope, x: Value, epsilon = 1e-5): Value {
   return s.b.layerNorm(x, { scale: s.get("weight", shape), bias: s.get("bias", shape), epsilon });
 }
 
+/** x / √(mean x² + ε) ∘ weight over the last axis (Zhang and Sennrich, arXiv 1910.07467). */
+export function rmsNorm(s: WeightScope, x: Value, epsilon: number): Value {
+  const { b } = s;
+  const square = b.mean(b.mul(x, x), { axes: [x.shape.length - 1] });
+  const normalized = b.mul(x, b.reciprocal(b.sqrt(b.add(square, epsilon))));
+  return b.mul(normalized, s.get("weight", [x.shape.at(-1) ?? 1]));
+}
+
 /** Group normalization of x [B, C, H, W], then silu if asked for. */
 export function groupNorm(
   s: WeightScope,

@@ -73,14 +73,7 @@ export class WeightScope {
   /** A weight as `get` reads it, in the dtype it has in the file. */
   protected stored(name: string, shape: Shape, as: Shape = shape): Value {
     const path = this.path(name);
-    const entry = this.#source.get(path);
-    if (entry.shape.join() !== shape.join()) {
-      throw new WeightsError(
-        entry.file,
-        `weight "${path}" has shape [${entry.shape}], the configuration needs [${shape}]`,
-      );
-    }
-    const { file, offset, dtype, transposed = false } = entry;
+    const { file, offset, dtype, transposed = false } = this.#checked(name, shape);
     const stored = transposed ? shape.toReversed() : as;
     const weight = this.b.weight(path, { dtype, shape: stored }, { file, offset });
     return transposed ? this.b.reshape(this.b.transpose(weight, [1, 0]), as) : weight;
@@ -98,5 +91,39 @@ export class WeightScope {
     const type = { dtype: whole.dtype, shape: part };
     const rows = this.b.weight(`${this.path(name)}[${start}:${end}]`, type, location);
     return this.b.cast(rows, this.dtype);
+  }
+
+  /**
+   * Rows and columns of a grid that is stored as [1, height · width, C], as [1, rows · columns, C]: only those rows are
+   * read, only those columns cast.
+   */
+  grid(
+    name: string,
+    { height, width, channels }: { height: number; width: number; channels: number },
+    { rows, columns }: { rows: readonly [number, number]; columns: readonly [number, number] },
+  ): Value {
+    const path = this.path(name);
+    const { file, dtype, offset } = this.#checked(name, [1, height * width, channels]);
+    const [count, wanted] = [rows[1] - rows[0], columns[1] - columns[0]];
+    const bytesPerRow = width * channels * BYTES_PER_ELEMENT[dtype];
+    const part = this.b.weight(
+      `${path}[${rows}]`,
+      { dtype, shape: [count, width, channels] },
+      { file, offset: offset + rows[0] * bytesPerRow },
+    );
+    const [start, end] = columns;
+    const cropped = wanted === width ? part : this.b.slice(part, { axis: 1, start, end });
+    return this.b.reshape(this.b.cast(cropped, this.dtype), [1, count * wanted, channels]);
+  }
+
+  /** The entry of a weight that must have exactly `shape` in the file. */
+  #checked(name: string, shape: Shape): StoredWeight {
+    const path = this.path(name);
+    const entry = this.#source.get(path);
+    if (entry.shape.join() === shape.join()) return entry;
+    throw new WeightsError(
+      entry.file,
+      `weight "${path}" has shape [${entry.shape}], the configuration needs [${shape}]`,
+    );
   }
 }

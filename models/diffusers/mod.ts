@@ -9,16 +9,24 @@ export {
   type UNetSize,
   unetVjpGraph,
 } from "./graphs.ts";
-export type { ModelGraph } from "./_model_graph.ts";
+export { type ModelGraph, modelGraph } from "./_model_graph.ts";
 export {
   decoderPieces,
+  inPieces,
+  type PieceContext,
   type PieceGradient,
   type PieceGraphs,
   type PieceOptions,
   type Pieces,
   unetPieces,
 } from "./pieces.ts";
-export { type Part, type Pipeline, readPipeline, type SchedulerFile } from "./read_pipeline.ts";
+export {
+  type Part,
+  type Pipeline,
+  readPart,
+  readPipeline,
+  type SchedulerFile,
+} from "./read_pipeline.ts";
 export {
   unet,
   unetAdaptableLayers,

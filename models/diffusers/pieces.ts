@@ -117,12 +117,14 @@ export function decoderPieces(
   });
 }
 
-interface Context {
+/** Where a network's segments are built. */
+export interface PieceContext {
   readonly b: Builder;
   readonly lora?: LoraInputs | undefined;
 }
 
-function inPieces<C extends Context>(
+/** A network of segments in pieces; `build` makes a builder for each. */
+export function inPieces<C extends PieceContext>(
   part: Part<unknown>,
   { name, segments, lengths = segments.map(() => 1), forwardOnly = false, inputs, wrt, build }: {
     readonly name: string;

@@ -120,7 +120,8 @@ export async function readPipeline(
   };
 }
 
-async function readPart<C>(
+/** A part of a pipeline in a folder of its own, whose `config.json` `parse` reads. */
+export async function readPart<C>(
   folder: string,
   { parse, options }: {
     parse: (value: Record<string, unknown>, path: string) => C;

@@ -14,7 +14,7 @@ export interface VaeContext {
 const EPSILON = 1e-6;
 
 /**
- * The decoder of diffusers' `AutoencoderKL` as its pipelines call it: decode(latents / scalingFactor) / 2 + 1/2, an
+ * The decoder of diffusers' `AutoencoderKL` as its pipelines call it: decode(latents / scalingFactor + shiftFactor) / 2 + 1/2, an
  * RGB image [B, 3, F·H, F·W] of latents [B, latentChannels, H, W], nominally in [0, 1] and not clamped, since a clamp
  * stops gradients. `s` is the root of the state dict.
  */
@@ -39,7 +39,8 @@ export function vaeSegments(config: VaeConfig): readonly Segment<VaeContext>[] {
     if (x.shape.length !== 4 || x.shape[1] !== latentChannels) {
       throw new RangeError(`Latents have shape [${x.shape}], expected ${latentChannels} channels`);
     }
-    const z = b.mul(x, 1 / config.scalingFactor);
+    const scaled = b.mul(x, 1 / config.scalingFactor);
+    const z = config.shiftFactor === 0 ? scaled : b.add(scaled, config.shiftFactor);
     const quantized = config.postQuantConv
       ? conv2d(s.at("post_quant_conv"), z, { out: latentChannels, kernel: 1 })
       : z;

@@ -13,6 +13,8 @@ export interface VaeConfig {
   readonly postQuantConv: boolean;
   /** Latents are divided by this before they are decoded. */
   readonly scalingFactor: number;
+  /** Added to latents after that. */
+  readonly shiftFactor: number;
 }
 
 /** Pixels a latent stands for along each axis. */
@@ -32,7 +34,7 @@ const SCHEMA = z.strictObject({
   latent_channels: count().default(4),
   norm_num_groups: count().default(32),
   scaling_factor: positive().default(0.18215),
-  shift_factor: only(null).default(null),
+  shift_factor: z.number("a number or null").nullable().default(null),
   latents_mean: only(null).default(null),
   latents_std: only(null).default(null),
   use_post_quant_conv: z.boolean("true or false").default(true),
@@ -68,5 +70,6 @@ export function parseVaeConfig(value: Readonly<Record<string, unknown>>, path: s
     middleAttention: c.mid_block_add_attention,
     postQuantConv: c.use_post_quant_conv,
     scalingFactor: c.scaling_factor,
+    shiftFactor: c.shift_factor ?? 0,
   };
 }

@@ -8,4 +8,5 @@ export {
   type TokenLayout,
 } from "./clip_tokenizer.ts";
 export { loadClipTokenizer } from "./load_clip_tokenizer.ts";
+export { loadTextTokenizer, type TextTokenizer } from "./text_tokenizer.ts";
 export { TokenizerError } from "./tokenizer_error.ts";

@@ -1,11 +1,15 @@
+export { FlowModel, type FlowModelOptions } from "./flow_model.ts";
+export type { FlowTextOptions } from "./flow_prompts.ts";
 export { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory.ts";
 export * from "./model.ts";
 export { NetworkRunner, type NetworkRunnerOptions } from "./network_runner.ts";
+export { openPipeline } from "./open_pipeline.ts";
 export * from "./pipeline_model.ts";
 export {
   decoderProgram,
   type Program,
   type ProgramTarget,
+  transformerProgram,
   unetProgram,
   type UNetTask,
 } from "./program.ts";

@@ -48,7 +48,7 @@ export class NetworkRunner {
     }
     const session = await this.session(program.name, () => program.graph);
     const [output = ""] = session.outputNames;
-    return (await session.run(feeds, [output]))[output];
+    return (await session.run(readBy(program.graph, feeds), [output]))[output];
   }
 
   /** `grad.<name>` for all that the network's graph, or its pieces, differentiate against. */
@@ -66,11 +66,19 @@ export class NetworkRunner {
     }
     const session = await this.session(program.name, () => program.graph);
     const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
-    return await session.run({ ...feeds, cotangent }, wanted);
+    return await session.run(readBy(program.graph, { ...feeds, cotangent }), wanted);
   }
 
   /** Frees everything loaded. */
   async dispose(): Promise<void> {
     await this.#sessions.dispose();
   }
+}
+
+/** Those of `feeds` that a graph reads: adapters of layers that a result does not depend on are none of it. */
+function readBy(
+  { inputs }: ModelGraph,
+  feeds: Readonly<Record<string, Feed>>,
+): Readonly<Record<string, Feed>> {
+  return Object.fromEntries(Object.entries(feeds).filter(([name]) => Object.hasOwn(inputs, name)));
 }

@@ -1,11 +1,6 @@
 import { createHash } from "node:crypto";
 import { float32, type Precision } from "../../autodiff/mod.ts";
-import {
-  type LatentsSize,
-  type Pipeline,
-  unetAdaptableLayers,
-  type UNetConfig,
-} from "../../models/diffusers/mod.ts";
+import { type Pipeline, unetAdaptableLayers, type UNetConfig } from "../../models/diffusers/mod.ts";
 import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
 import type { Engine, Feed, SessionOptions } from "../../runtime/mod.ts";
 import { FieldError } from "../errors.ts";
@@ -19,17 +14,14 @@ import {
   type Parameters,
   sliceBatch,
 } from "../tensors.ts";
+import { keepAdapter } from "./_adapter.ts";
+import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";
+import { ImageDecoder } from "./_image_decoder.ts";
 import { NetworkRunner } from "./network_runner.ts";
-import {
-  decoderProgram,
-  type Program,
-  type ProgramTarget,
-  unetProgram,
-  type UNetTask,
-} from "./program.ts";
+import { type Program, type ProgramTarget, unetProgram, type UNetTask } from "./program.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
-import { asFloat32, PipelinePromptEncoder } from "./prompt_encoder.ts";
+import { PipelinePromptEncoder } from "./prompt_encoder.ts";
 
 /** How much runs at once: batch rows times latent positions (height times width). At least one row always does. */
 export interface MemoryLimits {
@@ -66,8 +58,6 @@ export const DEFAULT_LIMITS = {
   decode: 16_384,
   decodeProducts: 4_096,
 } as const;
-
-let adapters = 0;
 
 /**
  * A diffusers pipeline in an engine. Graphs are written for the sizes that occur and loaded when first needed; work
@@ -108,10 +98,11 @@ export class PipelineModel implements Model {
     this.#runner = new NetworkRunner(engine, { session, memory, sessions });
     this.prompts = new PipelinePromptEncoder(pipeline, { runner: this.#runner, precision });
     this.latentChannels = pipeline.unet.config.inChannels;
-    this.decoder = {
-      decode: (latents) => this.#decode(latents),
-      vjp: (latents, cotangent) => this.#decode(latents, cotangent),
-    };
+    this.decoder = new ImageDecoder(pipeline.vae, {
+      runner: this.#runner,
+      target: this.#target,
+      limits: this.#limits,
+    });
   }
 
   async digest(): Promise<string> {
@@ -131,25 +122,12 @@ export class PipelineModel implements Model {
   }
 
   async adapt(parameters: Parameters, { scale = 1 } = {}): Promise<AdaptedDenoiser> {
-    const prefix = `lora.${adapters++}.`;
-    const names = Object.keys(parameters);
-    const feeds = Object.fromEntries(names.map((name) => [name, { kept: prefix + name }]));
-    const update = async (next: Parameters) => {
-      for (const [name, tensor] of Object.entries(next)) {
-        const kept = scale !== 1 && name.endsWith(".lora_B.weight")
-          ? float32(tensor.data.map((v) => v * scale), tensor.shape)
-          : tensor;
-        await this.#engine.keep(prefix + name, kept);
-      }
-    };
-    await update(parameters);
+    const { feeds, update, release } = await keepAdapter(this.#engine, parameters, scale);
     return {
       predict: (rows) => this.#predict(rows, feeds),
       vjp: (rows, cotangents, { input }) => this.#product(rows, { cotangents, input, feeds }),
       update,
-      release: async () => {
-        for (const name of names) await this.#engine.forget(prefix + name);
-      },
+      release,
     };
   }
 
@@ -159,7 +137,7 @@ export class PipelineModel implements Model {
 
   async #predict(
     rows: DenoiserRows,
-    lora: Record<string, Feed>,
+    lora: Readonly<Record<string, Feed>>,
   ): Promise<readonly Float32Tensor[]> {
     const out = rows.branches.map((): Float32Tensor[] => []);
     for (const { part } of parts(rows, this.#limits.forward)) {
@@ -178,7 +156,7 @@ export class PipelineModel implements Model {
     { cotangents, input, feeds }: {
       readonly cotangents: readonly Float32Tensor[];
       readonly input: boolean;
-      readonly feeds: Record<string, Feed>;
+      readonly feeds: Readonly<Record<string, Feed>>;
     },
   ): Promise<{ parameters: Parameters; x?: Float32Tensor }> {
     const parameters: Record<string, Float32Tensor> = {};
@@ -199,27 +177,6 @@ export class PipelineModel implements Model {
     return input ? { parameters, x: concatBatch(xs) } : { parameters };
   }
 
-  async #decode(latents: Float32Tensor, cotangent?: Float32Tensor): Promise<Float32Tensor> {
-    const out: Float32Tensor[] = [];
-    const [, , height = 1, width = 1] = latents.shape;
-    const what = cotangent === undefined ? "decode" : "decodeProducts";
-    const limit = this.#limits[what] / (height * width);
-    for (const [start, end] of chunks(batchOf(latents), limit)) {
-      const size = { batch: end - start, height, width };
-      const feeds = { latents: sliceBatch(latents, start, end) };
-      if (cotangent === undefined) {
-        const image = await this.#runner.forward(this.#vae("image", size), feeds);
-        out.push(asFloat32("image", image));
-      } else {
-        const program = this.#vae("product", size);
-        const part = sliceBatch(cotangent, start, end);
-        const found = await this.#runner.vjp(program, { feeds, cotangent: part });
-        out.push(asFloat32("grad.latents", found["grad.latents"]));
-      }
-    }
-    return concatBatch(out);
-  }
-
   #unet(task: UNetTask, { x, branches }: DenoiserRows): Program {
     const [batch = 1, , height = 1, width = 1] = x.shape;
     const { tokens } = this.prompts;
@@ -227,13 +184,6 @@ export class PipelineModel implements Model {
     return this.#program(
       `${task} ${Object.values(size)}`,
       () => unetProgram(this.#pipeline.unet, { task, size, lora: this.#lora, ...this.#target }),
-    );
-  }
-
-  #vae(task: "image" | "product", size: LatentsSize): Program {
-    return this.#program(
-      `decoder ${task} ${Object.values(size)}`,
-      () => decoderProgram(this.#pipeline.vae, { task, size, ...this.#target }),
     );
   }
 

@@ -15,6 +15,16 @@ import {
   unetVjpGraph,
   type VaeConfig,
 } from "../../models/diffusers/mod.ts";
+import {
+  encoderGraph,
+  encoderPieces,
+  type FlowTransformer,
+  type TextEncoder,
+  transformerGraph,
+  transformerPieces,
+  type TransformerSize,
+  transformerVjpGraph,
+} from "../../models/flow/mod.ts";
 import type { LoraConfig } from "../../models/lora/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";
 import { ENGINE_BYTES, footprint, pieceLengths } from "./memory.ts";
@@ -24,7 +34,7 @@ export type Program =
   | { readonly kind: "whole"; readonly name: string; readonly graph: ModelGraph }
   | { readonly kind: "pieces"; readonly name: string; readonly pieces: Pieces };
 
-/** What a U-Net is to compute: its prediction, or a product with its Jacobian, against its input too if asked for. */
+/** What a denoiser is to compute: its prediction, or a product with its Jacobian, against its input too if asked for. */
 export type UNetTask = "prediction" | "product" | "product with input";
 
 /** What a program is written for. */
@@ -76,6 +86,50 @@ export function unetProgram(
     memory: target.memory,
     whole: () => forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
     pieces: (lengths) => unetPieces(part, { ...options, forwardOnly, lengths }),
+  });
+}
+
+/** A flow's transformer for inputs of one size; see `unetProgram`. */
+export function transformerProgram(
+  transformer: FlowTransformer,
+  { task, size, lora, ...target }: ProgramTarget & {
+    readonly task: UNetTask;
+    readonly size: TransformerSize;
+    readonly lora: LoraConfig;
+  },
+): Program {
+  const forwardOnly = task === "prediction";
+  const options = {
+    ...size,
+    ...graphOptions(target),
+    precision: target.precision ?? "float32",
+    lora,
+    sampleGradient: task === "product with input",
+  };
+  const { batch, height, width, tokens } = size;
+  return programOf({
+    name: `transformer ${task} ${batch}x${height}x${width}, ${tokens} tokens`,
+    memory: target.memory,
+    whole: () =>
+      forwardOnly
+        ? transformerGraph(transformer, options)
+        : transformerVjpGraph(transformer, options),
+    pieces: (lengths) => transformerPieces(transformer, { ...options, forwardOnly, lengths }),
+  });
+}
+
+/** A text encoder of one result for one prompt of so many tokens; see `unetProgram`. */
+export function encoderProgram(
+  encoder: Exclude<TextEncoder, { kind: "clip" }>,
+  { tokens, memory, precision }: Pick<ProgramTarget, "memory" | "precision"> & {
+    readonly tokens: number;
+  },
+): Program {
+  return programOf({
+    name: `${encoder.kind} text encoder, ${tokens} tokens`,
+    memory,
+    whole: () => encoderGraph(encoder, { tokens, precision }),
+    pieces: (lengths) => encoderPieces(encoder, { tokens, precision, lengths }),
   });
 }
 

@@ -1,9 +1,10 @@
-import { float32, int64, type Precision, type Tensor } from "../../autodiff/mod.ts";
+import { float32, int64, type Precision } from "../../autodiff/mod.ts";
 import { imageSize, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
-import type { Conditioning, PromptEncoder } from "../step/mod.ts";
+import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
-import type { LatentSize } from "./model.ts";
+import { asFloat32 } from "./_as_float32.ts";
+import { joinLast } from "./_join_last.ts";
 import type { NetworkRunner } from "./network_runner.ts";
 
 interface Encoded {
@@ -55,12 +56,21 @@ export class PipelinePromptEncoder implements PromptEncoder {
 
   async encode(
     prompts: readonly string[],
-    size: LatentSize,
+    { height: rows, width: columns, negative }: PromptOptions,
   ): Promise<{ conditional: Conditioning; unconditional: Conditioning }> {
     const encoded: Encoded[] = [];
     for (const prompt of prompts) encoded.push(await this.#encode(prompt));
-    const none = await (this.#empty ??= this.#unconditional());
-    const { height, width } = imageSize(this.#pipeline.vae.config, size);
+    const others: Encoded[] = [];
+    for (const i of prompts.keys()) {
+      const prompt = negative?.[i] ?? "";
+      others.push(
+        prompt === "" ? await (this.#empty ??= this.#unconditional()) : await this.#encode(prompt),
+      );
+    }
+    const { height, width } = imageSize(this.#pipeline.vae.config, {
+      height: rows,
+      width: columns,
+    });
     // Original size, crop corner, target size: an uncropped image of the size drawn.
     const timeIds = [height, width, 0, 0, height, width];
     const batch = (all: readonly Encoded[]): Conditioning => {
@@ -72,7 +82,7 @@ export class PipelinePromptEncoder implements PromptEncoder {
         time_ids: float32(all.flatMap(() => timeIds), [all.length, timeIds.length]),
       };
     };
-    return { conditional: batch(encoded), unconditional: batch(prompts.map(() => none)) };
+    return { conditional: batch(encoded), unconditional: batch(others) };
   }
 
   async #unconditional(): Promise<Encoded> {
@@ -103,29 +113,4 @@ export class PipelinePromptEncoder implements PromptEncoder {
     }
     return { states: joinLast(states), ...(pooled && { pooled }) };
   }
-}
-
-/** Joins [1, tokens, width] tensors along the width. */
-function joinLast(parts: readonly Float32Tensor[]): Float32Tensor {
-  const [first] = parts;
-  if (first === undefined || parts.length === 1) return first ?? float32([]);
-  const tokens = first.shape[1] ?? 1;
-  const widths = parts.map((p) => p.data.length / tokens);
-  const width = widths.reduce((a, b) => a + b);
-  const data = new Float32Array(tokens * width);
-  let offset = 0;
-  for (const [i, { data: part }] of parts.entries()) {
-    const w = widths[i] ?? 0;
-    for (let t = 0; t < tokens; t++) {
-      data.set(part.subarray(t * w, (t + 1) * w), t * width + offset);
-    }
-    offset += w;
-  }
-  return float32(data, [1, tokens, width]);
-}
-
-/** An output that must be there in float32. */
-export function asFloat32(name: string, tensor: Tensor | undefined): Float32Tensor {
-  if (tensor?.dtype === "float32") return tensor;
-  throw new TypeError(`Output "${name}" is ${tensor?.dtype ?? "missing"}, expected float32`);
 }

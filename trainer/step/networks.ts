@@ -38,12 +38,23 @@ export interface Decoder {
   vjp(latents: Float32Tensor, cotangent: Float32Tensor): Promise<Float32Tensor>;
 }
 
+/** For what images prompts are encoded. */
+export interface PromptOptions {
+  /** Of the latents. */
+  readonly height: number;
+  readonly width: number;
+  /** What images should not show, one for each prompt: the unconditional branch. Default: nothing, "". */
+  readonly negative?: readonly string[] | undefined;
+  /** The scale of guidance that a network trained to apply it by itself reads (FLUX.1-dev). Default 3.5. */
+  readonly embeddedGuidance?: number | undefined;
+}
+
 /** A text encoder. */
 export interface PromptEncoder {
-  /** Of each prompt, and of none, for images whose latents have the given height and width. */
+  /** Of each prompt, and of none or the negative ones. */
   encode(
     prompts: readonly string[],
-    size: { readonly height: number; readonly width: number },
+    options: PromptOptions,
   ): Promise<{ readonly conditional: Conditioning; readonly unconditional: Conditioning }>;
   /** What to say of prompts that are longer than it reads; undefined where none is. Absent: none ever is. */
   remark?(prompts: readonly string[]): string | undefined;

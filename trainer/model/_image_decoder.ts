@@ -1,0 +1,67 @@
+import type { LatentsSize, Part, VaeConfig } from "../../models/diffusers/mod.ts";
+import type { Decoder } from "../step/mod.ts";
+import { batchOf, concatBatch, type Float32Tensor, sliceBatch } from "../tensors.ts";
+import { asFloat32 } from "./_as_float32.ts";
+import { chunks } from "./_chunks.ts";
+import type { NetworkRunner } from "./network_runner.ts";
+import { decoderProgram, type Program, type ProgramTarget } from "./program.ts";
+
+/** A VAE's decoder. Work beyond the limits, latent positions at once, runs in parts. */
+export class ImageDecoder implements Decoder {
+  readonly #part: Part<VaeConfig>;
+  readonly #runner: NetworkRunner;
+  readonly #target: ProgramTarget;
+  readonly #limits: { readonly decode: number; readonly decodeProducts: number };
+  readonly #programs = new Map<string, Program>();
+
+  constructor(
+    part: Part<VaeConfig>,
+    { runner, target, limits }: {
+      readonly runner: NetworkRunner;
+      readonly target: ProgramTarget;
+      readonly limits: { readonly decode: number; readonly decodeProducts: number };
+    },
+  ) {
+    this.#part = part;
+    this.#runner = runner;
+    this.#target = target;
+    this.#limits = limits;
+  }
+
+  decode(latents: Float32Tensor): Promise<Float32Tensor> {
+    return this.#run(latents);
+  }
+
+  vjp(latents: Float32Tensor, cotangent: Float32Tensor): Promise<Float32Tensor> {
+    return this.#run(latents, cotangent);
+  }
+
+  async #run(latents: Float32Tensor, cotangent?: Float32Tensor): Promise<Float32Tensor> {
+    const out: Float32Tensor[] = [];
+    const [, , height = 1, width = 1] = latents.shape;
+    const what = cotangent === undefined ? "decode" : "decodeProducts";
+    const limit = this.#limits[what] / (height * width);
+    for (const [start, end] of chunks(batchOf(latents), limit)) {
+      const size = { batch: end - start, height, width };
+      const feeds = { latents: sliceBatch(latents, start, end) };
+      if (cotangent === undefined) {
+        const image = await this.#runner.forward(this.#program("image", size), feeds);
+        out.push(asFloat32("image", image));
+      } else {
+        const program = this.#program("product", size);
+        const part = sliceBatch(cotangent, start, end);
+        const found = await this.#runner.vjp(program, { feeds, cotangent: part });
+        out.push(asFloat32("grad.latents", found["grad.latents"]));
+      }
+    }
+    return concatBatch(out);
+  }
+
+  #program(task: "image" | "product", size: LatentsSize): Program {
+    const key = `${task} ${Object.values(size)}`;
+    const program = this.#programs.get(key) ??
+      decoderProgram(this.#part, { task, size, ...this.#target });
+    this.#programs.set(key, program);
+    return program;
+  }
+}

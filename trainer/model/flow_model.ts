@@ -1,0 +1,228 @@
+import { createHash } from "node:crypto";
+import { float32 } from "../../autodiff/mod.ts";
+import { type FlowPipeline, timestepProjection } from "../../models/flow/mod.ts";
+import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
+import type { Engine, Feed } from "../../runtime/mod.ts";
+import type { Conditioning, Decoder, DenoiserRows } from "../step/mod.ts";
+import {
+  accumulate,
+  batchOf,
+  concatBatch,
+  type Float32Tensor,
+  mapParameters,
+  type Parameters,
+  sliceBatch,
+} from "../tensors.ts";
+import { keepAdapter } from "./_adapter.ts";
+import { asFloat32 } from "./_as_float32.ts";
+import { chunks } from "./_chunks.ts";
+import { FlowPromptEncoder, type FlowTextOptions } from "./flow_prompts.ts";
+import { ImageDecoder } from "./_image_decoder.ts";
+import type { AdaptedDenoiser, Model } from "./model.ts";
+import { NetworkRunner } from "./network_runner.ts";
+import { DEFAULT_LIMITS, type PipelineModelOptions } from "./pipeline_model.ts";
+import { type Program, type ProgramTarget, transformerProgram, type UNetTask } from "./program.ts";
+
+/** How a flow pipeline is run. */
+export interface FlowModelOptions extends PipelineModelOptions {
+  readonly text?: FlowTextOptions | undefined;
+}
+
+/** One row of one branch: what the transformer reads there, and where its result belongs. */
+interface Item {
+  readonly branch: number;
+  readonly row: number;
+  readonly timestep: number;
+  readonly x: Float32Tensor;
+  readonly conditioning: Conditioning;
+}
+
+/**
+ * A diffusers pipeline of a flow in an engine: `Model` for the families of models/flow. What it predicts is the
+ * velocity dx / d sigma; timesteps are 1000 sigma in every family. Graphs are written for the sizes that occur and
+ * loaded when first needed; work beyond the limits runs in parts, which changes nothing but rounding.
+ */
+export class FlowModel implements Model {
+  readonly prompts: FlowPromptEncoder;
+  readonly decoder: Decoder;
+  readonly latentChannels: number;
+  readonly #pipeline: FlowPipeline;
+  readonly #engine: Engine;
+  readonly #lora: LoraConfig;
+  readonly #limits: { readonly forward: number; readonly products: number };
+  readonly #target: ProgramTarget;
+  readonly #programs = new Map<string, Program>();
+  readonly #runner: NetworkRunner;
+
+  /** Reads tokenizers. Throws `RangeError` for a LoRA that is not for this transformer. */
+  constructor(
+    pipeline: FlowPipeline,
+    engine: Engine,
+    { lora, precision = "float32", session = {}, limits = {}, text }: FlowModelOptions,
+  ) {
+    const { targets = pipeline.transformer.targets } = lora;
+    this.#lora = { ...lora, targets };
+    loraShapes(pipeline.transformer.layers, this.#lora);
+    this.#pipeline = pipeline;
+    this.#engine = engine;
+    const limit = (name: keyof typeof DEFAULT_LIMITS) => limits[name] ?? DEFAULT_LIMITS[name];
+    this.#limits = { forward: limit("forward"), products: limit("products") };
+    const { memory = Infinity, sessions } = limits;
+    this.#target = { memory, provider: session.provider, precision };
+    this.#runner = new NetworkRunner(engine, { session, memory, sessions });
+    this.prompts = new FlowPromptEncoder(pipeline, {
+      runner: this.#runner,
+      memory,
+      precision,
+      text,
+    });
+    this.latentChannels = pipeline.transformer.channels;
+    this.decoder = new ImageDecoder(pipeline.vae, {
+      runner: this.#runner,
+      target: this.#target,
+      limits: { decode: limit("decode"), decodeProducts: limit("decodeProducts") },
+    });
+  }
+
+  async digest(): Promise<string> {
+    const { transformer, vae, encoders } = this.#pipeline;
+    const hash = createHash("sha256");
+    for (const { weights } of [transformer.part, vae, ...encoders.map(({ part }) => part)]) {
+      hash.update(`${await weights.digest()}\n`);
+    }
+    return hash.digest("hex");
+  }
+
+  initialParameters(seed: number): Parameters {
+    return initialLora(loraShapes(this.#pipeline.transformer.layers, this.#lora), seed);
+  }
+
+  async adapt(parameters: Parameters, { scale = 1 } = {}): Promise<AdaptedDenoiser> {
+    const { feeds, update, release } = await keepAdapter(this.#engine, parameters, scale);
+    const zeros = () => mapParameters(parameters, (p) => float32(p.data.map(() => 0), p.shape));
+    return {
+      predict: (rows) => this.#predict(rows, feeds),
+      vjp: async (rows, cotangents, { input }) => {
+        const found = await this.#product(rows, { cotangents, input, feeds });
+        // What the velocity does not depend on has a gradient, of zeros: queries of the last block's text.
+        return { ...found, parameters: { ...zeros(), ...found.parameters } };
+      },
+      update,
+      release,
+    };
+  }
+
+  async dispose(): Promise<void> {
+    await this.#runner.dispose();
+  }
+
+  async #predict(
+    rows: DenoiserRows,
+    lora: Readonly<Record<string, Feed>>,
+  ): Promise<readonly Float32Tensor[]> {
+    const out = rows.branches.map((): Float32Tensor[] => []);
+    for (const items of this.#groups(rows, this.#limits.forward)) {
+      const program = this.#program("prediction", items);
+      const feeds = { ...lora, ...this.#feeds(items) };
+      const all = asFloat32("prediction", await this.#runner.forward(program, feeds));
+      for (const [i, { branch, row }] of items.entries()) {
+        const list = out[branch];
+        if (list !== undefined) list[row] = sliceBatch(all, i, i + 1);
+      }
+    }
+    return out.map(concatBatch);
+  }
+
+  async #product(
+    rows: DenoiserRows,
+    { cotangents, input, feeds: lora }: {
+      readonly cotangents: readonly Float32Tensor[];
+      readonly input: boolean;
+      readonly feeds: Readonly<Record<string, Feed>>;
+    },
+  ): Promise<{ parameters: Parameters; x?: Float32Tensor }> {
+    const parameters: Record<string, Float32Tensor> = {};
+    const x = float32(new Float32Array(rows.x.data.length), rows.x.shape);
+    for (const items of this.#groups(rows, this.#limits.products)) {
+      const cotangent = concatBatch(items.flatMap(({ branch, row }) => {
+        const all = cotangents[branch];
+        return all === undefined ? [] : [sliceBatch(all, row, row + 1)];
+      }));
+      const program = this.#program(input ? "product with input" : "product", items);
+      const feeds = { ...lora, ...this.#feeds(items) };
+      const out = await this.#runner.vjp(program, { feeds, cotangent });
+      if (input) {
+        const found = asFloat32("grad.sample", out["grad.sample"]);
+        for (const [i, { row }] of items.entries()) {
+          accumulate({ x: sliceBatch(x, row, row + 1) }, { x: sliceBatch(found, i, i + 1) });
+        }
+      }
+      const gradients = Object.entries(out).filter(([name]) => name !== "grad.sample").map((
+        [name, gradient],
+      ) => [name.slice("grad.".length), asFloat32(name, gradient)] as const);
+      accumulate(parameters, Object.fromEntries(gradients));
+    }
+    return input ? { parameters, x } : { parameters };
+  }
+
+  /** All rows of all branches, those of one graph together, in groups of at most `limit` latent positions. */
+  #groups({ x, timesteps, branches }: DenoiserRows, limit: number): readonly (readonly Item[])[] {
+    const bySize = new Map<number, Item[]>();
+    for (const [branch, all] of branches.entries()) {
+      for (let row = 0; row < batchOf(x); row++) {
+        const conditioning = mapParameters(all, (t) => sliceBatch(t, row, row + 1));
+        const tokens = tokensOf(conditioning);
+        const items = bySize.get(tokens) ?? [];
+        bySize.set(tokens, items);
+        items.push({
+          branch,
+          row,
+          timestep: timesteps[row] ?? NaN,
+          x: sliceBatch(x, row, row + 1),
+          conditioning,
+        });
+      }
+    }
+    const [, , height = 1, width = 1] = x.shape;
+    return [...bySize.values()].flatMap((items) =>
+      chunks(items.length, limit / (height * width)).map(([start, end]) => items.slice(start, end))
+    );
+  }
+
+  #program(task: UNetTask, items: readonly Item[]): Program {
+    const [first] = items;
+    const [, , height = 1, width = 1] = first?.x.shape ?? [];
+    const tokens = tokensOf(first?.conditioning ?? {});
+    const size = { batch: items.length, height, width, tokens };
+    const key = `${task} ${Object.values(size)}`;
+    const { transformer } = this.#pipeline;
+    const program = this.#programs.get(key) ??
+      transformerProgram(transformer, { task, size, lora: this.#lora, ...this.#target });
+    this.#programs.set(key, program);
+    return program;
+  }
+
+  #feeds(items: readonly Item[]): Record<string, Feed> {
+    const { transformer } = this.#pipeline;
+    const gathered = Object.fromEntries(
+      Object.keys(items[0]?.conditioning ?? {}).map((name) => [
+        name,
+        concatBatch(items.map(({ conditioning }) => asFloat32(name, conditioning[name]))),
+      ]),
+    );
+    const { guidance, ...text } = gathered;
+    return {
+      sample: concatBatch(items.map(({ x }) => x)),
+      timestep_proj: timestepProjection(items.map(({ timestep }) => transformer.time(timestep))),
+      ...(guidance && {
+        guidance_proj: timestepProjection(Array.from(guidance.data, (w) => 1000 * w)),
+      }),
+      ...text,
+    };
+  }
+}
+
+/** Text tokens of a row. */
+function tokensOf({ encoder_hidden_states: states }: Conditioning): number {
+  return states?.shape[1] ?? 0;
+}

@@ -1,0 +1,182 @@
+import { float32, int64, type Precision } from "../../autodiff/mod.ts";
+import { clipGraph, type FlowPipeline, type TextEncoder } from "../../models/flow/mod.ts";
+import { type Encoding, loadClipTokenizer, loadTextTokenizer } from "../../models/tokenizer/mod.ts";
+import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
+import { concatBatch, type Float32Tensor } from "../tensors.ts";
+import { asFloat32 } from "./_as_float32.ts";
+import { joinLast } from "./_join_last.ts";
+import type { NetworkRunner } from "./network_runner.ts";
+import { encoderProgram, type Program } from "./program.ts";
+
+/** How a flow pipeline's prompts are encoded. */
+export interface FlowTextOptions {
+  /** Tokens of T5 or Qwen. Default: what diffusers' pipelines take, 256 in SD 3, 512 in the others. */
+  readonly maxSequenceLength?: number | undefined;
+  /** Layers of Qwen that FLUX.2 reads, 0 the embeddings. Default: 9, 18 and 27. */
+  readonly layers?: readonly number[] | undefined;
+}
+
+/** One prompt, encoded. */
+export interface EncodedPrompt {
+  /** [1, tokens, width]. */
+  readonly states: Float32Tensor;
+  /** [1, width]. */
+  readonly pooled?: Float32Tensor | undefined;
+}
+
+/** A text encoder with its tokenizer. */
+interface Reader {
+  readonly encoder: TextEncoder;
+  readonly tokens: number;
+  tokenize(prompt: string): Encoding;
+}
+
+type Encode = (prompt: string) => Promise<EncodedPrompt>;
+
+/** Tokens of a CLIP tower. */
+const CLIP_TOKENS = 77;
+
+/**
+ * A flow pipeline's text encoders. Prompts longer than the tokenizers' lengths are cut, as diffusers does. Prompts are
+ * encoded one by one, once each: what was encoded is kept.
+ */
+export class FlowPromptEncoder implements PromptEncoder {
+  readonly #pipeline: FlowPipeline;
+  readonly #runner: NetworkRunner;
+  readonly #memory: number;
+  readonly #precision: Precision;
+  readonly #maxLength: number;
+  readonly #encoders: readonly Reader[];
+  readonly #programs = new Map<TextEncoder, Program>();
+  readonly #encoded = new Map<string, Promise<EncodedPrompt>>();
+
+  /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
+  constructor(
+    pipeline: FlowPipeline,
+    { runner, memory, precision, text = {} }: {
+      readonly runner: NetworkRunner;
+      readonly memory: number;
+      readonly precision: Precision;
+      readonly text?: FlowTextOptions | undefined;
+    },
+  ) {
+    this.#pipeline = pipeline;
+    this.#runner = runner;
+    this.#memory = memory;
+    this.#precision = precision;
+    this.#maxLength = text.maxSequenceLength ?? (pipeline.kind === "sd3" ? 256 : 512);
+    this.#encoders = pipeline.encoders.map((encoder) => {
+      if (encoder.kind === "clip") {
+        const tokenizer = loadClipTokenizer(encoder.tokenizer);
+        const tokens = Math.min(CLIP_TOKENS, encoder.part.config.contextLength);
+        return {
+          encoder,
+          tokens,
+          tokenize: (prompt) => tokenizer.encode(prompt, { maxLength: tokens }),
+        };
+      }
+      const tokenizer = loadTextTokenizer(encoder.tokenizer);
+      const tokens = this.#maxLength;
+      return { encoder, tokens, tokenize: (prompt) => tokenizer.encode(prompt, tokens) };
+    });
+  }
+
+  remark(prompts: readonly string[]): string | undefined {
+    const longest = this.#encoders.at(-1);
+    if (longest === undefined) return undefined;
+    const cut = prompts.filter((prompt) => longest.tokenize(prompt).truncated);
+    const [first] = cut;
+    if (first === undefined) return undefined;
+    const shown = first.length > 60 ? `${first.slice(0, 60)}…` : first;
+    return `The model reads ${longest.tokens} tokens of a prompt; ${cut.length} of ` +
+      `${prompts.length} prompts are longer and are cut: ${JSON.stringify(shown)}` +
+      (cut.length > 1 ? ", …" : "");
+  }
+
+  async encode(
+    prompts: readonly string[],
+    { negative, embeddedGuidance = 3.5 }: PromptOptions,
+  ): Promise<{ conditional: Conditioning; unconditional: Conditioning }> {
+    const batch = async (texts: readonly string[]): Promise<Conditioning> => {
+      const all: EncodedPrompt[] = [];
+      for (const text of texts) all.push(await this.#once(text));
+      const pooled = all.flatMap((e) => e.pooled ?? []);
+      return {
+        encoder_hidden_states: concatBatch(all.map((e) => e.states)),
+        ...(pooled.length > 0 && { pooled_projections: concatBatch(pooled) }),
+        ...(this.#pipeline.transformer.readsGuidance && {
+          guidance: float32(texts.map(() => embeddedGuidance), [texts.length]),
+        }),
+      };
+    };
+    return {
+      conditional: await batch(prompts),
+      unconditional: await batch(prompts.map((_, i) => negative?.[i] ?? "")),
+    };
+  }
+
+  #once(prompt: string): Promise<EncodedPrompt> {
+    const known = this.#encoded.get(prompt);
+    if (known !== undefined) return known;
+    const found = this.#encode(prompt);
+    this.#encoded.set(prompt, found);
+    // What failed may be tried again.
+    found.catch(() => this.#encoded.delete(prompt));
+    return found;
+  }
+
+  get #encode(): Encode {
+    return { sd3: (prompt: string) => this.#sd3(prompt) }[this.#pipeline.kind];
+  }
+
+  /** Both CLIPs side by side, filled up with zeros, then T5's tokens; without a T5 zeros stand for them. */
+  async #sd3(prompt: string): Promise<EncodedPrompt> {
+    const { textWidth } = this.#pipeline;
+    const clips: { states: Float32Tensor; pooled: Float32Tensor }[] = [];
+    let more: Float32Tensor | undefined;
+    for (const one of this.#encoders) {
+      if (one.encoder.kind === "clip") clips.push(await this.#clip(one, prompt));
+      else more = await this.#states(one, prompt);
+    }
+    const joined = joinLast(clips.map(({ states }) => states));
+    const [, tokens = 0, width = 0] = joined.shape;
+    const length = tokens + this.#maxLength;
+    const pooled = clips.flatMap((clip) => [...clip.pooled.data]);
+    const states = new Float32Array(length * textWidth);
+    for (let t = 0; t < tokens; t++) {
+      states.set(joined.data.subarray(t * width, (t + 1) * width), t * textWidth);
+    }
+    if (more !== undefined) states.set(more.data, tokens * textWidth);
+    return {
+      states: float32(states, [1, length, textWidth]),
+      pooled: float32(pooled, [1, pooled.length]),
+    };
+  }
+
+  async #clip(
+    { encoder, tokens, tokenize }: Reader,
+    prompt: string,
+  ): Promise<{ states: Float32Tensor; pooled: Float32Tensor }> {
+    if (encoder.kind !== "clip") throw new TypeError("Not a CLIP");
+    const session = await this.#runner.session(
+      `text ${this.#pipeline.encoders.indexOf(encoder)}`,
+      () => clipGraph(encoder, { tokens, precision: this.#precision }),
+    );
+    const { ids } = tokenize(prompt);
+    const out = await session.run({ input_ids: int64([...ids], [1, tokens]) });
+    return { states: asFloat32("states", out.states), pooled: asFloat32("pooled", out.pooled) };
+  }
+
+  async #states(
+    { encoder, tokens, tokenize }: Reader,
+    prompt: string,
+  ): Promise<Float32Tensor> {
+    if (encoder.kind === "clip") throw new TypeError("A CLIP has two results");
+    const program = this.#programs.get(encoder) ??
+      encoderProgram(encoder, { tokens, memory: this.#memory, precision: this.#precision });
+    this.#programs.set(encoder, program);
+    const { ids } = tokenize(prompt);
+    const feeds = { input_ids: int64([...ids], [1, tokens]) };
+    return asFloat32("states", await this.#runner.forward(program, feeds));
+  }
+}
