@@ -151,6 +151,11 @@ function checkFit(
   const width = texts.reduce((sum, { config }) => sum + config.width, 0);
   check("in_channels", unet.inChannels, vae.latentChannels, "latent_channels of the VAE");
   check("out_channels", unet.outChannels, vae.latentChannels, "latent_channels of the VAE");
+  // Pipelines of U-Nets do not add it.
+  if (vae.shiftFactor !== 0) {
+    const path = join(root, "vae", "config.json");
+    throw new ConfigError(path, `"shift_factor" is ${vae.shiftFactor}, expected null`);
+  }
   check("cross_attention_dim", unet.contextWidth, width, "hidden_size of the text encoders");
   check(
     "addition_embed_type",

@@ -151,7 +151,7 @@ Deno.test("fields that do not fit one another are refused", () => {
 Deno.test("a VAE's config is checked field by field", () => {
   const refusedVae = (value: Record<string, unknown>, message: RegExp) =>
     assert.throws(() => parseVaeConfig(value, "vae/config.json"), message);
-  refusedVae({ shift_factor: 0.1 }, /"shift_factor" is 0.1, expected null/);
+  refusedVae({ shift_factor: "0.1" }, /"shift_factor" is "0.1", expected a number or null/);
   refusedVae({ latents_mean: [0, 0] }, /"latents_mean" is \[0,0\], expected null/);
   refusedVae({ up_block_types: ["AttnUpDecoderBlock2D"] }, /"up_block_types.0" is "AttnUp/);
   refusedVae({ block_out_channels: [32, 64] }, /"up_block_types" is .*, expected 2, one for each/);
@@ -159,4 +159,6 @@ Deno.test("a VAE's config is checked field by field", () => {
   refusedVae({ scaling_factor: 0 }, /"scaling_factor" is 0, expected a number above 0/);
   refusedVae({ out_channels: 4 }, /"out_channels" is 4, expected 3/);
   assert.equal(parseVaeConfig({ force_upcast: true }, "vae/config.json").scalingFactor, 0.18215);
+  assert.equal(parseVaeConfig({}, "vae/config.json").shiftFactor, 0);
+  assert.equal(parseVaeConfig({ shift_factor: 0.1 }, "vae/config.json").shiftFactor, 0.1);
 });

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { float32 } from "../../../autodiff/mod.ts";
+import { float32, type TensorOf } from "../../../autodiff/mod.ts";
 import { readFlowPipeline } from "../../../models/flow/mod.ts";
 import { openSafetensors } from "../../../models/weights/mod.ts";
 import { FlowModel, type FlowModelOptions } from "../../../trainer/model/mod.ts";
-import type { Float32Tensor, Parameters } from "../../../trainer/tensors.ts";
 import { assertClose, repositoryPath, withEngine } from "../../models/mod.ts";
 import { z } from "zod";
 
@@ -13,6 +12,9 @@ import { z } from "zod";
  * The networks alone against PyTorch in float64: at the states of the expected trajectories, not of one's own, so that
  * nothing but the models is measured. Each case's gradient is put together by its closed form from the file.
  */
+
+type Float32Tensor = TensorOf<"float32">;
+type Parameters = Readonly<Record<string, Float32Tensor>>;
 
 /** Of the largest value. */
 const TOLERANCE = 1e-4;
