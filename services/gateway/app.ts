@@ -1,10 +1,10 @@
 import { type Context, Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { etag } from "hono/etag";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
 import type { Logger } from "../../base/mod.ts";
+import { bodyLimit, HeldBodies } from "./body_limit.ts";
 import { checkBearer } from "./check_bearer.ts";
 import { checkLoopbackHost, checkSameSite } from "./check_same_site.ts";
 import { HttpError, toHttpError } from "./http_error.ts";
@@ -14,6 +14,9 @@ import type { Route } from "./route.ts";
 
 /** Bodies of routes that say nothing else. */
 const MAX_BODY_BYTES = 2 ** 20;
+
+/** Of all bodies that are held at a time: four of the largest. */
+const MAX_HELD_BYTES = 2 ** 28;
 
 /**
  * The gateway as a function from requests to responses.
@@ -97,6 +100,7 @@ export function gatewayApp(
       return answer(new HttpError("UNIMPLEMENTED", message, { status: 405, headers: { allow } }));
     },
   }));
+  const held = new HeldBodies(MAX_HELD_BYTES);
   for (const { method, path, parameters = [], body, handle: answered } of routes) {
     const handle = method === "post"
       ? (context: Context) => {
@@ -109,19 +113,9 @@ export function gatewayApp(
       (_, name: string) =>
         parameters.some((p) => p.name === name && p.rest) ? `:${name}{.+}` : `:${name}`,
     );
-    const maxSize = body?.maxBytes ?? MAX_BODY_BYTES;
-    if (method === "post" && maxSize < Infinity) {
-      app.post(
-        pattern,
-        bodyLimit({
-          maxSize,
-          onError: () => {
-            const message = `Body is larger than ${maxSize} bytes`;
-            throw new HttpError("RESOURCE_EXHAUSTED", message, { status: 413 });
-          },
-        }),
-        handle,
-      );
+    const maxBytes = body?.maxBytes ?? MAX_BODY_BYTES;
+    if (method === "post" && maxBytes < Infinity) {
+      app.post(pattern, bodyLimit({ maxBytes, held }), handle);
     } else if (path.includes("/images/")) app.get(pattern, etag(), handle);
     else app.on(method, pattern, handle);
   }

@@ -3,6 +3,7 @@ import { RewardService, TrainerService } from "../../proto/mod.ts";
 import { createLogger, type Logger } from "../../base/mod.ts";
 import { type ClientTls, grpcClient, MessageSchemas } from "../rpc/mod.ts";
 import { gatewayApp } from "./app.ts";
+import { BodyReader } from "./body_reader.ts";
 import { gatewayRoutes } from "./gateway_routes.ts";
 import { HttpError } from "./http_error.ts";
 import { GatewayMetrics } from "./gateway_metrics.ts";
@@ -86,8 +87,10 @@ export async function createGateway(
 
   const metrics = new GatewayMetrics();
   const stopping = new AbortController();
+  const bodies = new BodyReader(schemas);
   const environment = {
     schemas,
+    bodies,
     stopping: stopping.signal,
     onStream: () => {
       metrics.streams++;
@@ -127,6 +130,7 @@ export async function createGateway(
     fetch: (request) => app.fetch(request),
     stop: () => stopping.abort(new HttpError("UNAVAILABLE", "The gateway is stopping")),
     close: () => {
+      bodies.close();
       trainer.close();
       for (const { client } of rewards.values()) client.close();
     },

@@ -1,12 +1,13 @@
 import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
 import type { GrpcClient } from "../rpc/mod.ts";
+import { messageOf } from "./body_reader.ts";
 import { HttpError } from "./http_error.ts";
 import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../rpc/metrics/mod.ts";
 import type { GatewayMetrics } from "./gateway_metrics.ts";
 import type { Overview } from "./overview.ts";
 import type { Preset } from "./presets.ts";
-import { MESSAGE_TYPES, readBody, requestMessage } from "./request_message.ts";
+import { mediaType, MESSAGE_TYPES } from "./request_message.ts";
 import type { Route } from "./route.ts";
 import { endsOnce, messageJson, type RpcEnvironment, streamOnceStarted } from "./rpc_routes.ts";
 import { runMetrics } from "./run_metrics.ts";
@@ -116,8 +117,9 @@ export function gatewayRoutes(
         content: { "application/json": runConfig },
       },
       handle: async ({ req }) => {
-        const { value, text } = await readBody(req.raw);
-        const config = requestMessage(RunConfigSchema, value, { schemas, text });
+        const text = await req.raw.text();
+        const type = text.trim() === "" ? "" : mediaType(req.raw);
+        const config = messageOf(RunConfigSchema, { text, type }, schemas);
         return Response.json(messageJson(RunConfigSchema, config));
       },
     },

@@ -11,6 +11,7 @@ import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { HttpError } from "./http_error.ts";
 import { jsonFault } from "./json_fault.ts";
+import { MAX_DEPTH, tooManyContainers, tooManyParts } from "./json_parts.ts";
 import type { MessageSchemas } from "../rpc/mod.ts";
 
 /** Media types a message may be sent in. */
@@ -18,19 +19,6 @@ export const MESSAGE_TYPES = ["application/json", "application/yaml"] as const;
 
 /** The YAML parser's time may grow with the square of what it reads: a megabyte can be made to take 20 s. */
 const MAX_YAML = 2 ** 16;
-
-/** A request's body as it was sent, to find lines in, and what it says. */
-export interface Body {
-  readonly text: string;
-  readonly value: JsonObject;
-}
-
-/** Reads a body in JSON or YAML; an empty one says nothing. Names may be in camelCase or snake_case. */
-export async function readBody(request: Request): Promise<Body> {
-  const text = await request.text();
-  if (text.trim() === "") return { text, value: {} };
-  return { text, value: parseBody(text, mediaType(request)) };
-}
 
 /** The media type of a body, "" where none is said. Throws `HttpError` 415 where it is not in UTF-8. */
 export function mediaType({ headers }: Request): string {
@@ -45,7 +33,7 @@ export function mediaType({ headers }: Request): string {
   return type.trim();
 }
 
-/** Parses an object in JSON or YAML. */
+/** Parses an object in JSON or YAML. Names may be in camelCase or snake_case. */
 export function parseBody(text: string, type: string): JsonObject {
   const value = camelCased(
     type === "application/json"
@@ -170,6 +158,7 @@ function found(value: unknown): string {
 }
 
 function parseJson(text: string): JsonValue {
+  refuseMany(tooManyParts(text));
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -181,6 +170,12 @@ function parseJson(text: string): JsonValue {
       { cause, line },
     );
   }
+}
+
+/** Each part is checked, which takes its time: there must not be too many. */
+function refuseMany(found: string | undefined): void {
+  if (found === undefined) return;
+  throw new HttpError("INVALID_ARGUMENT", `Body ${found}`);
 }
 
 function parseYaml(text: string): JsonValue {
@@ -200,8 +195,11 @@ function parseYaml(text: string): JsonValue {
   }
   try {
     // A few lines of aliases may stand for gigabytes.
-    return document.toJS({ maxAliasCount: 100 });
+    const value: JsonValue = document.toJS({ maxAliasCount: 100 });
+    refuseMany(tooManyContainers(value));
+    return value;
   } catch (cause) {
+    if (cause instanceof HttpError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new HttpError("INVALID_ARGUMENT", `Body cannot be read: ${reason}`, { cause });
   }
@@ -236,9 +234,6 @@ function hasRange(node: unknown): node is { readonly range: readonly [number, nu
 }
 
 const snakeCase = (name: string) => name.replaceAll(/[A-Z]/g, (ch) => `_${ch.toLowerCase()}`);
-
-/** No message of ours is a quarter as deep; what is walked by recursion must end before the stack does. */
-const MAX_DEPTH = 100;
 
 function camelCased(value: JsonValue, depth = 0): JsonValue {
   if (depth > MAX_DEPTH) {

@@ -9,8 +9,9 @@ import {
 import type { Context } from "hono";
 import { orSilence } from "../../base/mod.ts";
 import { type CallOptions, type MessageSchemas } from "../rpc/mod.ts";
+import type { BodyReader } from "./body_reader.ts";
 import { eventStream, type ServerEvent } from "./event_stream.ts";
-import { MESSAGE_TYPES, queryValue, readBody, requestMessage } from "./request_message.ts";
+import { mediaType, MESSAGE_TYPES, queryValue, requestMessage } from "./request_message.ts";
 import type { Route, RouteContent, RouteParameter, RouteTag } from "./route.ts";
 
 /** A method as HTTP: the path's names, the query and the body are fields of its request message. */
@@ -27,6 +28,7 @@ export interface RpcBinding {
 /** What all routes to gRPC services share. */
 export interface RpcEnvironment {
   readonly schemas: MessageSchemas;
+  readonly bodies: BodyReader;
   /** Aborts when the gateway stops; streams end then. */
   readonly stopping: AbortSignal;
   /** Told when a stream of events starts; what it returns is called when it has ended. */
@@ -67,7 +69,7 @@ export function unaryRoute<I extends DescMessage, O extends DescMessage>(
       content: { "application/json": schemas.message(descriptor.output) },
     },
     handle: async (context) => {
-      const request = await readRequest(descriptor.input, context, { binding, schemas });
+      const request = await readRequest(descriptor.input, context, { binding, environment });
       const { signal } = context.req.raw;
       const response = await call(request, { timeoutMs: UNARY_TIMEOUT_MS, signal }, context);
       return Response.json(messageJson(descriptor.output, response), {
@@ -103,7 +105,7 @@ export function streamRoute<I extends DescMessage, O extends DescMessage>(
       content: { "text/event-stream": { events: eventSchemas(output, schemas) } },
     },
     handle: async (context) => {
-      const request = await readRequest(descriptor.input, context, { binding, schemas });
+      const request = await readRequest(descriptor.input, context, { binding, environment });
       const gone = new AbortController();
       const signal = AbortSignal.any([gone.signal, stopping, context.req.raw.signal]);
       const events = eventsOf(call(request, { signal }, context), output, idOf);
@@ -227,7 +229,10 @@ function described(
 async function readRequest<D extends DescMessage>(
   descriptor: D,
   context: Context,
-  { binding, schemas }: { readonly binding: RpcBinding; readonly schemas: MessageSchemas },
+  { binding, environment: { schemas, bodies } }: {
+    readonly binding: RpcBinding;
+    readonly environment: RpcEnvironment;
+  },
 ): Promise<MessageShape<D>> {
   const fields = new Set(descriptor.fields.map(({ jsonName }) => jsonName));
   const params = Object.fromEntries(
@@ -237,6 +242,7 @@ async function readRequest<D extends DescMessage>(
   if (binding.method !== "post") {
     return requestMessage(descriptor, queryValue(descriptor, query), { schemas, params });
   }
-  const { value, text } = await readBody(context.req.raw);
-  return requestMessage(descriptor, value, { schemas, params, text });
+  const text = await context.req.raw.text();
+  const type = text.trim() === "" ? "" : mediaType(context.req.raw);
+  return await bodies.read(descriptor, { text, type, params });
 }

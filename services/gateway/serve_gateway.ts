@@ -1,5 +1,9 @@
-import { createLogger, type Logger } from "../../base/mod.ts";
+import { getRequestListener } from "@hono/node-server";
+import { createServer, type Server } from "node:http";
+import { createLogger, type Logger, orSilence } from "../../base/mod.ts";
+import { usualConnections } from "../rpc/mod.ts";
 import { createGateway, type GatewayOptions } from "./gateway.ts";
+import { type HttpTimes, limitConnections } from "./http_connections.ts";
 
 /** A gateway that listens. */
 export interface GatewayServer {
@@ -16,9 +20,18 @@ export interface GatewayServer {
  * @param port 0 takes a free port
  */
 export async function serveGateway(
-  { host = "127.0.0.1", port, ...options }: Omit<GatewayOptions, "loopback"> & {
+  {
+    host = "127.0.0.1",
+    port,
+    maxConnections = usualConnections(),
+    times = { headersMs: 20_000, idleMs: 60_000 },
+    ...options
+  }: Omit<GatewayOptions, "loopback"> & {
     readonly host?: string;
     readonly port: number;
+    /** Default: a quarter of the files that this process may open. */
+    readonly maxConnections?: number;
+    readonly times?: HttpTimes;
   },
 ): Promise<GatewayServer> {
   const log = options.log ?? createLogger();
@@ -28,31 +41,36 @@ export async function serveGateway(
   }
   if (options.runs !== undefined) await checkFolder(options.runs, log);
   const gateway = await createGateway({ ...options, loopback, log });
-  const abort = new AbortController();
-  let server: Deno.HttpServer<Deno.NetAddr>;
+  const server = createServer(
+    {
+      headersTimeout: times.headersMs,
+      keepAliveTimeout: times.idleMs,
+      // Bodies have a time of their own, by how fast they come.
+      requestTimeout: 0,
+      connectionsCheckingInterval: Math.min(1000, times.headersMs),
+    },
+    getRequestListener(gateway.fetch, { hostname: "localhost", overrideGlobalObjects: false }),
+  );
+  limitConnections(server, maxConnections);
+  let bound: number;
   try {
-    server = Deno.serve({
-      hostname: host,
-      port,
-      signal: abort.signal,
-      onListen: () => {},
-    }, gateway.fetch);
+    bound = await listen(server, { host, port });
   } catch (cause) {
     gateway.close();
     throw new Error(`Cannot listen on ${host}:${port}: ${reason(cause)}`, { cause });
   }
   const drain = async (drainSeconds: number) => {
     gateway.stop();
-    // A timer of no time at all may find the server closed, and Deno throws there.
-    if (drainSeconds === 0) abort.abort();
-    const timer = setTimeout(() => abort.abort(), drainSeconds * 1000);
-    await server.shutdown();
-    clearTimeout(timer);
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    server.closeIdleConnections();
+    await orSilence(closed, drainSeconds * 1000);
+    server.closeAllConnections();
+    await closed;
     gateway.close();
   };
   let stopping: Promise<void> | undefined;
   return {
-    address: `${host.includes(":") ? `[${host}]` : host}:${server.addr.port}`,
+    address: `${host.includes(":") ? `[${host}]` : host}:${bound}`,
     stop: ({ drainSeconds = 30 } = {}) => stopping ??= drain(drainSeconds),
   };
 }
@@ -71,13 +89,25 @@ async function checkFolder(path: string, log: Logger): Promise<void> {
   }
 }
 
+async function listen(
+  server: Server,
+  address: { readonly host: string; readonly port: number },
+): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject);
+  server.listen(address, resolve);
+  await promise;
+  server.off("error", reject);
+  // Such as one that found no file left for it; the next may find one.
+  server.on("error", () => {});
+  const bound = server.address();
+  return typeof bound === "object" && bound !== null ? bound.port : address.port;
+}
+
 function reason(error: unknown): string {
-  if (error instanceof Deno.errors.AddrInUse) return "the port is in use";
-  if (error instanceof Deno.errors.PermissionDenied) {
-    return "the port needs more rights; choose one above 1023";
-  }
-  if (error instanceof Deno.errors.AddrNotAvailable) {
-    return "the address is not one of this machine's";
-  }
-  return error instanceof Error ? error.message : String(error);
+  const text = error instanceof Error ? error.message : String(error);
+  if (text.includes("EADDRINUSE")) return "the port is in use";
+  if (text.includes("EACCES")) return "the port needs more rights; choose one above 1023";
+  if (text.includes("EADDRNOTAVAIL")) return "the address is not one of this machine's";
+  return text;
 }

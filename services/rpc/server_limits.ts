@@ -43,7 +43,7 @@ export function serverLimits(
  * A quarter of the files that this process may open, where the system tells, so that files of runs and models can always
  * be opened; 1,024 at most.
  */
-function usualConnections(): number {
+export function usualConnections(): number {
   try {
     const limits = Deno.readTextFileSync("/proc/self/limits");
     const files = Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? UNTOLD_FILES);

@@ -1,0 +1,106 @@
+import type { MiddlewareHandler } from "hono";
+import { orSilence } from "../../base/mod.ts";
+import { HttpError } from "./http_error.ts";
+
+/** How slowly a body may come. */
+const SILENCE_MS = 20_000;
+const BYTES_PER_MS = 2 ** 14 / 1000;
+
+/** Bytes of bodies that are held at a time, over all requests. */
+export class HeldBodies {
+  readonly #max: number;
+  #held = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** Bytes held now. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** Counts bytes. Throws `HttpError` 503 where there are too many. */
+  take(bytes: number): void {
+    if (this.#held + bytes > this.#max) {
+      const message = `The gateway holds ${this.#held} bytes of bodies, and ${this.#max} is all ` +
+        "it takes; try again";
+      throw new HttpError("RESOURCE_EXHAUSTED", message, { status: 503 });
+    }
+    this.#held += bytes;
+  }
+
+  /** They are not held any more. */
+  give(bytes: number): void {
+    this.#held -= bytes;
+  }
+}
+
+/**
+ * Reads a body before its route sees the request, as long as it is not larger than `maxBytes`, comes fast enough, and
+ * fits beside the others that are held.
+ */
+export function bodyLimit(
+  { maxBytes, held, silenceMs = SILENCE_MS }: {
+    readonly maxBytes: number;
+    readonly held: HeldBodies;
+    readonly silenceMs?: number;
+  },
+): MiddlewareHandler {
+  return async ({ req }, next) => {
+    const { body, headers } = req.raw;
+    if (body === null) return await next();
+    const tooLarge = () =>
+      new HttpError("RESOURCE_EXHAUSTED", `Body is larger than ${maxBytes} bytes`, { status: 413 });
+    if (Number(headers.get("content-length") ?? 0) > maxBytes) throw tooLarge();
+    let total = 0;
+    const count = (bytes: number) => {
+      if (total + bytes > maxBytes) throw tooLarge();
+      held.take(bytes);
+      total += bytes;
+    };
+    try {
+      const bytes = await readSlowly(body, { count, silenceMs });
+      const { method, signal } = req.raw;
+      req.raw = new Request(req.url, { method, headers, body: bytes, signal });
+      return await next();
+    } finally {
+      held.give(total);
+    }
+  };
+}
+
+async function readSlowly(
+  body: ReadableStream<Uint8Array>,
+  { count, silenceMs }: {
+    readonly count: (bytes: number) => void;
+    readonly silenceMs: number;
+  },
+): Promise<Blob> {
+  const reader = body.getReader();
+  const start = performance.now();
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let total = 0;
+  try {
+    while (true) {
+      const left = start + silenceMs + total / BYTES_PER_MS - performance.now();
+      const next = await orSilence(reader.read(), Math.max(0, Math.min(silenceMs, left)));
+      if (next === undefined) {
+        throw new HttpError(
+          "DEADLINE_EXCEEDED",
+          `Body stood still for ${silenceMs / 1000} s, or came at less than ${
+            1000 * BYTES_PER_MS
+          } bytes a second`,
+          { status: 408 },
+        );
+      }
+      if (next.done) return new Blob(parts);
+      count(next.value.length);
+      total += next.value.length;
+      parts.push(new Uint8Array(next.value));
+    }
+  } catch (error) {
+    void reader.cancel().catch(() => {});
+    throw error;
+  }
+}
