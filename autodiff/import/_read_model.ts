@@ -1,21 +1,19 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import {
-  type AttributeProto,
-  AttributeProto_AttributeType as AttributeType,
+  type FunctionProto,
   type GraphProto,
   type ModelProto,
   ModelProtoSchema,
   type ValueInfoProto,
 } from "onnx-buf";
-import { type Attribute, float, int, ints, string } from "../attributes.ts";
 import { ImportError } from "../errors.ts";
 import type { DType } from "../tensor.ts";
 import { dtypeOf } from "./_read_tensor.ts";
 
-/** Oldest and newest ONNX opset that is read. */
-export const OPSETS = { oldest: 11, newest: 22 } as const;
+/** Oldest ONNX opset that is read. There is no newest: operators keep their meaning, and unknown attributes are refused. */
+export const OLDEST_OPSET = 7;
 
-/** Most nodes a model may have. */
+/** Most nodes a model may have, with those of functions and loops as often as they run. */
 export const MOST_NODES = 100_000;
 
 /** A model file, checked as a whole. */
@@ -23,6 +21,8 @@ export interface ForeignModel {
   readonly graph: GraphProto;
   /** Version of every domain's operators; ONNX's own is "". */
   readonly versions: ReadonlyMap<string, number>;
+  /** Functions of its own, by `functionKey`. */
+  readonly functions: ReadonlyMap<string, FunctionProto>;
 }
 
 /** An input or output as a model declares it. */
@@ -37,31 +37,39 @@ export interface DeclaredValue {
 export function readModel(bytes: Uint8Array): ForeignModel {
   const { graph, opsetImport, functions } = parseModel(bytes);
   if (graph === undefined) throw new ImportError("Model has no graph");
-  const [called] = functions;
-  if (called !== undefined) {
-    throw new ImportError(
-      `Model calls functions of its own ("${called.name}"), which is not supported; inline them`,
-    );
-  }
-  const [sparse] = graph.sparseInitializer;
-  if (sparse !== undefined) {
-    throw new ImportError(`Tensor "${sparse.values?.name}" is sparse, which is not supported`);
-  }
   if (graph.node.length > MOST_NODES) {
     throw new ImportError(
       `Model has ${graph.node.length} nodes, at most ${MOST_NODES} are allowed`,
     );
   }
-  const versions = new Map(
-    opsetImport.map(({ domain, version }) => [domain === "ai.onnx" ? "" : domain, Number(version)]),
-  );
+  const versions = versionsOf(opsetImport);
   const opset = versions.get("");
-  if (opset === undefined || opset < OPSETS.oldest || opset > OPSETS.newest) {
+  if (opset === undefined || opset < OLDEST_OPSET) {
     throw new ImportError(
-      `Model has ONNX opset ${opset ?? "none"}, expected ${OPSETS.oldest} to ${OPSETS.newest}`,
+      `Model has ONNX opset ${opset ?? "none"}, expected ${OLDEST_OPSET} or a newer one`,
     );
   }
-  return { graph, versions };
+  return { graph, versions, functions: new Map(functions.map((f) => [functionKey(f), f])) };
+}
+
+/** Versions of operators' domains; ONNX's own is "". */
+export function versionsOf(
+  imports: readonly { readonly domain: string; readonly version: bigint }[],
+): ReadonlyMap<string, number> {
+  return new Map(
+    imports.map(({ domain, version }) => [domain === "ai.onnx" ? "" : domain, Number(version)]),
+  );
+}
+
+/** What tells a model's functions apart. */
+export function functionKey(
+  { domain, name, overload }: {
+    readonly domain: string;
+    readonly name: string;
+    readonly overload: string;
+  },
+): string {
+  return JSON.stringify([domain === "ai.onnx" ? "" : domain, name, overload]);
 }
 
 /** The message of a model file. */
@@ -80,32 +88,18 @@ export function declared({ name, type }: ValueInfoProto): DeclaredValue {
   return {
     name,
     dtype: dtypeOf(elemType, name),
+    // Some exporters write -1 or 0 for a size that may vary.
     shape: shape?.dim.map(({ value }) =>
-      value.case === "dimValue" ? Number(value.value) : value.value ?? ""
+      value.case === "dimValue" ? (value.value > 0n ? Number(value.value) : "") : value.value ?? ""
     ),
   };
 }
 
 /** Inputs that a caller feeds: older models list stored tensors among them. */
 export function fedInputs({ graph }: ForeignModel): readonly DeclaredValue[] {
-  const stored = new Set(graph.initializer.map(({ name }) => name));
+  const stored = new Set([
+    ...graph.initializer.map(({ name }) => name),
+    ...graph.sparseInitializer.map(({ values }) => values?.name),
+  ]);
   return graph.input.filter(({ name }) => !stored.has(name)).map(declared);
-}
-
-/** An attribute, where it has a type that operators of graphs have. */
-export function readAttribute(a: AttributeProto): Attribute {
-  switch (a.type) {
-    case AttributeType.INT:
-      return int(Number(a.i));
-    case AttributeType.FLOAT:
-      return float(a.f);
-    case AttributeType.STRING:
-      return string(new TextDecoder().decode(a.s));
-    case AttributeType.INTS:
-      return ints(a.ints.map(Number));
-    default:
-      throw new ImportError(
-        `Attribute ${a.name} of type ${AttributeType[a.type]} is not supported`,
-      );
-  }
 }

@@ -1,4 +1,9 @@
-import { type TensorProto, TensorProto_DataLocation, TensorProto_DataType } from "onnx-buf";
+import {
+  type SparseTensorProto,
+  type TensorProto,
+  TensorProto_DataLocation,
+  TensorProto_DataType as Onnx,
+} from "onnx-buf";
 import { ImportError } from "../errors.ts";
 import type { ValueType, WeightLocation } from "../graph.ts";
 import { dtypeOfOnnx } from "../onnx_dtype.ts";
@@ -28,12 +33,24 @@ export function readTensor(proto: TensorProto): StoredTensor {
     : { kind: "inline", tensor: elementsOf(proto, type) };
 }
 
+/** Whole numbers that no graph has, and the next wider dtype that it has: they are read as that. */
+const WIDER = new Map<number, DType>([
+  [Onnx.INT16, "int32"],
+  [Onnx.UINT16, "int32"],
+  [Onnx.UINT32, "int64"],
+  [Onnx.UINT64, "int64"],
+  [Onnx.INT4, "int8"],
+  [Onnx.UINT4, "uint8"],
+]);
+
 /** The dtype of an ONNX code; `what` is named where a tensor here cannot have it. */
 export function dtypeOf(code: number, what: string): DType {
+  const wider = WIDER.get(code);
+  if (wider !== undefined) return wider;
   try {
     return dtypeOfOnnx(code);
   } catch (cause) {
-    const name = TensorProto_DataType[code] ?? code;
+    const name = Onnx[code] ?? code;
     throw new ImportError(`"${what}" has ONNX data type ${name}, which is not supported`, {
       cause,
     });
@@ -62,6 +79,11 @@ function locationOf(proto: TensorProto, type: ValueType): WeightLocation {
     if (/^\d{1,16}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
     throw new ImportError(`Tensor "${proto.name}" has ${key} "${text}", expected bytes`);
   };
+  if (WIDER.has(proto.dataType)) {
+    throw new ImportError(
+      `Tensor "${proto.name}" is ${Onnx[proto.dataType]} in another file, which is not supported`,
+    );
+  }
   const expected = sizeOf(type.shape) * BYTES_PER_ELEMENT[type.dtype];
   const length = bytes("length", expected);
   if (length !== expected) throw wrongLength(proto, type, { found: length, expected, of: "bytes" });
@@ -71,6 +93,7 @@ function locationOf(proto: TensorProto, type: ValueType): WeightLocation {
 function elementsOf(proto: TensorProto, type: ValueType): Tensor {
   const { dtype } = type;
   const size = sizeOf(type.shape);
+  if (WIDER.has(proto.dataType)) return widened(proto, type);
   if (proto.rawData.byteLength > 0) {
     const expected = size * BYTES_PER_ELEMENT[dtype];
     const found = proto.rawData.byteLength;
@@ -101,6 +124,83 @@ function elementsOf(proto: TensorProto, type: ValueType): Tensor {
     default:
       return castNumber(int32Data, type);
   }
+}
+
+/** Bits of an entry in raw data. */
+const BITS = new Map<number, number>([
+  [Onnx.INT16, 16],
+  [Onnx.UINT16, 16],
+  [Onnx.UINT32, 32],
+  [Onnx.UINT64, 64],
+  [Onnx.INT4, 4],
+  [Onnx.UINT4, 4],
+]);
+
+/** The entries of a tensor whose dtype no graph has. Of two entries in a byte the first is the low half. */
+function widened(proto: TensorProto, type: ValueType): Tensor {
+  const { rawData, int32Data, uint64Data, dataType } = proto;
+  const size = sizeOf(type.shape);
+  const bits = BITS.get(dataType) ?? 8;
+  const isSmall = bits === 4;
+  const isRaw = rawData.byteLength > 0;
+  const held = isRaw ? rawData.byteLength : bits < 32 ? int32Data.length : uint64Data.length;
+  const expected = isSmall ? Math.ceil(size / 2) : isRaw ? size * bits / 8 : size;
+  if (held !== expected) {
+    throw wrongLength(proto, type, { found: held, expected, of: isRaw ? "bytes" : "entries" });
+  }
+  const view = new DataView(rawData.buffer, rawData.byteOffset, rawData.byteLength);
+  const at = (i: number): number | bigint => {
+    if (isSmall) {
+      const half = ((isRaw ? view.getUint8(i >> 1) : int32Data[i >> 1] ?? 0) >> (4 * (i & 1))) & 15;
+      return dataType === Onnx.INT4 && half > 7 ? half - 16 : half;
+    }
+    if (!isRaw) return bits < 32 ? int32Data[i] ?? 0 : uint64Data[i] ?? 0n;
+    if (dataType === Onnx.INT16) return view.getInt16(2 * i, true);
+    if (dataType === Onnx.UINT16) return view.getUint16(2 * i, true);
+    return bits === 32 ? view.getUint32(4 * i, true) : view.getBigUint64(8 * i, true);
+  };
+  if (type.dtype !== "int64") {
+    return castNumber(Float64Array.from({ length: size }, (_, i) => Number(at(i))), type);
+  }
+  return tensorOver(type, BigInt64Array.from({ length: size }, (_, i) => BigInt(at(i))));
+}
+
+/** Entries that a tensor stored by its entries other than zero may have. */
+const LARGEST_SPARSE = 2 ** 24;
+
+/** A tensor stored by its entries other than zero, with all of them. Throws `ImportError` where it is damaged. */
+export function readSparse({ values, indices, dims }: SparseTensorProto): Tensor {
+  const name = values?.name ?? "";
+  const [entries, at] = [values, indices].map((proto) => proto && readTensor(proto));
+  const shape = dims.map(Number);
+  const size = sizeOf(shape);
+  if (entries?.kind !== "inline" || at?.kind !== "inline" || at.tensor.dtype !== "int64") {
+    throw new ImportError(`Sparse tensor "${name}" has no entries or no int64 indices`);
+  }
+  if (!(size <= LARGEST_SPARSE) || shape.some((d) => d < 0)) {
+    throw new ImportError(
+      `Sparse tensor "${name}" has shape [${shape}], at most ${LARGEST_SPARSE} entries are allowed`,
+    );
+  }
+  const { dtype, data } = entries.tensor;
+  const rank = at.tensor.shape.length === 2 ? shape.length : 1;
+  if (at.tensor.data.length !== data.length * rank) {
+    throw new ImportError(`Sparse tensor "${name}" has indices [${at.tensor.shape}]`);
+  }
+  const width = BYTES_PER_ELEMENT[dtype];
+  const full = new Uint8Array(size * width);
+  const held = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  for (let i = 0; i < data.length; i++) {
+    const coordinates = Array.from(at.tensor.data.subarray(i * rank, (i + 1) * rank), Number);
+    const index = rank === 1
+      ? coordinates[0] ?? -1
+      : coordinates.reduce((p, c, axis) => p * (shape[axis] ?? 1) + c, 0);
+    if (!(index >= 0 && index < size)) {
+      throw new ImportError(`Sparse tensor "${name}" has an entry at ${coordinates}`);
+    }
+    full.set(held.subarray(i * width, (i + 1) * width), index * width);
+  }
+  return tensorOver({ dtype, shape }, full);
 }
 
 function wrongLength(

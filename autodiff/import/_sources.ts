@@ -1,4 +1,4 @@
-import type { NodeProto } from "onnx-buf";
+import type { AttributeProto } from "onnx-buf";
 import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
 import { ImportError } from "../errors.ts";
@@ -6,11 +6,12 @@ import type { Value } from "../graph.ts";
 import { constantInts } from "../infer/_types.ts";
 import { int64, sizeOf, tensorOver } from "../tensor.ts";
 import { fold, LARGEST_FOLD } from "./_fold.ts";
-import { readTensor } from "./_read_tensor.ts";
+import { readSparse, readTensor } from "./_read_tensor.ts";
 
-type Source = (b: Builder, node: NodeProto, inputs: readonly (Value | undefined)[]) => Value;
+type Attributes = readonly AttributeProto[];
+type Source = (b: Builder, attributes: Attributes, inputs: readonly (Value | undefined)[]) => Value;
 
-function constant(b: Builder, { attribute: [a] }: NodeProto): Value {
+function constant(b: Builder, [a]: Attributes): Value {
   switch (a?.name) {
     case "value": {
       if (a.t === undefined) throw new ImportError("Attribute value is no tensor");
@@ -18,6 +19,9 @@ function constant(b: Builder, { attribute: [a] }: NodeProto): Value {
       if (tensor.kind === "inline") return b.constant(tensor.tensor);
       throw new ImportError("Attribute value lies in another file, which is not supported");
     }
+    case "sparse_value":
+      if (a.sparseTensor === undefined) throw new ImportError("Attribute sparse_value is no tensor");
+      return b.constant(readSparse(a.sparseTensor));
     case "value_float":
       return b.scalar(a.f, "float32");
     case "value_floats":
@@ -33,11 +37,11 @@ function constant(b: Builder, { attribute: [a] }: NodeProto): Value {
 
 function constantOfShape(
   b: Builder,
-  { attribute }: NodeProto,
+  attributes: Attributes,
   [input]: readonly (Value | undefined)[],
 ): Value {
   const shape = constantInts(input, "Shape") ?? [];
-  const value = attribute.find(({ name }) => name === "value")?.t;
+  const value = attributes.find(({ name }) => name === "value")?.t;
   const stored = value && readTensor(value);
   if (stored?.kind === "external") throw new ImportError("Attribute value lies in another file");
   const one = stored === undefined
@@ -47,7 +51,7 @@ function constantOfShape(
   return folded === undefined ? b.expand(one, shape) : b.constant(folded);
 }
 
-function nonZero(b: Builder, _node: NodeProto, [input]: readonly (Value | undefined)[]): Value {
+function nonZero(b: Builder, _attributes: Attributes, [input]: readonly (Value | undefined)[]): Value {
   const tensor = constantOf(input);
   if (tensor === undefined) throw new ImportError("Input 0 must be a constant, it is computed");
   const { shape, data } = tensor;
@@ -59,7 +63,7 @@ function nonZero(b: Builder, _node: NodeProto, [input]: readonly (Value | undefi
   return b.constant(int64(entries, [shape.length, found.length]));
 }
 
-function range(b: Builder, _node: NodeProto, inputs: readonly (Value | undefined)[]): Value {
+function range(b: Builder, _attributes: Attributes, inputs: readonly (Value | undefined)[]): Value {
   const numbers = inputs.map((v) => Number(constantOf(v)?.data[0] ?? NaN));
   const [start = NaN, limit = NaN, delta = NaN] = numbers;
   const count = Math.max(Math.ceil((limit - start) / delta), 0);

@@ -85,14 +85,22 @@ function isAntialiased({ attributes }: InferContext): boolean {
 /** Most entries a resizing matrix may have: 8,192 pixels from as many. */
 const LARGEST_MATRIX = 2 ** 26;
 
-function resizeMatrix(c: InferContext, axis: ResizeAxis): Float64Array {
+/**
+ * The linear map of a Resize along one axis, [size, length]. `source` says from which coordinate each entry is taken, where
+ * the operator's attributes do not.
+ */
+export function resizeMatrix(
+  c: InferContext,
+  axis: ResizeAxis,
+  source = (o: number) => sourceOf(c, axis, o),
+): Float64Array {
   const { length, size } = axis;
   if (length * size > LARGEST_MATRIX) {
     throw new RangeError(`Resize from ${length} to ${size} is too large to differentiate`);
   }
   const matrix = new Float64Array(size * length);
   for (let o = 0; o < size; o++) {
-    const taps = tapsOf(c, axis, sourceOf(c, axis, o));
+    const taps = tapsOf(c, axis, source(o));
     const total = taps.reduce((sum, [, weight]) => sum + weight, 0);
     for (const [at, weight] of taps) {
       const i = o * length + Math.min(Math.max(at, 0), length - 1);
