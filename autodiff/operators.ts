@@ -28,8 +28,6 @@ const LIMITS: Partial<Record<OpName, string>> = {
   Pad: "constant pads",
   Reshape: "constant shape",
   Resize: "constant scales or sizes, stretched, not cropped",
-  ScatterElements: "reduction none or add",
-  ScatterND: "reduction none or add",
   Slice: "constant range",
   Split: "constant sizes",
   Squeeze: "constant axes",

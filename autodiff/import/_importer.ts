@@ -37,7 +37,11 @@ export class Importer {
   }
 
   /** Appends what the named outputs of a graph need, its stored tensors included, and defines it in `scope`. */
-  graph(graph: GraphProto, scope: Scope, outputs = graph.output.map(({ name }) => name)): void {
+  graph(
+    graph: GraphProto,
+    scope: Scope,
+    outputs: readonly string[] = graph.output.map(({ name }) => name),
+  ): void {
     const needed = nodesNeeded(graph.node, outputs);
     for (const tensor of graph.initializer) {
       if (needed.names.has(tensor.name)) scope.define(tensor.name, this.#stored(tensor));
@@ -70,7 +74,9 @@ export class Importer {
   /** Appends what a node computes, or computes it here where it is shape arithmetic. */
   #node(node: NodeProto, scope: Scope): readonly Imported[] {
     const { opType, domain } = node;
-    const called = this.#model.functions.get(functionKey({ ...node, name: opType }));
+    const called = this.#model.functions.get(
+      functionKey({ domain, name: opType, overload: node.overload }),
+    );
     if (called !== undefined) return callFunction(this, { called, node, scope });
     const isStandard = domain === "" || domain === "ai.onnx";
     const version = scope.versionOf(node);

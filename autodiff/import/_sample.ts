@@ -32,11 +32,13 @@ export function sampleTaps(
   });
   // Each axis's taps once, however often they are combined.
   const axes = taps.map((list, axis) =>
-    list.map((tap) => onAxis(b, tap, {
-      size: dim(spatial, axis),
-      stride: sizeOf(spatial.slice(axis + 1)),
-      outside,
-    }))
+    list.map((tap) =>
+      onAxis(b, tap, {
+        size: dim(spatial, axis),
+        stride: sizeOf(spatial.slice(axis + 1)),
+        outside,
+      })
+    )
   );
   const combined = axes.reduce<readonly { at: Value; weight?: Value | undefined }[]>(
     (found, list) =>

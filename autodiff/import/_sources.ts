@@ -20,7 +20,9 @@ function constant(b: Builder, [a]: Attributes): Value {
       throw new ImportError("Attribute value lies in another file, which is not supported");
     }
     case "sparse_value":
-      if (a.sparseTensor === undefined) throw new ImportError("Attribute sparse_value is no tensor");
+      if (a.sparseTensor === undefined) {
+        throw new ImportError("Attribute sparse_value is no tensor");
+      }
       return b.constant(readSparse(a.sparseTensor));
     case "value_float":
       return b.scalar(a.f, "float32");
@@ -51,7 +53,11 @@ function constantOfShape(
   return folded === undefined ? b.expand(one, shape) : b.constant(folded);
 }
 
-function nonZero(b: Builder, _attributes: Attributes, [input]: readonly (Value | undefined)[]): Value {
+function nonZero(
+  b: Builder,
+  _attributes: Attributes,
+  [input]: readonly (Value | undefined)[],
+): Value {
   const tensor = constantOf(input);
   if (tensor === undefined) throw new ImportError("Input 0 must be a constant, it is computed");
   const { shape, data } = tensor;

@@ -169,17 +169,18 @@ function normalizedGroups(b: Builder, x: Value, node: ForeignNode): Value {
 }
 
 /** The sum of x, what is skipped and a bias, normalized: outputs are that, mean and deviation unread, and the sum. */
-const skip = (normalize: (b: Builder, x: Value, node: ForeignNode) => Value, bias: number) =>
-(b: Builder, node: ForeignNode) => {
-  const [x, skipped] = [given(node, 0), given(node, 1)];
-  const extra = node.inputs[bias];
-  const pair = b.add(x, skipped);
-  const sum = extra === undefined ? pair : b.add(pair, extra);
-  if (names(node, 1) || names(node, 2)) {
-    throw new ImportError(`Outputs 1 and 2 of ${node.op} are not supported`);
-  }
-  return [normalize(b, sum, node), undefined, undefined, sum];
-};
+const skip =
+  (normalize: (b: Builder, x: Value, node: ForeignNode) => Value, bias: number) =>
+  (b: Builder, node: ForeignNode) => {
+    const [x, skipped] = [given(node, 0), given(node, 1)];
+    const extra = node.inputs[bias];
+    const pair = b.add(x, skipped);
+    const sum = extra === undefined ? pair : b.add(pair, extra);
+    if (names(node, 1) || names(node, 2)) {
+      throw new ImportError(`Outputs 1 and 2 of ${node.op} are not supported`);
+    }
+    return [normalize(b, sum, node), undefined, undefined, sum];
+  };
 
 const skipLayerNorm = skip((b, x, node) => {
   const [, , scale, bias] = node.inputs;

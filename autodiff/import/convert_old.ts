@@ -1,3 +1,4 @@
+import { TensorProto_DataType as Onnx } from "onnx-buf";
 import { floatOf, int, intOf, intsOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
@@ -132,8 +133,16 @@ const castTo = (x: Value, dtype: DType): Call => ({
 
 /**
  * Whole numbers of a width that graphs lack become the next wider ones. */
-const cast: Conversion = (_b, node) =>
-  castTo(given(node, 0), dtypeOf(intOf(node.attributes, "to", 0), "The result"));
+const cast: Conversion = (b, node) => {
+  const to = intOf(node.attributes, "to", 0);
+  const dtype = dtypeOf(to, "The result");
+  const wraps = WRAPS.get(to);
+  if (wraps === undefined) return castTo(given(node, 0), dtype);
+  return b.call("Mod", [b.cast(given(node, 0), dtype), b.scalar(wraps, dtype)]);
+};
+
+/** Unsigned numbers that are read as wider ones, and where they begin anew. */
+const WRAPS = new Map<number, number>([[Onnx.UINT16, 2 ** 16], [Onnx.UINT32, 2 ** 32]]);
 
 /** Forms that operators had in older opsets, and names that they no longer have. */
 export const OLD_FORMS: Conversions = {

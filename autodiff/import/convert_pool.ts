@@ -100,7 +100,9 @@ const col2Im: Conversion = (b, node) => {
   const room = image.map((d, i) => d + dim(pads, i) + dim(pads, i + n) - dim(reaches, i));
   const places = room.map((r, i) => Math.floor(r / dim(strides, i)) + 1);
   if (sizeOf(places) !== dim(x.shape, 2)) {
-    throw new ImportError(`Input [${x.shape}] does not have the ${sizeOf(places)} blocks of [${image}]`);
+    throw new ImportError(
+      `Input [${x.shape}] does not have the ${sizeOf(places)} blocks of [${image}]`,
+    );
   }
   const one = Float64Array.from(
     { length: channels * taps * taps },

@@ -48,13 +48,15 @@ function legacy(b: Builder, node: ForeignNode, scales: readonly number[]): Value
   const x = given(node, 0);
   const mode = stringOf(node.attributes, "mode", "nearest");
   const apply = (v: Value, chosen: readonly number[], rounding: string) =>
-    chosen.every((s) => s === 1)
-      ? v
-      : b.call("Resize", [v, undefined, b.table(chosen, { dtype: "float32", shape: [chosen.length] })], {
-        mode: string(mode === "bilinear" ? "linear" : mode),
-        coordinate_transformation_mode: string("asymmetric"),
-        nearest_mode: string(rounding),
-      });
+    chosen.every((s) => s === 1) ? v : b.call("Resize", [
+      v,
+      undefined,
+      b.table(chosen, { dtype: "float32", shape: [chosen.length] }),
+    ], {
+      mode: string(mode === "bilinear" ? "linear" : mode),
+      coordinate_transformation_mode: string("asymmetric"),
+      nearest_mode: string(rounding),
+    });
   if (mode !== "nearest") return apply(x, scales, "floor");
   const smaller = apply(x, scales.map((s) => s < 1 ? s : 1), "ceil");
   return apply(smaller, scales.map((s) => s < 1 ? 1 : s), "floor");

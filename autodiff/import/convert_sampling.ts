@@ -89,7 +89,8 @@ function deformConv(b: Builder, node: ForeignNode): Value {
       const [k, o] = axis === 0
         ? [Math.floor(tap / dim(kernel, 1)), Math.floor(place / wide)]
         : [tap % dim(kernel, 1), place % wide];
-      return o * dim(window.strides, axis) - dim(window.pads, axis) + k * dim(window.dilations, axis);
+      return o * dim(window.strides, axis) - dim(window.pads, axis) +
+        k * dim(window.dilations, axis);
     });
     const by = b.squeeze(b.slice(moved, { axis: 2, start: axis, end: axis + 1 }), [2]);
     const at = b.add(by, b.table(base, { dtype: x.dtype, shape: [1, taps, places] }));

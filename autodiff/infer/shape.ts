@@ -160,8 +160,8 @@ const scatter = (updatesShape: (c: InferContext) => Shape): Infer => (c) => {
   const [x, updates] = [required(c, 0), required(c, 2)];
   sameDType(x, updates);
   const reduction = stringOf(c.attributes, "reduction", "none");
-  if (reduction !== "none" && reduction !== "add") {
-    throw new Error(`Reduction "${reduction}" is not supported, expected none or add`);
+  if (!["none", "add", "mul", "max", "min"].includes(reduction)) {
+    throw new Error(`Reduction "${reduction}" is unknown`);
   }
   const expected = updatesShape(c);
   if (updates.shape.join() !== expected.join()) {

@@ -5,6 +5,7 @@ import { ELEMENTWISE_RULES } from "./elementwise.ts";
 import { LINEAR_RULES } from "./linear.ts";
 import { NORM_RULES } from "./norm.ts";
 import { REDUCE_RULES } from "./reduce.ts";
+import { SCATTER_RULES } from "./scatter.ts";
 import { SHAPE_RULES } from "./shape.ts";
 import type { StopOp } from "./stop_edges.ts";
 import { WINDOW_RULES } from "./window.ts";
@@ -21,6 +22,7 @@ const TABLE: Readonly<Record<DifferentiableOp, Rule>> = {
   ...NORM_RULES,
   ...REDUCE_RULES,
   ...SHAPE_RULES,
+  ...SCATTER_RULES,
 };
 
 /** The gradient rule of every differentiable operator. */

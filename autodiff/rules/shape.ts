@@ -169,33 +169,6 @@ function fullIndices(b: Builder, indices: Value, batch: number): Value {
   return b.concat([...coordinates, at], indices.shape.length - 1);
 }
 
-/** Overwritten entries have no gradient; where indices repeat, which update stays is undefined, as in ONNX. */
-function scatter(
-  clear: (b: Builder, dy: Value, indices: Value, zero: Value, c: Parameters<Rule>[0]) => Value,
-  pick: (b: Builder, dy: Value, indices: Value, c: Parameters<Rule>[0]) => Value,
-): Rule {
-  return (c) => {
-    const [indices, updates, dy] = [input(c, 1), input(c, 2), cotangent(c)];
-    const adds = stringOf(c.attributes, "reduction", "none") === "add";
-    return [
-      adds || !c.wants[0] ? dy : clear(c.b, dy, indices, zeros(c.b, updates), c),
-      undefined,
-      c.wants[2] ? pick(c.b, dy, indices, c) : undefined,
-    ];
-  };
-}
-
-const scatterElements: Rule = scatter(
-  (b, dy, indices, zero, c) =>
-    b.call("ScatterElements", [dy, indices, zero], { axis: int(axisOf(dy, c)) }),
-  (b, dy, indices, c) => b.call("GatherElements", [dy, indices], { axis: int(axisOf(dy, c)) }),
-);
-
-const scatterNd: Rule = scatter(
-  (b, dy, indices, zero) => b.call("ScatterND", [dy, indices, zero]),
-  (b, dy, indices) => b.call("GatherND", [dy, indices]),
-);
-
 const depthToSpace: Rule = unary((b, dy, x, _y, c) => {
   const block = intOf(c.attributes, "blocksize", 1);
   const [n = 1, channels = 1, h = 1, w = 1] = x.shape;
@@ -246,8 +219,6 @@ export const SHAPE_RULES = {
   Gather: gather,
   GatherElements: gatherElements,
   GatherND: gatherNd,
-  ScatterElements: scatterElements,
-  ScatterND: scatterNd,
   Trilu: unary((b, dy, _x, _y, c) =>
     b.call("Trilu", [dy, c.inputs[1]], { upper: int(intOf(c.attributes, "upper", 1)) })
   ),

@@ -29,7 +29,7 @@ const perChannel = (value: z.ZodNumber) =>
 const schema = z.strictObject({
   kind: z.literal("onnx"),
   ...nameField,
-  /** The `.onnx` file, opset 11 to 22. Tensors it keeps in other files must lie in its folder. */
+  /** The `.onnx` file, opset 7 or newer. Tensors it keeps in other files must lie in its folder. */
   weights: z.string().min(1),
   /** The input that takes the image. Default: the only one. */
   input: name().optional(),

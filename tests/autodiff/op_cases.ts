@@ -24,10 +24,17 @@ export const OP_CASES: Readonly<Record<DifferentiableOp, Readonly<Record<string,
  * entry against the same function in operators that have one, or against the operator's own values where it is linear.
  */
 export const FLOAT32_ONLY: ReadonlySet<OpName> = new Set<OpName>([
+  "Acos",
+  "Acosh",
+  "Asin",
+  "Asinh",
+  "Atan",
+  "Atanh",
   "AveragePool",
   "Celu",
   "Conv",
   "ConvTranspose",
+  "Cosh",
   "Elu",
   "Erf",
   "GlobalAveragePool",
@@ -41,7 +48,9 @@ export const FLOAT32_ONLY: ReadonlySet<OpName> = new Set<OpName>([
   "PRelu",
   "Resize",
   "Selu",
+  "Sinh",
   "Softplus",
   "Softsign",
+  "Tan",
   "ThresholdedRelu",
 ]);

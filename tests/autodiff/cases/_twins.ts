@@ -12,6 +12,16 @@ export function erfSeries(b: Builder, x: Value): Value {
   return b.mul(b.mul(x, sum), 2 / Math.sqrt(Math.PI));
 }
 
+/** atan by halving its angle, atan x = 2 atan(x / (1 + √(1 + x²))), then its power series. */
+export function atanSeries(b: Builder, x: Value): Value {
+  const half = (v: Value) => b.div(v, b.add(b.sqrt(b.add(b.mul(v, v), 1)), 1));
+  const small = half(half(half(x)));
+  const square = b.mul(small, small);
+  const sum = Array.from({ length: 18 }, (_, n) => (n % 2 === 0 ? 1 : -1) / (2 * n + 1))
+    .reduceRight((acc, c) => b.add(b.mul(acc, square), c), b.scalar(0, x.dtype));
+  return b.mul(b.mul(small, sum), 8);
+}
+
 /** log(1 + eˣ). */
 export const softplus = (b: Builder, x: Value): Value => b.log(b.add(b.exp(x), 1));
 

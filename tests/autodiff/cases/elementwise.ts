@@ -9,7 +9,7 @@ import {
   type Value,
 } from "../../../autodiff/mod.ts";
 import { type OpCase, opCase, type Spec } from "./_case.ts";
-import { bend, erfSeries, softplus } from "./_twins.ts";
+import { atanSeries, bend, erfSeries, softplus } from "./_twins.ts";
 
 type Twin = (b: Builder, x: Value) => Value;
 
@@ -27,6 +27,9 @@ function unary(
 }
 
 const wide = { shape: [3, 4], low: -4, high: 4, off: [0] };
+const inUnit = { shape: [2, 3], low: -0.8, high: 0.8 };
+/** √(1 - x²). */
+const leg = (b: Builder, x: Value): Value => b.sqrt(b.sub(1, b.mul(x, x)));
 const positive = { shape: [2, 3], low: 0.5, high: 2 };
 
 /** An operator of two inputs, broadcast every way. `y` is where its second operand may lie. */
@@ -96,6 +99,32 @@ export const ELEMENTWISE_CASES = {
   Reciprocal: { "": unary("Reciprocal", { x: positive }) },
   Sin: { "": unary("Sin", { x: wide }) },
   Cos: { "": unary("Cos", { x: wide }) },
+  Tan: { "": unary("Tan", { twin: (b, x) => b.div(b.sin(x), b.cos(x)) }) },
+  Asin: { "": unary("Asin", { x: inUnit, twin: (b, x) => atanSeries(b, b.div(x, leg(b, x))) }) },
+  Acos: {
+    "": unary("Acos", {
+      x: inUnit,
+      twin: (b, x) => b.sub(Math.PI / 2, atanSeries(b, b.div(x, leg(b, x)))),
+    }),
+  },
+  Atan: { "": unary("Atan", { x: { shape: [2, 3], low: -3, high: 3 }, twin: atanSeries }) },
+  Sinh: { "": unary("Sinh", { twin: (b, x) => b.mul(b.sub(b.exp(x), b.exp(b.neg(x))), 0.5) }) },
+  Cosh: { "": unary("Cosh", { twin: (b, x) => b.mul(b.add(b.exp(x), b.exp(b.neg(x))), 0.5) }) },
+  Asinh: {
+    "": unary("Asinh", { twin: (b, x) => b.log(b.add(x, b.sqrt(b.add(b.mul(x, x), 1)))) }),
+  },
+  Acosh: {
+    "": unary("Acosh", {
+      x: { shape: [2, 3], low: 1.5, high: 4 },
+      twin: (b, x) => b.log(b.add(x, b.sqrt(b.sub(b.mul(x, x), 1)))),
+    }),
+  },
+  Atanh: {
+    "": unary("Atanh", {
+      x: inUnit,
+      twin: (b, x) => b.mul(b.log(b.div(b.add(x, 1), b.sub(1, x))), 0.5),
+    }),
+  },
   Tanh: { "": unary("Tanh") },
   Sigmoid: { "": unary("Sigmoid", { x: wide }) },
   Erf: { "": unary("Erf", { x: { shape: [3, 4], low: -1.8, high: 1.8 }, twin: erfSeries }) },

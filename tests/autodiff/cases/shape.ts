@@ -10,7 +10,7 @@ import {
   type Tensor,
   type Value,
 } from "../../../autodiff/mod.ts";
-import { type OpCase, opCase } from "./_case.ts";
+import { type OpCase, opCase, type Spec } from "./_case.ts";
 
 /** One input of [2, 3, 4], or as given. */
 const move = (
@@ -55,9 +55,9 @@ const gatherNd = (x: Shape, at: Tensor, batch = 0) =>
 const scatter = (
   op: "ScatterElements" | "ScatterND",
   { x, at, updates, attributes = {} }: {
-    x: Shape;
+    x: Spec;
     at: Tensor;
-    updates: Shape;
+    updates: Spec;
     attributes?: Attributes;
   },
 ) =>
@@ -227,6 +227,18 @@ export const SHAPE_CASES = {
       updates: [2, 3],
       attributes: { ...add, axis: int(-1) },
     }),
+    "multiplies": scatter("ScatterElements", {
+      x: [2, 4],
+      at: index([2, 3], [0, 0, 2, 3, -1, 1]),
+      updates: [2, 3],
+      attributes: { reduction: string("mul"), axis: int(1) },
+    }),
+    "keeps the largest": scatter("ScatterElements", {
+      x: { shape: [2, 4], spacing: 0.5 },
+      at: index([2, 3], [0, 0, 2, 3, -1, 1]),
+      updates: { shape: [2, 3], spacing: 0.37 },
+      attributes: { reduction: string("max"), axis: int(1) },
+    }),
   },
   ScatterND: {
     "replaces": scatter("ScatterND", { x: [4, 3], at: index([2, 1], [2, 0]), updates: [2, 3] }),
@@ -235,6 +247,18 @@ export const SHAPE_CASES = {
       at: index([3, 2], [0, 1, 2, 2, 0, 1]),
       updates: [3],
       attributes: add,
+    }),
+    "multiplies": scatter("ScatterND", {
+      x: [3, 3],
+      at: index([3, 2], [0, 1, 2, 2, 0, 1]),
+      updates: [3],
+      attributes: { reduction: string("mul") },
+    }),
+    "keeps the smallest": scatter("ScatterND", {
+      x: { shape: [3, 3], spacing: 0.5 },
+      at: index([2, 1], [2, 0]),
+      updates: { shape: [2, 3], spacing: 0.37 },
+      attributes: { reduction: string("min") },
     }),
   },
   Trilu: {
