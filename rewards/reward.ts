@@ -53,6 +53,8 @@ export interface RewardResult {
   readonly gradient?: Images;
   /** Images whose prompt is longer than `RewardInfo.promptTokens`, ascending. Absent where there is none. */
   readonly truncated?: readonly number[];
+  /** sha256 of the weights that answered, from rewards whose weights may change under their caller. */
+  readonly digest?: string;
 }
 
 /** Options of one call of `Reward.score`. */

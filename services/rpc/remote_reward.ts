@@ -1,5 +1,11 @@
 import { RewardService } from "../../proto/mod.ts";
-import { DataType, Direction, Processing, type RewardDescription } from "../../proto/mod.ts";
+import {
+  DataType,
+  Direction,
+  Processing,
+  type RewardDescription,
+  type Tensor,
+} from "../../proto/mod.ts";
 import {
   type Images,
   type Reward,
@@ -20,24 +26,29 @@ export interface RemoteRewardOptions extends GrpcClientOptions {
   readonly timeoutMs?: number;
   /** Deadline of the first call, which asks for the reward's facts. Default: as the others'. */
   readonly connectMs?: number;
+  /** Ends the connecting. */
+  readonly signal?: AbortSignal;
 }
+
+/** How often a batch is asked for while the weights change under it. */
+const TRIES = 5;
 
 /** Rest of a connection before it is closed. */
 const SETTLE_MS = 50;
 
 /** A reward behind `drtune.reward.v1.RewardService`, with the interface of one in this process. */
 export class RemoteReward implements Reward {
-  readonly info: RewardInfo;
+  #info: RewardInfo;
   readonly #client: GrpcClient<typeof RewardService>;
   readonly #options: RemoteRewardOptions;
-  readonly #maxImages: number;
+  #maxImages: number;
 
   private constructor(
     client: GrpcClient<typeof RewardService>,
     description: RewardDescription,
     options: RemoteRewardOptions,
   ) {
-    this.info = infoOf(description);
+    this.#info = infoOf(description);
     this.#client = client;
     this.#options = options;
     this.#maxImages = Math.max(1, description.limits?.maxImages ?? 1);
@@ -52,7 +63,10 @@ export class RemoteReward implements Reward {
     try {
       const { rewards, defaultReward } = await client.describe(
         { reward: options.reward ?? "" },
-        { timeoutMs: options.connectMs ?? options.timeoutMs ?? 60_000 },
+        {
+          timeoutMs: options.connectMs ?? options.timeoutMs ?? 60_000,
+          ...(options.signal && { signal: options.signal }),
+        },
       );
       const wanted = options.reward || defaultReward;
       const found = rewards.find(({ name }) => name === wanted);
@@ -70,60 +84,107 @@ export class RemoteReward implements Reward {
     }
   }
 
+  /** Its facts, as of the last answer: the weights on the server may change. */
+  get info(): RewardInfo {
+    return this.#info;
+  }
+
+  /** Asks for its facts again, which a server that computes answers at once. Throws `StatusError`. */
+  async refresh(
+    call: { readonly timeoutMs: number; readonly signal?: AbortSignal },
+  ): Promise<RewardInfo> {
+    const { rewards } = await this.#client.describe({ reward: this.#info.name }, call);
+    const found = rewards.find(({ name }) => name === this.#info.name);
+    if (found === undefined) {
+      throw new StatusError("NOT_FOUND", `Reward "${this.#info.name}" is no longer served`);
+    }
+    checkDigest(found.digest, this.#options.expectedDigest, found.name);
+    this.#maxImages = Math.max(1, found.limits?.maxImages ?? 1);
+    return this.#info = infoOf(found);
+  }
+
+  /**
+   * Where other weights answer than those whose facts are known, their facts are asked for, and the batch again where
+   * they read other prompts or answered only a part of it.
+   */
   async score(
     images: Images,
     prompts: readonly string[],
     options: ScoreOptions = {},
   ): Promise<RewardResult> {
+    for (let left = TRIES;; left--) {
+      const known = this.#info;
+      const { digests, ...result } = await this.#ask(images, prompts, options);
+      const [digest = known.digest, ...others] = digests;
+      const answered = { ...result, digest };
+      if (others.length === 0 && (digest === known.digest || digest === "")) {
+        return { ...result, digest: known.digest };
+      }
+      const { digest: present, readsPrompt } = await this.refresh({
+        timeoutMs: this.#options.timeoutMs ?? 60_000,
+        ...(options.signal && { signal: options.signal }),
+      });
+      const isWhole = others.length === 0 && readsPrompt === known.readsPrompt;
+      if (isWhole && (present === digest || left === 1)) return answered;
+      if (left === 1) {
+        throw new StatusError("ABORTED", `The weights of ${known.name} change with every answer`);
+      }
+    }
+  }
+
+  /** One try, and the digests of the weights that answered its parts. */
+  async #ask(
+    images: Images,
+    prompts: readonly string[],
+    options: ScoreOptions,
+  ): Promise<RewardResult & { readonly digests: ReadonlySet<string> }> {
     const [batch = 0, ...size] = images.shape;
     const width = size.reduce((a, b) => a * b, 1);
     const scores = new Float32Array(batch);
     const gradient = options.gradient ? new Float32Array(images.data.length) : undefined;
     const cut: number[] = [];
-    for (let at = 0; at < batch; at += this.#maxImages) {
-      const count = Math.min(this.#maxImages, batch - at);
+    const digests = new Set<string>();
+    // They may change while this waits.
+    const [{ name, readsPrompt }, maxImages] = [this.#info, this.#maxImages];
+    for (let at = 0; at < batch; at += maxImages) {
+      const count = Math.min(maxImages, batch - at);
       const part = images.data.subarray(at * width, (at + count) * width);
+      const shape = [count, ...size];
       const request = {
-        reward: this.info.name,
+        reward: name,
         images: [{
           source: {
             case: "tensor" as const,
-            value: { dtype: DataType.FLOAT32, shape: [count, ...size], data: bytesOf(part) },
+            value: { dtype: DataType.FLOAT32, shape, data: bytesOf(part) },
           },
         }],
-        prompts: this.info.readsPrompt ? prompts.slice(at, at + count) : [],
+        prompts: readsPrompt ? prompts.slice(at, at + count) : [],
       };
       const call = {
         timeoutMs: this.#options.timeoutMs ?? 60_000,
         ...(options.signal && { signal: options.signal }),
       };
+      const take = (answer: Answer) => {
+        this.#check(answer, count);
+        scores.set(answer.scores, at);
+        cut.push(...answer.truncatedPrompts.map((i) => at + i));
+        digests.add(answer.digest);
+      };
       if (gradient === undefined) {
         const processing = options.processing === "reference"
           ? Processing.REFERENCE
           : Processing.TENSOR;
-        const answer = await this.#client.score({ ...request, processing }, call);
-        this.#check(answer, count);
-        scores.set(answer.scores, at);
-        cut.push(...answer.truncatedPrompts.map((i) => at + i));
+        take(await this.#client.score({ ...request, processing }, call));
       } else {
         const answer = await this.#client.scoreAndGradient(request, call);
-        this.#check(answer, count);
-        scores.set(answer.scores, at);
-        cut.push(...answer.truncatedPrompts.map((i) => at + i));
-        const data = answer.gradients[0]?.data;
-        if (data?.byteLength !== part.byteLength) {
-          throw new StatusError(
-            "INTERNAL",
-            `${this.info.name} answered ${
-              data?.byteLength ?? 0
-            } bytes of gradient, expected ${part.byteLength}`,
-          );
-        }
+        take(answer);
+        const data = gradientOf(answer.gradients[0], { name, shape });
         new Uint8Array(gradient.buffer, at * width * 4, data.byteLength).set(data);
       }
     }
     return {
       scores,
+      digests,
       ...(cut.length > 0 && { truncated: cut }),
       ...(gradient && { gradient: { dtype: "float32", shape: images.shape, data: gradient } }),
     };
@@ -135,7 +196,7 @@ export class RemoteReward implements Reward {
     this.#client.close();
   }
 
-  #check(answer: { scores: readonly number[]; digest: string }, count: number): void {
+  #check(answer: Answer, count: number): void {
     checkDigest(answer.digest, this.#options.expectedDigest, this.info.name);
     if (answer.scores.length !== count) {
       throw new StatusError(
@@ -144,6 +205,32 @@ export class RemoteReward implements Reward {
       );
     }
   }
+}
+
+interface Answer {
+  readonly scores: readonly number[];
+  readonly digest: string;
+  readonly truncatedPrompts: readonly number[];
+}
+
+/** The bytes of a gradient that is of the images asked about: float32, of their shape. */
+function gradientOf(
+  tensor: Tensor | undefined,
+  { name, shape }: { readonly name: string; readonly shape: readonly number[] },
+): Uint8Array {
+  const wrong = (found: string, expected: string | number) =>
+    new StatusError("INTERNAL", `${name} answered ${found}, expected ${expected}`);
+  if (tensor === undefined) throw wrong("no gradient", "one");
+  const { dtype, data } = tensor;
+  if (dtype !== DataType.FLOAT32) {
+    throw wrong(`a gradient of ${DataType[dtype] ?? `type ${dtype}`}`, "FLOAT32");
+  }
+  if (tensor.shape.join() !== shape.join()) {
+    throw wrong(`a gradient of shape [${tensor.shape.slice(0, 8)}]`, `[${shape}]`);
+  }
+  const bytes = 4 * shape.reduce((a, b) => a * b, 1);
+  if (data.byteLength !== bytes) throw wrong(`${data.byteLength} bytes of gradient`, bytes);
+  return data;
 }
 
 function checkDigest(found: string, expected: string | undefined, what: string): void {

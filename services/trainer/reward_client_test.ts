@@ -3,6 +3,7 @@ import { DataType, Direction, RewardService } from "../../proto/mod.ts";
 import { float32 } from "../../autodiff/mod.ts";
 import {
   parseRunConfig,
+  type RewardClient,
   RewardMixture,
   RewardRefusedError,
   type RewardTerm,
@@ -19,7 +20,7 @@ import {
   StatusError,
   type StatusName,
 } from "../rpc/mod.ts";
-import { checkRewards, connectReward } from "./reward_client.ts";
+import { checkRewards, connectAll, connectReward, MEANINGS } from "./reward_client.ts";
 
 type Answer = Exclude<
   Awaited<ReturnType<Handlers<typeof RewardService>["scoreAndGradient"]>>,
@@ -108,8 +109,23 @@ Deno.test("A reward that fails, is slow or answers nonsense is one to wait for",
     [() => new Promise(() => {}), /^Reward odd at .*[Dd]eadline exceeded/],
     [gives({ scores: [1] }), /odd answered 1 scores for 2 images$/],
     [gives({ scores: [1, Infinity] }), /^Tensor 'scores of reward odd' holds Infinity at \[1\]/],
-    [gives({ gradients: [] }), /odd answered 0 bytes of gradient, expected 96$/],
-    [gives({ gradients: [gradient(new Float32Array(12))] }), /odd answered 48 bytes of gradient/],
+    [gives({ gradients: [] }), /odd answered no gradient, expected one$/],
+    [
+      gives({ gradients: [gradient(new Float32Array(12))] }),
+      /odd answered a gradient of shape \[1,3,2,2\], expected \[2,3,2,2\]$/,
+    ],
+    [
+      gives({ gradients: [{ ...gradient(new Float32Array(24)), shape: [1, 1] }] }),
+      /odd answered a gradient of shape \[1,1\], expected \[2,3,2,2\]$/,
+    ],
+    [
+      gives({ gradients: [{ ...gradient(new Float32Array(24)), dtype: DataType.FLOAT16 }] }),
+      /odd answered a gradient of FLOAT16, expected FLOAT32$/,
+    ],
+    [
+      gives({ gradients: [{ ...gradient(new Float32Array(24)), data: new Uint8Array(95) }] }),
+      /odd answered 95 bytes of gradient, expected 96$/,
+    ],
     [gives({ gradients: [gradient(nan)] }), /'gradient of reward odd' holds NaN at \[1, 0, 0, 1\]/],
   ];
   for (const [answer, message] of cases) {
@@ -122,6 +138,111 @@ Deno.test("A reward that fails, is slow or answers nonsense is one to wait for",
       });
     });
   }
+});
+
+Deno.test("What each status of a reward means for a run: it waits, or ends", async () => {
+  const waits = [
+    ...["CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "NOT_FOUND", "RESOURCE_EXHAUSTED"],
+    ...["FAILED_PRECONDITION", "ABORTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"],
+  ];
+  const ends = [
+    ...["INVALID_ARGUMENT", "ALREADY_EXISTS", "PERMISSION_DENIED", "OUT_OF_RANGE"],
+    ...["UNIMPLEMENTED", "UNAUTHENTICATED"],
+  ];
+  const names = Object.keys(MEANINGS).filter((name): name is StatusName => name in MEANINGS);
+  assert.deepEqual(names.toSorted(), [...waits, ...ends].sort());
+  for (const name of names) {
+    await withReward(() => Promise.reject(new StatusError(name, "Told so")), async (term) => {
+      await assert.rejects(evaluated(term, 300), (error) => {
+        assert.equal(error instanceof RewardUnavailableError, waits.includes(name), name);
+        return true;
+      });
+    });
+  }
+});
+
+Deno.test("Weights that change under a client are known by their digest, direction and prompts", async () => {
+  const asked: (readonly string[])[] = [];
+  let present = { name: "odd", digest: "0a", direction: Direction.MAXIMISE, readsPrompt: false };
+  const server = await startGrpcServer({
+    services: [grpcService(RewardService, {
+      describe: () =>
+        Promise.resolve({
+          rewards: [{ ...present, limits: { maxImages: 1 } }],
+          defaultReward: "odd",
+        }),
+      score: () => Promise.reject(new StatusError("UNIMPLEMENTED", "Not part of this test")),
+      scoreAndGradient: ({ prompts }) => {
+        asked.push(prompts);
+        const { digest, name: reward } = present;
+        const gradients = [gradient(new Float32Array(12).fill(0.25))];
+        const answer = { scores: [2], gradients, reward, digest };
+        // Between the two parts of the second batch.
+        if (asked.length === 3) {
+          present = { ...present, digest: "0b", direction: Direction.MINIMISE, readsPrompt: true };
+        }
+        return Promise.resolve(answer);
+      },
+      evaluate: async function* () {},
+    })],
+    port: 0,
+    log: createLogger({ level: "silent" }),
+  });
+  const term = { name: "odd", endpoint: server.address, reward: "", weight: 1, expectedDigest: "" };
+  const client = await connectReward(term);
+  try {
+    const mixture = new RewardMixture([{ term, client }]);
+    const first = await mixture.evaluate(images, prompts);
+    assert.deepEqual([first.loss, first.rewards.odd?.digest], [-2, "0a"]);
+    const second = await mixture.evaluate(images, prompts);
+    // One part each by both weights is no answer: the batch is asked for again, with prompts now.
+    assert.deepEqual([second.loss, second.rewards.odd?.digest], [2, "0b"]);
+    assert.deepEqual(asked.slice(2), [[], [], ["a fox"], ["books"]]);
+    assert.deepEqual([client.digest, client.direction], ["0b", "minimise"]);
+  } finally {
+    await client.close();
+    await server.stop({ drainSeconds: 0.1 });
+  }
+});
+
+Deno.test("A connection ends with its caller, and those made beside one that fails are closed", async () => {
+  // Takes connections and never says a word.
+  const silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const taken: Deno.Conn[] = [];
+  const taking = (async () => {
+    for await (const connection of silent) taken.push(connection);
+  })().catch(() => {});
+  const { port } = silent.addr;
+  const term = {
+    ...{ name: "odd", endpoint: `127.0.0.1:${port}` },
+    ...{ reward: "", weight: 1, expectedDigest: "" },
+  };
+  const abort = new AbortController();
+  const connecting = connectReward(term, { signal: abort.signal });
+  const reason = new Error("The caller has gone");
+  abort.abort(reason);
+  await assert.rejects(connecting, reason);
+  silent.close();
+  for (const connection of taken) connection.close();
+  await taking;
+
+  const closed: string[] = [];
+  const late = Promise.withResolvers<void>();
+  const connect = async ({ name }: RewardTerm): Promise<RewardClient> => {
+    if (name === "fails") throw new RewardUnavailableError("Is away");
+    if (name === "late") await late.promise;
+    return {
+      direction: "maximise",
+      digest: "",
+      score: () => Promise.reject(new Error("Not asked")),
+      close: () => Promise.resolve(void closed.push(name)),
+    };
+  };
+  const terms = ["first", "fails", "late"].map((name) => ({ ...term, name }));
+  await assert.rejects(connectAll(terms, connect), /Is away/);
+  late.resolve();
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual(closed, ["first", "late"]);
 });
 
 Deno.test("Another reward or other weights are refused, at once where a run is asked for", () =>

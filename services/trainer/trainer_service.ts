@@ -12,6 +12,7 @@ import {
   TrainerService,
 } from "../../proto/mod.ts";
 import type { Tensor } from "../../autodiff/mod.ts";
+import { raceAbort } from "../../base/mod.ts";
 import { toDiffusersLora, toKohyaLora } from "../../models/lora/mod.ts";
 import { encodeSafetensors, float32ToFloat16, toFloat32 } from "../../models/weights/mod.ts";
 import {
@@ -51,6 +52,7 @@ import {
   type StatusName,
 } from "../rpc/mod.ts";
 import { Turns } from "./_turns.ts";
+import { connectAll } from "./reward_client.ts";
 import { fillInEndpoints } from "./fill_in_endpoints.ts";
 import { pairedSummary } from "./paired_summary.ts";
 import {
@@ -129,13 +131,13 @@ export function trainerHandlers(
       await store.delete(runId);
       return {};
     },
-    async swapReward({ runId, change }) {
+    async swapReward({ runId, change }, { signal }) {
       const run = store.get(runId);
       if (run.ended) throw new RunStateError(`Run "${runId}" is ${run.state}: its rewards stay`);
       if (change.case === "set") fillIn("set", [change.value]);
       else if (change.case === "mixture") fillIn("mixture.rewards", change.value.rewards);
       const rewards = changed(run.rewards, change);
-      return { step: await run.swap(rewards), rewards: rewards.map(toWireTerm) };
+      return { step: await run.swap(rewards, signal), rewards: rewards.map(toWireTerm) };
     },
     async *sample(request, { signal }) {
       const { runId, step } = request;
@@ -151,7 +153,7 @@ export function trainerHandlers(
       );
       const parameters = step === 0 ? undefined : await weights(run, step);
       using _turn = await turns.take(signal);
-      yield* withModel(dependencies, config, async function* (opened) {
+      yield* withModel(dependencies, { config, signal }, async function* (opened) {
         for await (
           const batch of drawWith(opened, requests, { config, parameters, loraScale, signal })
         ) {
@@ -176,13 +178,11 @@ export function trainerHandlers(
       fillIn("rewards", request.rewards);
       const terms = request.rewards.length > 0 ? mixtureOf(request.rewards) : run.rewards;
       const checkpoint = await checkpointOf(run, request.step);
-      using _turn = await turns.take(signal);
-      const clients = await Promise.all(
-        terms.map(async (term) => ({ term, client: await dependencies.connect(term, signal) })),
-      );
+      const clients = await connectAll(terms, (term) => dependencies.connect(term, signal));
       try {
+        using _turn = await turns.take(signal);
         const mixture = new RewardMixture(clients);
-        yield* withModel(dependencies, config, async function* (opened) {
+        yield* withModel(dependencies, { config, signal }, async function* (opened) {
           type Scores = Record<string, number>;
           const pairs: { before: Scores; after: Scores }[] = [];
           const scored = async function* (parameters: Parameters | undefined) {
@@ -316,16 +316,20 @@ async function weights(run: TrainingRun, step: number | undefined): Promise<Para
   return (await checkpointOf(run, step)).parameters;
 }
 
+/** Uses a model and releases it, also where the caller goes while it is opened. */
 async function* withModel<T>(
   dependencies: RunDependencies,
-  config: RunConfig,
+  { config, signal }: { readonly config: RunConfig; readonly signal: AbortSignal },
   use: (opened: OpenedModel) => AsyncIterable<T>,
 ): AsyncGenerator<T> {
-  const opened = await dependencies.openModel(config);
+  const opening = dependencies.openModel(config);
   try {
-    yield* use(opened);
+    yield* use(await raceAbort(opening, signal));
   } finally {
-    await opened.release();
+    const released = opening.then((opened) => opened.release());
+    // Nobody waits for one that is still being opened.
+    if (signal.aborted) released.catch(() => {});
+    else await released;
   }
 }
 
@@ -340,20 +344,28 @@ async function* drawWith(
     readonly signal: AbortSignal;
   },
 ) {
-  const denoiser = await model.adapt(
+  const adapting = model.adapt(
     parameters ?? model.initialParameters(0),
     { scale: parameters === undefined ? 0 : loraScale },
   );
+  const denoiser = await raceAbort(adapting, signal);
   try {
-    yield* draw({ prompts: model.prompts, decoder: model.decoder, denoiser }, requests, {
+    const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
+    const drawn = draw(networks, requests, {
       sampler: config.sampler,
       scheduler,
       guidance: config.guidance.scale,
       latents,
       signal,
     });
+    for (;;) {
+      // What is being computed ends with the model, which a caller who goes releases.
+      const next = await raceAbort(drawn.next(), signal);
+      if (next.done) return;
+      yield next.value;
+    }
   } finally {
-    await denoiser.release();
+    if (!signal.aborted) await denoiser.release();
   }
 }
 

@@ -45,7 +45,8 @@ async function open(
   port: MessagePort,
 ): Promise<void> {
   const log = createLogger({ level: logLevel });
-  const connect = (term: RewardTerm) => connectReward(term, { tls: rewardTls });
+  const connect = (term: RewardTerm, signal: AbortSignal) =>
+    connectReward(term, { tls: rewardTls, signal });
   const dependencies: RunDependencies = {
     prepare: (config) => prepareRunConfig(config, { root: models, session }),
     openModel: (config) => openRunModel(config, { root: models, session }),

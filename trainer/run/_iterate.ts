@@ -78,12 +78,14 @@ export async function iterate(
     drifted += (result.drift ?? 0) / accumulation;
     loss += (result.evaluation.loss + weight * (result.drift ?? 0)) / accumulation;
     for (const [name, { perImage, digest }] of Object.entries(result.evaluation.rewards)) {
-      (scores[name] ??= { values: [], digest }).values.push(...perImage);
+      // Where weights change within an iteration, those that answered last are what the next one starts with.
+      scores[name] = { values: [...scores[name]?.values ?? [], ...perImage], digest };
     }
     for (const [phase, s] of Object.entries(result.seconds)) {
       seconds[phase] = (seconds[phase] ?? 0) + s;
     }
   }
+  assertFinite("loss", { dtype: "float64", shape: [1], data: Float64Array.of(loss) });
   const updating = performance.now();
   const { next, gradNorm } = await traced("update", () => updated(at, { sum, config }));
   const ended = performance.now();

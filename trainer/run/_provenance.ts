@@ -28,10 +28,30 @@ export async function provenance(
     [MODEL_DIGEST]: await model.digest(),
     "drtune.method": JSON.stringify(config.method),
     "drtune.rewards": JSON.stringify(rewards),
+    "drtune.reward_weights": JSON.stringify(weightsUntil(step, log)),
     "drtune.sampler": JSON.stringify(config.sampler),
     "drtune.guidance": JSON.stringify(config.guidance),
     "drtune.steps": String(step),
     "drtune.seed": String(config.seed),
     ...(startDigest !== undefined && { [START_DIGEST]: startDigest }),
   };
+}
+
+/** Which weights of each reward answered in which iterations, first and last, in order. */
+function weightsUntil(last: number, { events }: RunLog) {
+  const spans: { name: string; sha256: string; from: number; to: number }[] = [];
+  const open = new Map<string, typeof spans[number]>();
+  for (const e of events) {
+    if (e.type !== "step" || e.step === 0 || e.step > last) continue;
+    for (const [name, { digest }] of Object.entries(e.rewards)) {
+      const known = open.get(name);
+      if (known?.sha256 === digest && known.to === e.step - 1) known.to = e.step;
+      else {
+        const span = { name, sha256: digest, from: e.step, to: e.step };
+        open.set(name, span);
+        spans.push(span);
+      }
+    }
+  }
+  return spans;
 }

@@ -68,8 +68,13 @@ export class RewardClients {
     const known = this.#connections.get(key);
     if (known !== undefined) return known;
     const abort = new AbortController();
-    const signal = AbortSignal.any([abort.signal, AbortSignal.timeout(CONNECT_MS)]);
-    const client = this.#connect(term, signal);
+    const late = AbortSignal.timeout(CONNECT_MS);
+    const signal = AbortSignal.any([abort.signal, late]);
+    const client = raceAbort(this.#connect(term, signal), signal).catch((cause) => {
+      if (!late.aborted) throw cause;
+      const where = `Reward ${term.name} at ${term.endpoint}`;
+      throw new RewardUnavailableError(`${where} does not answer`, { cause });
+    });
     const connection = { client, abort, isMade: false };
     this.#connections.set(key, connection);
     client.then(() => connection.isMade = true, () => {

@@ -148,6 +148,9 @@ export class TrainingLoop {
           root: true,
         }),
       );
+      for (const { digest, ...change } of changedDigests(log, { step, rewards: facts.rewards })) {
+        await log.emit({ type: "digest", step: at.step, ...change, after: digest });
+      }
       const secondsLeft = pace(log, facts) * (progress.iterations - step);
       await log.emit({ type: "step", step, ...facts, secondsLeft, samples });
       progress.step = step;
@@ -236,7 +239,9 @@ export class TrainingLoop {
       if (log.mixtureOf(step + 1) !== mixture) throw new InterruptedError("Rewards swapped");
       const connected = await clients.connected(terms);
       const since = log.events.findLastIndex((e) => e.type === "swap") + 1;
-      const before = log.events.slice(since).filter((e) => e.type === "panel");
+      // Measurements by other weights say nothing about these.
+      const before = log.events.slice(since).filter((e) => e.type === "panel")
+        .filter(({ rewards }) => changes(rewards, found.rewards).length === 0);
       const alarm = findAlarm(
         comparable({ step, ...found }, connected),
         before.map((e) => comparable(e, connected)),
@@ -295,4 +300,21 @@ function pace({ events }: RunLog, { seconds }: Pick<StepEvent, "seconds">): numb
     e.type === "step" ? e.seconds.total ?? [] : []
   ).concat(seconds.total ?? 0).slice(-PACE_WINDOW).sort((a, b) => a - b);
   return recent[recent.length >> 1] ?? 0;
+}
+
+/** Rewards of an iteration that answered with other weights than in the one before, under the same mixture. */
+function changedDigests(
+  log: RunLog,
+  { step, rewards }: Pick<StepEvent, "step" | "rewards">,
+) {
+  const before = log.stepOf(step - 1);
+  const isSame = log.mixtureOf(step - 1) === log.mixtureOf(step);
+  return before && isSame ? changes(before.rewards, rewards) : [];
+}
+
+function changes(before: StepEvent["rewards"], after: StepEvent["rewards"]) {
+  return Object.entries(after).flatMap(([reward, { digest }]) => {
+    const known = before[reward]?.digest ?? digest;
+    return known === digest ? [] : [{ reward, before: known, digest }];
+  });
 }

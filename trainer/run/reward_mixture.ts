@@ -10,10 +10,13 @@ export interface RewardAnswer {
   readonly scores: Float32Array;
   /** d score / d image of each image, the images' shape; there when asked for. */
   readonly gradient?: Float32Tensor;
+  /** sha256 of the weights that answered. Default: the client's. */
+  readonly digest?: string;
 }
 
 /** A reward as the trainer knows it. Images are [B, 3, H, W]. */
 export interface RewardClient {
+  /** Of the weights that answered last, like `digest`: they may change under the run. */
   readonly direction: "maximise" | "minimise";
   /** sha256 of its weights. */
   readonly digest: string;
@@ -69,7 +72,7 @@ export class RewardMixture implements RewardSource {
     return Object.fromEntries(
       answers.map(({ term, client, answer }) => [
         term.name,
-        { perImage: [...answer.scores], digest: client.digest },
+        { perImage: [...answer.scores], digest: answer.digest ?? client.digest },
       ]),
     );
   }
@@ -83,8 +86,8 @@ export class RewardMixture implements RewardSource {
     const sum = new Float64Array(images.data.length);
     const rewards: Record<string, RewardScores> = {};
     let loss = 0;
-    for (const { term, client, answer: { scores, gradient } } of answers) {
-      rewards[term.name] = { perImage: [...scores], digest: client.digest };
+    for (const { term, client, answer: { scores, gradient, digest = client.digest } } of answers) {
+      rewards[term.name] = { perImage: [...scores], digest };
       const sign = client.direction === "minimise" ? 1 : -1;
       const factor = sign * term.weight / prompts.length;
       if (factor === 0) continue;

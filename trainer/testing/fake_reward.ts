@@ -5,7 +5,7 @@ import { batchOf, type Float32Tensor } from "../tensors.ts";
 /** A reward in closed form: the mean of (pixel - target)^2, to be minimised. Its digest is its target. */
 export class FakeReward implements RewardClient {
   readonly direction = "minimise";
-  readonly digest: string;
+  digest: string;
   readonly #target: number;
   /** Answers `RewardUnavailableError` while set. */
   isAway = false;
