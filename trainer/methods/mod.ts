@@ -1,3 +1,5 @@
+export type { Draws } from "./_draws.ts";
 export * from "./method_config.ts";
 export * from "./methods.ts";
 export * from "./plan.ts";
+export * from "./surrogate.ts";

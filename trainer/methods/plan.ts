@@ -1,5 +1,7 @@
-import type { MethodConfig } from "./method_config.ts";
-import { type Integers, type Method, METHODS } from "./methods.ts";
+import type { Draws } from "./_draws.ts";
+import { type MethodConfig, trainableSteps } from "./method_config.ts";
+import { type Method, METHODS, type SurrogateDraw, type SurrogateParameters } from "./methods.ts";
+import { type Bridge, type Leap, supportsOf, type Surrogate } from "./surrogate.ts";
 
 /** What one iteration does. Steps are numbered as in the paper: T is the noisiest, 1 the last. */
 export interface Plan {
@@ -9,6 +11,8 @@ export interface Plan {
   readonly tMin: number;
   readonly inputStopGradient: boolean;
   readonly redraws: number;
+  /** Of methods that predict what was sampled anew; absent: gradients go through sampling itself. */
+  readonly surrogate?: Surrogate;
 }
 
 /**
@@ -17,16 +21,100 @@ export interface Plan {
  */
 export function plan(
   config: MethodConfig,
-  { T, random }: { readonly T: number; readonly random: Integers },
+  { T, random }: { readonly T: number; readonly random: Draws },
 ): Plan {
-  const { trains, redraws }: Method = METHODS[config.name];
-  const steps = trains === "stop" ? undefined : trains({ T, K: config.k ?? 0, random });
-  const highest = Math.min(config.m ?? 0, steps?.at(-1) ?? T);
+  const method: Method = METHODS[config.name];
+  const { trains, redraws } = method;
+  if (trains === "surrogate" || method.surrogate !== undefined) {
+    return surrogatePlan(config, { T, random, method });
+  }
+  const { m = 0, k: K = 0, inputStopGradient, stepRule: rule = "trajectory" } = config;
+  const rest = { inputStopGradient, redraws };
+  if (rule === "prefix" && trains !== "stop") {
+    // What is executed is drawn first.
+    const tMin = m === 0 ? 0 : random.integer(1, m);
+    const executed = tMin === 0 ? T : T - tMin + 1;
+    return { trainSteps: trains({ T, K, random, executed, rule }), tMin, ...rest };
+  }
+  const steps = trains === "stop" ? undefined : trains({ T, K, random, executed: T, rule });
+  const highest = Math.min(m, steps?.at(-1) ?? T);
   const tMin = config.m === undefined ? 0 : random.integer(1, highest);
+  return { trainSteps: steps ?? [tMin], tMin, ...rest };
+}
+
+function surrogatePlan(
+  config: MethodConfig,
+  { T, random, method }: {
+    readonly T: number;
+    readonly random: Draws;
+    readonly method: Method;
+  },
+): Plan {
+  const parameters: SurrogateParameters = config;
+  const first = T - trainableSteps(T, parameters.window);
+  const draw: SurrogateDraw = {
+    T,
+    K: config.k ?? 0,
+    random,
+    first,
+    bias: parameters.bias ?? 0,
+    concentration: parameters.concentration ?? [],
+    longestEnd: parameters.longestEnd ?? T,
+  };
+  const drawn = method.surrogate?.draw(draw) ?? {};
+  return straightThroughPlan(drawn, { ...parameters, T, first });
+}
+
+/** The plan of a surrogate's active steps or of its interval [k, j), indices in sampling order, 0 the noisiest. */
+export function straightThroughPlan(
+  { active = [], k, j }: {
+    readonly active?: readonly number[];
+    readonly k?: number;
+    readonly j?: number;
+  },
+  { T, first = 0, rescale = 0, alpha = 1, maxActive = Infinity, ...parameters }:
+    & SurrogateParameters
+    & {
+      readonly T: number;
+      readonly first?: number;
+      /** Most active supports of a leap. */
+      readonly maxActive?: number;
+    },
+): Plan {
+  const named = (indices: readonly number[]) => indices.map((i) => T - i);
+  const whole = { tMin: 0, inputStopGradient: true, redraws: 0 };
+  const window = first === 0 ? {} : { window: T - first };
+  const ascending = (steps: readonly number[]) => [...new Set(steps)].toSorted((a, b) => a - b);
+  if (k === undefined || j === undefined) {
+    const bridge = j === undefined ? {} : { bridge: { step: T - j, alpha } };
+    return {
+      ...whole,
+      trainSteps: ascending(named(active)),
+      surrogate: { rescale, ...window, ...bridge },
+    };
+  }
+  const { order = 1, weights = "lagrange", supports: mode = "start", tau } = parameters;
+  const leap = (a: number, b: number): Leap => {
+    const all = named(supportsOf(a, b, { order, weights }));
+    const count = { start: 1, midpoint: 2, all: all.length }[mode];
+    return { supports: all, active: all.slice(0, Math.min(count, maxActive)) };
+  };
+  const [before, after] = [leap(k, j), leap(j, T)];
+  const bridge: Bridge = {
+    step: T - j,
+    alpha,
+    leaps: {
+      first: before,
+      second: after,
+      weights,
+      supportScale: parameters.supportScale ?? 1,
+      anchor: parameters.anchor ?? 1,
+      ...(tau !== undefined && tau > 0 && { tau }),
+    },
+  };
   return {
-    trainSteps: steps ?? [tMin],
-    tMin,
-    inputStopGradient: config.inputStopGradient,
-    redraws,
+    ...whole,
+    trainSteps: ascending([...before.active, ...after.active]),
+    surrogate: { rescale, ...window, bridge },
   };
 }

@@ -47,7 +47,11 @@ async function gradientOf(
       sampler: makeSampler({ kind: "ddpm", steps: T }, parseSchedulerConfig(pipeline.scheduler)),
       plan: plan(resolveMethod(method, T), {
         T,
-        random: { integer: (_, high) => Math.min(most, high) },
+        random: {
+          integer: (_, high) => Math.min(most, high),
+          uniform: () => 0.5,
+          normal: () => 0,
+        },
       }),
       guidance: { scale: 3, gradient: "both" },
       prompts: PROMPTS,

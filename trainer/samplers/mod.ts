@@ -3,6 +3,7 @@ export { closedForm } from "./closed_form.ts";
 export * from "./flow_scheduler_config.ts";
 export * from "./flow_sigmas.ts";
 export { endLevel, isStochastic, type OdePath, odePath } from "./ode_path.ts";
+export { quadratureWeights } from "./quadrature.ts";
 export { parseScheduler } from "./parse_scheduler.ts";
 export * from "./sampler.ts";
 export { REFUSED_SCHEDULERS, SCHEDULER_CLASSES } from "./scheduler_classes.ts";

@@ -7,16 +7,16 @@ import {
   type Parameters,
   sliceBatch,
 } from "../tensors.ts";
-import type { Conditioning, Denoiser, DenoiserRows } from "./networks.ts";
+import type { Conditioning, Denoiser, DenoiserRows, GuidanceKind } from "./networks.ts";
 
 /** Through which branches of classifier-free guidance gradients flow. */
 export const GUIDANCE_GRADIENTS = ["both", "conditional", "none"] as const;
 
 export type GuidanceGradient = typeof GUIDANCE_GRADIENTS[number];
 
-/** Classifier-free guidance: o = o_u + scale (o_c - o_u). */
+/** Guidance of a denoiser, of its own kind; see `GuidanceKind`. */
 export interface Guidance {
-  /** 1: no guidance, and no unconditional branch. */
+  /** Classifier-free, 1: no guidance, and no unconditional branch. */
   readonly scale: number;
   /**
    * "both": the true gradient. "conditional": o_u is a constant. "none": the whole guidance term
@@ -55,21 +55,27 @@ export class GuidedDenoiser {
     },
   ) {
     this.#denoiser = denoiser;
+    const w = classifierFreeScale(denoiser.guidance, scale);
     const weights = {
-      both: [1 - scale, scale],
-      conditional: [0, scale],
+      both: [1 - w, w],
+      conditional: [0, w],
       none: [0, 1],
     } as const satisfies Record<GuidanceGradient, unknown>;
     const [u, c] = weights[gradient];
-    this.#branches = scale === 1 ? [{ conditioning: conditional, weight: 1, gradient: 1 }] : [
-      { conditioning: unconditional, weight: 1 - scale, gradient: u },
-      { conditioning: conditional, weight: scale, gradient: c },
+    this.#branches = w === 1 ? [{ conditioning: conditional, weight: 1, gradient: 1 }] : [
+      { conditioning: unconditional, weight: 1 - w, gradient: u },
+      { conditioning: conditional, weight: w, gradient: c },
     ];
   }
 
-  /** The guided output, flat, the size of x. */
-  async predict(x: Float32Tensor, timestep: number): Promise<Float64Array> {
+  /** The guided output, flat, the size of x. `onBranches` sees what each branch says, the conditional one last. */
+  async predict(
+    x: Float32Tensor,
+    timestep: number,
+    onBranches: (outputs: readonly Float32Tensor[]) => void = () => {},
+  ): Promise<Float64Array> {
     const outputs = await this.#denoiser.predict(rowsOf([{ x, timestep }], this.#branches));
+    onBranches(outputs);
     const guided = new Float64Array(x.data.length);
     for (const [b, { weight }] of this.#branches.entries()) {
       const output = outputs[b]?.data;
@@ -109,6 +115,19 @@ export class GuidedDenoiser {
       return part;
     });
     return { parameters, inputs };
+  }
+}
+
+/** The scale of o_u + w (o_c - o_u); 1 where there is one branch. */
+function classifierFreeScale(kind: GuidanceKind = "classifier-free", scale: number): number {
+  switch (kind) {
+    case "classifier-free":
+      return scale;
+    case "excess":
+      return scale + 1;
+    case "embedded":
+    case "none":
+      return 1;
   }
 }
 

@@ -16,8 +16,17 @@ export interface DenoiserRows {
   readonly branches: readonly Conditioning[];
 }
 
+/**
+ * How a model takes the scale w of guidance. "classifier-free": o_u + w (o_c - o_u), off at 1. "excess": o_c +
+ * w (o_c - o_u), off at 0 (Z-Image). "embedded": the network reads w and answers guided, in one branch (FLUX.1). "none":
+ * it was distilled to need none (FLUX.2 Klein's 4 steps, Z-Image Turbo's at 0).
+ */
+export type GuidanceKind = "classifier-free" | "excess" | "embedded" | "none";
+
 /** A denoiser with trained parameters. */
 export interface Denoiser {
+  /** Default: "classifier-free". */
+  readonly guidance?: GuidanceKind;
   /** What it predicts (noise, v or the clean sample) in each branch, the shape of `x` each. */
   predict(rows: DenoiserRows): Promise<readonly Float32Tensor[]>;
   /**

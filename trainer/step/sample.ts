@@ -19,7 +19,8 @@ export interface Trajectory {
 
 /**
  * Runs a sampler. Its recurrence is computed in float64 and rounded to float32 where a network reads it. The probe
- * sees "x.i" and "eps.i" (the guided noise) for every step i.
+ * sees "x.i" and "eps.i" (the guided noise) for every step i; of a flow "v.i" (the guided velocity), and "v_cond" and
+ * "v_uncond" at step 0.
  */
 export async function sample(
   denoiser: GuidedDenoiser,
@@ -42,10 +43,16 @@ export async function sample(
     signal?.throwIfAborted();
     const input = rounded(x);
     if (keep?.has(i)) inputs.set(i, input);
-    const output = await denoiser.predict(input, timestep);
+    const output = await denoiser.predict(input, timestep, (branches) => {
+      if (i > 0 || !sampler.isFlow || branches.length < 2) return;
+      const [unconditional, conditional] = branches;
+      if (conditional !== undefined) probe?.("v_cond", conditional);
+      if (unconditional !== undefined) probe?.("v_uncond", unconditional);
+    });
     if (keep?.has(i)) outputs.set(i, output);
     probe?.(`x.${i}`, input);
-    probe?.(`eps.${i}`, rounded(combine([[eps.x, x], [eps.output, output]])));
+    if (sampler.isFlow) probe?.(`v.${i}`, rounded(output));
+    else probe?.(`eps.${i}`, rounded(combine([[eps.x, x], [eps.output, output]])));
     const m = combine([[clean.x, x], [clean.output, output]]);
     const terms: [number, ArrayLike<number>][] = [
       [next.x, x],

@@ -1,14 +1,17 @@
 import { float32 } from "../../autodiff/mod.ts";
 import type { Plan } from "../methods/mod.ts";
-import { closedForm, type Sampler, type SamplerStep, stopAt } from "../samplers/mod.ts";
-import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
-import { traced } from "../traced.ts";
+import { type Sampler, stopAt } from "../samplers/mod.ts";
+import { accumulate, batchOf, type Float32Tensor, type Parameters } from "../tensors.ts";
+import { fullAdjoint, pointAt, scaledProducts, straightThroughProducts } from "./_backward.ts";
 import { type Drift, driftFactor } from "./drift.ts";
-import { type Guidance, GuidedDenoiser, type Point } from "./guided_denoiser.ts";
+import { type Guidance, GuidedDenoiser } from "./guided_denoiser.ts";
 import type { Networks } from "./networks.ts";
+import { PhaseClock } from "./_phase_clock.ts";
 import type { NoiseSource } from "./noise.ts";
 import type { Evaluation, RewardSource } from "./reward_source.ts";
 import { combine, type Probe, sample, type Trajectory } from "./sample.ts";
+import { similarity, stepsOf } from "./_similarity.ts";
+import { straightThrough } from "./straight_through.ts";
 
 /** One batch of one iteration. */
 export interface StepOptions {
@@ -17,6 +20,8 @@ export interface StepOptions {
   readonly guidance: Guidance;
   /** One per image. */
   readonly prompts: readonly string[];
+  /** What images should not show, one per image. Default: nothing. */
+  readonly negativePrompts?: readonly string[] | undefined;
   readonly noise: NoiseSource;
   readonly reward: RewardSource;
   /** Default: no penalty. */
@@ -48,28 +53,40 @@ export interface StepResult {
  *
  * With the input stop-gradient the gradient at trained step i is kappa_i d loss / d x0, known before any network runs
  * backwards (`closedForm`), so all trained steps are one batch. Without it the adjoint goes back through the steps.
+ * Methods with a surrogate have at most one product with the network's input besides (`straightThrough`).
  */
 export async function trainStep(networks: Networks, options: StepOptions): Promise<StepResult> {
   const { plan, guidance, prompts, noise, reward, probe, signal } = options;
   const T = options.sampler.steps.length;
   const sampler = plan.tMin === 0 ? options.sampler : stopAt(options.sampler, T - plan.tMin);
   const trained = plan.trainSteps.map((t) => T - t).filter((i) => i < sampler.steps.length);
+  const straight = plan.surrogate &&
+    straightThrough(sampler, { surrogate: plan.surrogate, trainSteps: plan.trainSteps });
+  const keep = new Set([...trained, ...straight ? stepsOf(straight) : []]);
   const clock = new PhaseClock();
 
   const initial = noise.initial();
   const [, , height = 1, width = 1] = initial.shape;
   const conditioning = {
-    ...await clock.time("sample", () => networks.prompts.encode(prompts, { height, width })),
+    ...await clock.time("sample", () =>
+      networks.prompts.encode(prompts, {
+        height,
+        width,
+        negative: options.negativePrompts,
+        embeddedGuidance: guidance.scale,
+      })),
     guidance,
   };
   const denoiser = new GuidedDenoiser(networks.denoiser, conditioning);
   const trajectory = await clock.time(
     "sample",
-    () => sample(denoiser, { sampler, noise, keep: new Set(trained), probe, signal }),
+    () => sample(denoiser, { sampler, noise, keep, probe, signal }),
   );
+  /** Factors of the images' losses, where predictions are far from what was sampled. */
+  const weights = straight && similarity(trajectory, { straight, probe });
 
   /** Decodes, scores, and takes the gradient back to the latents. */
-  const valued = async (x0: Float32Tensor, prefix: string) => {
+  const valued = async (x0: Float32Tensor, prefix: string, weights?: readonly number[]) => {
     probe?.(`${prefix}x0`, x0);
     signal?.throwIfAborted();
     const images = await clock.time("decode", () => networks.decoder.decode(x0));
@@ -79,15 +96,13 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
       () => reward.evaluate(images, prompts, { signal }),
     );
     probe?.(`${prefix}image_grad`, evaluation.gradient);
-    const gradient = await clock.time(
-      "gradient",
-      () => networks.decoder.vjp(x0, evaluation.gradient),
-    );
+    const upstream = weights ? weighted(evaluation.gradient, weights) : evaluation.gradient;
+    const gradient = await clock.time("gradient", () => networks.decoder.vjp(x0, upstream));
     probe?.(`${prefix}x0_grad`, gradient);
     return { evaluation, gradient };
   };
 
-  const { evaluation, gradient } = await valued(trajectory.x0, "");
+  const { evaluation, gradient } = await valued(trajectory.x0, "", weights);
   const { drift: penalty } = options;
   const drift = penalty && await clock.time(
     "gradient",
@@ -103,7 +118,12 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
   const points = { sampler, trained, inputs: trajectory.inputs, gradient, penalties };
   const main = await clock.time(
     "gradient",
-    () => plan.inputStopGradient ? scaledProducts(denoiser, points) : fullAdjoint(denoiser, points),
+    () =>
+      straight
+        ? straightThroughProducts(denoiser, { ...points, straight, probe })
+        : plan.inputStopGradient
+        ? scaledProducts(denoiser, points)
+        : fullAdjoint(denoiser, points),
   );
   const gradients: Record<string, Float32Tensor> = {};
   const add = (part: Parameters, prefix: string) => {
@@ -137,6 +157,15 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
   };
 }
 
+/** Every image's gradient times its factor. */
+function weighted(gradient: Float32Tensor, weights: readonly number[]): Float32Tensor {
+  const size = gradient.data.length / batchOf(gradient);
+  return float32(
+    gradient.data.map((v, i) => v * (weights[Math.floor(i / size)] ?? 1)),
+    gradient.shape,
+  );
+}
+
 /** The penalty of the trained steps and its gradients at their outputs. Inputs are constants, whatever the method. */
 async function penalised(
   { inputs, outputs }: Trajectory,
@@ -161,82 +190,4 @@ async function penalised(
     cotangents.set(i, difference.map((d) => 2 * weight * factor * d));
   }
   return { mean, cotangents };
-}
-
-interface Backward {
-  readonly sampler: Sampler;
-  /** Indices of the trained steps. */
-  readonly trained: readonly number[];
-  readonly inputs: ReadonlyMap<number, Float32Tensor>;
-  /** d loss / d x0. */
-  readonly gradient: Float32Tensor;
-  /** Of the penalties at the outputs of trained steps. */
-  readonly penalties: ReadonlyMap<number, Float64Array>;
-}
-
-async function scaledProducts(
-  denoiser: GuidedDenoiser,
-  { sampler, trained, inputs, gradient, penalties }: Backward,
-): Promise<Parameters> {
-  const kappa = closedForm(sampler);
-  const points = trained.map((i): Point => ({
-    ...pointAt(i, { sampler, inputs }),
-    cotangent: combine([[kappa[i] ?? 0, gradient.data], [1, penalties.get(i) ?? []]]),
-  }));
-  return (await denoiser.vjp(points, { input: false })).parameters;
-}
-
-/** The recurrence of `closedForm` with vectors: what arrives at x_i also comes through the denoiser. */
-async function fullAdjoint(
-  denoiser: GuidedDenoiser,
-  { sampler, trained, inputs, gradient, penalties }: Backward,
-): Promise<Parameters> {
-  const sum: Record<string, Float32Tensor> = {};
-  const first = Math.min(...trained);
-  let u1 = Float64Array.from(gradient.data);
-  let [u2, previous] = [u1, 0];
-  for (let i = sampler.steps.length - 1; i >= first; i--) {
-    const step = sampler.steps[i];
-    if (step === undefined) break;
-    const { next, clean } = step;
-    const arriving = (key: "x" | "output") =>
-      combine([[next[key], u1], [clean[key] * previous, u2]]);
-    let u = arriving("x");
-    if (trained.includes(i)) {
-      const at = pointAt(i, { sampler, inputs });
-      const penalty = penalties.get(i);
-      // The penalty's own product: it goes to the parameters, not on to x_i.
-      const points = [arriving("output"), ...(penalty ? [penalty] : [])].map((cotangent) => ({
-        ...at,
-        cotangent,
-      }));
-      const { parameters, inputs: [through] } = await denoiser.vjp(points, { input: i > first });
-      accumulate(sum, parameters);
-      if (through !== undefined) u = combine([[1, u], [1, through]]);
-    }
-    [u1, u2, previous] = [u, u1, next.previous];
-  }
-  return sum;
-}
-
-function pointAt(
-  i: number,
-  { sampler, inputs }: Pick<Backward, "sampler" | "inputs">,
-): { x: Float32Tensor; timestep: number; step: SamplerStep } {
-  const [x, step] = [inputs.get(i), sampler.steps[i]];
-  if (x === undefined || step === undefined) throw new RangeError(`Step ${i} was not kept`);
-  return { x, timestep: step.timestep, step };
-}
-
-class PhaseClock {
-  readonly seconds: Record<StepPhase, number> = { sample: 0, decode: 0, reward: 0, gradient: 0 };
-
-  async time<T>(phase: StepPhase, work: () => Promise<T>): Promise<T> {
-    const start = performance.now();
-    try {
-      return await traced(phase, work);
-    } finally {
-      this.seconds[phase] += (performance.now() - start) / 1000;
-    }
-  }
 }
