@@ -1,11 +1,12 @@
 import { statSync } from "node:fs";
 import { z } from "zod";
+import { InputError } from "../base/mod.ts";
 
 const MAX_BYTES = 4 << 20;
 const MAX_SHOWN = 200;
 
 /** A model's configuration file that is missing, unreadable, or asks for what no builder here can do. */
-export class ConfigError extends Error {
+export class ConfigError extends InputError {
   override readonly name = "ConfigError";
 
   constructor(

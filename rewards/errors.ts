@@ -1,10 +1,12 @@
+import { InputError } from "../base/mod.ts";
+
 /** A request that a reward cannot score: wrong shape, value, prompt or option. The message names the field. */
-export class RewardInputError extends Error {
+export class RewardInputError extends InputError {
   override readonly name = "RewardInputError";
 }
 
 /** A reward configuration that asks for something unknown or impossible. The message names the field. */
-export class RewardConfigError extends Error {
+export class RewardConfigError extends InputError {
   override readonly name = "RewardConfigError";
 }
 

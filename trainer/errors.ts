@@ -1,5 +1,7 @@
+import { InputError } from "../base/mod.ts";
+
 /** A value in a configuration is wrong. */
-export class FieldError extends Error {
+export class FieldError extends InputError {
   override readonly name: string = "FieldError";
   /** Path of the field, as "method.k". */
   readonly field: string;

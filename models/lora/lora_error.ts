@@ -1,5 +1,7 @@
+import { InputError } from "../../base/mod.ts";
+
 /** A LoRA file that does not fit the model, or is none. The message names the file and the tensor. */
-export class LoraError extends Error {
+export class LoraError extends InputError {
   override readonly name = "LoraError";
 
   constructor(

@@ -1,7 +1,9 @@
+import { InputError } from "../../base/mod.ts";
+
 const MAX_DETAIL = 1000;
 
 /** A weight file that is missing, damaged, hostile, or not of a kind that is read. The message names the file. */
-export class WeightsError extends Error {
+export class WeightsError extends InputError {
   override readonly name = "WeightsError";
 
   /** `detail` says what was found and what was expected, in lower case, without a full stop. */

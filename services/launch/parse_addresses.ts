@@ -1,7 +1,8 @@
+import { InputError } from "../../base/mod.ts";
 import { parseEndpoint } from "../rpc/mod.ts";
 
 /** Words on a command line that are not addresses. */
-export class AddressError extends TypeError {
+export class AddressError extends InputError {
   override readonly name = "AddressError";
 }
 

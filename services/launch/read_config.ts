@@ -1,9 +1,9 @@
 import { isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
-import { describeIssue } from "../../base/mod.ts";
+import { describeIssue, InputError } from "../../base/mod.ts";
 
 /** A configuration file that cannot be used; the message has one line for each fault: file, line, field, what is wrong. */
-export class ConfigError extends Error {
+export class ConfigError extends InputError {
   override readonly name = "ConfigError";
 }
 

@@ -9,6 +9,7 @@
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { parseRewardConfig, RewardConfigError } from "../../rewards/mod.ts";
+import { InputError } from "../../base/mod.ts";
 import { answerFirst, ConfigError, readConfig, toldToEnd } from "../launch/mod.ts";
 import { rewardServerSchema, startRewardServer } from "./reward_server.ts";
 
@@ -41,19 +42,7 @@ export async function main(
   { worker }: { readonly worker?: URL } = {},
 ): Promise<number> {
   try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: {
-        config: { type: "string" },
-        reward: { type: "string", multiple: true },
-        settings: { type: "string" },
-        host: { type: "string" },
-        port: { type: "string" },
-        "metrics-port": { type: "string" },
-        "log-level": { type: "string" },
-        help: { type: "boolean" },
-      },
-    });
+    const { values } = parse(args);
     if (values.help) {
       console.log(USAGE);
       return 0;
@@ -75,7 +64,27 @@ export async function main(
     return 0;
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
-    return error instanceof ConfigError || error instanceof TypeError ? 2 : 1;
+    return error instanceof InputError ? 2 : 1;
+  }
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        config: { type: "string" },
+        reward: { type: "string", multiple: true },
+        settings: { type: "string" },
+        host: { type: "string" },
+        port: { type: "string" },
+        "metrics-port": { type: "string" },
+        "log-level": { type: "string" },
+        help: { type: "boolean" },
+      },
+    });
+  } catch (cause) {
+    throw new InputError(cause instanceof Error ? cause.message : String(cause), { cause });
   }
 }
 

@@ -3,7 +3,7 @@ import type { StatusName } from "./errors.ts";
 const REASONS: readonly (readonly [RegExp, string])[] = [
   [/ECONNREFUSED/, "nothing listens there"],
   [/ECONNRESET/, "the connection was lost"],
-  [/ETIMEDOUT/, "it does not answer"],
+  [/ETIMEDOUT|Connection dropped/, "it does not answer"],
   [/EHOSTUNREACH|ENETUNREACH/, "the host cannot be reached"],
   [/ENOTFOUND|EAI_AGAIN|Name resolution failed/, "the host's name is not known"],
 ];
@@ -31,7 +31,7 @@ export function connectionFault(
 ): { readonly status: StatusName; readonly message: string } | undefined {
   const [, last] =
     /^No connection established\. Last error: (.*)\. Resolution note: $/s.exec(words) ??
-      /^(Name resolution failed)/.exec(words) ?? [];
+      /^(Name resolution failed|Connection dropped)/.exec(words) ?? [];
   if (last === undefined) return undefined;
   const said = ([pattern]: readonly [RegExp, string]) => pattern.test(last);
   const refused = secure ? TLS_FAULTS.find(said)?.[1] : undefined;

@@ -70,6 +70,11 @@ export interface GrpcClientOptions {
   readonly maxMessageBytes?: number;
   /** Default: unary calls are not tried again. */
   readonly retry?: RetryOptions;
+  /**
+   * While a call is in progress, the server is asked this often whether it is there, and the connection is given up when
+   * no answer comes. Servers of other makes may not like it more often than every five minutes. Default: never.
+   */
+  readonly keepalive?: { readonly seconds: number; readonly timeoutSeconds: number };
 }
 
 type ClientMethod<M> = M extends DescMethodUnary<infer I, infer O>
@@ -99,7 +104,8 @@ export type GrpcClient<S extends DescService> =
 export function grpcClient<S extends DescService>(
   descriptor: S,
   address: string,
-  { tls = {}, token, maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES, retry }: GrpcClientOptions = {},
+  { tls = {}, token, maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES, retry, keepalive }:
+    GrpcClientOptions = {},
 ): GrpcClient<S> {
   const target = parseEndpoint(address);
   if (target === undefined) {
@@ -118,6 +124,10 @@ export function grpcClient<S extends DescService>(
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": 2000,
       "grpc.enable_retries": 0,
+      ...(keepalive && {
+        "grpc.keepalive_time_ms": 1000 * keepalive.seconds,
+        "grpc.keepalive_timeout_ms": 1000 * keepalive.timeoutSeconds,
+      }),
       // An IP address is no name to ask a server for: some name has to stand in its place.
       ...(target.secure && isIP(target.host) !== 0 &&
         { "grpc.ssl_target_name_override": "localhost" }),
@@ -330,6 +340,11 @@ function clientError(cause: unknown, call: Call): StatusError {
   const status = statusName(Number(cause.code));
   // The library's words for a connection that broke under a message, as when the server is killed.
   const isBroken = status === "INTERNAL" && details.startsWith("Received RST_STREAM");
+  if (status === "DEADLINE_EXCEEDED" && details.startsWith("Deadline exceeded after")) {
+    const seconds = Number(/after ([\d.]+)s/.exec(details)?.[1] ?? NaN);
+    const message = `Deadline exceeded: no answer from ${call.address} within ${seconds} s`;
+    return new StatusError(status, message, { cause });
+  }
   const fault = status === "UNAVAILABLE" ? connectionFault(details, call) : undefined;
   if (fault !== undefined) return new StatusError(fault.status, fault.message, { cause });
   return new StatusError(isBroken ? "UNAVAILABLE" : status, details || cause.message, { cause });

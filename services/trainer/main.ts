@@ -10,7 +10,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { TrainerService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
-import { createLogger, LOG_LEVELS } from "../../base/mod.ts";
+import { createLogger, InputError, LOG_LEVELS } from "../../base/mod.ts";
 import {
   answerFirst,
   parseAddresses,
@@ -48,28 +48,7 @@ const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
 /** Runs the trainer service until it is told to end. Answers the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: {
-        models: { type: "string", default: "." },
-        runs: { type: "string", default: "runs" },
-        rewards: { type: "string" },
-        "reward-ca": { type: "string" },
-        "reward-cert": { type: "string" },
-        "reward-key": { type: "string" },
-        host: { type: "string", default: "127.0.0.1" },
-        port: { type: "string", default: "50060" },
-        "metrics-port": { type: "string" },
-        threads: { type: "string" },
-        provider: { type: "string", default: "cpu" },
-        "token-file": { type: "string" },
-        "tls-cert": { type: "string" },
-        "tls-key": { type: "string" },
-        "client-ca": { type: "string" },
-        "log-level": { type: "string", default: "info" },
-        help: { type: "boolean" },
-      },
-    });
+    const { values } = parse(args);
     if (values.help) {
       console.log(USAGE);
       return 0;
@@ -83,7 +62,7 @@ export async function main(args: readonly string[]): Promise<number> {
       : wholeNumber("threads", values.threads, 1, 1024);
     const provider = PROVIDERS.find((p) => p === values.provider);
     if (provider === undefined) {
-      throw new TypeError(
+      throw new InputError(
         `Option --provider is "${values.provider}", expected ${PROVIDERS.join(", ")}`,
       );
     }
@@ -93,13 +72,13 @@ export async function main(args: readonly string[]): Promise<number> {
       : await readToken(values["token-file"]);
     const level = LOG_LEVELS.find((l) => l === values["log-level"]);
     if (level === undefined) {
-      throw new TypeError(
+      throw new InputError(
         `Option --log-level is "${values["log-level"]}", expected ${LOG_LEVELS.join(", ")}`,
       );
     }
     const { "tls-cert": cert, "tls-key": key, "client-ca": clientCa } = values;
     if ((cert === undefined) !== (key === undefined) || (clientCa !== undefined && !cert)) {
-      throw new TypeError(
+      throw new InputError(
         "Options --tls-cert and --tls-key go together, and --client-ca with them",
       );
     }
@@ -148,14 +127,43 @@ export async function main(args: readonly string[]): Promise<number> {
     return 0;
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);
-    return error instanceof TypeError ? 2 : 1;
+    return error instanceof InputError ? 2 : 1;
+  }
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        models: { type: "string", default: "." },
+        runs: { type: "string", default: "runs" },
+        rewards: { type: "string" },
+        "reward-ca": { type: "string" },
+        "reward-cert": { type: "string" },
+        "reward-key": { type: "string" },
+        host: { type: "string", default: "127.0.0.1" },
+        port: { type: "string", default: "50060" },
+        "metrics-port": { type: "string" },
+        threads: { type: "string" },
+        provider: { type: "string", default: "cpu" },
+        "token-file": { type: "string" },
+        "tls-cert": { type: "string" },
+        "tls-key": { type: "string" },
+        "client-ca": { type: "string" },
+        "log-level": { type: "string", default: "info" },
+        help: { type: "boolean" },
+      },
+    });
+  } catch (cause) {
+    throw new InputError(cause instanceof Error ? cause.message : String(cause), { cause });
   }
 }
 
 function wholeNumber(name: string, text: string, low: number, high: number): number {
   const n = Number(text);
   if (Number.isInteger(n) && n >= low && n <= high && text.trim() !== "") return n;
-  throw new TypeError(
+  throw new InputError(
     `Option --${name} is "${text}", expected a whole number from ${low} to ${high}`,
   );
 }

@@ -1,3 +1,4 @@
+import { InputError } from "../../base/mod.ts";
 import { createHash } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { z } from "zod";
@@ -432,13 +433,7 @@ export function trainerErrors(error: unknown): StatusError | undefined {
   }
   if (error instanceof RewardUnavailableError) return as("UNAVAILABLE");
   if (error instanceof MissingFileError) return as("NOT_FOUND");
-  if (error instanceof FieldError || error instanceof RangeError) return as("INVALID_ARGUMENT");
-  if (
-    error instanceof Error &&
-    ["ConfigError", "WeightsError", "LoraError", "TokenizerError"].includes(error.name)
-  ) {
-    return as("INVALID_ARGUMENT");
-  }
+  if (error instanceof InputError) return as("INVALID_ARGUMENT");
   if (error instanceof Deno.errors.NotFound) return as("NOT_FOUND");
   return undefined;
 }

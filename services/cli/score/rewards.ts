@@ -11,6 +11,7 @@ import {
 import { ConfigError, fieldPosition, readConfig } from "../../launch/mod.ts";
 import { RemoteReward } from "../../rpc/mod.ts";
 import { type Arguments, UsageError } from "../command.ts";
+import { checkAnswers, KEEPALIVE } from "../check_answers.ts";
 import { tlsOf } from "../tls_options.ts";
 
 /** The embedded tiny models: what a reward is loaded from when no weights are named. */
@@ -40,12 +41,14 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
     }
     const wanted = names.length === 0 ? [""] : names;
     const { address, tls } = await tlsOf(args, endpoint);
+    await checkAnswers(address, { what: "The reward server", tls });
     return await Promise.all(wanted.map((reward) =>
       RemoteReward.connect(address, {
         reward,
         // A model may take its time; a server that is not there is told within seconds.
         timeoutMs: 600_000,
         retry: { attempts: 4 },
+        keepalive: KEEPALIVE,
         tls,
       })
     ));

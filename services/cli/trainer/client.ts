@@ -1,6 +1,7 @@
 import { TrainerService } from "../../../proto/mod.ts";
 import { type ClientTlsFiles, readClientTls, readToken } from "../../launch/mod.ts";
 import { type GrpcClient, grpcClient } from "../../rpc/mod.ts";
+import { checkAnswers, KEEPALIVE } from "../check_answers.ts";
 import type { Arguments, Option } from "../command.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";
@@ -39,10 +40,13 @@ export async function trainerClient(args: Arguments): Promise<GrpcClient<typeof 
       `No stack is running here ("drtune up" starts one): asking for a trainer at ${DEFAULT_TRAINER}`,
     );
   }
-  const { address, tls } = await tlsOf(args, given ?? running?.address ?? DEFAULT_TRAINER);
+  const { address, tls: named } = await tlsOf(args, given ?? running?.address ?? DEFAULT_TRAINER);
+  const tls = { ...running && await readClientTls(running.tls), ...named };
+  await checkAnswers(address, { what: "The trainer", tls });
   return grpcClient(TrainerService, address, {
     retry: { attempts: 5 },
-    tls: { ...running && await readClientTls(running.tls), ...tls },
+    tls,
+    keepalive: KEEPALIVE,
     ...(token !== undefined && { token }),
   });
 }
