@@ -36,6 +36,10 @@ export interface RewardProgram {
   readonly isForeign?: boolean;
   /** Set where the gradient is by definition not the derivative of the score, and thus not comparable to it. */
   readonly isSurrogate?: boolean;
+  /** Set where the score is rounded to float16 on the way. */
+  readonly computesInHalf?: boolean;
+  /** What follows where the check on load fails. Default "refuse". */
+  readonly check?: "refuse" | "warn";
   /** What was assumed on loading and may be wrong, a sentence each. */
   readonly warnings?: readonly string[];
   readonly extras?: (images: Images) => Promise<Readonly<Record<string, Float32Array>>>;

@@ -4,12 +4,13 @@ import { float32, sizeOf } from "../autodiff/mod.ts";
 import { type Engine, openEngine, type Provider, type SessionOptions } from "../runtime/mod.ts";
 import { GraphReward } from "./_graph_reward.ts";
 import type { RewardProgram } from "./_program.ts";
+import { SelfCheckError } from "./errors.ts";
 import { selfCheck } from "./_self_check.ts";
 import { SessionCache } from "./_session_cache.ts";
 import { describeRecipe, extentOf } from "./preprocess/mod.ts";
 import { parseRewardConfig } from "./parse_reward_config.ts";
 import { REWARD_KINDS, type RewardConfigInput } from "./registry.ts";
-import type { Reward, RewardInfo } from "./reward.ts";
+import type { Reward, RewardInfo, SelfCheck } from "./reward.ts";
 
 /** How a reward is loaded. */
 export interface LoadRewardOptions {
@@ -119,14 +120,38 @@ export async function loadReward(
   try {
     for (const bucket of options.warmUp ?? []) await warmUp(reward, bucket);
     if (options.selfCheck === false) return reward;
-    const found = await selfCheck(reward, {
-      isSurrogate,
-      ...(recipe && { extent: extentOf(recipe.size) }),
-    });
-    return new GraphReward({ ...info, selfCheck: found }, program, runsOn);
+    const { found, warning } = await checked(program, () =>
+      selfCheck(reward, {
+        isSurrogate,
+        computesInHalf: program.computesInHalf,
+        ...(recipe && { extent: extentOf(recipe.size) }),
+      }));
+    const said = {
+      ...info,
+      ...(found && { selfCheck: found }),
+      ...(warning !== undefined && { warnings: [...info.warnings ?? [], warning] }),
+    };
+    return new GraphReward(said, program, runsOn);
   } catch (error) {
     await reward.dispose();
     throw error;
+  }
+}
+
+/** What the check on load found, and what is to be said of it; where the program asks for no more, that it failed too. */
+async function checked(
+  { check }: RewardProgram,
+  run: () => Promise<SelfCheck>,
+): Promise<{ readonly found?: SelfCheck; readonly warning?: string }> {
+  try {
+    const found = await run();
+    if (!found.isHidden) return { found };
+    const warning =
+      "The gradient could not be checked: the score changes by less than it is rounded by";
+    return { found, warning };
+  } catch (error) {
+    if (check !== "warn" || !(error instanceof SelfCheckError)) throw error;
+    return { warning: error.message };
   }
 }
 

@@ -13,9 +13,12 @@ export interface SelfCheck {
   readonly gradientNorm: number;
   /**
    * How far the change of the score along a random step is from what the gradients at both ends predict, as a share of
-   * the change that a step of that length makes. Absent where the gradient is by definition not the derivative.
+   * the change that a step of that length makes. Absent where the gradient is by definition not the derivative, and where
+   * nothing could be told.
    */
   readonly relativeError?: number;
+  /** Set where the score changes by less than it is rounded by, so that the gradient could not be compared with that. */
+  readonly isHidden?: true;
 }
 
 /** Facts about a loaded reward, constant for its life. */

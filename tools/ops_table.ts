@@ -7,8 +7,9 @@ export const OPS_FILE = new URL("../autodiff/OPS.md", import.meta.url);
 const HEADER = `# Operators
 
 Every operator a graph can hold, by its ONNX name (opset 20); those of \`com.microsoft\` are ONNX
-Runtime's own, the last two exist in graphs only. Models of opset 7 and newer are brought to this form
-when they are imported. Written by \`deno task ops\` from the tables in this folder and its tests.
+Runtime's own, the last two exist in graphs only. Models of opset 7 and newer are brought to this
+form when they are imported. Written by \`deno task ops\` from the tables in this folder and its
+tests.
 
 - **Gradient**: \`rule\`, or 0 by definition. An operator with neither does not compile.
 - **No gradient to**: inputs that only say what to do with the others.

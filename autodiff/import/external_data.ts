@@ -1,6 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema, TensorProto_DataLocation, TensorProtoSchema } from "onnx-buf";
 import { byteLengthOf, type WeightLocation } from "../graph.ts";
+import { onnxOfDType } from "../onnx_dtype.ts";
 import type { Tensor } from "../tensor.ts";
 import { parseModel, readModel } from "./_read_model.ts";
 import { readTensor } from "./_read_tensor.ts";
@@ -38,7 +39,9 @@ export function withExternalTensors(
     if (location === undefined) return proto;
     const stored = readTensor(proto);
     if (stored.kind === "external") return proto;
-    const { name, dataType, dims } = proto;
+    const { name, dims } = proto;
+    // Of a width that graphs have: see `readTensor`.
+    const dataType = onnxOfDType(stored.tensor.dtype);
     return create(TensorProtoSchema, {
       name,
       dataType,

@@ -1,5 +1,4 @@
 import { dirname } from "node:path";
-import { z } from "zod";
 import {
   Builder,
   type DeclaredValue,
@@ -15,57 +14,13 @@ import {
   type Value,
 } from "../../autodiff/mod.ts";
 import type { RewardProgram } from "../_program.ts";
-import { nameField, type OpenContext, rewardKind } from "../_reward_kind.ts";
+import { type OpenContext, rewardKind } from "../_reward_kind.ts";
 import { RewardConfigError } from "../errors.ts";
 import { openTextCodec } from "../_open_text.ts";
-import { type Extent, FITS } from "../preprocess/mod.ts";
+import { FITS } from "../preprocess/mod.ts";
+import { channelsOf, extentOf, prepared, rounded, valuesOf } from "./_onnx_image.ts";
 import { openOnnxModel } from "./_onnx_model.ts";
-
-const name = () => z.string().min(1);
-const side = z.int().min(1).max(8192);
-const perChannel = (value: z.ZodNumber) =>
-  z.union([value, z.tuple([value, value, value])], "a number, or one for red, green and blue each");
-
-const schema = z.strictObject({
-  kind: z.literal("onnx"),
-  ...nameField,
-  /** The `.onnx` file, opset 7 or newer. Tensors it keeps in other files must lie in its folder. */
-  weights: z.string().min(1),
-  /** The input that takes the image. Default: the only one. */
-  input: name().optional(),
-  /** The output that is the score: one number an image. Default: the only one. */
-  output: name().optional(),
-  /** Which number of each image, where the output has several ([B, N]). */
-  index: z.int().min(0).optional(),
-  direction: z.enum(["maximise", "minimise"]).default("maximise"),
-  /** Lowest and highest score. Default: unbounded. */
-  range: z.tuple([z.number(), z.number()]).optional(),
-  /** Side of the square that the model reads, or [height, width]. Default: what the model declares, else the image as it is. */
-  size: z.union([side, z.tuple([side, side])], "pixels, or [height, width]").optional(),
-  /** How an image becomes of that size. */
-  fit: z.enum(FITS).optional(),
-  resample: z.enum(["bicubic", "bilinear"]).default("bicubic"),
-  /** What black and white are to the model, before `mean` and `std`. */
-  pixels: z.tuple([z.number(), z.number()]).default([0, 1]),
-  /** Subtracted, then divided by: in units of `pixels`. */
-  mean: perChannel(z.number()).default(0),
-  std: perChannel(z.number().positive()).default(1),
-  channels: z.enum(["RGB", "BGR"]).default("RGB"),
-  layout: z.enum(["NCHW", "NHWC"]).default("NCHW"),
-  /** For models that read the prompt: the inputs that take a CLIP tokenizer's ids and mask. */
-  text: z.strictObject({
-    input: name(),
-    mask: name().optional(),
-    /** Folder of the tokenizer. Default: that of the model. */
-    tokenizer: z.string().min(1).optional(),
-    /** Ids of a text. Default: what the model declares, else 77. */
-    length: z.int().min(2).max(4096).optional(),
-    /** Whose tokenizer: "hf" (transformers) or "open_clip". */
-    tokens: z.enum(["hf", "open_clip"]).default("hf"),
-  }).optional(),
-});
-
-type Config = z.output<typeof schema>;
+import { type Config, type Given, schema } from "./_onnx_schema.ts";
 
 /**
  * Any scorer exported as ONNX, differentiated when it is loaded: images in, one number an image out. What Python code did
@@ -88,11 +43,17 @@ export const onnx = rewardKind({
 
 async function openProgram(
   path: string,
-  config: Config,
+  given: Given,
   { cacheDir, resolve }: OpenContext,
 ): Promise<RewardProgram> {
   const model = await openOnnxModel(path, cacheDir);
-  const names = interfaceOf(describeModel(model.bytes), config);
+  const names = interfaceOf(describeModel(model.bytes), given);
+  const isWhole = !isFloat(names.image.dtype);
+  const config: Config = {
+    ...given,
+    pixels: given.pixels ?? [0, isWhole ? 255 : 1],
+    channels: given.channels ?? (channelsOf(names.image, given) === 1 ? "L" : "RGB"),
+  };
   const extent = extentOf(names.image, config);
   const { fit } = config;
   if (extent === undefined && fit !== undefined) {
@@ -109,11 +70,16 @@ async function openProgram(
   }
   const text = textOf(names, config, { resolve, modelFolder: dirname(path) });
   const score = (b: Builder, pixels: Value, tokens?: Value): Value => {
+    const values = prepared(b, pixels, config);
     const inputs = {
-      [names.image.name]: b.cast(prepared(b, pixels, config), names.image.dtype),
+      [names.image.name]: isWhole ? rounded(b, values) : b.cast(values, names.image.dtype),
       ...(tokens && text?.inputs(b, tokens)),
     };
-    const outputs = importModel(b, model.bytes, { inputs, outputs: [names.score] });
+    const outputs = importModel(b, model.bytes, {
+      inputs,
+      outputs: [names.score],
+      asFloats: isWhole ? [names.image.name] : [],
+    });
     return scoreOf(b, outputs[names.score], { ...config, name: names.score, images: pixels });
   };
   // A graph is made once here, so that what it lacks is known when it is loaded, and how many images it takes.
@@ -125,9 +91,11 @@ async function openProgram(
     const tokens = text && b.input("text", { dtype: "float32", shape: [count, text.width] });
     const value = score(b, pixels, tokens);
     gradient(b, [{ value, cotangent: b.fill(1, value) }], [pixels]);
+    return b;
   };
   const maxBatch = takesTwo(names.image, () => attempt(2)) ? Infinity : 1;
-  attempt(1);
+  const { nodes } = attempt(1);
+  const computesInHalf = nodes.some(({ outputs: [y] }) => y?.dtype === "float16");
   return {
     direction: config.direction,
     range: config.range ?? [-Infinity, Infinity],
@@ -137,10 +105,15 @@ async function openProgram(
     ...(text && { text: text.program }),
     maxBatch,
     isForeign: true,
+    // Rounding to whole numbers has no derivative: the gradient passes straight through.
+    isSurrogate: nodes.some(({ op }) => op === "StraightThrough"),
+    computesInHalf,
+    check: config.check,
     score,
     weightsRoot: model.root,
     identity: () => ({
-      ...{ ...config, name: undefined, weights: undefined, direction: undefined, range: undefined },
+      ...{ ...given, name: undefined, weights: undefined, direction: undefined, range: undefined },
+      check: undefined,
       text: config.text && { ...config.text, tokenizer: text?.digest },
       files: model.digests,
     }),
@@ -158,7 +131,7 @@ interface Names {
 }
 
 /** The model's inputs and output that the configuration names, or the only ones there are. */
-function interfaceOf({ inputs, outputs }: ModelInterface, config: Config): Names {
+function interfaceOf({ inputs, outputs }: ModelInterface, config: Given): Names {
   const { text } = config;
   const find = (field: string, wanted: string) => {
     const found = inputs.find(({ name }) => name === wanted);
@@ -178,8 +151,8 @@ function interfaceOf({ inputs, outputs }: ModelInterface, config: Config): Names
         `name it in "text", or export the model with it inside`,
     );
   }
-  if (!isFloat(image.dtype)) {
-    throw new RewardConfigError(`Input "${image.name}" is ${image.dtype}, expected a float image`);
+  if (image.dtype === "bool") {
+    throw new RewardConfigError(`Input "${image.name}" is bool, expected an image`);
   }
   const known = outputs.find(({ name }) => name === config.output);
   if (config.output !== undefined && known === undefined) {
@@ -203,37 +176,6 @@ function listed(values: readonly { readonly name: string }[]): string {
   return values.map(({ name }) => `"${name}"`).join(", ");
 }
 
-/** Height and width that the model reads; undefined where it reads any size. */
-function extentOf({ name, shape }: DeclaredValue, { layout, size }: Config): Extent | undefined {
-  const [wantedHeight, wantedWidth] = typeof size === "number" ? [size, size] : size ?? [];
-  const extent = (height = wantedHeight, width = wantedWidth) =>
-    height === undefined || width === undefined ? undefined : { height, width };
-  if (shape === undefined) return extent();
-  const [, first, second, third] = shape;
-  const [channels, height, width] = layout === "NCHW"
-    ? [first, second, third]
-    : [third, first, second];
-  if (shape.length !== 4 || (typeof channels === "number" && channels !== 3)) {
-    throw new RewardConfigError(
-      `Input "${name}" has shape [${shape.join(", ")}], expected four dimensions of which ` +
-        `${layout === "NCHW" ? "the second" : "the last"} is 3 (layout ${layout})`,
-    );
-  }
-  const declared = (value: unknown) => typeof value === "number" ? value : undefined;
-  // A side that is left open by both is as long as the other.
-  const high = declared(height) ?? wantedHeight ?? declared(width);
-  const wide = declared(width) ?? wantedWidth ?? declared(height);
-  const found = extent(high, wide);
-  const isOther = (own: number | undefined, wanted: number | undefined) =>
-    own !== undefined && wanted !== undefined && own !== wanted;
-  if (isOther(high, wantedHeight) || isOther(wide, wantedWidth)) {
-    throw new RewardConfigError(
-      `Reward field "size" is ${JSON.stringify(size)}, the model reads ${high}x${wide}`,
-    );
-  }
-  return found;
-}
-
 /** Whether two images can go in together: what was traced with one in mind may have that inside. */
 function takesTwo({ shape }: DeclaredValue, attempt: () => void): boolean {
   const [batch] = shape ?? [];
@@ -250,35 +192,6 @@ function takesTwo({ shape }: DeclaredValue, attempt: () => void): boolean {
     // If it is not for the second image, one will fail as well.
     return false;
   }
-}
-
-/** Pixels [B, 3, h, w] in [0, 1] as the model wants them. */
-function prepared(
-  b: Builder,
-  pixels: Value,
-  { pixels: [black, white], mean, std, channels, layout }: Config,
-): Value {
-  const wide = (value: Config["mean"]) => {
-    const three = typeof value === "number" ? [value, value, value] : value;
-    return b.table(three, { dtype: "float32", shape: [1, 3, 1, 1] });
-  };
-  let x = pixels;
-  if (white - black !== 1) x = b.mul(x, white - black);
-  if (black !== 0) x = b.add(x, black);
-  if (mean !== 0) x = b.sub(x, wide(mean));
-  if (std !== 1) x = b.div(x, wide(std));
-  if (channels === "BGR") x = b.reverse(x, [1]);
-  return layout === "NHWC" ? b.transpose(x, [0, 2, 3, 1]) : x;
-}
-
-function valuesOf({ pixels, mean, std, channels, layout }: Config): string {
-  const [black, white] = pixels;
-  return [
-    black === 0 && white === 1 ? "" : `pixels in ${black} to ${white}`,
-    mean === 0 && std === 1 ? "" : `minus ${mean}, over ${std}`,
-    channels === "RGB" ? "" : channels,
-    layout === "NCHW" ? "" : layout,
-  ].filter(Boolean).join(", ");
 }
 
 /** The scores [B] in what the model returns. */
