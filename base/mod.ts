@@ -1,8 +1,11 @@
 /** What is written once for all floors: sentences of faults, waits that end, statistics, log levels. */
+export * from "./backoff.ts";
 export * from "./describe_issue.ts";
 export * from "./input_error.ts";
 export * from "./log.ts";
 export * from "./nearest.ts";
 export * from "./or_silence.ts";
 export * from "./race_abort.ts";
+export * from "./serial_queue.ts";
 export * from "./statistics.ts";
+export * from "./student_quantile.ts";

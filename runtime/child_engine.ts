@@ -5,7 +5,7 @@ import { checkTensor } from "./_check_tensor.ts";
 import { FrameProcess, type ProcessEnd } from "./frame_process.ts";
 import { ignoreClosed } from "./_ignore_closed.ts";
 import { type Reply, replySchema, type Request } from "./_messages.ts";
-import { SerialQueue } from "./_serial_queue.ts";
+import { SerialQueue } from "../base/mod.ts";
 import { EngineCrashedError, RuntimeError } from "./errors.ts";
 import type {
   Engine,

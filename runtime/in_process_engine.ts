@@ -7,7 +7,7 @@ import { KeptTensors } from "./_kept_tensors.ts";
 import { type ModelFacts, readModelFacts } from "./_model_facts.ts";
 import { OrtSession } from "./_ort_session.ts";
 import { resolveFeeds } from "./_resolve_feeds.ts";
-import { SerialQueue } from "./_serial_queue.ts";
+import { SerialQueue } from "../base/mod.ts";
 import { bytesOf } from "./_tensor_bytes.ts";
 import { RuntimeError } from "./errors.ts";
 import type {

@@ -1,5 +1,5 @@
 import { type Frame, FrameProcess, type FrameProcessOptions } from "../../runtime/mod.ts";
-import { raceAbort } from "../../base/mod.ts";
+import { raceAbort, SerialQueue } from "../../base/mod.ts";
 
 /** A reward's program. */
 export interface WorkerOptions extends FrameProcessOptions {
@@ -18,7 +18,7 @@ export class WorkerProcess {
   readonly ended: Promise<WorkerEndedError>;
   readonly #process: FrameProcess;
   /** Settles when the call before has. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new SerialQueue();
   #why = "";
 
   constructor({ name, ...options }: WorkerOptions) {
@@ -43,12 +43,7 @@ export class WorkerProcess {
     frame: Frame,
     { signal, timeoutMs }: { readonly signal?: AbortSignal; readonly timeoutMs: number },
   ): Promise<Frame> {
-    const exchange = this.#last.then(() => {
-      signal?.throwIfAborted();
-      return this.#exchange(frame, timeoutMs);
-    });
-    this.#last = exchange.catch(() => {});
-    return raceAbort(exchange, signal);
+    return raceAbort(this.#turns.add(() => this.#exchange(frame, timeoutMs), signal), signal);
   }
 
   /** Ends the process. Safe to call twice. */

@@ -1,5 +1,5 @@
 import type { Reward, RewardInfo } from "../../rewards/mod.ts";
-import { type Logger } from "../../base/mod.ts";
+import { type Logger, SerialQueue } from "../../base/mod.ts";
 import { StatusError } from "../rpc/mod.ts";
 import { Batcher, type Batching, type ScoredJob, type ScoreJob } from "./batcher.ts";
 import type { RewardRecord } from "./reward_process.ts";
@@ -79,7 +79,9 @@ export class LocalRewardHost implements RewardAdminHost {
 
   constructor(options: RewardHostOptions) {
     this.#options = options;
-    for (const name of options.beginsWith ?? []) this.#slots.set(name, { last: Promise.resolve() });
+    for (const name of options.beginsWith ?? []) {
+      this.#slots.set(name, { turns: new SerialQueue() });
+    }
   }
 
   get defaultName(): string | undefined {
@@ -139,7 +141,7 @@ export class LocalRewardHost implements RewardAdminHost {
       );
     }
     let slot = this.#slots.get(name);
-    if (!slot) this.#slots.set(name, slot = { last: Promise.resolve() });
+    if (!slot) this.#slots.set(name, slot = { turns: new SerialQueue() });
     return await this.#inTurn(slot, () => this.#replace(name, slot, record));
   }
 
@@ -197,9 +199,7 @@ export class LocalRewardHost implements RewardAdminHost {
 
   /** Loads and unloads of one name follow each other. */
   #inTurn<T>(slot: Slot, work: () => Promise<T>): Promise<T> {
-    const result = slot.last.then(work);
-    slot.last = result.catch(() => {});
-    return result;
+    return slot.turns.add(work);
   }
 
   #current(slot: Slot): Loaded {
@@ -217,7 +217,7 @@ interface Slot {
   loaded?: Loaded;
   record?: RewardRecord;
   /** Settles when the load or unload before has. */
-  last: Promise<unknown>;
+  readonly turns: SerialQueue;
 }
 
 /** A reward with its queue. */

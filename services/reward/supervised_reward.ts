@@ -1,5 +1,5 @@
 import type { Images, Reward, RewardInfo, RewardResult, ScoreOptions } from "../../rewards/mod.ts";
-import { type Logger } from "../../base/mod.ts";
+import { backoff, type Logger } from "../../base/mod.ts";
 import { StatusError } from "../rpc/mod.ts";
 import { WorkerEndedError } from "./_worker_process.ts";
 import type { RewardProcess } from "./reward_process.ts";
@@ -82,6 +82,8 @@ export class SupervisedReward implements Reward {
   async #supervise(first: RewardProcess): Promise<void> {
     const { log, onReady, backoffMs = 500 } = this.#options;
     let process: RewardProcess | undefined = first;
+    const fresh = () => backoff({ first: backoffMs, longest: MAX_BACKOFF_MS });
+    let waits = fresh();
     let wait = 0;
     while (true) {
       if (process) {
@@ -93,7 +95,8 @@ export class SupervisedReward implements Reward {
       if (wait > 0) await new Promise((resolve) => Deno.unrefTimer(setTimeout(resolve, wait)));
       if (this.#disposed) return;
       process = await this.#restart();
-      wait = process ? 0 : Math.min(MAX_BACKOFF_MS, 2 * wait || backoffMs);
+      if (process) waits = fresh();
+      wait = process ? 0 : waits.next().value;
       if (process) onReady?.(!this.#disposed);
     }
   }

@@ -1,4 +1,4 @@
-import { orSilence } from "../../base/mod.ts";
+import { backoff, orSilence } from "../../base/mod.ts";
 import { RewardUnavailableError } from "./reward_mixture.ts";
 
 /** Work was given up because something else is wanted of the run. */
@@ -55,7 +55,8 @@ export class Patience {
     const begun = performance.now();
     let reported: Promise<void> | undefined;
     const away = (reason: string) => reported ??= this.#report.away(reason);
-    for (let wait = Math.min(250, this.#longest / 10);;) {
+    const waits = backoff({ first: Math.min(250, this.#longest / 10), longest: this.#longest });
+    for (;;) {
       try {
         const result = await this.#try({ work, ping }, async (reason, over) => {
           await away(reason);
@@ -73,9 +74,8 @@ export class Patience {
         if (!(error instanceof RewardUnavailableError)) throw error;
         if (performance.now() - begun >= this.#longest / 5) await away(error.message);
       }
-      if (!isWanted()) await this.#sleep(wait);
+      if (!isWanted()) await this.#sleep(waits.next().value);
       if (isWanted()) throw new InterruptedError("Interrupted while a reward was away");
-      wait = Math.min(2 * wait, this.#longest);
     }
   }
 

@@ -1,5 +1,6 @@
 import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { SerialQueue } from "../../base/mod.ts";
 import { z } from "zod";
 import { parseConfig } from "../parse_config.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
@@ -15,7 +16,7 @@ const frozenSchema = z.strictObject({ createdAt: z.string(), config: z.unknown()
  */
 export class RunFolder {
   readonly path: string;
-  #writing: Promise<unknown> = Promise.resolve();
+  readonly #writing = new SerialQueue();
 
   constructor(path: string) {
     this.path = path;
@@ -63,7 +64,7 @@ export class RunFolder {
   /** Adds a line, flushed when the promise settles. Lines come out in the order of the calls. */
   async append(event: RunEvent): Promise<void> {
     const line = linesOf([event]);
-    await this.#inOrder(async () => {
+    await this.#writing.add(async () => {
       const file = await open(this.#log, "a");
       const { size } = await file.stat();
       try {
@@ -82,13 +83,7 @@ export class RunFolder {
   /** Replaces the log: what a resumed run will do again is taken out of it. */
   async rewrite(events: readonly RunEvent[]): Promise<void> {
     const text = linesOf(events);
-    await this.#inOrder(() => writeWhole(this.#log, text));
-  }
-
-  async #inOrder(work: () => Promise<void>): Promise<void> {
-    const done = this.#writing.then(work);
-    this.#writing = done.catch(() => {});
-    await done;
+    await this.#writing.add(() => writeWhole(this.#log, text));
   }
 }
 

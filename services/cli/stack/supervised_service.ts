@@ -4,7 +4,7 @@ import { LogFile } from "./log_file.ts";
 import { localAddress, type ServicePlan } from "./service_plan.ts";
 import { ServiceProcess } from "./service_process.ts";
 import type { ServiceStatus } from "./state_folder.ts";
-import { raceAbort } from "../../../base/mod.ts";
+import { backoff, raceAbort } from "../../../base/mod.ts";
 import { type ClientTls, secured } from "../../rpc/mod.ts";
 
 /** How patient the supervisor of a service is, in milliseconds. */
@@ -92,18 +92,19 @@ export class SupervisedService {
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
     const { firstWait, longestWait } = this.#patience;
-    let wait = firstWait;
+    const fresh = () => backoff({ first: firstWait, longest: longestWait });
+    let waits = fresh();
     while (!signal.aborted) {
       const started = Date.now();
       const why = await this.#oneLife();
       if (signal.aborted) return;
-      if (Date.now() - started > STEADY_MS) wait = firstWait;
+      if (Date.now() - started > STEADY_MS) waits = fresh();
+      const wait = waits.next().value;
       const { pid: _, ...status } = this.#status;
       this.#status = status;
       this.#set({ state: "restarting", reason: why, restarts: status.restarts + 1 });
       this.#log.line(`drtune: ${why}; starting again in ${wait / 1000} s`);
       await sleep(wait, signal);
-      wait = Math.min(wait * 2, longestWait);
     }
   }
 
