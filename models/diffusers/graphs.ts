@@ -14,7 +14,7 @@ import type { Part, Pipeline } from "./read_pipeline.ts";
 import { unet, unetAdaptableLayers, type UNetInputs } from "./unet.ts";
 import { TIME_IDS, type UNetConfig } from "./unet_config.ts";
 import { vaeDecode } from "./vae.ts";
-import { type VaeConfig, vaeFactor } from "./vae_config.ts";
+import { givenChannels, type VaeConfig, vaeFactor } from "./vae_config.ts";
 
 /** How a graph is written. */
 export interface GraphOptions {
@@ -171,10 +171,10 @@ export function unetInputTypes(
 
 /** The types of a VAE decoder's inputs. */
 export function decoderInputTypes(
-  { latentChannels }: VaeConfig,
+  config: VaeConfig,
   { batch, height, width }: LatentsSize,
 ): { readonly latents: ValueType } {
-  return { latents: { dtype: "float32", shape: [batch, latentChannels, height, width] } };
+  return { latents: { dtype: "float32", shape: [batch, givenChannels(config), height, width] } };
 }
 
 function buildUNet(

@@ -42,4 +42,10 @@ export {
   type UNetLevel,
 } from "./unet_config.ts";
 export { type VaeContext, vaeDecode, vaeSegments } from "./vae.ts";
-export { parseVaeConfig, type VaeConfig, vaeFactor } from "./vae_config.ts";
+export {
+  givenChannels,
+  parseFlux2VaeConfig,
+  parseVaeConfig,
+  type VaeConfig,
+  vaeFactor,
+} from "./vae_config.ts";

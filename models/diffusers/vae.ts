@@ -3,7 +3,7 @@ import { conv2d, groupNorm, linear } from "../nn.ts";
 import { compose, type Segment } from "../segments.ts";
 import type { WeightScope } from "../weight_scope.ts";
 import { resnet, upsample } from "./_resnet.ts";
-import type { VaeConfig } from "./vae_config.ts";
+import { givenChannels, type VaeConfig } from "./vae_config.ts";
 
 /** Where the segments of a VAE decoder are built. */
 export interface VaeContext {
@@ -35,11 +35,13 @@ export function vaeSegments(config: VaeConfig): readonly Segment<VaeContext>[] {
   const residual = (path: string, out: number) =>
     then(path, ({ s }, x) => resnet(s.at(path), x, { channels: out, groups, epsilon: EPSILON }));
 
-  then("decoder.conv_in", ({ b, s }, x) => {
-    if (x.shape.length !== 4 || x.shape[1] !== latentChannels) {
-      throw new RangeError(`Latents have shape [${x.shape}], expected ${latentChannels} channels`);
+  then("decoder.conv_in", ({ b, s }, given) => {
+    const wanted = givenChannels(config);
+    if (given.shape.length !== 4 || given.shape[1] !== wanted) {
+      throw new RangeError(`Latents have shape [${given.shape}], expected ${wanted} channels`);
     }
-    const scaled = b.mul(x, 1 / config.scalingFactor);
+    const x = config.patches === undefined ? given : unpatched(s, given, config.patches);
+    const scaled = config.scalingFactor === 1 ? x : b.mul(x, 1 / config.scalingFactor);
     const z = config.shiftFactor === 0 ? scaled : b.add(scaled, config.shiftFactor);
     const quantized = config.postQuantConv
       ? conv2d(s.at("post_quant_conv"), z, { out: latentChannels, kernel: 1 })
@@ -68,6 +70,29 @@ export function vaeSegments(config: VaeConfig): readonly Segment<VaeContext>[] {
     return b.add(b.mul(image, 0.5), 0.5);
   });
   return segments;
+}
+
+/**
+ * Latents in patches [B, C · size², H, W], normalized by `bn`, as latents [B, C, size · H, size · W]: the normalization is
+ * undone, x √(running_var + ε) + running_mean.
+ */
+function unpatched(
+  s: WeightScope,
+  x: Value,
+  { size, epsilon }: { readonly size: number; readonly epsilon: number },
+): Value {
+  const { b } = s;
+  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const statistic = (name: string) => s.get(`bn.${name}`, [channels], [1, channels, 1, 1]);
+  const deviation = b.sqrt(b.add(statistic("running_var"), epsilon));
+  const plain = b.add(b.mul(x, deviation), statistic("running_mean"));
+  const grid = b.reshape(plain, [batch, channels / size ** 2, size, size, height, width]);
+  return b.reshape(b.transpose(grid, [0, 1, 4, 2, 5, 3]), [
+    batch,
+    channels / size ** 2,
+    height * size,
+    width * size,
+  ]);
 }
 
 /** Attention of one head among all positions of x [B, C, H, W], added to x. */

@@ -1,6 +1,5 @@
 import { type Builder, sizeOf, type Value } from "../../autodiff/mod.ts";
 import { loraLinear } from "../lora/mod.ts";
-import { rmsNorm } from "../nn.ts";
 import type { TransformerContext } from "./transformer.ts";
 
 /** A linear layer by its full name, with its adapter. */
@@ -68,19 +67,6 @@ export function gated(
   return b.add(x, b.mul(gate, y));
 }
 
-/** Root mean square normalization of each head of x [B, N, H·D]; x itself where the state dict has no such weight. */
-export function headNorm(
-  { b, s }: TransformerContext,
-  path: string,
-  { x, heads, epsilon }: { readonly x: Value; readonly heads: number; readonly epsilon: number },
-): Value {
-  const scope = s.at(path);
-  if (!scope.has("weight")) return x;
-  const [batch = 1, tokens = 1, width = 1] = x.shape;
-  const perHead = b.reshape(x, [batch, tokens, heads, width / heads]);
-  return b.reshape(rmsNorm(scope, perHead, epsilon), x.shape);
-}
-
 /** Two linear layers with GELU's tanh approximation between them, as diffusers' `FeedForward`. */
 export function feedForward(
   c: TransformerContext,
@@ -99,6 +85,40 @@ export function tokensOf(
   [start, end]: readonly [number, number],
 ): Value {
   return start === 0 && end === x.shape[1] ? x : b.slice(x, { axis: 1, start, end });
+}
+
+/** A modulation of three: x is scaled and shifted before a layer, and what it gives is scaled by the gate. */
+export interface Modulation {
+  readonly shift: Value;
+  readonly scale: Value;
+  readonly gate: Value;
+}
+
+/** Vectors in threes: shift, scale, gate; shift, scale, gate... */
+export function inThrees(values: readonly Value[]): readonly Modulation[] {
+  return Array.from({ length: values.length / 3 }, (_, i) => {
+    const [shift, scale, gate] = values.slice(3 * i, 3 * i + 3);
+    if (shift === undefined || scale === undefined || gate === undefined) throw missing();
+    return { shift, scale, gate };
+  });
+}
+
+/** The `i`-th of some modulations. */
+export function nth(modulations: readonly Modulation[], i: number): Modulation {
+  const found = modulations[i];
+  if (found === undefined) throw missing();
+  return found;
+}
+
+/** Two vectors, scale and shift, as the last normalization has them. */
+export function scaleAndShift(values: readonly Value[]): { scale: Value; shift: Value } {
+  const [scale, shift] = values;
+  if (scale === undefined || shift === undefined) throw missing();
+  return { scale, shift };
+}
+
+function missing(): RangeError {
+  return new RangeError("A vector of a modulation is missing");
 }
 
 /** Tokens of p x p patches back to [B, C, H, W]; each token [p, p, C] of a grid [H/p, W/p]. */

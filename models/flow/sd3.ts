@@ -2,14 +2,18 @@ import type { Value } from "../../autodiff/mod.ts";
 import type { Part } from "../diffusers/mod.ts";
 import type { AdaptableLayer } from "../lora/mod.ts";
 import { conv2d } from "../nn.ts";
+import { jointAttention, selfAttention } from "./_attention.ts";
 import {
   embedding,
   feedForward,
   gated,
-  headNorm,
+  inThrees,
   modulated,
+  type Modulation,
   modulation,
+  nth,
   project,
+  scaleAndShift,
   tokensOf,
   unpatchify,
 } from "./_layers.ts";
@@ -130,8 +134,8 @@ function segmentsOf(config: SD3Config, size: TransformerSize): readonly Transfor
     build: (c, read) => {
       const condition = read("time_text_embed");
       const options = { condition, width, count: 2 };
-      const [scale, shift] = pair(modulation(c, "norm_out.linear", options));
-      const x = modulated(c.b, tokensOf(c.b, read(last), [0, images]), { scale, shift });
+      const norm = scaleAndShift(modulation(c, "norm_out.linear", options));
+      const x = modulated(c.b, tokensOf(c.b, read(last), [0, images]), norm);
       const out = patch * patch * config.channels;
       return unpatchify(c.b, project(c, "proj_out", { x, out }), { ...size, patch });
     },
@@ -185,107 +189,38 @@ function jointBlock(
   const { b } = c;
   const [, tokens = 1, width = 1] = x.shape;
   const [image, text] = [tokensOf(b, x, [0, images]), tokensOf(b, x, [images, tokens])];
-  const options = { condition, width };
-  const own = modulation(c, `${path}.norm1.linear`, { ...options, count: isDual ? 9 : 6 });
-  const [shift, scale, gate, shiftMlp, scaleMlp, gateMlp] = six(own);
-  const other = modulation(c, `${path}.norm1_context.linear`, {
-    ...options,
-    count: isLast ? 2 : 6,
-  });
-  const normed = plainlyModulated();
+  const vectors = (name: string, count: number) =>
+    modulation(c, `${path}.${name}.linear`, { condition, width, count });
+  const own = inThrees(vectors("norm1", isDual ? 9 : 6));
   // The last block's has no gate, and its scale comes first.
-  const textNormed = isLast
-    ? modulated(b, text, { scale: pair(other)[0], shift: pair(other)[1] })
-    : modulated(b, text, { scale: six(other)[1], shift: six(other)[0] });
-
-  const qkv = (
-    v: Value,
-    { attention, names, norms }: {
-      readonly attention: string;
-      readonly names: readonly [string | undefined, string, string];
-      readonly norms: readonly [string, string];
-    },
-  ) => {
-    const one = (name: string | undefined, norm?: string) => {
-      if (name === undefined) return undefined;
-      const y = project(c, `${attention}.${name}`, { x: v, out: width });
-      if (norm === undefined) return y;
-      return headNorm(c, `${attention}.${norm}`, { x: y, heads, epsilon: EPSILON });
-    };
-    return [one(names[0], norms[0]), one(names[1], norms[1]), one(names[2])] as const;
+  const other = isLast ? [] : inThrees(vectors("norm1_context", 6));
+  const before = isLast ? scaleAndShift(vectors("norm1_context", 2)) : nth(other, 0);
+  const options = { heads, epsilon: EPSILON };
+  const found = jointAttention(c, `${path}.attn`, {
+    ...options,
+    image: modulated(b, image, nth(own, 0)),
+    text: modulated(b, text, before),
+    asksText: !isLast,
+  });
+  const mlp = (y: Value, name: string, m: Modulation) => {
+    const inner = feedForward(c, `${path}.${name}`, { x: modulated(b, y, m), width: 4 * width });
+    return gated(b, y, { gate: m.gate, y: inner });
   };
-  const attention = `${path}.attn`;
-  const ownNames = {
-    names: ["to_q", "to_k", "to_v"],
-    norms: ["norm_q", "norm_k"],
-  } as const;
-  const found = qkv(normed, { attention, ...ownNames });
-  const foundText = qkv(textNormed, {
-    attention,
-    names: [isLast ? undefined : "add_q_proj", "add_k_proj", "add_v_proj"],
-    norms: ["norm_added_q", "norm_added_k"],
-  });
-  const [q, k, v] = [0, 1, 2].map((i) =>
-    b.concat([found[i], foundText[i]].filter((part) => part !== undefined), 1)
-  );
-  if (q === undefined || k === undefined || v === undefined) throw new RangeError("No attention");
-  const attended = b.attention(q, k, v, { heads });
-  const out = project(c, `${attention}.to_out.0`, {
-    x: tokensOf(b, attended, [0, images]),
-    out: width,
-  });
-  let nextImage = gated(b, image, { gate, y: out });
-  if (isDual) nextImage = gated(b, nextImage, secondAttention());
-  const mlp = (y: Value, name: string, [s, t, g]: readonly [Value, Value, Value]) => {
-    const inner = modulated(b, y, { scale: s, shift: t });
-    return gated(b, y, { gate: g, y: feedForward(c, name, { x: inner, width: 4 * width }) });
-  };
-  nextImage = mlp(nextImage, `${path}.ff`, [scaleMlp, shiftMlp, gateMlp]);
-  if (isLast) return nextImage;
-  const [, , textGate, textShift, textScale, textGateMlp] = six(other);
-  const textOut = project(c, `${attention}.to_add_out`, {
-    x: tokensOf(b, attended, [images, tokens]),
-    out: width,
-  });
-  const nextText = mlp(
-    gated(b, text, { gate: textGate, y: textOut }),
-    `${path}.ff_context`,
-    [textScale, textShift, textGateMlp],
-  );
-  return b.concat([nextImage, nextText], 1);
-
-  function plainlyModulated(): Value {
-    return modulated(b, image, { scale, shift });
+  let next = gated(b, image, { gate: nth(own, 0).gate, y: found.image });
+  if (isDual) {
+    // 3.5's second attention, of the image alone, from what went into the block.
+    const second = nth(own, 2);
+    const again = selfAttention(c, `${path}.attn2`, {
+      ...options,
+      x: modulated(b, image, second),
+    });
+    const y = project(c, `${path}.attn2.to_out.0`, { x: again, out: width });
+    next = gated(b, next, { gate: second.gate, y });
   }
-
-  /** 3.5's, of the image alone, from what went into the block. */
-  function secondAttention(): { readonly gate: Value; readonly y: Value } {
-    const [shift2, scale2, gate2] = own.slice(6);
-    if (shift2 === undefined || scale2 === undefined || gate2 === undefined) {
-      throw new RangeError("No modulation of a second attention");
-    }
-    const name = `${path}.attn2`;
-    const again = modulated(b, image, { scale: scale2, shift: shift2 });
-    const [q2, k2, v2] = qkv(again, { attention: name, ...ownNames });
-    if (q2 === undefined || k2 === undefined || v2 === undefined) {
-      throw new RangeError("No second attention");
-    }
-    const y = project(c, `${name}.to_out.0`, { x: b.attention(q2, k2, v2, { heads }), out: width });
-    return { gate: gate2, y };
-  }
-}
-
-function pair(values: readonly Value[]): readonly [Value, Value] {
-  const [a, b] = values;
-  if (a === undefined || b === undefined) throw new RangeError("Two values expected");
-  return [a, b];
-}
-
-function six(values: readonly Value[]): readonly [Value, Value, Value, Value, Value, Value] {
-  const [a, b, c, d, e, f] = values;
-  if (a === undefined || b === undefined || c === undefined) throw new RangeError("Six expected");
-  if (d === undefined || e === undefined || f === undefined) throw new RangeError("Six expected");
-  return [a, b, c, d, e, f];
+  next = mlp(next, "ff", nth(own, 1));
+  if (found.text === undefined) return next;
+  const nextText = gated(b, text, { gate: nth(other, 0).gate, y: found.text });
+  return b.concat([next, mlp(nextText, "ff_context", nth(other, 1))], 1);
 }
 
 function adaptableLayers(config: SD3Config): readonly AdaptableLayer[] {

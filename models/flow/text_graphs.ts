@@ -9,6 +9,7 @@ import {
   type Pieces,
 } from "../diffusers/mod.ts";
 import { compose, type Segment } from "../segments.ts";
+import { type Qwen3Config, qwen3Segments } from "../qwen3/mod.ts";
 import { type T5Config, t5Segments } from "../t5/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
 
@@ -23,11 +24,14 @@ export type TextEncoder =
     readonly tokenizer: string;
     readonly isProjected: boolean;
   }
-  | { readonly kind: "t5"; readonly part: Part<T5Config>; readonly tokenizer: string };
+  | { readonly kind: "t5"; readonly part: Part<T5Config>; readonly tokenizer: string }
+  | { readonly kind: "qwen3"; readonly part: Part<Qwen3Config>; readonly tokenizer: string };
 
 /** How many tokens a text encoder reads, and how it is computed. */
 export interface TextGraphOptions {
   readonly tokens: number;
+  /** Layers whose states are wanted, of Qwen3: see `qwen3Segments`. */
+  readonly layers?: readonly number[] | undefined;
   /** Default "float32". */
   readonly precision?: Precision | undefined;
 }
@@ -62,8 +66,18 @@ interface Encoder {
 
 function encoderOf(
   encoder: Exclude<TextEncoder, { kind: "clip" }>,
-  { tokens }: TextGraphOptions,
+  { tokens, layers = [] }: TextGraphOptions,
 ): Encoder {
+  if (encoder.kind === "qwen3") {
+    return {
+      name: "Qwen3 text encoder",
+      inputs: {
+        input_ids: { dtype: "int64", shape: [1, tokens] },
+        attention_mask: { dtype: "float32", shape: [1, tokens] },
+      },
+      segments: qwen3Segments(encoder.part.config, { tokens, wanted: layers }),
+    };
+  }
   return {
     name: "T5 text encoder",
     inputs: { input_ids: { dtype: "int64", shape: [1, tokens] } },
@@ -71,7 +85,10 @@ function encoderOf(
   };
 }
 
-/** A T5 as one graph: input `input_ids` int64 [1, tokens], output `states` [1, tokens, width]. */
+/**
+ * A T5 or a Qwen3 as one graph: input `input_ids` int64 [1, tokens], of Qwen3 `attention_mask` float32 [1, tokens] too,
+ * output `states` [1, tokens, width].
+ */
 export function encoderGraph(
   encoder: Exclude<TextEncoder, { kind: "clip" }>,
   options: TextGraphOptions,

@@ -41,6 +41,11 @@ export interface FlowTransformer {
   readonly readsGuidance: boolean;
   /** What it reads as time, before `timestepProjection`, where the schedule's timestep is `t`, 1000 sigma. */
   time(t: number): number;
+  /**
+   * How many tokens a caption of `count` tokens takes, where captions are read as long as they are and
+   * `encoder_mask` [B, tokens, 1] says where they end. Absent: all are read at one length.
+   */
+  textTokens?(count: number): number;
   /** Types of its inputs, in the order of its graphs. Throws `RangeError` for latents of no size of its. */
   inputTypes(size: TransformerSize): Readonly<Record<string, ValueType>>;
   segments(size: TransformerSize): readonly TransformerSegment[];

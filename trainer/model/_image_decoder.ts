@@ -40,7 +40,8 @@ export class ImageDecoder implements Decoder {
     const out: Float32Tensor[] = [];
     const [, , height = 1, width = 1] = latents.shape;
     const what = cotangent === undefined ? "decode" : "decodeProducts";
-    const limit = this.#limits[what] / (height * width);
+    const patch = this.#part.config.patches?.size ?? 1;
+    const limit = this.#limits[what] / (height * width * patch ** 2);
     for (const [start, end] of chunks(batchOf(latents), limit)) {
       const size = { batch: end - start, height, width };
       const feeds = { latents: sliceBatch(latents, start, end) };

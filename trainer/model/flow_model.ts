@@ -170,7 +170,7 @@ export class FlowModel implements Model {
     const bySize = new Map<number, Item[]>();
     for (const [branch, all] of branches.entries()) {
       for (let row = 0; row < batchOf(x); row++) {
-        const conditioning = mapParameters(all, (t) => sliceBatch(t, row, row + 1));
+        const conditioning = this.#rowOf(all, row);
         const tokens = tokensOf(conditioning);
         const items = bySize.get(tokens) ?? [];
         bySize.set(tokens, items);
@@ -187,6 +187,24 @@ export class FlowModel implements Model {
     return [...bySize.values()].flatMap((items) =>
       chunks(items.length, limit / (height * width)).map(([start, end]) => items.slice(start, end))
     );
+  }
+
+  /** What one row is conditioned on; captions that are read as long as they are, with their mask. */
+  #rowOf(all: Conditioning, row: number): Conditioning {
+    const own = mapParameters(all, (t) => sliceBatch(t, row, row + 1));
+    const { encoder_tokens: lengths, encoder_hidden_states: states, ...rest } = own;
+    const [count] = lengths?.data ?? [];
+    if (count === undefined || states === undefined) return own;
+    const tokens = this.#pipeline.transformer.textTokens?.(count) ?? count;
+    const width = states.shape[2] ?? 1;
+    const data = new Float32Array(tokens * width);
+    data.set(states.data.subarray(0, count * width));
+    const mask = Array.from({ length: tokens }, (_, i) => i < count ? 1 : 0);
+    return {
+      ...rest,
+      encoder_hidden_states: float32(data, [1, tokens, width]),
+      encoder_mask: float32(mask, [1, tokens, 1]),
+    };
   }
 
   #program(task: UNetTask, items: readonly Item[]): Program {

@@ -1,5 +1,10 @@
 import { float32, int64, type Precision } from "../../autodiff/mod.ts";
-import { clipGraph, type FlowPipeline, type TextEncoder } from "../../models/flow/mod.ts";
+import {
+  clipGraph,
+  type FlowKind,
+  type FlowPipeline,
+  type TextEncoder,
+} from "../../models/flow/mod.ts";
 import { type Encoding, loadClipTokenizer, loadTextTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
@@ -33,6 +38,9 @@ interface Reader {
 
 type Encode = (prompt: string) => Promise<EncodedPrompt>;
 
+/** Layers of Qwen3 that FLUX.2 reads, 0 the embeddings. */
+const FLUX2_LAYERS = [9, 18, 27];
+
 /** Tokens of a CLIP tower. */
 const CLIP_TOKENS = 77;
 
@@ -47,7 +55,9 @@ export class FlowPromptEncoder implements PromptEncoder {
   readonly #precision: Precision;
   readonly #maxLength: number;
   readonly #encoders: readonly Reader[];
-  readonly #programs = new Map<TextEncoder, Program>();
+  readonly #layers: readonly number[];
+  /** Of the encoder that is no CLIP, by tokens. */
+  readonly #programs = new Map<number, Program>();
   readonly #encoded = new Map<string, Promise<EncodedPrompt>>();
 
   /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
@@ -64,6 +74,12 @@ export class FlowPromptEncoder implements PromptEncoder {
     this.#runner = runner;
     this.#memory = memory;
     this.#precision = precision;
+    const last = pipeline.encoders.at(-1);
+    this.#layers = last?.kind !== "qwen3"
+      ? []
+      : pipeline.kind === "z-image"
+      ? [last.part.config.layers - 1]
+      : text.layers ?? FLUX2_LAYERS;
     this.#maxLength = text.maxSequenceLength ?? (pipeline.kind === "sd3" ? 256 : 512);
     this.#encoders = pipeline.encoders.map((encoder) => {
       if (encoder.kind === "clip") {
@@ -84,7 +100,10 @@ export class FlowPromptEncoder implements PromptEncoder {
   remark(prompts: readonly string[]): string | undefined {
     const longest = this.#encoders.at(-1);
     if (longest === undefined) return undefined;
-    const cut = prompts.filter((prompt) => longest.tokenize(prompt).truncated);
+    const isChat = longest.encoder.kind === "qwen3";
+    const cut = prompts.filter((prompt) =>
+      longest.tokenize(isChat ? qwenChat(prompt, { mayThink: true }) : prompt).truncated
+    );
     const [first] = cut;
     if (first === undefined) return undefined;
     const shown = first.length > 60 ? `${first.slice(0, 60)}…` : first;
@@ -101,8 +120,14 @@ export class FlowPromptEncoder implements PromptEncoder {
       const all: EncodedPrompt[] = [];
       for (const text of texts) all.push(await this.#once(text));
       const pooled = all.flatMap((e) => e.pooled ?? []);
+      const lengths = all.map(({ states }) => states.shape[1] ?? 0);
       return {
-        encoder_hidden_states: concatBatch(all.map((e) => e.states)),
+        encoder_hidden_states: concatBatch(
+          all.map(({ states }) => filledUp(states, Math.max(...lengths))),
+        ),
+        ...(this.#pipeline.transformer.textTokens && {
+          encoder_tokens: float32(lengths, [lengths.length]),
+        }),
         ...(pooled.length > 0 && { pooled_projections: concatBatch(pooled) }),
         ...(this.#pipeline.transformer.readsGuidance && {
           guidance: float32(texts.map(() => embeddedGuidance), [texts.length]),
@@ -126,7 +151,42 @@ export class FlowPromptEncoder implements PromptEncoder {
   }
 
   get #encode(): Encode {
-    return { sd3: (prompt: string) => this.#sd3(prompt) }[this.#pipeline.kind];
+    const encode: Record<FlowKind, Encode> = {
+      sd3: (prompt) => this.#sd3(prompt),
+      flux: (prompt) => this.#flux(prompt),
+      flux2: (prompt) => this.#flux2(prompt),
+      "z-image": (prompt) => this.#zImage(prompt),
+    };
+    return encode[this.#pipeline.kind];
+  }
+
+  /** T5's tokens, and CLIP's pooled state. */
+  async #flux(prompt: string): Promise<EncodedPrompt> {
+    const [clip, t5] = this.#encoders;
+    if (clip === undefined || t5 === undefined) throw new TypeError("FLUX.1 has two encoders");
+    const { pooled } = await this.#clip(clip, prompt);
+    return { states: await this.#states(t5, prompt), pooled };
+  }
+
+  /** Some layers of Qwen side by side, padding and all. */
+  async #flux2(prompt: string): Promise<EncodedPrompt> {
+    const [qwen] = this.#encoders;
+    if (qwen === undefined) throw new TypeError("FLUX.2 has an encoder");
+    return { states: await this.#states(qwen, qwenChat(prompt, { mayThink: false })) };
+  }
+
+  /** Qwen's last layer but one, without padding. */
+  async #zImage(prompt: string): Promise<EncodedPrompt> {
+    const [qwen] = this.#encoders;
+    if (qwen === undefined) throw new TypeError("Z-Image has an encoder");
+    const text = qwenChat(prompt, { mayThink: true });
+    const { length } = qwen.tokenize(text);
+    const padded = this.#pipeline.transformer.textTokens?.(length) ?? length;
+    const tokens = Math.min(padded, qwen.tokens);
+    const states = await this.#states({ ...qwen, tokens }, text);
+    const width = states.shape[2] ?? 1;
+    const own = states.data.slice(0, length * width);
+    return { states: float32(own, [1, length, width]) };
   }
 
   /** Both CLIPs side by side, filled up with zeros, then T5's tokens; without a T5 zeros stand for them. */
@@ -172,11 +232,38 @@ export class FlowPromptEncoder implements PromptEncoder {
     prompt: string,
   ): Promise<Float32Tensor> {
     if (encoder.kind === "clip") throw new TypeError("A CLIP has two results");
-    const program = this.#programs.get(encoder) ??
-      encoderProgram(encoder, { tokens, memory: this.#memory, precision: this.#precision });
-    this.#programs.set(encoder, program);
-    const { ids } = tokenize(prompt);
-    const feeds = { input_ids: int64([...ids], [1, tokens]) };
+    const program = this.#programs.get(tokens) ?? encoderProgram(encoder, {
+      tokens,
+      memory: this.#memory,
+      precision: this.#precision,
+      layers: this.#layers,
+    });
+    this.#programs.set(tokens, program);
+    const { ids, mask } = tokenize(prompt);
+    const feeds = {
+      input_ids: int64([...ids.subarray(0, tokens)], [1, tokens]),
+      ...(encoder.kind === "qwen3" && {
+        attention_mask: float32([...mask.subarray(0, tokens)], [1, tokens]),
+      }),
+    };
     return asFloat32("states", await this.#runner.forward(program, feeds));
   }
+}
+
+/** Text states [1, N, width] with rows of zeros up to `tokens`. */
+function filledUp(states: Float32Tensor, tokens: number): Float32Tensor {
+  const [, own = 0, width = 1] = states.shape;
+  if (own === tokens) return states;
+  const data = new Float32Array(tokens * width);
+  data.set(states.data);
+  return float32(data, [1, tokens, width]);
+}
+
+/**
+ * A prompt as Qwen3's chat template has it for one message of a user, where the answer is to begin. A model that may not
+ * think is told so by an empty thought.
+ */
+function qwenChat(prompt: string, { mayThink }: { readonly mayThink: boolean }): string {
+  const thought = mayThink ? "" : "<think>\n\n</think>\n\n";
+  return `<|im_start|>user\n${prompt}<|im_end|>\n<|im_start|>assistant\n${thought}`;
 }

@@ -20,6 +20,7 @@ import {
   encoderPieces,
   type FlowTransformer,
   type TextEncoder,
+  type TextGraphOptions,
   transformerGraph,
   transformerPieces,
   type TransformerSize,
@@ -121,15 +122,13 @@ export function transformerProgram(
 /** A text encoder of one result for one prompt of so many tokens; see `unetProgram`. */
 export function encoderProgram(
   encoder: Exclude<TextEncoder, { kind: "clip" }>,
-  { tokens, memory, precision }: Pick<ProgramTarget, "memory" | "precision"> & {
-    readonly tokens: number;
-  },
+  { memory, ...options }: Pick<ProgramTarget, "memory"> & TextGraphOptions,
 ): Program {
   return programOf({
-    name: `${encoder.kind} text encoder, ${tokens} tokens`,
+    name: `${encoder.kind} text encoder, ${options.tokens} tokens`,
     memory,
-    whole: () => encoderGraph(encoder, { tokens, precision }),
-    pieces: (lengths) => encoderPieces(encoder, { tokens, precision, lengths }),
+    whole: () => encoderGraph(encoder, options),
+    pieces: (lengths) => encoderPieces(encoder, { ...options, lengths }),
   });
 }
 
