@@ -29,7 +29,7 @@ const schema = z.looseObject({
   negative_prompts: z.array(z.string()).optional(),
   guidance_scale: z.number(),
   true_cfg: z.boolean(),
-  cfg_grad: z.enum(["both", "cond"]),
+  cfg_grad: z.enum(["both", "cond"]).nullish(),
   max_sequence_length: z.int(),
   text_layers: z.array(z.int()).optional(),
   timesteps: z.array(z.number()),
