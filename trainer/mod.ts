@@ -9,4 +9,5 @@ export * from "./run/mod.ts";
 export * from "./samplers/mod.ts";
 export * from "./step/mod.ts";
 export type { Float32Tensor, Parameters } from "./tensors.ts";
-export { openTraceModel, readTraceCase, trace, type TraceCase } from "./trace.ts";
+export { flowCaseSampler, flowCaseSchema } from "./flow_trace.ts";
+export { openTraceModel, readTraceCase, trace, type TraceCase, type TraceModel } from "./trace.ts";

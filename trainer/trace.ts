@@ -3,18 +3,27 @@ import { join } from "node:path";
 import { z } from "zod";
 import { float32 } from "../autodiff/mod.ts";
 import { readPipeline } from "../models/diffusers/mod.ts";
+import { readTextToImage } from "../models/flow/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import type { Engine, SessionOptions } from "../runtime/mod.ts";
 import { FieldError } from "./errors.ts";
+import {
+  checkFlowInputs,
+  type FlowCase,
+  flowCaseSchema,
+  flowTextOptions,
+  isFlowCase,
+  traceFlow,
+} from "./flow_trace.ts";
 import { METHOD_NAMES } from "./methods/mod.ts";
-import { type MemoryLimits, PipelineModel } from "./model/mod.ts";
+import { type MemoryLimits, type Model, openPipeline } from "./model/mod.ts";
 import { parseConfig } from "./parse_config.ts";
 import { makeSampler, type SamplerKind, schedulerConfigSchema } from "./samplers/mod.ts";
 import { type RewardSource, trainStep } from "./step/mod.ts";
 import { type Float32Tensor, type Parameters, sliceBatch } from "./tensors.ts";
 
 const step = z.int().min(0);
-const caseSchema = z.looseObject({
+const diffusionCaseSchema = z.looseObject({
   pipeline: z.string(),
   method: z.enum(METHOD_NAMES),
   T: z.int().min(1),
@@ -40,13 +49,19 @@ const caseSchema = z.looseObject({
   if (tMin > T) issue(["t_min"], tMin, 0);
 });
 
+/** A case of a model with discrete betas. */
+export type DiffusionCase = z.output<typeof diffusionCaseSchema>;
+
 /** A training step with everything random given, as the golden cases have it. */
 export interface TraceCase {
   /** Folder of the diffusers pipeline. */
   readonly pipeline: string;
-  readonly spec: z.output<typeof caseSchema>;
+  readonly spec: DiffusionCase | FlowCase;
   readonly inputs: Parameters;
 }
+
+/** A model that a case is replayed on. */
+export type TraceModel = Model;
 
 /** Reads `case.json` and `inputs.safetensors` of a case's folder. Throws `FieldError` or `WeightsError`. */
 export async function readTraceCase(folder: string): Promise<TraceCase> {
@@ -57,18 +72,22 @@ export async function readTraceCase(folder: string): Promise<TraceCase> {
   } catch (cause) {
     throw new Error(`Case ${file} cannot be read as JSON`, { cause });
   }
-  const spec = parseConfig(caseSchema, value, { file });
+  const isFlow = isFlowCase(value);
+  const spec = isFlow
+    ? parseConfig(flowCaseSchema, value, { file })
+    : parseConfig(diffusionCaseSchema, value, { file });
   const inputs: Record<string, Float32Tensor> = {};
   const source = openSafetensors(join(folder, "inputs.safetensors"));
   for (const name of source.tensors.keys()) inputs[name] = await source.readFloat32(name);
-  checkInputs(inputs, spec, { file: source.path });
+  if (isFlowCase(spec)) checkFlowInputs(inputs, spec, { file: source.path });
+  else checkInputs(inputs, spec, { file: source.path });
   return { pipeline: join(folder, "..", "..", spec.pipeline), spec, inputs };
 }
 
 /** What is drawn at random must have a row for every prompt and step, and be finite. */
 function checkInputs(
   inputs: Parameters,
-  { T, prompts, redraws }: TraceCase["spec"],
+  { T, prompts, redraws }: DiffusionCase,
   options: { readonly file: string },
 ): void {
   const size = inputs.x_T?.shape.slice(1) ?? [];
@@ -97,13 +116,19 @@ export async function openTraceModel(
   { pipeline: folder, spec }: TraceCase,
   engine: Engine,
   options: { readonly session?: SessionOptions; readonly limits?: MemoryLimits } = {},
-): Promise<PipelineModel> {
+): Promise<TraceModel> {
+  const { r: rank, alpha } = spec.lora;
+  if (isFlowCase(spec)) {
+    const lora = { rank, alpha, targets: spec.lora.modules };
+    const pipeline = await readTextToImage(folder);
+    return openPipeline(pipeline, engine, { ...options, lora, text: flowTextOptions(spec) });
+  }
+  const lora = { rank, alpha, targets: spec.lora.targets };
   const pipeline = await readPipeline(folder);
-  const { r: rank, alpha, targets } = spec.lora;
-  return new PipelineModel(
+  return openPipeline(
     { ...pipeline, forceZerosForEmptyPrompt: spec.uncond === "zeros" },
     engine,
-    { ...options, lora: { rank, alpha, targets } },
+    { ...options, lora },
   );
 }
 
@@ -114,10 +139,23 @@ export async function openTraceModel(
  */
 export async function trace(
   { spec, inputs }: TraceCase,
-  model: PipelineModel,
-  { upstream }: {
+  model: TraceModel,
+  options: {
     readonly upstream?: (images: Float32Tensor, reward: string) => Promise<Float32Tensor>;
   } = {},
+): Promise<Parameters> {
+  return isFlowCase(spec)
+    ? await traceFlow(spec, { inputs, model, ...options })
+    : await traceDiffusion(spec, { inputs, model, ...options });
+}
+
+async function traceDiffusion(
+  spec: DiffusionCase,
+  { inputs, model, upstream }: {
+    readonly inputs: Parameters;
+    readonly model: TraceModel;
+    readonly upstream?: (images: Float32Tensor, reward: string) => Promise<Float32Tensor>;
+  },
 ): Promise<Parameters> {
   const input = (name: string) => {
     const tensor = inputs[name];

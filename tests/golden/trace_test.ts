@@ -10,9 +10,9 @@ import {
   type MemoryLimits,
   openTraceModel,
   type Parameters,
-  type PipelineModel,
   readTraceCase,
   trace,
+  type TraceModel,
 } from "../../trainer/mod.ts";
 
 // Of a tensor's own largest value. float32 PyTorch is at 2e-6 for states and images and 9e-6 for gradients.
@@ -27,7 +27,7 @@ const symmetry = await loadReward({ kind: "symmetry", std: "global" }, {
   engine,
   selfCheck: false,
 });
-const models = new Map<string, PipelineModel>();
+const models = new Map<string, TraceModel>();
 
 /** The gradient of the named reward; the one case that needs it has symmetry with the paper's deviation. */
 async function upstream(images: Float32Tensor, reward: string): Promise<Float32Tensor> {
@@ -49,7 +49,8 @@ function distance(actual: Float32Tensor | undefined, expected: Float32Tensor): n
 
 async function replay(name: string, limits?: MemoryLimits): Promise<Parameters> {
   const given = await readTraceCase(cases + name);
-  const key = JSON.stringify([given.pipeline, given.spec.uncond, given.spec.lora, limits]);
+  const { uncond, lora } = given.spec;
+  const key = JSON.stringify([given.pipeline, uncond, lora, limits]);
   const model = models.get(key) ??
     await openTraceModel(given, engine, { session, ...(limits && { limits }) });
   models.set(key, model);

@@ -72,18 +72,20 @@ export function straightThroughPlan(
     readonly k?: number;
     readonly j?: number;
   },
-  { T, first = 0, rescale = 0, alpha = 1, maxActive = Infinity, ...parameters }:
+  { T, first = 0, last = T - 1, rescale = 0, alpha = 1, maxActive = Infinity, ...parameters }:
     & SurrogateParameters
     & {
       readonly T: number;
+      /** The steps whose weights the active ones stand for if rescaled. */
       readonly first?: number;
+      readonly last?: number;
       /** Most active supports of a leap. */
       readonly maxActive?: number;
     },
 ): Plan {
   const named = (indices: readonly number[]) => indices.map((i) => T - i);
   const whole = { tMin: 0, inputStopGradient: true, redraws: 0 };
-  const window = first === 0 ? {} : { window: T - first };
+  const window = first === 0 && last === T - 1 ? {} : { window: [T - first, T - last] as const };
   const ascending = (steps: readonly number[]) => [...new Set(steps)].toSorted((a, b) => a - b);
   if (k === undefined || j === undefined) {
     const bridge = j === undefined ? {} : { bridge: { step: T - j, alpha } };

@@ -49,8 +49,8 @@ export interface Surrogate {
    * values summed.
    */
   readonly rescale: number;
-  /** Noisiest step of those summed, where not all are. */
-  readonly window?: number;
+  /** The noisiest and the last of the steps that are summed, where not all are. */
+  readonly window?: readonly [noisiest: number, last: number];
   /** Absent: everything is one part. */
   readonly bridge?: Bridge;
 }

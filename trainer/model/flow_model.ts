@@ -101,6 +101,7 @@ export class FlowModel implements Model {
     const { feeds, update, release } = await keepAdapter(this.#engine, parameters, scale);
     const zeros = () => mapParameters(parameters, (p) => float32(p.data.map(() => 0), p.shape));
     return {
+      guidance: this.#pipeline.transformer.readsGuidance ? "embedded" : "classifier-free",
       predict: (rows) => this.#predict(rows, feeds),
       vjp: async (rows, cotangents, { input }) => {
         const found = await this.#product(rows, { cotangents, input, feeds });

@@ -1,7 +1,7 @@
 import { FieldError } from "../errors.ts";
 import { linspace } from "./_linspace.ts";
-import type { FlowScheduler } from "./flow_scheduler_config.ts";
-import { type FlowSigmas, flowSigmas, pipelineSigmas } from "./flow_sigmas.ts";
+import type { FlowScheduler, FlowSchedulerConfig } from "./flow_scheduler_config.ts";
+import { type FlowSigmas, flowSigmas, pipelineSigmas, type SigmaInput } from "./flow_sigmas.ts";
 import type { Sampler, SamplerOptions, SamplerStep } from "./sampler.ts";
 
 /**
@@ -18,7 +18,10 @@ export function makeFlowSampler(options: SamplerOptions, scheduler: FlowSchedule
   }
   switch (options.kind) {
     case "flow-euler":
-      return euler(options, scheduler);
+      return flowEuler(scheduler, {
+        steps: options.steps,
+        ...pipelineSigmas(scheduler, { steps: options.steps, range: options.sigmas }),
+      });
     case "dpmsolver++":
       return multistep(options, scheduler);
     default:
@@ -29,8 +32,11 @@ export function makeFlowSampler(options: SamplerOptions, scheduler: FlowSchedule
   }
 }
 
-function euler({ steps, sigmas: range }: SamplerOptions, scheduler: FlowScheduler): Sampler {
-  const input = pipelineSigmas(scheduler, { steps, range });
+/** Euler's steps through the levels that `input` lays out. */
+export function flowEuler(
+  scheduler: FlowSchedulerConfig,
+  { steps, ...input }: SigmaInput & { readonly steps: number },
+): Sampler {
   const { sigmas, timesteps } = flowSigmas(scheduler, { steps, ...input });
   return {
     kind: "flow-euler",

@@ -1,5 +1,6 @@
 export { alphasCumprod } from "./alphas_cumprod.ts";
 export { closedForm } from "./closed_form.ts";
+export { flowEuler } from "./flow_sampler.ts";
 export * from "./flow_scheduler_config.ts";
 export * from "./flow_sigmas.ts";
 export { endLevel, isStochastic, type OdePath, odePath } from "./ode_path.ts";

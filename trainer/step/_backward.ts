@@ -95,7 +95,8 @@ export async function straightThroughProducts(
   const nested = bridge && second.get(bridge.step);
   if (bridge !== undefined) {
     let through: Float64Array | undefined;
-    if (nested !== undefined && nested !== 0 && bridge.first.size > 0) {
+    const isNested = bridge.first.size > 0 && bridge.alpha !== 0;
+    if (isNested && nested !== undefined && nested !== 0) {
       const at = pointAt(bridge.step, { sampler, inputs });
       const { parameters, inputs: [found] } = await denoiser.vjp(
         [{ ...at, cotangent: combine([[nested, g]]) }],

@@ -49,11 +49,11 @@ export function straightThrough(
   },
 ): StraightThrough {
   const T = sampler.steps.length;
-  const { bridge, rescale, window = T } = surrogate;
+  const { bridge, rescale, window: [noisiest, last] = [T, 1] } = surrogate;
   if (bridge?.leaps !== undefined) return leaps(sampler, { bridge, rescale });
   const active = trainSteps.map((t) => T - t);
   const kappa = closedForm(sampler);
-  const all = kappa.slice(T - window);
+  const all = kappa.slice(T - noisiest, T - last + 1);
   const rho = rescaling(all, { active: active.map((i) => kappa[i] ?? 0), rescale });
   const scaled = (indices: readonly number[], by: readonly number[]) =>
     new Map(indices.map((i) => [i, rho * (by[i] ?? 0)] as const));
