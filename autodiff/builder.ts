@@ -1,5 +1,5 @@
 import { type Attributes, float, int, ints, string } from "./attributes.ts";
-import { type Body, byteLengthOf, Graph, type Value } from "./graph.ts";
+import { type Body, Graph, type Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { onnxOfDType } from "./onnx_dtype.ts";
 import { castNumber, type DType, int64, type Shape, sizeOf } from "./tensor.ts";
@@ -13,35 +13,7 @@ export interface BuilderOptions {
    * The graph will be differentiated, which may make another way of writing it the cheaper one. Default false.
    */
   readonly differentiable?: boolean;
-  /**
-   * Bytes of one attention's probabilities above which they are never whole: the gradient recomputes them in blocks of
-   * queries. Default 16 MiB.
-   */
-  readonly attentionMemory?: number;
-  /**
-   * Logits in one such block. Default 262,144: what the second-level cache of a processor's core holds. Graphs for
-   * other processors want larger blocks.
-   */
-  readonly attentionBlock?: number;
-  /**
-   * Bytes of a tensor above which the gradient of its group normalization computes that again, group by group. Default
-   * 32 MiB.
-   */
-  readonly normalizationMemory?: number;
-  /**
-   * Positions (batch, rows and columns) from which a 3x3 convolution of many channels is computed by Winograd's
-   * algorithm, in half of the multiplications. For processors, whose runtime has no such kernel. Default: never.
-   */
-  readonly winograd?: number;
-  /** Models may be written with sizes hidden, where that takes less memory: see `SerializeOptions`. Default false. */
-  readonly mayHideSizes?: boolean;
-  /** What the runtime computes it in; see `inHalfPrecision`. Inputs and outputs stay as they are. Default "float32". */
-  readonly precision?: Precision;
 }
-
-/** What networks are computed in: "float16" means products and what passes between them. */
-export const PRECISIONS = ["float32", "float16"] as const;
-export type Precision = typeof PRECISIONS[number];
 
 /** Options of a reduction. */
 export interface ReduceOptions {
@@ -63,26 +35,10 @@ export interface ConvOptions {
 /** Writes ONNX operators by their usual names. Every method appends to the graph and returns the value it made. */
 export class Builder extends Graph {
   readonly differentiable: boolean;
-  /** Bytes of attention probabilities that may be kept. */
-  readonly attentionMemory: number;
-  /** Logits in one block. */
-  readonly attentionBlock: number;
-  /** Bytes of a tensor whose group normalization may be kept. */
-  readonly normalizationMemory: number;
-  /** Positions from which convolutions are Winograd's. */
-  readonly winograd: number;
-  readonly mayHideSizes: boolean;
-  readonly precision: Precision;
 
   constructor(options: BuilderOptions = {}, outer?: Builder) {
     super(outer);
     this.differentiable = options.differentiable ?? false;
-    this.attentionMemory = options.attentionMemory ?? 16 * 2 ** 20;
-    this.attentionBlock = options.attentionBlock ?? 2 ** 18;
-    this.normalizationMemory = options.normalizationMemory ?? 32 * 2 ** 20;
-    this.winograd = options.winograd ?? Infinity;
-    this.mayHideSizes = options.mayHideSizes ?? false;
-    this.precision = options.precision ?? "float32";
   }
 
   /** A builder of the graph inside one of this graph's nodes. */
@@ -347,14 +303,11 @@ export class Builder extends Graph {
     options: { groups: number; scale: Value; bias: Value; epsilon: number; silu?: boolean },
   ): Value {
     const { groups, scale, bias, epsilon, silu = false } = options;
-    // What the gradient is to compute again is one operator.
-    const isOne = silu && this.differentiable && byteLengthOf(x) > this.normalizationMemory;
-    const y = this.call("GroupNormalization", [x, scale, bias], {
+    return this.call("GroupNormalization", [x, scale, bias], {
       num_groups: int(groups),
       epsilon: float(epsilon),
-      ...(isOne && { activation: string("silu") }),
+      ...(silu && { activation: string("silu") }),
     });
-    return silu && !isOne ? this.silu(y) : y;
   }
 
   /**

@@ -1,13 +1,9 @@
-export * from "./attention.ts";
-export * from "./attention_blocks.ts";
 export * from "./attributes.ts";
 export {
   Builder,
   type BuilderOptions,
   type ConvOptions,
   type Operand,
-  type Precision,
-  PRECISIONS,
   type ReduceOptions,
 } from "./builder.ts";
 export { constantOf } from "./constant_of.ts";
@@ -36,6 +32,8 @@ export { isOpName, type OpName } from "./infer/mod.ts";
 export * from "./normalize.ts";
 export { type Operator, OPERATORS } from "./operators.ts";
 export { onnxOfDType } from "./onnx_dtype.ts";
+export { quickGeluGradient } from "./quick_gelu.ts";
 export { nodesNeeded, readsOf } from "./reads.ts";
 export type { DifferentiableOp } from "./rules/mod.ts";
+export { belongsTo, type GradientOp, type Stage } from "./stages.ts";
 export * from "./tensor.ts";

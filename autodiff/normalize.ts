@@ -59,3 +59,47 @@ export function groupNormalize(
   const [normalized = flat] = outputs;
   return { normalized, ...statisticsOf(b, flat, { outputs, attributes: layer }) };
 }
+
+/**
+ * The gradients of group normalization by x, scale and bias, from dy, all of x's shape [B, C, ...]: `normalizeGradient`
+ * of the rules, with its means taken from sums per channel, which are the gradients of scale and bias too: Σ dy and
+ * Σ dy ∘ x̂, the second as products of rows. That leaves four passes over the large tensors that write one.
+ */
+export function groupNormGradient(
+  b: Builder,
+  { x, scale, dy, normalized, invStd }: {
+    readonly x: Value;
+    readonly scale: Value;
+    readonly dy: Value;
+    /** What `groupNormalize` made of x. */
+    readonly normalized: Value;
+    readonly invStd: Value;
+  },
+): readonly [Value, Value, Value] {
+  const [batch = 1, channels = 1] = x.shape;
+  const [rows, width] = [dim(normalized.shape, 0), dim(normalized.shape, 1)];
+  const [groups, size] = [rows / batch, sizeOf(x.shape) / (batch * channels)];
+  const plane = (v: Value) => b.reshape(v, [batch * channels, 1, size]);
+  const sums = b.sum(plane(dy), { axes: [2] });
+  const products = b.fusedMatMul(plane(dy), plane(normalized), { transB: true });
+  const gradients = () => {
+    const grouped = (v: Value) => b.reshape(v, [batch, groups, channels / groups]);
+    const scales = b.reshape(scale, [1, groups, channels / groups]);
+    const slopes = b.mul(scales, b.reshape(invStd, [batch, groups, 1]));
+    // σ⁻¹ mean(g) and σ⁻¹ mean(g ∘ x̂) of each group.
+    const [shift, along] = [sums, products].map((v) => {
+      const total = b.sum(b.mul(grouped(v), slopes), { axes: [2] });
+      return b.reshape(b.mul(total, 1 / width), [rows, 1]);
+    });
+    const straight = b.mul(plane(dy), b.reshape(slopes, [batch * channels, 1, 1]));
+    if (shift === undefined || along === undefined) throw new RangeError("A sum is missing");
+    return b.sub(b.sub(b.reshape(straight, normalized.shape), b.mul(normalized, along)), shift);
+  };
+  const perChannel = (v: Value) =>
+    b.sum(b.reshape(v, [batch, channels]), { axes: [0], keepDims: false });
+  return [
+    b.reshape(gradients(), x.shape),
+    perChannel(products),
+    perChannel(sums),
+  ];
+}

@@ -1,6 +1,7 @@
 import { CONTRIB } from "./domains.ts";
 import { ATTRIBUTES, INFER, isControlOp, isOpName, type OpName } from "./infer/mod.ts";
 import { stopsOf } from "./rules/stop_edges.ts";
+import { belongsTo } from "./stages.ts";
 
 /** What a graph knows of one of its operators. */
 export interface Operator {
@@ -50,6 +51,6 @@ function describe(name: OpName): Operator {
   };
 }
 
-/** Every operator of a graph but those with graphs inside, in alphabetical order. */
+/** Every operator that may be written but those with graphs inside, in alphabetical order. */
 export const OPERATORS: readonly Operator[] = Object.keys(INFER).filter(isOpName)
-  .filter((op) => !isControlOp(op)).sort().map(describe);
+  .filter((op) => !isControlOp(op) && belongsTo("written", op)).sort().map(describe);

@@ -11,6 +11,8 @@ import {
 } from "../autodiff/mod.ts";
 import { bufferBytes, root, VIEWS } from "./_buffers.ts";
 import { hiddenResults } from "./_hidden_sizes.ts";
+import type { Lowered } from "./lower.ts";
+import { PLAIN_POLICY, type Policy } from "./policy.ts";
 import { runnable } from "./runnable.ts";
 
 /** Kinds of products, which run at speeds of their own; "loop": of matrices inside a Scan. */
@@ -89,17 +91,27 @@ function timesOf({ op, inputs, attributes }: Node): number {
 }
 
 /**
- * Counts what the part of `graph` that `outputs` need takes to run, lowered as `serialize` writes it. Unless `fold`
- * (default true), what depends on weights alone is computed in every run, like everything else. `hideSizes` as it is
- * serialized.
+ * Counts what the part of `graph` that `outputs` need takes to run, as a policy writes it. Unless `fold` (default true),
+ * what depends on weights alone is computed in every run, like everything else. `hideSizes` as it is serialized.
  */
 export function graphCost(
   graph: Graph,
   outputs: readonly Value[],
-  { fold = true, hideSizes = false }: { readonly fold?: boolean; readonly hideSizes?: boolean } =
-    {},
+  { fold = true, hideSizes = false, policy = PLAIN_POLICY }: {
+    readonly fold?: boolean;
+    readonly hideSizes?: boolean;
+    readonly policy?: Policy;
+  } = {},
 ): GraphCost {
-  const low = runnable(graph, outputs);
+  const { told, hidden } = costs(runnable(graph, outputs, policy), { fold, mayHide: hideSizes });
+  return hideSizes ? hidden : told;
+}
+
+/** Costs of a graph as it is run, with its sizes told to the runtime and, where that may be, with them hidden. */
+export function costs(
+  low: Lowered,
+  { fold, mayHide }: { readonly fold: boolean; readonly mayHide: boolean },
+): { readonly told: GraphCost; readonly hidden: GraphCost } {
   const nodes = [...nodesNeeded(low.graph, low.outputs)];
   const folded = new Set<Node>();
   const isConstant = (v: Value | undefined) =>
@@ -107,13 +119,13 @@ export function graphCost(
     (v.source.kind === "node" && folded.has(v.source.node));
   for (const node of nodes) if (fold && readsOf(node).every(isConstant)) folded.add(node);
   const running = nodes.filter((node) => !folded.has(node));
-  const counted = count(running, low.outputs, { hideSizes });
+  const { activationBytes, ...counted } = count(running, low.outputs, { mayHide });
   const fed = total(low.graph.inputs);
 
   const read = running.flatMap(readsOf).flatMap((v) => v && isConstant(v) ? [root(v)] : []);
   const isWeight = (v: Value | undefined) => v?.source.kind === "weight";
   const steps = [...folded].filter(({ op }) => !VIEWS.has(op));
-  return {
+  const same = {
     weightBytes: total(read.filter(isWeight)),
     foldedBytes: total(read.filter((v) => v.source.kind === "node")),
     loadBytes: total([
@@ -121,22 +133,30 @@ export function graphCost(
       ...steps.flatMap(({ inputs, outputs }) => [...inputs.filter(isWeight), ...outputs]),
     ]),
     ...counted,
-    activationBytes: fed + counted.activationBytes,
     outputBytes: total(low.outputs),
+  };
+  return {
+    told: { ...same, activationBytes: fed + activationBytes.told },
+    hidden: { ...same, activationBytes: fed + activationBytes.hidden },
   };
 }
 
-type Running = Pick<
-  GraphCost,
-  "activationBytes" | "largestBytes" | "flops" | "trafficBytes" | "operators"
->;
+/** Bytes of buffers with sizes told and hidden; the same where they are not to be hidden. */
+interface BufferBytes {
+  readonly told: number;
+  readonly hidden: number;
+}
+
+type Running =
+  & Pick<GraphCost, "largestBytes" | "flops" | "trafficBytes" | "operators">
+  & { readonly activationBytes: BufferBytes };
 
 /** What nodes take one after the other, values from outside them left out. */
 function count(
   nodes: readonly Node[],
   outputs: readonly Value[],
-  { hideSizes, isBody = false, isLoop = false }: {
-    readonly hideSizes: boolean;
+  { mayHide, isBody = false, isLoop = false }: {
+    readonly mayHide: boolean;
     /** They are inside a node. */
     readonly isBody?: boolean;
     /** They are inside a Scan. */
@@ -144,20 +164,23 @@ function count(
   },
 ): Running {
   const read = new Set([...nodes.flatMap(readsOf), ...outputs]);
-  const within = nodes.map(() => 0);
+  const within = { told: nodes.map(() => 0), hidden: nodes.map(() => 0) };
   let [largestBytes, trafficBytes, operators] = [0, 0, 0];
   const flops = { matrix: 0, convolution: 0, attention: 0, loop: 0 };
   for (const [i, node] of nodes.entries()) {
     if (VIEWS.has(node.op)) continue;
     const inside = Object.values(node.bodies).map((body) =>
       count([...nodesNeeded(body.graph, body.outputs)], body.outputs, {
-        hideSizes,
+        mayHide,
         isBody: true,
         isLoop: isLoop || node.op === "Scan",
       })
     );
-    within[i] = (WORKSPACE[node.op]?.(node) ?? 0) +
-      inside.reduce((most, body) => Math.max(most, body.activationBytes), 0);
+    const beside = WORKSPACE[node.op]?.(node) ?? 0;
+    for (const way of ["told", "hidden"] as const) {
+      within[way][i] = beside +
+        inside.reduce((most, body) => Math.max(most, body.activationBytes[way]), 0);
+    }
     operators++;
     flops[KINDS[node.op] ?? (isLoop ? "loop" : "matrix")] += FLOPS[node.op]?.(node) ?? 0;
     const made = node.outputs.filter((v) => read.has(v));
@@ -170,11 +193,12 @@ function count(
       operators += body.operators;
     }
   }
-  const hidden = hideSizes ? hiddenResults(nodes) : new Set();
+  const told = bufferBytes(nodes, { outputs, within: within.told, isHidden: () => false });
+  const names = mayHide ? hiddenResults(nodes) : new Set();
   // What a body is fed has shapes that are hidden in it too.
-  const isHidden = (v: Value) => hidden.has(v) || hideSizes && isBody;
-  const activationBytes = bufferBytes(nodes, { outputs, within, isHidden });
-  return { activationBytes, largestBytes, flops, trafficBytes, operators };
+  const isHidden = (v: Value) => names.has(v) || isBody;
+  const hidden = mayHide ? bufferBytes(nodes, { outputs, within: within.hidden, isHidden }) : told;
+  return { activationBytes: { told, hidden }, largestBytes, flops, trafficBytes, operators };
 }
 
 /** Bytes of distinct values. */

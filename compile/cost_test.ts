@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { openEngine, peakMemory } from "../runtime/mod.ts";
 import { Builder, float32, gradient } from "../autodiff/mod.ts";
 import { graphCost, totalFlops } from "./cost.ts";
+import { PLAIN_POLICY } from "./policy.ts";
 import { serialize } from "./serialize.ts";
 
 const float = (shape: readonly number[]) => ({ dtype: "float32" as const, shape });
@@ -49,11 +50,13 @@ Deno.test("a convolution's and an attention's products are counted", () => {
 });
 
 Deno.test("attention in blocks is counted as loops: two products, and five for its gradient", () => {
-  const b = new Builder({ differentiable: true, attentionMemory: 0 });
+  const b = new Builder({ differentiable: true });
   const q = b.input("q", float([2, 64, 16]));
   const attended = b.attention(q, q, q, { heads: 2 });
   const cotangent = b.input("cotangent", attended);
-  const cost = graphCost(b, gradient(b, [{ value: attended, cotangent }], [q]));
+  const cost = graphCost(b, gradient(b, [{ value: attended, cotangent }], [q]), {
+    policy: { ...PLAIN_POLICY, attentionMemory: 0 },
+  });
   const product = 2 * 2 * 64 * 64 * 16;
   assert.equal(totalFlops(cost), cost.flops.loop);
   // In some of them heads of 8 have one column more.
@@ -134,12 +137,14 @@ Deno.test("the gradient of a large group normalization and silu holds its operan
   const shape = [1, 64, 32, 32];
   const bytes = 4 * 64 * 32 * 32;
   const held = (normalizationMemory: number) => {
-    const b = new Builder({ differentiable: true, normalizationMemory });
+    const b = new Builder({ differentiable: true });
     const x = b.input("x", float(shape));
     const [scale, bias] = [b.input("scale", float([64])), b.input("bias", float([64]))];
     const y = b.groupNorm(x, { groups: 32, scale, bias, epsilon: 1e-5, silu: true });
     const cotangent = b.input("cotangent", y);
-    return graphCost(b, gradient(b, [{ value: y, cotangent }], [x])).activationBytes;
+    return graphCost(b, gradient(b, [{ value: y, cotangent }], [x]), {
+      policy: { ...PLAIN_POLICY, normalizationMemory },
+    }).activationBytes;
   };
   assert.ok(held(0) > 3 * bytes && held(0) < 3.3 * bytes, `${held(0) / bytes}`);
   assert.ok(held(bytes) >= 6 * bytes, `${held(bytes) / bytes}`);

@@ -10,6 +10,7 @@ import {
   type Value,
 } from "../autodiff/mod.ts";
 import { leaf, lowerBody, type Lowered } from "./lower.ts";
+import { PLAIN_POLICY } from "./policy.ts";
 
 /** Products, computed in float16: the runtime adds them up in float32. */
 const HALF: ReadonlySet<OpName> = new Set<OpName>([
@@ -40,7 +41,7 @@ const FOLLOW: ReadonlySet<OpName> = new Set<OpName>([
  * that lies in float16 is read as it lies.
  */
 export function inHalfPrecision({ graph, outputs }: Lowered): Lowered {
-  const copy = new Builder(graph);
+  const copy = new Builder();
   /** Counterparts, in the dtype they are computed in. */
   const made = new Map(graph.inputs.map((v) => [v, copy.input(v.name, v)]));
   /** Those in another one, by name and dtype. */
@@ -96,7 +97,7 @@ export function inHalfPrecision({ graph, outputs }: Lowered): Lowered {
     const bodies = Object.fromEntries(
       Object.entries(node.bodies).map(([name, body]) => [
         name,
-        lowerBody(copy, body, (v) => as(v, v.dtype)),
+        lowerBody(copy, body, { outer: (v) => as(v, v.dtype), policy: PLAIN_POLICY }),
       ]),
     );
     for (const [i, v] of copy.adopt(node, { inputs, bodies }).entries()) {

@@ -1,10 +1,11 @@
 import { type Builder, gradient, type Seed, type Value } from "../autodiff/mod.ts";
+import type { Precision } from "./target.ts";
 
 /** Below this, what arrives is taken for zero. */
 const NOTHING = 2 ** -100;
 
 /**
- * `gradient` for a builder that may compute in float16, which holds 6e-8 to 65504: there, gradients are those of
+ * `gradient` for a graph that may be computed in float16, which holds 6e-8 to 65504: there, gradients are those of
  * cotangents divided by the largest entry of all of them, and are multiplied by it in the end. Products are linear in
  * their cotangents, so nothing else changes. With a largest entry of 1 gradients may grow by 2^15 on their way back, and
  * those 2^14 smaller keep all of their digits.
@@ -12,9 +13,9 @@ const NOTHING = 2 ** -100;
 export function scaledGradient(
   b: Builder,
   seeds: readonly Seed[],
-  wrt: readonly Value[],
+  { wrt, precision }: { readonly wrt: readonly Value[]; readonly precision: Precision },
 ): readonly Value[] {
-  if (b.precision === "float32") return gradient(b, seeds, wrt);
+  if (precision === "float32") return gradient(b, seeds, wrt);
   const size = seeds.reduce(
     (most: Value | number, { cotangent }) =>
       b.max(b.maxOf(b.abs(cotangent), { keepDims: false }), most),

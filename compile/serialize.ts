@@ -32,6 +32,8 @@ import {
   type ValueType,
 } from "../autodiff/mod.ts";
 import { hiddenLeaves } from "./_hidden_sizes.ts";
+import type { Lowered } from "./lower.ts";
+import { PLAIN_POLICY, type Policy } from "./policy.ts";
 import { runnable } from "./runnable.ts";
 
 const MICROSOFT = "com.microsoft";
@@ -58,6 +60,8 @@ export interface SerializeOptions {
    * Nothing is computed on load from what is hidden. Results are the same, bit by bit. Default false.
    */
   readonly hideSizes?: boolean;
+  /** How it is written out where there is a choice. Default: `PLAIN_POLICY`. */
+  readonly policy?: Policy;
 }
 
 /**
@@ -67,11 +71,22 @@ export interface SerializeOptions {
 export function serialize(
   graph: Graph,
   outputs: Readonly<Record<string, Value>>,
-  { inPlace = new Set(), hideSizes = false }: SerializeOptions = {},
+  { policy = PLAIN_POLICY, ...options }: SerializeOptions = {},
 ): Uint8Array {
-  const names = Object.keys(outputs);
+  return serializeLowered(runnable(graph, Object.values(outputs), policy), {
+    ...options,
+    names: Object.keys(outputs),
+  });
+}
+
+/** `serialize` of what has been lowered, whose outputs are to have these names. Appends copies of them where that is needed. */
+export function serializeLowered(
+  low: Lowered,
+  { names, inPlace = new Set(), hideSizes = false }:
+    & Omit<SerializeOptions, "policy">
+    & { readonly names: readonly string[] },
+): Uint8Array {
   if (names.length === 0) throw new GraphError("A model needs at least one output");
-  const low = runnable(graph, Object.values(outputs));
   const target = low.graph;
   const rename = new Map(target.inputs.map((v) => [v, v.name]));
   const taken = new Set(rename.values());

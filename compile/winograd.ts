@@ -8,6 +8,7 @@ import {
   sizeOf,
   type Value,
 } from "../autodiff/mod.ts";
+import type { Policy } from "./policy.ts";
 
 /** Rows of output in a tile, which takes `TAPS` less one more of input. */
 const TILE = 4;
@@ -72,14 +73,14 @@ export interface ConvOperands {
   readonly bias?: Value | undefined;
 }
 
-/** What is made of a `Conv` by `winogradRows`; `undefined` where the builder, its shape or its cost are against it. */
+/** What is made of a `Conv` by `winogradRows`; `undefined` where the policy, its shape or its cost are against it. */
 export function winogradConv(
   b: Builder,
   [x, w, bias]: readonly (Value | undefined)[],
-  attributes: Attributes,
+  { attributes, policy }: { readonly attributes: Attributes; readonly policy: Policy },
 ): Value | undefined {
   // Its transforms multiply what float16 rounds.
-  if (b.precision === "float16") return undefined;
+  if (policy.precision === "float16") return undefined;
   if (x === undefined || w === undefined || x.shape.length !== 4) return undefined;
   const { kernel, strides, dilations, pads } = windowOf(
     attributes,
@@ -92,7 +93,7 @@ export function winogradConv(
     [...strides, ...dilations].every((n) => n === 1) && height >= TILE && channels % 2 === 0;
   // Half of 9 multiplications for each pair of channels is spared.
   const spared = TAPS ** 2 / 2 * channels * out;
-  const isWorth = batch * height * width >= b.winograd &&
+  const isWorth = batch * height * width >= policy.winograd &&
     spared > TRANSFORM * (channels + out);
   return fits && isWorth ? winogradRows(b, { x, w, bias }, { pads }) : undefined;
 }

@@ -3,7 +3,6 @@ import { openEngine } from "../runtime/mod.ts";
 import { evaluate } from "../tests/autodiff/mod.ts";
 import {
   Builder,
-  type BuilderOptions,
   float32,
   gradient,
   type Shape,
@@ -12,6 +11,7 @@ import {
 } from "../autodiff/mod.ts";
 import { graphCost, totalFlops } from "./cost.ts";
 import { lower } from "./lower.ts";
+import { PLAIN_POLICY, type Policy } from "./policy.ts";
 import { serialize } from "./serialize.ts";
 import { checkGradient, numbersOf, randomTensor, uniform } from "./testing/mod.ts";
 import { winogradRows } from "./winograd.ts";
@@ -118,8 +118,9 @@ for (const [name, { block, pads, ...shapes }] of Object.entries(CASES)) {
 const MANY: Case = { x: [2, 64, 10, 9], w: [96, 64, 3, 3], pads: [1, 1, 1, 1] };
 
 /** A graph of one convolution and its gradients, and the operators it is run with. */
-function graphOf({ x, w, pads }: Case, options: BuilderOptions, groups = 1, stride = 1) {
-  const b = new Builder({ differentiable: true, ...options });
+function graphOf({ x, w, pads }: Case, options: Partial<Policy>, groups = 1, stride = 1) {
+  const b = new Builder({ differentiable: true });
+  const policy = { ...PLAIN_POLICY, ...options };
   const inputs = [
     b.input("x", { dtype: "float32", shape: x }),
     b.input("w", {
@@ -133,22 +134,22 @@ function graphOf({ x, w, pads }: Case, options: BuilderOptions, groups = 1, stri
   const [dx, dw] = gradient(b, [{ value: y, cotangent }], inputs);
   assert(dx !== undefined && dw !== undefined);
   const convolutions = (v: Value) =>
-    lower(b, [v]).graph.nodes.flatMap((node) => [
+    lower(b, [v], policy).graph.nodes.flatMap((node) => [
       node,
       ...Object.values(node.bodies).flatMap(({ graph }) => graph.nodes),
     ]).filter(({ op }) => op === "Conv").map(({ inputs }) => inputs[1]?.shape.slice(2).join("x"));
-  return { b, y, dx, dw, convolutions };
+  return { b, y, dx, dw, policy, convolutions };
 }
 
 Deno.test("a convolution and its input's gradient are Winograd's, and right", async () => {
-  const { b, y, dx, dw, convolutions } = graphOf(MANY, { winograd: 1 });
+  const { b, y, dx, dw, policy, convolutions } = graphOf(MANY, { winograd: 1 });
   assert.deepEqual(convolutions(y), ["1x3"]);
   assert.deepEqual(convolutions(dx), ["1x3"]);
   // That by the kernel has one as large as the image.
   assert.deepEqual(convolutions(dw), ["10x9"]);
   const { x, w } = operands(MANY);
   const dy = float32([...numbersOf(randomTensor(uniform(5), { shape: y.shape }))], y.shape);
-  const found = await run(serialize(b, { y, dx }), { x, w, dy });
+  const found = await run(serialize(b, { y, dx }, { policy }), { x, w, dy });
   assertClose(found("y"), byDefinition(x, w, { pads: MANY.pads, bias: [] }), "result");
   const [out = 1, channels = 1] = w.shape;
   // The gradient's kernel by its definition: channels change places, taps are turned round.
@@ -211,7 +212,7 @@ for (
       },
       // The kernels' own gradients are convolutions as large as the image.
       wrt: ["x", "bias"],
-      options: { winograd: 1 },
+      policy: { winograd: 1 },
       evaluate,
       tolerance: 1e-10,
     });
@@ -222,7 +223,7 @@ Deno.test("convolutions that would not gain stay as they are", () => {
   const positions = 2 * 10 * 9;
   const untouched = (what: string, { options = {}, groups, stride, ...changed }:
     & Partial<Case>
-    & { options?: BuilderOptions; groups?: number; stride?: number }) => {
+    & { options?: Partial<Policy>; groups?: number; stride?: number }) => {
     const c = { ...MANY, ...changed };
     const { y, convolutions } = graphOf(c, { winograd: positions, ...options }, groups, stride);
     assert.deepEqual(convolutions(y), [c.w.slice(2).join("x")], what);
@@ -239,10 +240,13 @@ Deno.test("convolutions that would not gain stay as they are", () => {
 
 Deno.test("its kernels and one block of rows are counted", () => {
   const [C, O, side] = [128, 64, 64];
-  const b = new Builder({ winograd: 1 });
+  const b = new Builder();
   const x = b.input("x", { dtype: "float32", shape: [1, C, side, side] });
   const w = b.weight("w", { dtype: "float32", shape: [O, C, 3, 3] }, { file: "w", offset: 0 });
-  const cost = graphCost(b, [b.conv2d(x, w, { padding: 1 })], { fold: false });
+  const cost = graphCost(b, [b.conv2d(x, w, { padding: 1 })], {
+    fold: false,
+    policy: { ...PLAIN_POLICY, winograd: 1 },
+  });
   const [input, result, kernels] = [C * side * side, O * side * side, 2 * O * C * 9];
   // Six images of each channel, before and after they are turned.
   const block = 2 * 6 * 512 * C;

@@ -1,4 +1,5 @@
 import type { Tensor } from "../autodiff/mod.ts";
+import type { Provider } from "../compile/mod.ts";
 
 /** Named tensors, as fed to or fetched from a session. */
 export type Tensors = Record<string, Tensor>;
@@ -15,11 +16,7 @@ export interface ModelSource {
   readonly name?: string;
 }
 
-/** The ONNX Runtime execution providers a session can run on. */
-export const PROVIDERS = ["cpu", "webgpu", "cuda"] as const;
-
-/** Which ONNX Runtime execution provider runs a session. */
-export type Provider = (typeof PROVIDERS)[number];
+export { type Provider, PROVIDERS } from "../compile/mod.ts";
 
 /** How a session is created. Every field is optional; the defaults suit one model that owns the machine. */
 export interface SessionOptions {

@@ -100,6 +100,18 @@ const attention: Infer = (c) => {
   return [q.shape, full, [...full.slice(0, 3), 1]].map((shape) => type(q.dtype, shape));
 };
 
+/**
+ * The gradients of `Attention` by q, k, v and, where there is one, the mask, before that is summed down to the mask's
+ * shape. Inputs: q, k, v, mask, the result, what arrives at it, and the forward pass's other outputs, of which the
+ * compiler reads one.
+ */
+const attentionGrad: Infer = (c) => {
+  const [q, k, v, p] = [0, 1, 2, 6].map((i) => required(c, i));
+  if (q === undefined || k === undefined || v === undefined || p === undefined) return [];
+  const made = c.inputs[3] === undefined ? [q, k, v] : [q, k, v, p];
+  return made.map(({ dtype, shape }) => type(dtype, shape));
+};
+
 /** Contractions. */
 export const LINEAR = {
   MatMul: matMul,
@@ -107,4 +119,5 @@ export const LINEAR = {
   Gemm: gemm,
   Einsum: einsum,
   Attention: attention,
+  AttentionGrad: attentionGrad,
 } satisfies Record<string, Infer>;

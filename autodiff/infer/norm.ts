@@ -45,7 +45,8 @@ export const NORM = {
   BatchNormalization: perChannel(4),
   /**
    * Opset 21's: scale and bias per channel; with `activation` "silu" the result goes through that. Written out in plain
-   * operators by the serializer; outputs 1 and 2, for the gradient, are what `groupNormalize` returns.
+   * operators by the compiler; the other outputs are for the gradient: what `groupNormalize` returns, and what goes
+   * through the activation.
    */
   GroupNormalization: (c) => {
     const x = requiredFloat(c, 0);
@@ -58,6 +59,16 @@ export const NORM = {
       ...perChannel(2)(c),
       type(x.dtype, [rows, sizeOf(x.shape) / rows]),
       type(x.dtype, [rows, 1]),
+      type(x.dtype, x.shape),
     ];
   },
+  /**
+   * The gradients of `GroupNormalization` by x, scale and bias. Inputs: x, scale, bias, what arrives at the result, and
+   * all outputs of the forward pass, of which the compiler reads those it chooses to keep.
+   */
+  GroupNormalizationGrad: (c) =>
+    [0, 1, 2].map((i) => {
+      const { dtype, shape } = required(c, i);
+      return type(dtype, shape);
+    }),
 } satisfies Record<string, Infer>;

@@ -1,5 +1,6 @@
 import { floatOf, stringOf } from "../attributes.ts";
 import { constantOf } from "../constant_of.ts";
+import { quickGeluGradient } from "../quick_gelu.ts";
 import { binary, cotangent, except, input, only, output, type Rule, unary } from "./_types.ts";
 
 const TWO_OVER_ROOT_PI = 2 / Math.sqrt(Math.PI);
@@ -20,13 +21,9 @@ const gelu: Rule = unary((b, dy, x, _y, c) => {
   return b.mul(dy, b.add(b.mul(b.add(t, 1), 0.5), slope));
 });
 
-/** y = x s(αx): dy/dx = s + α y (1 - s). */
-const quickGelu: Rule = unary((b, dy, x, y, c) => {
-  const alpha = floatOf(c.attributes, "alpha", 1.702);
-  const s = b.sigmoid(alpha === 1 ? x : b.mul(x, alpha));
-  const rest = b.mul(alpha === 1 ? y : b.mul(y, alpha), b.sub(1, s));
-  return b.mul(dy, b.add(s, rest));
-});
+const quickGelu: Rule = unary((b, dy, x, y, c) =>
+  quickGeluGradient(b, { dy, x, y, alpha: floatOf(c.attributes, "alpha", 1.702) })
+);
 
 /** The share of dy that goes to each operand of Min or Max: ties go to the first that attains the extremum. */
 const extremum: Rule = (c) => {

@@ -1,4 +1,5 @@
 import type { ControlOp, OpName } from "../infer/mod.ts";
+import type { GradientOp } from "../stages.ts";
 import type { Rule } from "./_types.ts";
 import { ATTENTION_RULES } from "./attention.ts";
 import { ELEMENTWISE_RULES } from "./elementwise.ts";
@@ -11,7 +12,7 @@ import type { StopOp } from "./stop_edges.ts";
 import { WINDOW_RULES } from "./window.ts";
 
 /** Operators that gradients flow through. */
-export type DifferentiableOp = Exclude<OpName, StopOp | ControlOp>;
+export type DifferentiableOp = Exclude<OpName, StopOp | ControlOp | GradientOp>;
 
 // Complete by type: an operator of the inference table needs a rule here or a stop declaration.
 const TABLE: Readonly<Record<DifferentiableOp, Rule>> = {

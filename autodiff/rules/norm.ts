@@ -1,11 +1,16 @@
 import { float, floatOf, int } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
-import { byteLengthOf, type Value } from "../graph.ts";
+import type { Value } from "../graph.ts";
 import { dim } from "../infer/_types.ts";
-import { groupNormGradientInBlocks } from "../normalize_blocks.ts";
-import { asChannels, groupNormalize, isSilu, normalizedAxes, statisticsOf } from "../normalize.ts";
+import {
+  asChannels,
+  groupNormalize,
+  groupNormGradient,
+  normalizedAxes,
+  statisticsOf,
+} from "../normalize.ts";
 import { sizeOf } from "../tensor.ts";
-import { cotangent, input, output, type Rule, type RuleContext } from "./_types.ts";
+import { cotangent, input, type Rule } from "./_types.ts";
 
 /**
  * The gradient through normalization: with x̂ the normalized rows and g = d/dx̂,
@@ -49,53 +54,13 @@ const layerNorm: Rule = (c) => {
   return [b.total(dx), dy ? b.mul(dy, normalized) : none, dy ?? none];
 };
 
-/**
- * `normalizeGradient` with its means taken from sums per channel, which are the gradients of scale and bias too:
- * Σ dy and Σ dy ∘ x̂, the second as products of rows. That leaves four passes over the large tensors that write one.
- */
-function perGroup(
-  c: RuleContext,
-  { normalized, invStd }: { normalized: Value; invStd: Value },
-): readonly (Value | undefined)[] {
-  const { b } = c;
-  const [x, scale, dy] = [input(c, 0), input(c, 1), cotangent(c)];
-  const [batch = 1, channels = 1] = x.shape;
-  const [rows, width] = [dim(normalized.shape, 0), dim(normalized.shape, 1)];
-  const [groups, size] = [rows / batch, sizeOf(x.shape) / (batch * channels)];
-  const plane = (v: Value) => b.reshape(v, [batch * channels, 1, size]);
-  const sums = b.sum(plane(dy), { axes: [2] });
-  const products = b.fusedMatMul(plane(dy), plane(normalized), { transB: true });
-  const gradients = () => {
-    const grouped = (v: Value) => b.reshape(v, [batch, groups, channels / groups]);
-    const scales = b.reshape(scale, [1, groups, channels / groups]);
-    const slopes = b.mul(scales, b.reshape(invStd, [batch, groups, 1]));
-    // σ⁻¹ mean(g) and σ⁻¹ mean(g ∘ x̂) of each group.
-    const [shift, along] = [sums, products].map((v) => {
-      const total = b.sum(b.mul(grouped(v), slopes), { axes: [2] });
-      return b.reshape(b.mul(total, 1 / width), [rows, 1]);
-    });
-    const straight = b.mul(plane(dy), b.reshape(slopes, [batch * channels, 1, 1]));
-    if (shift === undefined || along === undefined) throw new RangeError("A sum is missing");
-    return b.sub(b.sub(b.reshape(straight, normalized.shape), b.mul(normalized, along)), shift);
-  };
-  const perChannel = (v: Value) =>
-    b.sum(b.reshape(v, [batch, channels]), { axes: [0], keepDims: false });
-  return [
-    c.wants[0] ? b.reshape(gradients(), x.shape) : undefined,
-    c.wants[1] ? perChannel(products) : undefined,
-    c.wants[2] ? perChannel(sums) : undefined,
-  ];
-}
-
+/** The gradient is an operator of its own: what it keeps of the forward pass is for whoever compiles the graph to choose. */
 const groupNorm: Rule = (c) => {
-  if (c.cotangents[1] !== undefined || c.cotangents[2] !== undefined) {
+  if (c.cotangents.slice(1).some((v) => v !== undefined)) {
     throw new RangeError("GroupNormalization has no gradient through its normalized rows");
   }
-  const [x, scale, bias, dy] = [input(c, 0), input(c, 1), input(c, 2), cotangent(c)];
-  // While x is small, what the forward pass made of it is kept.
-  return isSilu(c.attributes) || byteLengthOf(x) > c.b.normalizationMemory
-    ? groupNormGradientInBlocks(c.b, { x, scale, bias, dy }, c)
-    : perGroup(c, { normalized: output(c, 1), invStd: output(c, 2) });
+  const operands = [input(c, 0), input(c, 1), input(c, 2), cotangent(c)];
+  return c.b.op("GroupNormalizationGrad", [...operands, ...c.outputs], c.attributes);
 };
 
 /** Instance normalization is group normalization with one channel a group. */
@@ -104,7 +69,8 @@ const instanceNorm: Rule = (c) => {
     num_groups: int(dim(input(c, 0).shape, 1)),
     epsilon: float(floatOf(c.attributes, "epsilon", 1e-5)),
   };
-  return perGroup(c, groupNormalize(c.b, input(c, 0), attributes));
+  const [x, scale, dy] = [input(c, 0), input(c, 1), cotangent(c)];
+  return groupNormGradient(c.b, { x, scale, dy, ...groupNormalize(c.b, x, attributes) });
 };
 
 /** Inference: y = scale (x - mean) / √(var + ε) + bias with given statistics, an affine map per channel. */

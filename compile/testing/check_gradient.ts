@@ -9,6 +9,7 @@ import {
   type Tensor,
   type Value,
 } from "../../autodiff/mod.ts";
+import { PLAIN_POLICY, type Policy } from "../policy.ts";
 import { serialize } from "../serialize.ts";
 import { mapValues } from "./_map_values.ts";
 import { numbersOf, uniform } from "./tensors.ts";
@@ -38,8 +39,8 @@ export interface GradientCheck<K extends string> {
   readonly evaluate: Evaluate;
   /** Of the random directions. Default 1. */
   readonly seed?: number | undefined;
-  /** Options of the differentiated graph. */
-  readonly options?: BuilderOptions | undefined;
+  /** How the differentiated graph is written out where there is a choice, as far as that is not as usual. */
+  readonly policy?: Partial<Policy> | undefined;
   /** Largest relative error; by default that of the dtype in `PRECISION`. */
   readonly tolerance?: number | undefined;
 }
@@ -153,7 +154,7 @@ function models<K extends string>(check: GradientCheck<K>, wrt: readonly string[
     return { b, x, y, results: Object.fromEntries(y.map((v, i) => [`y${i}`, v])) };
   };
   const plain = made({});
-  const { b, x, y, results } = made({ differentiable: true, ...check.options });
+  const { b, x, y, results } = made({ differentiable: true });
   const seeds = y.flatMap((value, i) =>
     isFloat(value.dtype) ? [{ value, cotangent: b.input(`v${i}`, value) }] : []
   );
@@ -161,7 +162,9 @@ function models<K extends string>(check: GradientCheck<K>, wrt: readonly string[
   const wanted = Object.fromEntries(gradients.map((g, i) => [`d.${wrt[i]}`, g]));
   return {
     forward: serialize(plain.b, plain.results),
-    backward: serialize(b, { ...results, ...wanted }),
+    backward: serialize(b, { ...results, ...wanted }, {
+      policy: { ...PLAIN_POLICY, ...check.policy },
+    }),
     outputs: y,
   };
 }

@@ -1,36 +1,14 @@
-import {
-  Builder,
-  type Precision,
-  type Shape,
-  type Value,
-  type ValueType,
-} from "../../autodiff/mod.ts";
-import { scaledGradient } from "../../compile/mod.ts";
+import { Builder, type Shape, type Value, type ValueType } from "../../autodiff/mod.ts";
+import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
 import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
 import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
-import { type ModelGraph, modelGraph } from "./_model_graph.ts";
+import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 import type { Part, Pipeline } from "./read_pipeline.ts";
 import { unet, unetAdaptableLayers, type UNetInputs } from "./unet.ts";
 import { TIME_IDS, type UNetConfig } from "./unet_config.ts";
 import { vaeDecode } from "./vae.ts";
 import { givenChannels, type VaeConfig, vaeFactor } from "./vae_config.ts";
-
-/** How a graph is written. */
-export interface GraphOptions {
-  /** Bytes of attention probabilities above which a gradient recomputes them: see autodiff's `BuilderOptions`. */
-  readonly attentionMemory?: number;
-  /** Logits in one block of such a gradient: see autodiff's `BuilderOptions`. */
-  readonly attentionBlock?: number;
-  /** Bytes of a tensor whose group normalization a gradient keeps: see autodiff's `BuilderOptions`. */
-  readonly normalizationMemory?: number;
-  /** Positions from which convolutions are computed by Winograd's algorithm: see autodiff's `BuilderOptions`. */
-  readonly winograd?: number;
-  /** Whether sizes may be kept from the runtime where that takes less memory: see autodiff's `BuilderOptions`. */
-  readonly mayHideSizes?: boolean;
-  /** What it is computed in. Inputs and outputs are float32 always. Default "float32". */
-  readonly precision?: Precision;
-}
 
 /** The size of a batch of latents. */
 export interface LatentsSize {
@@ -55,25 +33,25 @@ export interface UNetSize extends LatentsSize {
  */
 export function textGraphs(
   { kind, textEncoders }: Pick<Pipeline, "kind" | "textEncoders">,
-  { batch, tokens, precision = "float32" }: Pick<GraphOptions, "precision"> & {
+  { batch, tokens, ...options }: GraphOptions & {
     readonly batch: number;
     readonly tokens: number;
   },
 ): readonly ModelGraph[] {
   return textEncoders.map((part: Part<ClipTextConfig>, i) => {
     const { config } = part;
-    const b = new Builder({ precision });
+    const b = new Builder();
     const s = new WeightScope(b, part.weights);
     const ids = b.input("input_ids", { dtype: "int64", shape: [batch, tokens] });
     const { last, hidden, pooled } = clipText(clipTextScope(s), ids, config);
     if (kind === "sd") {
-      return modelGraph(part, b, { name: "text encoder", outputs: { states: last } });
+      return modelGraph(part, b, { ...options, name: "text encoder", outputs: { states: last } });
     }
     const states = hidden.at(-2) ?? last;
     const outputs = i === 0
       ? { states }
       : { states, pooled: clipTextProjection(s, pooled, config) };
-    return modelGraph(part, b, { name: `text encoder ${i + 1}`, outputs });
+    return modelGraph(part, b, { ...options, name: `text encoder ${i + 1}`, outputs });
   });
 }
 
@@ -87,7 +65,7 @@ export function unetGraph(
   { lora, ...options }: UNetSize & GraphOptions & { readonly lora?: LoraConfig },
 ): ModelGraph {
   const { b, prediction } = buildUNet(part, { ...options, lora, differentiable: false });
-  return modelGraph(part, b, { name: "U-Net", outputs: { prediction } });
+  return modelGraph(part, b, { ...writing(options), name: "U-Net", outputs: { prediction } });
 }
 
 /**
@@ -109,8 +87,8 @@ export function unetVjpGraph(
   });
   const wrt = new Map(adapter?.declared);
   if (sampleGradient) wrt.set("sample", inputs.sample);
-  const outputs = { prediction, ...vjp(b, prediction, wrt) };
-  return modelGraph(part, b, { name: "U-Net gradient", outputs });
+  const outputs = { prediction, ...vjp(b, prediction, { wrt, ...options }) };
+  return modelGraph(part, b, { ...writing(options), name: "U-Net gradient", outputs });
 }
 
 /** A VAE decoder forward: input `latents` [batch, channels, height, width], output `image` as `vaeDecode`'s. */
@@ -119,7 +97,12 @@ export function decodeGraph(
   size: LatentsSize & GraphOptions,
 ): ModelGraph {
   const { b, image } = buildDecoder(part, { ...size, differentiable: false });
-  return modelGraph(part, b, { name: "VAE decoder", outputs: { image }, fold: isSmall(part) });
+  return modelGraph(part, b, {
+    ...writing(size),
+    name: "VAE decoder",
+    outputs: { image },
+    fold: isSmall(part),
+  });
 }
 
 /**
@@ -131,8 +114,13 @@ export function decodeVjpGraph(
   size: LatentsSize & GraphOptions,
 ): ModelGraph {
   const { b, latents, image } = buildDecoder(part, { ...size, differentiable: true });
-  const outputs = { image, ...vjp(b, image, new Map([["latents", latents]])) };
-  return modelGraph(part, b, { name: "VAE decoder gradient", outputs, fold: isSmall(part) });
+  const outputs = { image, ...vjp(b, image, { wrt: new Map([["latents", latents]]), ...size }) };
+  return modelGraph(part, b, {
+    ...writing(size),
+    name: "VAE decoder gradient",
+    outputs,
+    fold: isSmall(part),
+  });
 }
 
 /**
@@ -177,6 +165,11 @@ export function decoderInputTypes(
   return { latents: { dtype: "float32", shape: [batch, givenChannels(config), height, width] } };
 }
 
+/** What a graph is written for, of all options. */
+function writing({ target, policy }: GraphOptions): GraphOptions {
+  return { target, policy };
+}
+
 function buildUNet(
   { config, weights }: Part<UNetConfig>,
   { lora, ...options }:
@@ -184,7 +177,7 @@ function buildUNet(
     & GraphOptions
     & { lora: LoraConfig | undefined; differentiable: boolean },
 ) {
-  const b = new Builder(options);
+  const b = new Builder({ differentiable: options.differentiable });
   const { sample, timestep, encoder_hidden_states, text_embeds, time_ids } = unetInputTypes(
     config,
     options,
@@ -198,7 +191,10 @@ function buildUNet(
       time_ids: b.input("time_ids", time_ids),
     }),
   };
-  const adapter = lora && new LoraInputs(b, unetAdaptableLayers(config), lora);
+  const adapter = lora && new LoraInputs(b, unetAdaptableLayers(config), {
+    ...lora,
+    precision: options.target?.precision,
+  });
   const prediction = unet(new WeightScope(b, weights), inputs, { config, lora: adapter });
   return { b, inputs, adapter, prediction };
 }
@@ -207,15 +203,22 @@ function buildDecoder(
   { config, weights }: Part<VaeConfig>,
   options: LatentsSize & GraphOptions & { readonly differentiable: boolean },
 ) {
-  const b = new Builder(options);
+  const b = new Builder({ differentiable: options.differentiable });
   const latents = b.input("latents", decoderInputTypes(config, options).latents);
   return { b, latents, image: vaeDecode(new WeightScope(b, weights), latents, config) };
 }
 
 /** Appends the gradient of `y` against an input "cotangent": `grad.<name>` for each of `wrt`. */
-function vjp(b: Builder, y: Value, wrt: ReadonlyMap<string, Value>): Record<string, Value> {
+function vjp(
+  b: Builder,
+  y: Value,
+  { wrt, target = CPU_TARGET }: GraphOptions & { readonly wrt: ReadonlyMap<string, Value> },
+): Record<string, Value> {
   const cotangent = b.input("cotangent", y);
-  const gradients = scaledGradient(b, [{ value: y, cotangent }], [...wrt.values()]);
+  const gradients = scaledGradient(b, [{ value: y, cotangent }], {
+    wrt: [...wrt.values()],
+    precision: target.precision,
+  });
   return Object.fromEntries([...wrt.keys()].flatMap((name, i) => {
     const g = gradients[i];
     return g === undefined ? [] : [[`grad.${name}`, g]];

@@ -1,7 +1,6 @@
 export {
   decodeGraph,
   decodeVjpGraph,
-  type GraphOptions,
   imageSize,
   type LatentsSize,
   textGraphs,
@@ -9,7 +8,7 @@ export {
   type UNetSize,
   unetVjpGraph,
 } from "./graphs.ts";
-export { type ModelGraph, modelGraph } from "./_model_graph.ts";
+export { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 export {
   decoderPieces,
   inPieces,

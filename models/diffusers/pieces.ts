@@ -5,18 +5,12 @@ import {
   type Value,
   type ValueType,
 } from "../../autodiff/mod.ts";
-import { scaledGradient } from "../../compile/mod.ts";
+import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
 import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
 import { composeAll, cut, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
-import { type ModelGraph, modelGraph } from "./_model_graph.ts";
-import {
-  decoderInputTypes,
-  type GraphOptions,
-  type LatentsSize,
-  unetInputTypes,
-} from "./graphs.ts";
-import type { UNetSize } from "./graphs.ts";
+import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
+import { decoderInputTypes, type LatentsSize, unetInputTypes, type UNetSize } from "./graphs.ts";
 import type { Part } from "./read_pipeline.ts";
 import { unetAdaptableLayers, unetSegments } from "./unet.ts";
 import type { UNetConfig } from "./unet_config.ts";
@@ -85,14 +79,16 @@ export function unetPieces(
     segments: unetSegments(part.config, options),
     lengths,
     forwardOnly,
+    ...options,
     inputs: { ...unetInputTypes(part.config, options) },
     wrt: sampleGradient ? ["sample"] : [],
     build: (differentiable) => {
-      const b = new Builder({ ...options, differentiable });
+      const b = new Builder({ differentiable });
       return {
         b,
         s: new WeightScope(b, part.weights),
-        lora: lora && new LoraInputs(b, layers, lora),
+        lora: lora &&
+          new LoraInputs(b, layers, { ...lora, precision: options.target?.precision }),
       };
     },
   });
@@ -108,10 +104,11 @@ export function decoderPieces(
     segments: vaeSegments(part.config),
     lengths,
     forwardOnly,
+    ...options,
     inputs: decoderInputTypes(part.config, options),
     wrt: ["latents"],
     build: (differentiable) => {
-      const b = new Builder({ ...options, differentiable });
+      const b = new Builder({ differentiable });
       return { b, s: new WeightScope(b, part.weights) };
     },
   });
@@ -126,7 +123,17 @@ export interface PieceContext {
 /** A network of segments in pieces; `build` makes a builder for each. */
 export function inPieces<C extends PieceContext>(
   part: Part<unknown>,
-  { name, segments, lengths = segments.map(() => 1), forwardOnly = false, inputs, wrt, build }: {
+  {
+    name,
+    segments,
+    lengths = segments.map(() => 1),
+    forwardOnly = false,
+    inputs,
+    wrt,
+    build,
+    target = CPU_TARGET,
+    policy,
+  }: GraphOptions & {
     readonly name: string;
     readonly segments: readonly Segment<C>[];
     readonly lengths: readonly number[] | undefined;
@@ -161,7 +168,7 @@ export function inPieces<C extends PieceContext>(
     return {
       reads,
       makes,
-      forward: modelGraph(part, forward.b, { name: title, outputs, fold: false }),
+      forward: modelGraph(part, forward.b, { name: title, outputs, fold: false, target, policy }),
       gradient: forwardOnly ? undefined : gradientOf(),
     };
 
@@ -180,7 +187,10 @@ export function inPieces<C extends PieceContext>(
         const value = valueOf(values, v);
         return { value, cotangent: b.input(`cotangent.${v}`, value) };
       });
-      const gradients = scaledGradient(b, seeds, [...sources.values()]);
+      const gradients = scaledGradient(b, seeds, {
+        wrt: [...sources.values()],
+        precision: target.precision,
+      });
       const adds = gives.filter(read);
       const results = [...sources.keys()].flatMap((v, k): [string, Value][] => {
         const g = gradients[k];
@@ -191,6 +201,8 @@ export function inPieces<C extends PieceContext>(
         name: `${title}, gradient`,
         outputs: Object.fromEntries(results),
         fold: false,
+        target,
+        policy,
       });
       return { graph, takes, adds, gives };
     }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Builder, float32, type TensorOf } from "../../autodiff/mod.ts";
+import { CPU_TARGET } from "../../compile/mod.ts";
 import {
   assertClose,
   float,
@@ -70,7 +71,7 @@ for (const [name, folder] of Object.entries(CASES)) {
       });
       assertClose(forward.prediction, rest.prediction, { tolerance: VALUES, what: "prediction" });
       for (const normalizationMemory of [Infinity, 0]) {
-        const options = { ...size, lora, sampleGradient: true, normalizationMemory };
+        const options = { ...size, lora, sampleGradient: true, policy: { normalizationMemory } };
         const graph = unetVjpGraph(part, options);
         const actual = await runOnce(engine, graph, { ...inputs, ...tensors, cotangent });
         assert.deepEqual(Object.keys(actual).sort(), Object.keys(rest).sort());
@@ -107,7 +108,7 @@ for (const name of ["unet_sd2", "unet_zoo"] as const) {
         ...size,
         lora,
         sampleGradient: true,
-        precision: "float16",
+        target: { ...CPU_TARGET, precision: "float16" },
       });
       const times = ({ data, shape }: Float32, factor: number) =>
         float32(data.map((v) => v * factor), shape);

@@ -35,7 +35,7 @@ for (const [name, folder] of Object.entries(CASES)) {
       const forward = await runOnce(engine, decodeGraph(part, size), { latents });
       assertClose(forward.image, image, { tolerance: 1e-5, what: "image" });
       for (const normalizationMemory of [Infinity, 0]) {
-        const graph = decodeVjpGraph(part, { ...size, normalizationMemory });
+        const graph = decodeVjpGraph(part, { ...size, policy: { normalizationMemory } });
         const vjp = await runOnce(engine, graph, { latents, cotangent });
         assertClose(vjp.image, image, { tolerance: 1e-5, what: "image beside the gradient" });
         assertClose(vjp["grad.latents"], gradient, { tolerance: 3e-5, what: "gradient" });

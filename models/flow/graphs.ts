@@ -1,5 +1,5 @@
 import { Builder, type Value } from "../../autodiff/mod.ts";
-import { scaledGradient } from "../../compile/mod.ts";
+import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
 import {
   type GraphOptions,
   inPieces,
@@ -27,7 +27,13 @@ export function transformerGraph(
   options: TransformerGraphOptions,
 ): ModelGraph {
   const { b, prediction } = build(transformer, { ...options, differentiable: false });
-  return modelGraph(transformer.part, b, { name: "transformer", outputs: { prediction } });
+  const { target, policy } = options;
+  return modelGraph(transformer.part, b, {
+    name: "transformer",
+    outputs: { prediction },
+    target,
+    policy,
+  });
 }
 
 /**
@@ -48,14 +54,23 @@ export function transformerVjpGraph(
   });
   const wrt = new Map(adapter?.declared);
   if (sampleGradient) wrt.set("sample", sample);
+  const { target = CPU_TARGET, policy } = options;
   const cotangent = b.input("cotangent", prediction);
-  const gradients = scaledGradient(b, [{ value: prediction, cotangent }], [...wrt.values()]);
+  const gradients = scaledGradient(b, [{ value: prediction, cotangent }], {
+    wrt: [...wrt.values()],
+    precision: target.precision,
+  });
   const found = [...wrt.keys()].flatMap((name, i): [string, Value][] => {
     const g = gradients[i];
     return g === undefined ? [] : [[`grad.${name}`, g]];
   });
   const outputs = { prediction, ...Object.fromEntries(found) };
-  return modelGraph(transformer.part, b, { name: "transformer gradient", outputs });
+  return modelGraph(transformer.part, b, {
+    name: "transformer gradient",
+    outputs,
+    target,
+    policy,
+  });
 }
 
 /** A transformer in pieces, with the inputs of `transformerGraph` and the gradients of `transformerVjpGraph`. */
@@ -72,12 +87,14 @@ export function transformerPieces(
     segments: transformer.segments(options),
     lengths,
     forwardOnly,
+    ...options,
     inputs: transformer.inputTypes(options),
     wrt: sampleGradient ? ["sample"] : [],
     build: (differentiable) => {
-      const b = new Builder({ ...options, differentiable });
+      const b = new Builder({ differentiable });
       const s = new WeightScope(b, part.weights);
-      return { b, s, lora: lora && new LoraInputs(b, layers, lora) };
+      const precision = options.target?.precision;
+      return { b, s, lora: lora && new LoraInputs(b, layers, { ...lora, precision }) };
     },
   });
 }
@@ -86,14 +103,17 @@ function build(
   transformer: FlowTransformer,
   { lora, ...options }: TransformerGraphOptions & { readonly differentiable: boolean },
 ) {
-  const b = new Builder(options);
+  const b = new Builder({ differentiable: options.differentiable });
   const types = transformer.inputTypes(options);
   const inputs = Object.fromEntries(
     Object.entries(types).map(([name, type]) => [name, b.input(name, type)]),
   );
   const { sample } = inputs;
   if (sample === undefined) throw new RangeError("A transformer reads latents");
-  const adapter = lora && new LoraInputs(b, transformer.layers, lora);
+  const adapter = lora && new LoraInputs(b, transformer.layers, {
+    ...lora,
+    precision: options.target?.precision,
+  });
   const s = new WeightScope(b, transformer.part.weights);
   const prediction = compose(transformer.segments(options), {
     context: { b, s, lora: adapter },

@@ -1,6 +1,7 @@
-import { Builder, type Precision, type ValueType } from "../../autodiff/mod.ts";
+import { Builder, type ValueType } from "../../autodiff/mod.ts";
 import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
 import {
+  type GraphOptions,
   inPieces,
   type ModelGraph,
   modelGraph,
@@ -28,12 +29,10 @@ export type TextEncoder =
   | { readonly kind: "qwen3"; readonly part: Part<Qwen3Config>; readonly tokenizer: string };
 
 /** How many tokens a text encoder reads, and how it is computed. */
-export interface TextGraphOptions {
+export interface TextGraphOptions extends GraphOptions {
   readonly tokens: number;
   /** Layers whose states are wanted, of Qwen3: see `qwen3Segments`. */
   readonly layers?: readonly number[] | undefined;
-  /** Default "float32". */
-  readonly precision?: Precision | undefined;
 }
 
 /**
@@ -42,13 +41,14 @@ export interface TextGraphOptions {
  */
 export function clipGraph(
   { part, isProjected }: Extract<TextEncoder, { kind: "clip" }>,
-  { tokens, precision = "float32" }: TextGraphOptions,
+  { tokens, ...options }: TextGraphOptions,
 ): ModelGraph {
-  const b = new Builder({ precision });
+  const b = new Builder();
   const s = new WeightScope(b, part.weights);
   const ids = b.input("input_ids", { dtype: "int64", shape: [1, tokens] });
   const { last, hidden, pooled } = clipText(clipTextScope(s), ids, part.config);
   return modelGraph(part, b, {
+    ...options,
     name: "CLIP text encoder",
     outputs: {
       states: hidden.at(-2) ?? last,
@@ -95,13 +95,18 @@ export function encoderGraph(
 ): ModelGraph {
   const { part } = encoder;
   const { name, inputs, segments } = encoderOf(encoder, options);
-  const b = new Builder({ precision: options.precision ?? "float32" });
+  const b = new Builder();
   const given = Object.fromEntries(
     Object.entries(inputs).map(([input, type]) => [input, b.input(input, type)]),
   );
   const context = { b, s: new WeightScope(b, part.weights) };
   const states = compose(segments, { context, inputs: given });
-  return modelGraph(part, b, { name, outputs: { states } });
+  return modelGraph(part, b, {
+    name,
+    outputs: { states },
+    target: options.target,
+    policy: options.policy,
+  });
 }
 
 /** `encoderGraph` in pieces. */
@@ -112,11 +117,13 @@ export function encoderPieces(
   const { part } = encoder;
   return inPieces(part, {
     ...encoderOf(encoder, options),
+    target: options.target,
+    policy: options.policy,
     lengths,
     forwardOnly: true,
     wrt: [],
     build: () => {
-      const b = new Builder({ precision: options.precision ?? "float32" });
+      const b = new Builder();
       return { b, s: new WeightScope(b, part.weights) };
     },
   });

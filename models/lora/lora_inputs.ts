@@ -1,4 +1,5 @@
 import type { Builder, Value } from "../../autodiff/mod.ts";
+import type { Precision } from "../../compile/mod.ts";
 import { type AdaptableLayer, type LoraConfig, loraShapes } from "./adapter.ts";
 
 /** An adapter of one linear layer in a graph. */
@@ -20,10 +21,19 @@ export class LoraInputs {
   readonly #scale: number;
   readonly #shapes: ReadonlyMap<string, readonly [number, number]>;
   readonly #declared = new Map<string, Value>();
+  /** Whether a weight may be read with its adapter added. In float16, an adapter that is small beside it would be lost. */
+  readonly mayMerge: boolean;
 
-  /** Throws as `loraShapes` does. */
-  constructor(b: Builder, layers: readonly AdaptableLayer[], config: LoraConfig) {
+  /** `precision` is what the graph will be computed in, default "float32". Throws as `loraShapes` does. */
+  constructor(
+    b: Builder,
+    layers: readonly AdaptableLayer[],
+    { precision = "float32", ...config }: LoraConfig & {
+      readonly precision?: Precision | undefined;
+    },
+  ) {
     this.#b = b;
+    this.mayMerge = precision === "float32";
     this.#scale = config.alpha / config.rank;
     this.#shapes = new Map(loraShapes(layers, config).map(({ name, shape }) => [name, shape]));
   }

@@ -21,9 +21,8 @@ export function loraLinear(
   const pair = { ...found, a: b.cast(found.a, s.dtype), b: b.cast(found.b, s.dtype) };
   const rows = sizeOf(x.shape) / width;
   const rank = pair.a.shape[0] ?? 1;
-  const { differentiable, precision } = b;
-  // Merged in float16, an adapter that is small beside the weight would be rounded away.
-  const isMerged = precision === "float32" &&
+  const { differentiable } = b;
+  const isMerged = lora?.mayMerge === true &&
     mergeIsCheaper({ rows, rank, width, out, differentiable });
   const gemm = isMerged ? mergedGemm : separateGemm;
   const y = gemm(b, { x: b.reshape(x, [rows, width]), weight, bias, pair });

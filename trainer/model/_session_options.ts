@@ -1,11 +1,11 @@
-import type { ModelGraph } from "../../models/diffusers/mod.ts";
+import type { Compiled } from "../../compile/mod.ts";
 import type { SessionOptions } from "../../runtime/mod.ts";
 
-/** How a graph is loaded: `options`, and what its weights ask for. */
+/** How a graph is loaded: as it was compiled to be, and as `options` say besides. */
 export function sessionOptions(
-  { fold }: Pick<ModelGraph, "fold">,
+  { sessionOptions }: Pick<Compiled, "sessionOptions">,
   options: SessionOptions,
 ): SessionOptions {
-  // Above "extended", convolutions get weights in a layout of their own: a copy.
-  return fold ? options : { graphOptimizationLevel: "extended", ...options, foldConstants: false };
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return { ...sessionOptions, ...Object.fromEntries(given) };
 }

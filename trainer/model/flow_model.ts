@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { float32 } from "../../autodiff/mod.ts";
+import type { Target } from "../../compile/mod.ts";
 import { type FlowPipeline, timestepProjection } from "../../models/flow/mod.ts";
 import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
 import type { Engine, Feed } from "../../runtime/mod.ts";
@@ -21,7 +22,7 @@ import { ImageDecoder } from "./_image_decoder.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
 import { NetworkRunner } from "./network_runner.ts";
 import { DEFAULT_LIMITS, type PipelineModelOptions } from "./pipeline_model.ts";
-import { type Program, type ProgramTarget, transformerProgram, type UNetTask } from "./program.ts";
+import { type Program, transformerProgram, type UNetTask } from "./program.ts";
 
 /** How a flow pipeline is run. */
 export interface FlowModelOptions extends PipelineModelOptions {
@@ -50,7 +51,7 @@ export class FlowModel implements Model {
   readonly #engine: Engine;
   readonly #lora: LoraConfig;
   readonly #limits: { readonly forward: number; readonly products: number };
-  readonly #target: ProgramTarget;
+  readonly #target: Target;
   readonly #programs = new Map<string, Program>();
   readonly #runner: NetworkRunner;
 
@@ -68,12 +69,16 @@ export class FlowModel implements Model {
     const limit = (name: keyof typeof DEFAULT_LIMITS) => limits[name] ?? DEFAULT_LIMITS[name];
     this.#limits = { forward: limit("forward"), products: limit("products") };
     const { memory = Infinity, sessions } = limits;
-    this.#target = { memory, provider: session.provider, precision };
+    this.#target = {
+      provider: session.provider ?? "cpu",
+      memory,
+      precision,
+      threads: session.intraOpNumThreads,
+    };
     this.#runner = new NetworkRunner(engine, { session, memory, sessions });
     this.prompts = new FlowPromptEncoder(pipeline, {
       runner: this.#runner,
-      memory,
-      precision,
+      target: this.#target,
       text,
     });
     this.latentChannels = pipeline.transformer.channels;

@@ -1,4 +1,5 @@
-import { float32, int64, type Precision } from "../../autodiff/mod.ts";
+import { float32, int64 } from "../../autodiff/mod.ts";
+import type { Target } from "../../compile/mod.ts";
 import {
   clipGraph,
   type FlowKind,
@@ -51,8 +52,7 @@ const CLIP_TOKENS = 77;
 export class FlowPromptEncoder implements PromptEncoder {
   readonly #pipeline: FlowPipeline;
   readonly #runner: NetworkRunner;
-  readonly #memory: number;
-  readonly #precision: Precision;
+  readonly #target: Target;
   readonly #maxLength: number;
   readonly #encoders: readonly Reader[];
   readonly #layers: readonly number[];
@@ -63,17 +63,15 @@ export class FlowPromptEncoder implements PromptEncoder {
   /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
   constructor(
     pipeline: FlowPipeline,
-    { runner, memory, precision, text = {} }: {
+    { runner, target, text = {} }: {
       readonly runner: NetworkRunner;
-      readonly memory: number;
-      readonly precision: Precision;
+      readonly target: Target;
       readonly text?: FlowTextOptions | undefined;
     },
   ) {
     this.#pipeline = pipeline;
     this.#runner = runner;
-    this.#memory = memory;
-    this.#precision = precision;
+    this.#target = target;
     const last = pipeline.encoders.at(-1);
     this.#layers = last?.kind !== "qwen3"
       ? []
@@ -220,7 +218,7 @@ export class FlowPromptEncoder implements PromptEncoder {
     if (encoder.kind !== "clip") throw new TypeError("Not a CLIP");
     const session = await this.#runner.session(
       `text ${this.#pipeline.encoders.indexOf(encoder)}`,
-      () => clipGraph(encoder, { tokens, precision: this.#precision }),
+      () => clipGraph(encoder, { tokens, target: this.#target }),
     );
     const { ids } = tokenize(prompt);
     const out = await session.run({ input_ids: int64([...ids], [1, tokens]) });
@@ -234,8 +232,7 @@ export class FlowPromptEncoder implements PromptEncoder {
     if (encoder.kind === "clip") throw new TypeError("A CLIP has two results");
     const program = this.#programs.get(tokens) ?? encoderProgram(encoder, {
       tokens,
-      memory: this.#memory,
-      precision: this.#precision,
+      ...this.#target,
       layers: this.#layers,
     });
     this.#programs.set(tokens, program);

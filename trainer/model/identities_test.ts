@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { float32, type Precision } from "../../autodiff/mod.ts";
+import { float32 } from "../../autodiff/mod.ts";
+import type { Precision } from "../../compile/mod.ts";
 import { readPipeline } from "../../models/diffusers/mod.ts";
 import { type Engine, openEngine } from "../../runtime/mod.ts";
 import { relativeError, roundingEngine } from "../../tests/models/mod.ts";

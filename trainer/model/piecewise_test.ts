@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { float32, sizeOf, type Tensor } from "../../autodiff/mod.ts";
+import { CPU_TARGET } from "../../compile/mod.ts";
 import {
   decodeGraph,
   decoderPieces,
@@ -19,7 +20,7 @@ import { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory
 
 /** What float32 sums in another order differ by, relative to a tensor's largest value. */
 const ROUNDING = 2e-5;
-const SIZE = { batch: 2, contexts: 2, height: 7, width: 10, tokens: 7, mayHideSizes: true };
+const SIZE = { batch: 2, contexts: 2, height: 7, width: 10, tokens: 7 };
 const LORA = { rank: 2, alpha: 3, targets: ["to_q", "to_out.0", "ff.net.2"] };
 
 /** Random feeds of a graph, LoRA small as trained ones are. */
@@ -114,7 +115,11 @@ Deno.test("in float16 too, to its rounding, cotangents of every piece scaled by 
     const given = { feeds, cotangent: small };
     const exact = unetPieces(unet, { ...options, lengths: [5, 8, 12] });
     const expected = await new PiecewiseRunner(engine, {}).vjp(exact, given);
-    const pieces = unetPieces(unet, { ...options, lengths: [5, 8, 12], precision: "float16" });
+    const pieces = unetPieces(unet, {
+      ...options,
+      lengths: [5, 8, 12],
+      target: { ...CPU_TARGET, precision: "float16" },
+    });
     const runner = new PiecewiseRunner(roundingEngine(engine), {});
     const error = relativeError(await runner.vjp(pieces, given), expected);
     assert.ok(error <= 1e-2, `${error}`);

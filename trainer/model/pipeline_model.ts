@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { float32, type Precision } from "../../autodiff/mod.ts";
+import { float32 } from "../../autodiff/mod.ts";
+import type { Precision, Target } from "../../compile/mod.ts";
 import { type Pipeline, unetAdaptableLayers, type UNetConfig } from "../../models/diffusers/mod.ts";
 import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
 import type { Engine, Feed, SessionOptions } from "../../runtime/mod.ts";
@@ -19,7 +20,7 @@ import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";
 import { ImageDecoder } from "./_image_decoder.ts";
 import { NetworkRunner } from "./network_runner.ts";
-import { type Program, type ProgramTarget, unetProgram, type UNetTask } from "./program.ts";
+import { type Program, unetProgram, type UNetTask } from "./program.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
 import { PipelinePromptEncoder } from "./prompt_encoder.ts";
 
@@ -72,7 +73,7 @@ export class PipelineModel implements Model {
   readonly #engine: Engine;
   readonly #lora: LoraConfig;
   readonly #limits: Required<{ [K in keyof typeof DEFAULT_LIMITS]: number }>;
-  readonly #target: ProgramTarget;
+  readonly #target: Target;
   readonly #programs = new Map<string, Program>();
   readonly #runner: NetworkRunner;
 
@@ -94,9 +95,17 @@ export class PipelineModel implements Model {
       decodeProducts: limit("decodeProducts"),
     };
     const { memory = Infinity, sessions } = limits;
-    this.#target = { memory, provider: session.provider, precision };
+    this.#target = {
+      provider: session.provider ?? "cpu",
+      memory,
+      precision,
+      threads: session.intraOpNumThreads,
+    };
     this.#runner = new NetworkRunner(engine, { session, memory, sessions });
-    this.prompts = new PipelinePromptEncoder(pipeline, { runner: this.#runner, precision });
+    this.prompts = new PipelinePromptEncoder(pipeline, {
+      runner: this.#runner,
+      target: this.#target,
+    });
     this.latentChannels = pipeline.unet.config.inChannels;
     this.decoder = new ImageDecoder(pipeline.vae, {
       runner: this.#runner,

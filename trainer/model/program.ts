@@ -1,9 +1,8 @@
-import type { Precision } from "../../autodiff/mod.ts";
+import { CPU_TARGET, type Target } from "../../compile/mod.ts";
 import {
   decodeGraph,
   decoderPieces,
   decodeVjpGraph,
-  type GraphOptions,
   type LatentsSize,
   type ModelGraph,
   type Part,
@@ -27,7 +26,6 @@ import {
   transformerVjpGraph,
 } from "../../models/flow/mod.ts";
 import type { LoraConfig } from "../../models/lora/mod.ts";
-import type { Provider } from "../../runtime/mod.ts";
 import { ENGINE_BYTES, footprint, pieceLengths } from "./memory.ts";
 
 /** A network as it will run: in one graph where that fits, in pieces where it does not. */
@@ -38,32 +36,8 @@ export type Program =
 /** What a denoiser is to compute: its prediction, or a product with its Jacobian, against its input too if asked for. */
 export type UNetTask = "prediction" | "product" | "product with input";
 
-/** What a program is written for. */
-export interface ProgramTarget {
-  /** What the process that runs it may take, in bytes. */
-  readonly memory: number;
-  /** Default "cpu". */
-  readonly provider?: Provider | undefined;
-  /** What U-Nets compute in. Default "float32", as the VAE's decoder always does: SDXL's overflows in float16. */
-  readonly precision?: Precision;
-}
-
-/**
- * Positions from which convolutions are Winograd's: with fewer, transforming the kernel costs what is spared. Kernels are
- * twice as large transformed, 7 % of the memory of a U-Net's gradient.
- */
-const WINOGRAD_POSITIONS = 1024;
-
-/**
- * How graphs are written for a provider. Those for other processors than the CPU bring convolutions of their own, and
- * wait for each turn of a loop: what takes a small share of the memory is whole, and blocks of attention are large. Sizes
- * are hidden where that was tried.
- */
-function graphOptions({ provider = "cpu", memory }: ProgramTarget): GraphOptions {
-  return provider === "cpu"
-    ? { winograd: WINOGRAD_POSITIONS, mayHideSizes: true }
-    : { attentionMemory: memory / 32, attentionBlock: 2 ** 26, normalizationMemory: memory / 32 };
-}
+/** What a program is compiled for. What is not said is as in `CPU_TARGET`. */
+export type ProgramTarget = Partial<Target>;
 
 /** A U-Net's program for inputs of one size. */
 export function unetProgram(
@@ -77,14 +51,13 @@ export function unetProgram(
   const forwardOnly = task === "prediction";
   const options = {
     ...size,
-    ...graphOptions(target),
-    precision: target.precision ?? "float32",
+    target: { ...CPU_TARGET, ...target },
     lora,
     sampleGradient: task === "product with input",
   };
   return programOf({
     name: `U-Net ${task} ${sizeText(size)}`,
-    memory: target.memory,
+    memory: options.target.memory,
     whole: () => forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
     pieces: (lengths) => unetPieces(part, { ...options, forwardOnly, lengths }),
   });
@@ -102,15 +75,14 @@ export function transformerProgram(
   const forwardOnly = task === "prediction";
   const options = {
     ...size,
-    ...graphOptions(target),
-    precision: target.precision ?? "float32",
+    target: { ...CPU_TARGET, ...target },
     lora,
     sampleGradient: task === "product with input",
   };
   const { batch, height, width, tokens } = size;
   return programOf({
     name: `transformer ${task} ${batch}x${height}x${width}, ${tokens} tokens`,
-    memory: target.memory,
+    memory: options.target.memory,
     whole: () =>
       forwardOnly
         ? transformerGraph(transformer, options)
@@ -122,17 +94,18 @@ export function transformerProgram(
 /** A text encoder of one result for one prompt of so many tokens; see `unetProgram`. */
 export function encoderProgram(
   encoder: Exclude<TextEncoder, { kind: "clip" }>,
-  { memory, ...options }: Pick<ProgramTarget, "memory"> & TextGraphOptions,
+  { tokens, layers, ...given }: ProgramTarget & Pick<TextGraphOptions, "tokens" | "layers">,
 ): Program {
+  const target = { ...CPU_TARGET, ...given };
   return programOf({
-    name: `${encoder.kind} text encoder, ${options.tokens} tokens`,
-    memory,
-    whole: () => encoderGraph(encoder, options),
-    pieces: (lengths) => encoderPieces(encoder, { ...options, lengths }),
+    name: `${encoder.kind} text encoder, ${tokens} tokens`,
+    memory: target.memory,
+    whole: () => encoderGraph(encoder, { tokens, layers, target }),
+    pieces: (lengths) => encoderPieces(encoder, { tokens, layers, target, lengths }),
   });
 }
 
-/** A VAE decoder's program for latents of one size; see `unetProgram`. */
+/** A VAE decoder's program for latents of one size, computed in float32 always; see `unetProgram`. */
 export function decoderProgram(
   part: Part<VaeConfig>,
   { task, size, ...target }: ProgramTarget & {
@@ -141,10 +114,14 @@ export function decoderProgram(
   },
 ): Program {
   const forwardOnly = task === "image";
-  const options = { ...size, ...graphOptions(target) };
+  // SDXL's overflows in float16.
+  const options = {
+    ...size,
+    target: { ...CPU_TARGET, ...target, precision: "float32" as const },
+  };
   return programOf({
     name: `VAE decoder ${task} ${sizeText(size)}`,
-    memory: target.memory,
+    memory: options.target.memory,
     whole: () => forwardOnly ? decodeGraph(part, options) : decodeVjpGraph(part, options),
     pieces: (lengths) => decoderPieces(part, { ...options, forwardOnly, lengths }),
   });

@@ -1,4 +1,5 @@
-import { float32, int64, type Precision } from "../../autodiff/mod.ts";
+import { float32, int64 } from "../../autodiff/mod.ts";
+import type { Target } from "../../compile/mod.ts";
 import { imageSize, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
@@ -21,17 +22,17 @@ interface Encoded {
 export class PipelinePromptEncoder implements PromptEncoder {
   readonly #pipeline: Pipeline;
   readonly #runner: NetworkRunner;
-  readonly #precision: Precision;
+  readonly #target: Target;
   readonly #tokenizers: readonly ClipTokenizer[];
   #empty: Promise<Encoded> | undefined;
 
   /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
   constructor(
     pipeline: Pipeline,
-    { runner, precision }: { readonly runner: NetworkRunner; readonly precision: Precision },
+    { runner, target }: { readonly runner: NetworkRunner; readonly target: Target },
   ) {
     this.#pipeline = pipeline;
-    this.#precision = precision;
+    this.#target = target;
     this.#runner = runner;
     this.#tokenizers = pipeline.tokenizers.map(loadClipTokenizer);
   }
@@ -101,7 +102,7 @@ export class PipelinePromptEncoder implements PromptEncoder {
     let pooled: Float32Tensor | undefined;
     for (const [i, tokenizer] of this.#tokenizers.entries()) {
       const session = await this.#runner.session(`text ${i}`, () => {
-        const size = { batch: 1, tokens, precision: this.#precision };
+        const size = { batch: 1, tokens, target: this.#target };
         const graph = textGraphs(this.#pipeline, size)[i];
         if (graph === undefined) throw new RangeError(`Tokenizer ${i} has no text encoder`);
         return graph;

@@ -1,4 +1,4 @@
-import { totalFlops } from "../../compile/mod.ts";
+import { type Target, totalFlops } from "../../compile/mod.ts";
 import { type ModelGraph, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";
@@ -11,7 +11,6 @@ import {
   type MemoryLimits,
   piecesFootprint,
   type Program,
-  type ProgramTarget,
   unetProgram,
 } from "../model/mod.ts";
 import { chunks } from "../model/_chunks.ts";
@@ -64,7 +63,7 @@ export function planRun(
   const memory = limits.memory ?? (config.memoryLimit ?? Infinity) * 2 ** 30;
   const all = workOf(config, {
     pipeline,
-    target: { memory, provider, precision: config.precision },
+    target: { memory, provider: provider ?? "cpu", precision: config.precision },
     limits,
   });
   return {
@@ -82,7 +81,7 @@ function workOf(
   config: RunConfig,
   { pipeline, target, limits }: {
     readonly pipeline: Pipeline;
-    readonly target: ProgramTarget;
+    readonly target: Target;
     readonly limits: MemoryLimits;
   },
 ): readonly Work[] {
@@ -120,7 +119,7 @@ function workOf(
   return [
     {
       name: "text",
-      programs: textGraphs(pipeline, { batch: 1, tokens, precision: config.precision }).map((
+      programs: textGraphs(pipeline, { batch: 1, tokens, target }).map((
         graph,
       ) => ({
         program: { kind: "whole", name: graph.name, graph },
@@ -176,7 +175,11 @@ function phaseOf(
     runs += count;
     flops += count * graphs.reduce((sum, { cost }) => sum + totalFlops(cost), 0);
     seconds += count *
-      graphs.reduce((sum, { cost, fold }) => sum + secondsOf(cost, { speed, fold }), 0);
+      graphs.reduce(
+        (sum, { cost, sessionOptions: { foldConstants: fold = true } }) =>
+          sum + secondsOf(cost, { speed, fold }),
+        0,
+      );
     // Pieces are loaded for every run.
     if (program.kind === "pieces") {
       seconds += count *

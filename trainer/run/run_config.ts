@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { PRECISIONS } from "../../autodiff/mod.ts";
+import { PRECISIONS } from "../../compile/mod.ts";
 import { FieldError } from "../errors.ts";
 import { ATTENTION_TARGETS, type LoraConfig } from "../../models/lora/mod.ts";
 import { METHOD_NAMES, type MethodConfig, resolveMethod } from "../methods/mod.ts";

@@ -1,5 +1,5 @@
 import { type GuidanceGradient, GuidanceGradientSchema } from "../../../proto/mod.ts";
-import { PRECISIONS } from "../../../autodiff/mod.ts";
+import { PRECISIONS } from "../../../compile/mod.ts";
 import { readPipeline } from "../../../models/diffusers/mod.ts";
 import { openEngine, PROVIDERS } from "../../../runtime/mod.ts";
 import {

@@ -1,6 +1,6 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { PRECISIONS } from "../../../autodiff/mod.ts";
+import { PRECISIONS } from "../../../compile/mod.ts";
 import { PROVIDERS } from "../../../runtime/mod.ts";
 import { SAMPLER_KINDS } from "../../../trainer/mod.ts";
 import { type Arguments, type Command, UsageError } from "../command.ts";

@@ -1,4 +1,4 @@
-import type { Precision } from "../../../autodiff/mod.ts";
+import type { Precision } from "../../../compile/mod.ts";
 import { readPipeline, unetAdaptableLayers, vaeFactor } from "../../../models/diffusers/mod.ts";
 import { loadLora } from "../../../models/lora/mod.ts";
 import { openSafetensors } from "../../../models/weights/mod.ts";

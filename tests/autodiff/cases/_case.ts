@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import {
   Builder,
-  type BuilderOptions,
   castNumber,
   gradient,
   type OpName,
@@ -9,7 +8,7 @@ import {
   sizeOf,
   type Tensor,
 } from "../../../autodiff/mod.ts";
-import { serialize } from "../../../compile/mod.ts";
+import { PLAIN_POLICY, type Policy, serialize } from "../../../compile/mod.ts";
 import {
   type BuildFunction,
   checkGradient,
@@ -57,7 +56,7 @@ export interface CaseOptions<K extends string> {
   readonly twin?: BuildFunction<K>;
   /** The function is linear in its one input x: instead of a twin, the whole Jacobian is compared with its values. */
   readonly linear?: boolean;
-  readonly options?: BuilderOptions;
+  readonly policy?: Partial<Policy>;
 }
 
 /** Distance kept from kinks: more than twice the float32 step. */
@@ -70,7 +69,7 @@ const FLOAT32_ERROR = 5e-6;
 export function opCase<K extends string>(
   specs: Readonly<Record<K, Spec>>,
   build: BuildFunction<K>,
-  { wrt, twin, linear = false, options }: CaseOptions<K> = {},
+  { wrt, twin, linear = false, policy }: CaseOptions<K> = {},
 ): OpCase {
   const inputsIn = (dtype: "float32" | "float64") => {
     const next = uniform(7);
@@ -81,7 +80,7 @@ export function opCase<K extends string>(
     const x = mapValues(inputsIn(dtype), (t: Tensor, name) => b.input(name, t));
     return { b, y: [build(b, x)].flat() };
   };
-  const check = { evaluate, wrt, options };
+  const check = { evaluate, wrt, policy };
   return {
     isFloat32: linear || twin !== undefined,
     model: (dtype) => {
@@ -98,7 +97,7 @@ export function opCase<K extends string>(
         build: twin ?? build,
         inputs: inputsIn("float64"),
       });
-      await compareFloat32(build, inputs, { exact, options });
+      await compareFloat32(build, inputs, { exact, policy });
     },
   };
 }
@@ -145,12 +144,12 @@ async function compareJacobian<K extends string>(
 async function compareFloat32<K extends string>(
   build: BuildFunction<K>,
   inputs: Readonly<Record<K, Tensor>>,
-  { exact, options }: {
+  { exact, policy }: {
     readonly exact: GradientReport;
-    readonly options: BuilderOptions | undefined;
+    readonly policy: Partial<Policy> | undefined;
   },
 ): Promise<void> {
-  const b = new Builder({ differentiable: true, ...options });
+  const b = new Builder({ differentiable: true });
   const x = mapValues(inputs, (t: Tensor, name) => b.input(name, t));
   const values: Readonly<Record<string, (typeof x)[K]>> = x;
   const y = [build(b, x)].flat();
@@ -169,7 +168,10 @@ async function compareFloat32<K extends string>(
       expected.set(key, { type: g, exact: exact.gradients[name] });
     }
   }
-  const [found] = await evaluate(serialize(b, Object.fromEntries(results)), [inputs]);
+  const [found] = await evaluate(
+    serialize(b, Object.fromEntries(results), { policy: { ...PLAIN_POLICY, ...policy } }),
+    [inputs],
+  );
   for (const [key, { type, exact: reference }] of expected) {
     const tensor = found?.[key];
     assert(tensor !== undefined && reference !== undefined, key);

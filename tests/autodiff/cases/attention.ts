@@ -45,17 +45,16 @@ function cases(name: string, { q, k, mask }: Shapes): Record<string, OpCase> {
   };
   const whole = Object.entries(ways).slice(0, mask === undefined ? 3 : 1);
   return Object.fromEntries(
-    whole.map(([way, memory]) => {
-      const options = { differentiable: true, ...memory };
+    whole.map(([way, policy]) => {
       const made = mask === undefined
         ? opCase({ q, k, v: k }, (b, { q, k, v }) => b.attention(q, k, v, OPTIONS), {
           twin: (b, x) => byDefinition(b, x, OPTIONS),
-          options,
+          policy,
         })
         : opCase(
           { q, k, v: k, mask },
           (b, { q, k, v, mask }) => b.attention(q, k, v, { ...OPTIONS, mask }),
-          { twin: (b, x) => byDefinition(b, x, OPTIONS), options },
+          { twin: (b, x) => byDefinition(b, x, OPTIONS), policy },
         );
       return [`${name}, ${way}`, made];
     }),
@@ -78,7 +77,6 @@ const causalCase = () =>
     (b, { q, k, v }) => b.attention(q, k, v, { ...OPTIONS, mask: causal(b, q) }),
     {
       twin: (b, x) => byDefinition(b, { ...x, mask: causal(b, x.q) }, OPTIONS),
-      options: { differentiable: true },
     },
   );
 

@@ -32,7 +32,7 @@ const recomputed = (groups: number, spatial: readonly number[], silu: boolean) =
         const y = b.groupNorm(x, { groups, scale, bias, epsilon: 1e-3 });
         return silu ? b.silu(y) : y;
       },
-      options: { differentiable: true, normalizationMemory: 0 },
+      policy: { normalizationMemory: 0 },
     },
   );
 

@@ -1,8 +1,12 @@
-import { type Attributes, floatOf, intOf } from "./attributes.ts";
-import type { Builder } from "./builder.ts";
-import type { Value } from "./graph.ts";
-import { isSilu } from "./normalize.ts";
-import { sizeOf } from "./tensor.ts";
+import {
+  type Attributes,
+  type Builder,
+  floatOf,
+  intOf,
+  isSilu,
+  sizeOf,
+  type Value,
+} from "../autodiff/mod.ts";
 
 /** What the gradient of a group normalization reads: x and dy [B, C, ...], scale and bias [C]. */
 export interface GroupNormOperands {
@@ -14,14 +18,13 @@ export interface GroupNormOperands {
 
 /**
  * The gradients of `GroupNormalization` by x, scale and bias, group by group: each is normalized again, so that nothing
- * is kept but x, and what lies between x and its gradient never leaves the cache. `undefined` for what `wants` leaves
- * out.
+ * is kept but x, and what lies between x and its gradient never leaves the cache.
  */
 export function groupNormGradientInBlocks(
   b: Builder,
   { x, scale, bias, dy }: GroupNormOperands,
-  { attributes, wants }: { readonly attributes: Attributes; readonly wants: readonly boolean[] },
-): readonly (Value | undefined)[] {
+  attributes: Attributes,
+): readonly Value[] {
   const [batch = 1, channels = 1] = x.shape;
   const groups = intOf(attributes, "num_groups", 1);
   const [wide, size] = [channels / groups, sizeOf(x.shape) / (batch * channels)];
@@ -51,7 +54,6 @@ export function groupNormGradientInBlocks(
     return { rows: [dx, products, sums] };
   });
   return made.map((v, i) => {
-    if (wants[i] !== true) return undefined;
     if (i === 0) return b.reshape(v, x.shape);
     return b.sum(b.reshape(v, [batch, channels]), { axes: [0], keepDims: false });
   });

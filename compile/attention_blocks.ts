@@ -1,6 +1,5 @@
+import type { Builder, Value } from "../autodiff/mod.ts";
 import { headProducts, mergeHeads, splitHeads } from "./attention.ts";
-import type { Builder } from "./builder.ts";
-import type { Value } from "./graph.ts";
 
 /** What attention in blocks of queries reads: q [B, N, H·D], k and v [B, M, H·D]. */
 export interface AttentionOperands {
@@ -9,10 +8,11 @@ export interface AttentionOperands {
   readonly v: Value;
 }
 
-/** Number of heads, and the factor of the logits. */
-export interface AttentionScale {
+/** Number of heads, the factor of the logits, and how many logits a block may have. */
+export interface BlockedAttention {
   readonly heads: number;
   readonly scale: number;
+  readonly block: number;
 }
 
 /**
@@ -22,9 +22,9 @@ export interface AttentionScale {
 export function attentionInBlocks(
   b: Builder,
   { q, k, v }: AttentionOperands,
-  { heads, scale }: AttentionScale,
+  { heads, scale, block }: BlockedAttention,
 ): { readonly out: Value; readonly logSumExp: Value } {
-  const blocks = blocksOf(b, { q, k });
+  const blocks = blocksOf({ q, k }, block);
   const rows = [
     blocked(b, splitHeads(b, b.mul(q, scale), heads), blocks),
     byHead(b, b.transpose(splitHeads(b, k, heads), [0, 1, 3, 2])),
@@ -61,9 +61,9 @@ export function attentionGradientInBlocks(
     readonly logSumExp: Value;
     readonly dOut: Value;
   },
-  { heads, scale }: AttentionScale,
+  { heads, scale, block }: BlockedAttention,
 ): readonly [Value, Value, Value] {
-  const blocks = blocksOf(b, { q, k });
+  const blocks = blocksOf({ q, k }, block);
   const split = (x: Value) => splitHeads(b, x, heads);
   const [qs, ks, vs, os] = [split(b.mul(q, scale)), split(k), split(v), split(dOut)];
   const delta = headProducts(b, [dOut, out], heads);
@@ -116,9 +116,9 @@ interface Blocks {
   readonly size: number;
 }
 
-function blocksOf(b: Builder, { q, k }: Pick<AttentionOperands, "q" | "k">): Blocks {
+function blocksOf({ q, k }: Pick<AttentionOperands, "q" | "k">, block: number): Blocks {
   const [queries = 1, keys = 1] = [q.shape[1], k.shape[1]];
-  const count = Math.min(queries, Math.ceil(queries * keys / b.attentionBlock));
+  const count = Math.min(queries, Math.ceil(queries * keys / block));
   const size = Math.ceil(queries / count);
   return { count: Math.ceil(queries / size), size };
 }
