@@ -4,7 +4,7 @@ import type { Target } from "../../compile/mod.ts";
 import { type FlowPipeline, timestepProjection } from "../../models/flow/mod.ts";
 import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
 import type { Engine, Feed } from "../../runtime/mod.ts";
-import type { Conditioning, Decoder, DenoiserRows } from "../step/mod.ts";
+import type { Conditioning, Decoder, DenoiserRows, GuidanceKind } from "../step/mod.ts";
 import {
   accumulate,
   batchOf,
@@ -106,7 +106,7 @@ export class FlowModel implements Model {
     const { feeds, update, release } = await keepAdapter(this.#engine, parameters, scale);
     const zeros = () => mapParameters(parameters, (p) => float32(p.data.map(() => 0), p.shape));
     return {
-      guidance: this.#pipeline.transformer.readsGuidance ? "embedded" : "classifier-free",
+      guidance: guidanceOf(this.#pipeline),
       predict: (rows) => this.#predict(rows, feeds),
       vjp: async (rows, cotangents, { input }) => {
         const found = await this.#product(rows, { cotangents, input, feeds });
@@ -244,6 +244,13 @@ export class FlowModel implements Model {
       ...text,
     };
   }
+}
+
+function guidanceOf({ kind, transformer, isDistilled }: FlowPipeline): GuidanceKind {
+  if (transformer.readsGuidance) return "embedded";
+  if (kind === "z-image") return "excess";
+  // FLUX.1-schnell reads no scale, and is distilled to need none.
+  return isDistilled || kind === "flux" ? "none" : "classifier-free";
 }
 
 /** Text tokens of a row. */
