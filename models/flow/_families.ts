@@ -27,7 +27,7 @@ export const CLASSES = {
   StableDiffusion3Pipeline: "sd3",
   FluxPipeline: "flux",
   Flux2KleinPipeline: "flux2",
-  ZImagePipeline: "z-image",
+  ZImagePipeline: "zimage",
 } as const;
 
 /** Families of flow pipelines. */
@@ -101,7 +101,7 @@ export const INDEXES = {
     transformer: part("diffusers", "Flux2Transformer2DModel"),
     vae: part("diffusers", "AutoencoderKLFlux2"),
   }),
-  "z-image": z.strictObject({
+  zimage: z.strictObject({
     ...SHARED,
     text_encoder: part("transformers", "Qwen3Model", "Qwen3ForCausalLM"),
     tokenizer: qwenTokenizer,
@@ -115,7 +115,7 @@ export const FAMILIES: Readonly<Record<FlowKind, (folder: FamilyFolder) => Promi
   sd3: readSD3,
   flux: readFlux,
   flux2: readFlux2,
-  "z-image": readZImage,
+  zimage: readZImage,
 };
 
 async function readSD3(folder: FamilyFolder): Promise<FlowParts> {

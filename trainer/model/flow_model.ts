@@ -248,7 +248,7 @@ export class FlowModel implements Model {
 
 function guidanceOf({ kind, transformer, isDistilled }: FlowPipeline): GuidanceKind {
   if (transformer.readsGuidance) return "embedded";
-  if (kind === "z-image") return "excess";
+  if (kind === "zimage") return "excess";
   // FLUX.1-schnell reads no scale, and is distilled to need none.
   return isDistilled || kind === "flux" ? "none" : "classifier-free";
 }

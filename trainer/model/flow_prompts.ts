@@ -75,7 +75,7 @@ export class FlowPromptEncoder implements PromptEncoder {
     const last = pipeline.encoders.at(-1);
     this.#layers = last?.kind !== "qwen3"
       ? []
-      : pipeline.kind === "z-image"
+      : pipeline.kind === "zimage"
       ? [last.part.config.layers - 1]
       : text.layers ?? FLUX2_LAYERS;
     this.#maxLength = text.maxSequenceLength ?? (pipeline.kind === "sd3" ? 256 : 512);
@@ -153,7 +153,7 @@ export class FlowPromptEncoder implements PromptEncoder {
       sd3: (prompt) => this.#sd3(prompt),
       flux: (prompt) => this.#flux(prompt),
       flux2: (prompt) => this.#flux2(prompt),
-      "z-image": (prompt) => this.#zImage(prompt),
+      zimage: (prompt) => this.#zImage(prompt),
     };
     return encode[this.#pipeline.kind];
   }
