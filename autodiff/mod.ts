@@ -21,6 +21,7 @@ export {
   type WeightLocation,
 } from "./graph.ts";
 export { type StoredTensors, storedTensors, withExternalTensors } from "./import/external_data.ts";
+export { IMPORTED_OPERATORS, type ImportedOperator } from "./import/imported_operators.ts";
 export {
   describeModel,
   importModel,

@@ -20,7 +20,7 @@ export function isKept(op: string): op is OpName {
 }
 
 /** Operators that are left out on purpose, and why. */
-const REFUSED: Readonly<Record<string, string>> = {
+export const REFUSED: Readonly<Record<string, string>> = {
   ...Object.fromEntries(
     ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"].concat(
       "RandomUniformLike",

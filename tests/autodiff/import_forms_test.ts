@@ -95,6 +95,80 @@ const FORMS: Readonly<Record<string, ForeignModel>> = {
     nodes: [{ op: "Resize", inputs: ["x", "", "none", "sizes"], outputs: ["y"] }],
     outputs: ["y"],
   },
+  // onnx/onnx#4958: a window that would start beyond the picture is none.
+  "average pool whose last window has nothing": one(19, "AveragePool", [1, 1, 4, 4], {
+    kernel_shape: [1, 1],
+    strides: [4, 4],
+    ceil_mode: 1,
+  }),
+  "max pool whose last window reaches beyond": one(12, "MaxPool", [1, 1, 6, 5], {
+    kernel_shape: [2, 2],
+    strides: [4, 4],
+    pads: [1, 1, 1, 1],
+    ceil_mode: 1,
+  }),
+  "max pool with indices by column": {
+    ...one(12, "MaxPool", [1, 2, 4, 4], { kernel_shape: [2, 2], storage_order: 1 }),
+    nodes: [
+      {
+        op: "MaxPool",
+        inputs: ["x"],
+        outputs: ["z", "at"],
+        attributes: { kernel_shape: [2, 2], strides: [2, 2], storage_order: 1 },
+      },
+      { op: "Cast", inputs: ["at"], outputs: ["y"], attributes: { to: 1 } },
+    ],
+  },
+  "slice by attributes": one(9, "Slice", [4, 5], { starts: [1, -3], ends: [9, -1], axes: [0, 1] }),
+  "pad by attributes": one(10, "Pad", [2, 3], { pads: [0, 1, 1, 2], value: { float: 0.5 } }),
+  "clip by attributes": one(10, "Clip", [3, 4], { min: { float: -0.2 }, max: { float: 0.3 } }),
+  "clip by one attribute": one(7, "Clip", [3, 4], { min: { float: 0 } }),
+  "upsample by attribute": one(8, "Upsample", [1, 1, 2, 3], {
+    mode: "linear",
+    scales: { floats: [1, 1, 2, 2] },
+  }),
+  "upsample by input": one(9, "Upsample", [1, 1, 2, 3], { mode: "nearest" }, {
+    scales: float32([1, 1, 2, 3]),
+  }),
+  "resize of opset 10": one(10, "Resize", [1, 1, 2, 4], { mode: "linear" }, {
+    scales: float32([1, 1, 2, 1.5]),
+  }),
+  "resize of opset 10, smaller": one(10, "Resize", [1, 1, 5, 7], { mode: "nearest" }, {
+    scales: float32([1, 1, 0.6, 0.5]),
+  }),
+  "hardmax over all later axes": one(11, "Hardmax", [2, 3, 4], { axis: 1 }),
+  "hardmax of the last axis": one(13, "Hardmax", [2, 3, 4]),
+  "one hot": {
+    ...one(11, "OneHot", [2, 3]),
+    stored: { at: int(0, -1, 2), depth: scalar(3), values: float32([0.5, 2]) },
+    nodes: [
+      { op: "OneHot", inputs: ["at", "depth", "values"], outputs: ["o"], attributes: { axis: 0 } },
+      { op: "MatMul", inputs: ["x", "o"], outputs: ["y"] },
+    ],
+  },
+  "batch normalization without spatial attribute": {
+    ...one(7, "BatchNormalization", [2, 3, 4], { epsilon: { float: 1e-3 } }, {
+      scale: float32([1, 2, 3]),
+      bias: float32([0.1, 0.2, 0.3]),
+      mean: float32([0.5, 0, -0.5]),
+      variance: float32([1, 2, 0.5]),
+    }),
+  },
+  "batch normalization in training": {
+    ...one(15, "BatchNormalization", [2, 3, 4], { training_mode: 1 }, {
+      scale: float32([1, 2, 3]),
+      bias: float32([0.1, 0.2, 0.3]),
+      mean: float32([0.5, 0, -0.5]),
+      variance: float32([1, 2, 0.5]),
+    }),
+    nodes: [{
+      op: "BatchNormalization",
+      inputs: ["x", "scale", "bias", "mean", "variance"],
+      outputs: ["y", "m", "v"],
+      attributes: { training_mode: 1 },
+    }],
+    outputs: ["y", "m", "v"],
+  },
   "max pool with storage order": one(12, "MaxPool", [1, 1, 4, 4], {
     kernel_shape: [2, 2],
     storage_order: 0,

@@ -185,6 +185,15 @@ export const WINDOW_CASES = {
       countPad: true,
       overhang: [0, 0],
     }),
+    // pytorch/pytorch#183528: the last window reaches beyond the padding, which is no part of the mean.
+    "ceil, padding counts, but not what is beyond": averagePool([1, 1, 4, 4], {
+      kernel: [3, 3],
+      strides: [2, 2],
+      pads: [1, 1, 1, 1],
+      ceil: true,
+      countPad: true,
+      overhang: [1, 1],
+    }),
     "dilations": averagePool([1, 2, 7, 7], { kernel: [2, 3], dilations: [3, 2] }),
     "rows left over": averagePool([1, 2, 7, 5], { kernel: [2, 2], strides: [2, 2] }),
     "one axis": averagePool([2, 3, 7], { kernel: [3], strides: [2] }),
