@@ -1,8 +1,14 @@
-/** The word that was probably meant: the nearest by edits, where no more than a third of the letters differ. */
+/**
+ * The word that was probably meant: the only one that begins with at least three letters that were given, or the nearest
+ * by edits, where no more than a third of the letters differ.
+ */
 export function nearest(word: string, words: Iterable<string>): string | undefined {
+  const candidates = [...words];
+  const [longer, ...others] = candidates.filter((candidate) => candidate.startsWith(word));
+  if (word.length >= 3 && longer !== undefined && others.length === 0) return longer;
   let best: string | undefined;
   let least = Math.max(1, Math.floor(word.length / 3)) + 1;
-  for (const candidate of words) {
+  for (const candidate of candidates) {
     const count = edits(word, candidate);
     if (count < least) [best, least] = [candidate, count];
   }

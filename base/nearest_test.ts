@@ -14,4 +14,7 @@ Deno.test("nearest finds the word that was meant, and none where nothing is near
     ["x", undefined],
   ];
   for (const [word, expected] of cases) assert.equal(nearest(word, words), expected, word);
+  assert.equal(nearest("hps", ["hpsv2", "clip"]), "hpsv2");
+  assert.equal(nearest("cl", ["clip", "hpsv2"]), undefined);
+  assert.equal(nearest("clip-", ["clip-l", "clip-h"]), "clip-l");
 });

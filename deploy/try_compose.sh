@@ -12,6 +12,14 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=${1:-/tmp/drtune-compose}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
+lacking=()
+for program in deno podman runc curl python3; do
+  command -v "$program" > /dev/null || lacking+=("$program")
+done
+if [ "${#lacking[@]}" -gt 0 ]; then
+  echo "Needed and not found: ${lacking[*]} (deno comes with 'npm install --global deno@2.9.6')" >&2
+  exit 1
+fi
 step() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 drtune() { deno run --allow-all --no-prompt "$root/services/cli/main.ts" "$@"; }
 
@@ -103,7 +111,15 @@ END
 }
 start() { config "$1" | curl -fsS -H 'content-type: application/json' --data-binary @- "$gateway/v1/runs" > /dev/null; }
 field() { curl -fsS "$gateway/v1/runs/$1" | python3 -c "import json,sys; r=json.load(sys.stdin); r=r.get('run',r); print(r.get('$2',0))"; }
-wait_step() { until [ "$(field "$1" step 2> /dev/null || echo 0)" -ge "$2" ]; do sleep 0.3; done; }
+wait_lacking=()
+for program in deno podman runc curl python3; do
+  command -v "$program" > /dev/null || lacking+=("$program")
+done
+if [ "${#lacking[@]}" -gt 0 ]; then
+  echo "Needed and not found: ${lacking[*]} (deno comes with 'npm install --global deno@2.9.6')" >&2
+  exit 1
+fi
+step() { until [ "$(field "$1" step 2> /dev/null || echo 0)" -ge "$2" ]; do sleep 0.3; done; }
 wait_end() { until [[ $(field "$1" state 2> /dev/null) =~ FINISHED|FAILED|STOPPED ]]; do sleep 0.5; done; field "$1" state; }
 lora() { curl -fsS "$gateway/v1/runs/$1/lora" | sha256sum | cut -c1-16; }
 back() { # SERVICE SECONDS_AT_KILL

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { nearest } from "../base/mod.ts";
 import { RewardConfigError } from "./errors.ts";
 import { REWARD_KINDS, type RewardConfig, type RewardKindName } from "./registry.ts";
 
@@ -12,8 +13,10 @@ export function parseRewardConfig(value: unknown): RewardConfig {
     const [what, found] = typeof value === "object" && value !== null
       ? [`field "kind" is ${show(kind)}`, "one of"]
       : [`is ${show(value)}`, "an object with a kind, one of"];
+    const meant = typeof kind === "string" ? nearest(kind, Object.keys(REWARD_KINDS)) : undefined;
+    const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
     throw new RewardConfigError(
-      `Reward ${what}, expected ${found} ${Object.keys(REWARD_KINDS).join(", ")}`,
+      `Reward ${what}, expected ${found} ${Object.keys(REWARD_KINDS).join(", ")}${hint}`,
     );
   }
   const parsed = REWARD_KINDS[kind].schema.safeParse(value);

@@ -1,5 +1,6 @@
 import { Health } from "../../proto/mod.ts";
 import { type ClientTls, grpcClient, StatusError } from "../rpc/mod.ts";
+import { typed } from "./typed.ts";
 
 /** How long a command waits for a service's first word. */
 const FIRST_SECONDS = 20;
@@ -27,7 +28,9 @@ export async function checkAnswers(
     if (!(error instanceof StatusError) || error.status !== "DEADLINE_EXCEEDED") return;
     throw new Error(
       `${what} at ${address} takes connections and has not answered for ${seconds} s: it may be suspended or out of ` +
-        'memory. "drtune status" shows what runs here; ending the process and starting it again loses nothing that ' +
+        `memory. "${
+          typed("status")
+        }" shows what runs here; ending the process and starting it again loses nothing that ` +
         "is in a checkpoint",
       { cause: error },
     );

@@ -1,5 +1,6 @@
 import { nearest } from "../../base/mod.ts";
 import { parseArgs, type ParseArgsOptionDescriptor } from "node:util";
+import { typed } from "./typed.ts";
 
 /** One option of a command: node:util's descriptor and what help says about it. */
 export interface Option extends ParseArgsOptionDescriptor {
@@ -143,13 +144,13 @@ export function helpOf(command: Command): string {
   return [
     `${command.summary}`,
     "",
-    `Usage: drtune ${command.name} ${command.usage}`,
+    `Usage: ${typed(`${command.name} ${command.usage}`)}`,
     "",
     "Options:",
     ...rows.map(([left, help]) => `${left.padEnd(width)}${help}`),
     "",
     "Examples:",
-    ...command.examples.map((e) => `  ${e}`),
+    ...command.examples.map((e) => `  ${e.replace(/^drtune /, typed(""))}`),
     "",
     ...exitCodes(command.exitCodes),
   ].join("\n");

@@ -17,6 +17,7 @@ import { swap } from "./commands/swap.ts";
 import { trace } from "./commands/trace.ts";
 import { train } from "./commands/train.ts";
 import { up } from "./commands/up.ts";
+import { typed } from "./typed.ts";
 
 /** Every command, in the order of the help. */
 export const COMMANDS: readonly Command[] = [
@@ -49,12 +50,12 @@ function overview(): string {
   return [
     "Tune text-to-image diffusion models with the gradients of reward models.",
     "",
-    "Usage: drtune COMMAND [OPTIONS]",
+    `Usage: ${typed("COMMAND [OPTIONS]")}`,
     "",
     "Commands:",
     ...COMMANDS.map((c) => `  ${c.name.padEnd(width)}${c.summary}`),
     "",
-    '"drtune COMMAND --help" shows a command\'s options and examples.',
+    `"${typed("COMMAND --help")}" shows a command's options and examples.`,
     "",
     ...exitCodes(),
   ].join("\n");
@@ -73,7 +74,7 @@ export async function main(words: readonly string[], signal: AbortSignal): Promi
   if (command === undefined) {
     const near = nearest(name, COMMANDS.map((c) => c.name));
     const hint = near === undefined ? "" : `, did you mean ${near}?`;
-    console.error(`No command "${name}"${hint}\n"drtune --help" lists them`);
+    console.error(`No command "${name}"${hint}\n"${typed("--help")}" lists them`);
     return 2;
   }
   try {
@@ -91,7 +92,7 @@ export async function main(words: readonly string[], signal: AbortSignal): Promi
     const message = error instanceof Error ? error.message : String(error);
     console.error(`drtune ${name}: ${message}`);
     if (error instanceof UsageError) {
-      console.error(`See "drtune ${name} --help"`);
+      console.error(`See "${typed(`${name} --help`)}"`);
       return 2;
     }
     if (Deno.env.get("DRTUNE_DEBUG") && error instanceof Error) console.error(error.stack);

@@ -58,8 +58,15 @@ export const evaluate: Command = {
     try {
       const progress = new Progress({ quiet: json });
       let done = 0;
-      const total = (prompts?.length ?? await heldOutCount(client, { runId, signal })) *
-        imagesPerPrompt;
+      const held = prompts === undefined
+        ? await heldOutCount(client, { runId, signal })
+        : undefined;
+      const total = (prompts?.length ?? held?.count ?? 0) * imagesPerPrompt;
+      if (held?.areTrained) {
+        progress.say(
+          "The run holds no prompts out: these are prompts it was trained on, which flatter it; name others by --prompts",
+        );
+      }
       progress.say("Drawing without the LoRA first, then with it");
       const messages = client.evaluateRun({
         runId,

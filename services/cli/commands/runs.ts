@@ -1,8 +1,9 @@
 import { toJson } from "@bufbuild/protobuf";
-import { type Run, RunSchema, RunState } from "../../../proto/mod.ts";
+import { type Run, RunSchema } from "../../../proto/mod.ts";
 import { type Arguments, type Command, UsageError } from "../command.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
-import { describeStep, stateName, watchRun } from "../trainer/watch.ts";
+import { followRun } from "../trainer/follow.ts";
+import { describeStep, stateName } from "../trainer/watch.ts";
 
 const CALL = { timeoutMs: 60_000 };
 
@@ -68,17 +69,13 @@ export const watch: Command = {
     try {
       const { run } = await client.getRun({ runId }, { ...CALL, signal });
       const fromStep = args.number("from", { min: 1, integer: true }) ?? 1;
-      const { state, reason } = await watchRun(client, {
+      return await followRun(client, {
         runId,
         iterations: run?.iterations ?? 0,
         fromStep,
         json: args.flag("json"),
         signal,
       });
-      if (!args.flag("json")) {
-        console.log(`${runId} ${stateName(state)}${reason === "" ? "" : `: ${reason}`}`);
-      }
-      return state === RunState.FAILED ? 1 : 0;
     } finally {
       client.close();
     }

@@ -208,7 +208,7 @@ async function* remote(
       ...(scale !== undefined && { loraScale: scale }),
       ...(guidance !== undefined && { guidanceScale: guidance }),
     }, { signal });
-    const count = prompts.length || await heldOutCount(client, { runId, signal });
+    const count = prompts.length || (await heldOutCount(client, { runId, signal })).count;
     let remarked = bare;
     for await (const { prompt, seed, png, remark } of messages) {
       if (remark !== "" && !remarked) {

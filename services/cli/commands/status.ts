@@ -4,6 +4,7 @@ import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";
 import { StateFolder } from "../stack/state_folder.ts";
 import { table } from "../stack/table.ts";
+import { typed } from "../typed.ts";
 
 /** Shows the stack's services. */
 export const status: Command = {
@@ -25,7 +26,7 @@ export const status: Command = {
         },
       ));
     } else if (state === undefined) {
-      console.error(`Stack ${name} (${file}) is not running; "drtune up" starts it`);
+      console.error(`Stack ${name} (${file}) is not running; "${typed("up")}" starts it`);
     } else {
       const ago = (time: string) => duration((Date.now() - Date.parse(time)) / 1000);
       console.log(

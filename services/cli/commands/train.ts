@@ -1,9 +1,10 @@
 import { toJson } from "@bufbuild/protobuf";
-import { RunSchema, RunState } from "../../../proto/mod.ts";
+import { RunSchema } from "../../../proto/mod.ts";
 import type { Command } from "../command.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { readRunConfig } from "../trainer/run_config_file.ts";
-import { stateName, watchRun } from "../trainer/watch.ts";
+import { stateName } from "../trainer/watch.ts";
+import { followRun } from "../trainer/follow.ts";
 import { UsageError } from "../command.ts";
 
 /** Starts a run and follows it. */
@@ -39,14 +40,7 @@ export const train: Command = {
           `Run ${run.id} ${created ? "started" : `is there already (${stateName(run.state)})`}`,
         );}
       if (args.flag("detach")) return 0;
-      const { state, reason } = await watchRun(client, {
-        runId,
-        iterations: run.iterations,
-        json,
-        signal,
-      });
-      if (!json) console.log(`${runId} ${stateName(state)}${reason === "" ? "" : `: ${reason}`}`);
-      return state === RunState.FAILED ? 1 : 0;
+      return await followRun(client, { runId, iterations: run.iterations, json, signal });
     } finally {
       client.close();
     }

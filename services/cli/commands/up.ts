@@ -10,6 +10,7 @@ import { STACK_OPTION } from "../stack/option.ts";
 import { EMBEDDED_STACK, readStack, type Stack, stackFile } from "../stack/read_stack.ts";
 import { type ServiceStatus, type StackState, StateFolder } from "../stack/state_folder.ts";
 import { Supervisor } from "../stack/supervisor.ts";
+import { typed } from "../typed.ts";
 
 const POLL_MS = 200;
 
@@ -60,7 +61,9 @@ async function preflight(stack: Stack): Promise<void> {
 function alreadyRunning(state: StackState | undefined): Error {
   const which = state === undefined ? "" : ` (${state.file}, process ${state.pid})`;
   return new Error(
-    `The stack is running already${which}: "drtune status" shows it, "drtune down" ends it`,
+    `The stack is running already${which}: "${typed("status")}" shows it, "${
+      typed("down")
+    }" ends it`,
   );
 }
 
@@ -182,10 +185,10 @@ function nextSteps(state: StackState, seconds: number, isDetached = false): stri
     `Everything is ready after ${duration(seconds)}`,
     "",
     `  Live page     http://${addressOf("gateway")}`,
-    `  Train         drtune train --config ${
-      state.file === EMBEDDED_STACK ? "configs/books.yaml" : "RUN.yaml"
+    `  Train         ${
+      typed(`train --config ${state.file === EMBEDDED_STACK ? "configs/books.yaml" : "RUN.yaml"}`)
     }`,
     `  By gRPC       grpcurl${connection}${token} ${trainer.replace("grpcs://", "")} list`,
-    `  Stop          ${isDetached ? "drtune down" : "Ctrl-C"}`,
+    `  Stop          ${isDetached ? typed("down") : "Ctrl-C"}`,
   ].join("\n");
 }

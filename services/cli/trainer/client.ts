@@ -7,6 +7,7 @@ import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";
 import { StateFolder } from "../stack/state_folder.ts";
 import { TLS_OPTIONS, tlsOf } from "../tls_options.ts";
+import { typed } from "../typed.ts";
 
 /** Where the trainer is that is started without a port. */
 export const DEFAULT_TRAINER = "127.0.0.1:50060";
@@ -37,7 +38,9 @@ export async function trainerClient(args: Arguments): Promise<GrpcClient<typeof 
   const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
   if (given === undefined && running === undefined) {
     console.error(
-      `No stack is running here ("drtune up" starts one): asking for a trainer at ${DEFAULT_TRAINER}`,
+      `No stack is running here ("${
+        typed("up")
+      }" starts one): asking for a trainer at ${DEFAULT_TRAINER}`,
     );
   }
   const { address, tls: named } = await tlsOf(args, given ?? running?.address ?? DEFAULT_TRAINER);

@@ -16,6 +16,12 @@ export interface Watched {
   readonly steps: readonly StepEvent[];
 }
 
+const ENDED: ReadonlySet<RunState> = new Set([
+  RunState.STOPPED,
+  RunState.FINISHED,
+  RunState.FAILED,
+]);
+
 /**
  * Follows a run until it ends, showing progress with time left and the rewards moving.
  * With `json`, prints each event as one line of JSON on stdout instead.
@@ -50,7 +56,8 @@ export async function watchRun(
     } else if (event.case === "state") {
       state = event.value.state;
       reason = event.value.reason;
-      if (reason !== "") progress.say(`${stateName(state)}: ${reason}`);
+      // The last state is the caller's to tell.
+      if (reason !== "" && !ENDED.has(state)) progress.say(`${stateName(state)}: ${reason}`);
     } else if (event.case !== undefined) progress.say(describeOther(event));
   }
   progress.end();
