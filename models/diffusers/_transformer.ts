@@ -44,9 +44,11 @@ export function addTokens(
 export function transformerBlock(
   s: WeightScope,
   x: Value,
-  { context, heads, lora }: {
+  { context, heads, crossAttentionOnly, lora }: {
     readonly context: Value;
     readonly heads: number;
+    /** The first attention reads the text states too. */
+    readonly crossAttentionOnly: boolean;
     readonly lora: LoraInputs | undefined;
   },
 ): Value {
@@ -60,7 +62,10 @@ export function transformerBlock(
   };
   const own = layerNorm(s.at("norm1"), x);
   // Rows that differ in their context only are the same up to here.
-  const attended = rowsLike(b, b.add(attention("attn1", own, own), x), context);
+  const first = crossAttentionOnly
+    ? b.add(attention("attn1", rowsLike(b, own, context), context), rowsLike(b, x, context))
+    : b.add(attention("attn1", own, own), x);
+  const attended = rowsLike(b, first, context);
   const read = b.add(attention("attn2", layerNorm(s.at("norm2"), attended), context), attended);
   const [value, gate] = valueAndGate(s.at("ff.net.0.proj"), layerNorm(s.at("norm3"), read), lora);
   const gated = b.mul(value, b.gelu(gate));

@@ -108,7 +108,12 @@ export function unetSegments(
       return resnet(s.at(path), input, { channels, groups, epsilon, time: read(time) });
     });
   };
-  const attention = (path: string, { heads, transformerLayers }: UNetLevel) => {
+  const attention = (
+    path: string,
+    { heads, depth, crossAttentionOnly }: Pick<UNetLevel, "heads" | "crossAttentionOnly"> & {
+      readonly depth: number | undefined;
+    },
+  ) => {
     const x = h;
     const stored = config.linearProjection ? "matrix" : "convolution";
     let tokens = add(
@@ -116,7 +121,7 @@ export function unetSegments(
       [x],
       ({ s }, read) => tokensOf(s.at(path), read(x), { groups, stored }),
     );
-    for (let i = 0; i < transformerLayers; i++) {
+    for (let i = 0; i < (depth ?? 0); i++) {
       const before = tokens;
       const block = `${path}.transformer_blocks.${i}`;
       tokens = add(
@@ -126,6 +131,7 @@ export function unetSegments(
           transformerBlock(s.at(block), read(before), {
             context: read("encoder_hidden_states"),
             heads,
+            crossAttentionOnly,
             lora,
           }),
       );
@@ -146,7 +152,9 @@ export function unetSegments(
     const path = `down_blocks.${i}`;
     for (let j = 0; j < level.layers; j++) {
       residual(`${path}.resnets.${j}`, level);
-      if (level.downAttention) attention(`${path}.attentions.${j}`, level);
+      if (level.downAttention) {
+        attention(`${path}.attentions.${j}`, { ...level, depth: level.downTransformers[j] });
+      }
       skips.push(h);
     }
     if (i === levels.length - 1) continue;
@@ -163,7 +171,11 @@ export function unetSegments(
   if (bottom !== undefined && config.middle !== "none") {
     residual("mid_block.resnets.0", bottom);
     if (config.middle === "attention") {
-      attention("mid_block.attentions.0", bottom);
+      attention("mid_block.attentions.0", {
+        heads: bottom.heads,
+        depth: config.middleTransformers,
+        crossAttentionOnly: false,
+      });
       residual("mid_block.resnets.1", bottom);
     }
   }
@@ -173,7 +185,9 @@ export function unetSegments(
       const skip = skips.pop();
       if (skip === undefined) throw new RangeError("A U-Net has a skip for each layer");
       residual(`${path}.resnets.${j}`, { channels: level.channels, skip });
-      if (level.upAttention) attention(`${path}.attentions.${j}`, level);
+      if (level.upAttention) {
+        attention(`${path}.attentions.${j}`, { ...level, depth: level.upTransformers[j] });
+      }
     }
     const target = sizes[levels.length - 2 - i];
     if (target === undefined) continue;
@@ -217,21 +231,24 @@ function timeEmbedding(
 
 /** The linear layers of a U-Net's attentions, in the order in which PyTorch lists its modules. */
 export function unetAdaptableLayers(
-  { levels, middle, contextWidth }: UNetConfig,
+  { levels, middle, middleTransformers, contextWidth }: UNetConfig,
 ): readonly AdaptableLayer[] {
   const layers: AdaptableLayer[] = [];
   const attention = (
     path: string,
     original: string,
-    { channels, transformerLayers }: UNetLevel,
+    { channels, depth, crossAttentionOnly }:
+      & Pick<UNetLevel, "channels" | "crossAttentionOnly">
+      & { readonly depth: number | undefined },
   ) => {
-    for (let i = 0; i < transformerLayers; i++) {
+    const own = crossAttentionOnly ? contextWidth : channels;
+    for (let i = 0; i < (depth ?? 0); i++) {
       const layer = (end: string, out: number, width: number) => {
         const block = `transformer_blocks.${i}.${end}`;
         const name = `${path}.${block}`;
         layers.push({ name, out, in: width, originalName: `${original}.${block}` });
       };
-      for (const [attn, width] of [["attn1", channels], ["attn2", contextWidth]] as const) {
+      for (const [attn, width] of [["attn1", own], ["attn2", contextWidth]] as const) {
         layer(`${attn}.to_q`, channels, channels);
         layer(`${attn}.to_k`, channels, width);
         layer(`${attn}.to_v`, channels, width);
@@ -245,7 +262,10 @@ export function unetAdaptableLayers(
   for (const [i, level] of levels.entries()) {
     for (let j = 0; j < level.layers; j++) {
       if (level.downAttention) {
-        attention(`down_blocks.${i}.attentions.${j}`, `input_blocks.${input}.1`, level);
+        attention(`down_blocks.${i}.attentions.${j}`, `input_blocks.${input}.1`, {
+          ...level,
+          depth: level.downTransformers[j],
+        });
       }
       input++;
     }
@@ -255,14 +275,21 @@ export function unetAdaptableLayers(
   for (const [i, level] of levels.toReversed().entries()) {
     for (let j = 0; j <= level.layers; j++) {
       if (level.upAttention) {
-        attention(`up_blocks.${i}.attentions.${j}`, `output_blocks.${output}.1`, level);
+        attention(`up_blocks.${i}.attentions.${j}`, `output_blocks.${output}.1`, {
+          ...level,
+          depth: level.upTransformers[j],
+        });
       }
       output++;
     }
   }
   const bottom = levels.at(-1);
   if (bottom !== undefined && middle === "attention") {
-    attention("mid_block.attentions.0", "middle_block.1", bottom);
+    attention("mid_block.attentions.0", "middle_block.1", {
+      channels: bottom.channels,
+      depth: middleTransformers,
+      crossAttentionOnly: false,
+    });
   }
   return layers;
 }

@@ -8,8 +8,11 @@ export interface UNetLevel {
   readonly layers: number;
   /** Attention heads; they divide `channels` where there is attention. */
   readonly heads: number;
-  /** Transformer blocks in each attention. */
-  readonly transformerLayers: number;
+  /** Transformer blocks of the attention after each residual block, on the way down and on the way up. */
+  readonly downTransformers: readonly number[];
+  readonly upTransformers: readonly number[];
+  /** Both attentions of its transformer blocks read the text. */
+  readonly crossAttentionOnly: boolean;
   /** Whether residual blocks are followed by attention on the way down, and on the way up. */
   readonly downAttention: boolean;
   readonly upAttention: boolean;
@@ -32,6 +35,8 @@ export interface UNetConfig {
   /** Finest first. */
   readonly levels: readonly UNetLevel[];
   readonly middle: "attention" | "residual" | "none";
+  /** Transformer blocks of the middle's attention. */
+  readonly middleTransformers: number;
   /** Width of the text states that attention reads. */
   readonly contextWidth: number;
   /** Width of the time embedding. */
@@ -53,9 +58,17 @@ export const TIME_IDS = 6;
 const perLevel = () =>
   z.union([count(), z.array(count())], "a whole number above 0, or one for each level");
 
+const MANY = "whole numbers, one for each level or layer";
+/** Transformer blocks: a number, one for each level, or for each layer of each level; 0 where there is no attention. */
+const depths = () => {
+  const depth = z.int().min(0).max(1024);
+  return z.array(z.union([depth, z.array(depth)], MANY), MANY);
+};
+
 /** All fields of diffusers' `UNet2DConditionModel` with its defaults; `only` marks what no builder here does. */
 const SCHEMA = z.strictObject({
-  ...inert("addition_embed_type_num_heads", "dropout"),
+  // Blocks here have no use for the middle's own switch.
+  ...inert("addition_embed_type_num_heads", "dropout", "mid_block_only_cross_attention"),
   upcast_attention: z.boolean("true, false or null").nullable().default(null),
   sample_size: z.union([count(), z.tuple([count(), count()]), z.null()], "a size or two")
     .default(null),
@@ -78,7 +91,11 @@ const SCHEMA = z.strictObject({
     "CrossAttnUpBlock2D",
     "CrossAttnUpBlock2D",
   ]),
-  only_cross_attention: z.union([only(false), z.array(only(false))], "false").default(false),
+  only_cross_attention: z.union(
+    [z.boolean(), z.array(z.boolean())],
+    "true or false, or one for each level",
+  )
+    .default(false),
   block_out_channels: z.array(count(), "a list").min(1, "at least one level")
     .default([320, 640, 1280, 1280]),
   layers_per_block: perLevel().default(2),
@@ -88,8 +105,8 @@ const SCHEMA = z.strictObject({
   norm_num_groups: count().default(32),
   norm_eps: positive().default(1e-5),
   cross_attention_dim: perLevel().default(1280),
-  transformer_layers_per_block: perLevel().default(1),
-  reverse_transformer_layers_per_block: only(null).default(null),
+  transformer_layers_per_block: z.union([count(), depths()], MANY).default(1),
+  reverse_transformer_layers_per_block: depths().nullable().default(null),
   encoder_hid_dim: only(null).default(null),
   encoder_hid_dim_type: only(null).default(null),
   // The number of heads, in spite of its name (huggingface/diffusers issue 2011).
@@ -108,13 +125,15 @@ const SCHEMA = z.strictObject({
   time_embedding_dim: count().nullable().default(null),
   time_embedding_act_fn: only(null).default(null),
   timestep_post_act: only(null).default(null),
-  time_cond_proj_dim: only(null).default(null),
+  time_cond_proj_dim: z.null(
+    "null: the guidance embedding of latent consistency models is not done here",
+  )
+    .default(null),
   conv_in_kernel: only(3).default(3),
   conv_out_kernel: only(3).default(3),
   projection_class_embeddings_input_dim: count().nullable().default(null),
   attention_type: only("default").default("default"),
   class_embeddings_concat: only(false).default(false),
-  mid_block_only_cross_attention: only(null, false).default(null),
   cross_attention_norm: only(null).default(null),
 });
 
@@ -140,12 +159,41 @@ export function parseUNetConfig(
     const one = Array.isArray(given) && given.length === n ? given[i] : given;
     return typeof one === "number" ? one : fail(field, given, `${n} numbers, one for each level`);
   };
+  /** Of the residual blocks of a level: on the way down, or `reverse`, on the way up. */
+  const depthsAt = (i: number, { reverse }: { readonly reverse: boolean }): readonly number[] => {
+    const layers = at("layers_per_block", i) + (reverse ? 1 : 0);
+    const type = reverse ? c.up_block_types[n - 1 - i] : c.down_block_types[i];
+    if (!type?.startsWith("CrossAttn")) return Array.from({ length: layers }, () => 0);
+    const back = reverse ? c.reverse_transformer_layers_per_block : null;
+    const field = back === null
+      ? "transformer_layers_per_block"
+      : "reverse_transformer_layers_per_block";
+    const all = c[field];
+    const given = Array.isArray(all) ? all[back === null ? i : n - 1 - i] : all ?? undefined;
+    if (reverse && back === null && Array.isArray(given)) {
+      return fail(
+        "reverse_transformer_layers_per_block",
+        null,
+        "a list, as transformer_layers_per_block has one for each layer",
+      );
+    }
+    const each = typeof given === "number" ? Array.from({ length: layers }, () => given) : given;
+    if (each === undefined || each.length < layers || each.slice(0, layers).includes(0)) {
+      return fail(field, all, `${n} numbers above 0, or ${layers} for each layer of level ${i}`);
+    }
+    return each.slice(0, layers);
+  };
   const levels = c.block_out_channels.map((channels, i): UNetLevel => {
     const level = {
       channels,
       layers: at("layers_per_block", i),
       heads: at("attention_head_dim", i),
-      transformerLayers: at("transformer_layers_per_block", i),
+      downTransformers: depthsAt(i, { reverse: false }),
+      upTransformers: depthsAt(i, { reverse: true }),
+      crossAttentionOnly: Array.isArray(c.only_cross_attention)
+        ? c.only_cross_attention[i] ??
+          fail("only_cross_attention", c.only_cross_attention, `${n} values`)
+        : c.only_cross_attention,
       downAttention: c.down_block_types[i] === "CrossAttnDownBlock2D",
       upAttention: c.up_block_types[n - 1 - i] === "CrossAttnUpBlock2D",
     };
@@ -189,6 +237,7 @@ export function parseUNetConfig(
       : c.mid_block_type === "UNetMidBlock2D"
       ? "residual"
       : "attention",
+    middleTransformers: c.mid_block_type === "UNetMidBlock2DCrossAttn" ? middleDepth() : 0,
     contextWidth,
     timeWidth: c.time_embedding_dim ?? 4 * (levels[0]?.channels ?? 0),
     flipSinToCos: c.flip_sin_to_cos,
@@ -199,6 +248,13 @@ export function parseUNetConfig(
     upcastAttention: c.upcast_attention === true,
     textTime: c.addition_embed_type === null ? undefined : textTime(),
   };
+
+  function middleDepth(): number {
+    const all = c.transformer_layers_per_block;
+    const last = Array.isArray(all) ? all.at(-1) : all;
+    const depth = Array.isArray(last) ? last[0] : last;
+    return depth || fail("transformer_layers_per_block", all, "a number above 0 for the middle");
+  }
 
   function textTime(): TextTimeConfig {
     const sizeWidth = c.addition_time_embed_dim ??
