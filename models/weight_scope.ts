@@ -9,7 +9,8 @@ import {
 import { type WeightLocation, WeightsError } from "./weights/mod.ts";
 
 /** Where a weight lies. `shape` is what it is read as. */
-export interface StoredWeight extends Pick<WeightLocation, "file" | "dtype" | "shape" | "offset"> {
+export interface StoredWeight
+  extends Pick<WeightLocation, "file" | "dtype" | "shape" | "offset" | "source"> {
   /** The file holds the transpose of this matrix. */
   readonly transposed?: boolean;
 }
@@ -122,7 +123,7 @@ export class WeightScope {
     const entry = this.#source.get(path);
     if (entry.shape.join() === shape.join()) return entry;
     throw new WeightsError(
-      entry.file,
+      entry.source ?? entry.file,
       `weight "${path}" has shape [${entry.shape}], the configuration needs [${shape}]`,
     );
   }

@@ -6,7 +6,7 @@ import {
   CPU_TARGET,
   type Target,
 } from "../../compile/mod.ts";
-import type { Part } from "./read_pipeline.ts";
+import type { Part } from "./pipeline.ts";
 
 /** What a graph is written for. */
 export interface GraphOptions extends Pick<CompileOptions, "policy"> {

@@ -4,7 +4,7 @@ import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from
 import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
 import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
-import type { Part, Pipeline } from "./read_pipeline.ts";
+import type { Part, Pipeline } from "./pipeline.ts";
 import { unet, unetAdaptableLayers, type UNetInputs } from "./unet.ts";
 import { TIME_IDS, type UNetConfig } from "./unet_config.ts";
 import { vaeDecode } from "./vae.ts";

@@ -19,13 +19,9 @@ export {
   type Pieces,
   unetPieces,
 } from "./pieces.ts";
-export {
-  type Part,
-  type Pipeline,
-  readPart,
-  readPipeline,
-  type SchedulerFile,
-} from "./read_pipeline.ts";
+export type { Part, Pipeline, SchedulerFile } from "./pipeline.ts";
+export { PIPELINE_CLASSES, REFUSED_PIPELINES } from "./pipeline_index.ts";
+export { readPart, readPipeline, type ReadPipelineOptions } from "./read_pipeline.ts";
 export {
   unet,
   unetAdaptableLayers,

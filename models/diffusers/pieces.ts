@@ -11,7 +11,7 @@ import { composeAll, cut, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
 import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 import { decoderInputTypes, type LatentsSize, unetInputTypes, type UNetSize } from "./graphs.ts";
-import type { Part } from "./read_pipeline.ts";
+import type { Part } from "./pipeline.ts";
 import { unetAdaptableLayers, unetSegments } from "./unet.ts";
 import type { UNetConfig } from "./unet_config.ts";
 import { vaeSegments } from "./vae.ts";

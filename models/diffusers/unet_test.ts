@@ -19,7 +19,7 @@ import { compose, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
 import { openWeights } from "../weights/mod.ts";
 import { unetGraph, unetVjpGraph } from "./graphs.ts";
-import type { Part } from "./read_pipeline.ts";
+import type { Part } from "./pipeline.ts";
 import { unet, unetAdaptableLayers, unetSegments } from "./unet.ts";
 import { parseUNetConfig, type UNetConfig } from "./unet_config.ts";
 

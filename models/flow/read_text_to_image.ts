@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { readJsonObject } from "../config.ts";
 import { type Pipeline, readPipeline } from "../diffusers/mod.ts";
@@ -11,11 +12,15 @@ export function isFlow(pipeline: TextToImage): pipeline is FlowPipeline {
   return "transformer" in pipeline;
 }
 
-/** Reads a diffusers folder of any pipeline there is a builder for. Throws as `readPipeline` does. */
+/** Reads a diffusers folder, or a single-file checkpoint, of any pipeline there is a builder for. Throws as `readPipeline` does. */
 export async function readTextToImage(
   folder: string,
   options: { readonly variant?: string } = {},
 ): Promise<TextToImage> {
+  // A file is a single-file checkpoint, of a U-Net always.
+  if (statSync(folder, { throwIfNoEntry: false })?.isFile()) {
+    return await readPipeline(folder, options);
+  }
   const index = await readJsonObject(join(resolve(folder), "model_index.json"));
   return isFlowClass(index._class_name)
     ? await readFlowPipeline(folder, options)

@@ -11,12 +11,24 @@ const MAX_MODEL_LENGTH = 1_000_000;
 
 type Json = Record<string, unknown>;
 
+/** A tokenizer's folder, and the token that fills up sequences where it is not the folder's own. */
+export interface TokenizerPlace {
+  readonly folder: string;
+  readonly padToken: string;
+}
+
+/** Merges of CLIP's own tokenizer, from which its vocabulary follows. */
+const CLIP_MERGES = 48_894;
+
 /**
  * Loads a CLIP tokenizer from a folder: `tokenizer.json`, or `vocab.json` and `merges.txt`; pad token, added tokens and
  * length from `tokenizer_config.json` and `special_tokens_map.json` where they are. Throws `TokenizerError`, naming file
  * and field, when a file is missing, damaged, or of another kind of tokenizer.
  */
-export function loadClipTokenizer(folder: string): ClipTokenizer {
+export function loadClipTokenizer(place: string | TokenizerPlace): ClipTokenizer {
+  const { folder, padToken } = typeof place === "string"
+    ? { folder: place, padToken: undefined }
+    : place;
   const files = new Files(folder);
   const config = files.optional(CONFIG) ?? {};
   const whole = files.optional("tokenizer.json");
@@ -29,7 +41,11 @@ export function loadClipTokenizer(folder: string): ClipTokenizer {
     }
     vocab.set(content, id);
   }
-  const named = { ...config, ...files.optional("special_tokens_map.json") };
+  const named = {
+    ...config,
+    ...files.optional("special_tokens_map.json"),
+    ...(padToken !== undefined && { pad_token: padToken }),
+  };
   const [bos, eos, unk, pad] = [
     specialToken(files, { vocab, named, key: "bos_token", fallback: "<|startoftext|>" }),
     specialToken(files, { vocab, named, key: "eos_token", fallback: "<|endoftext|>" }),
@@ -60,13 +76,34 @@ interface Pairs {
 }
 
 function fromVocabAndMerges(files: Files): Pairs {
-  const vocab = vocabOf(files, "vocab.json", files.json("vocab.json"));
   const lines = files.text("merges.txt").split(/\r?\n/);
   const merges = lines.flatMap((line, i) => {
     if (line === "" || (i === 0 && line.startsWith("#version"))) return [];
     return [mergeOf(files, { name: "merges.txt", field: `line ${i + 1}` }, line)];
   });
+  const known = merges.length === CLIP_MERGES ? files.optional("vocab.json") : undefined;
+  const vocab = merges.length === CLIP_MERGES && known === undefined
+    ? clipVocabulary(merges)
+    : vocabOf(files, "vocab.json", known ?? files.json("vocab.json"));
   return { vocab, merges };
+}
+
+/** CLIP's vocabulary: bytes, bytes that end a word, merged symbols in the order of their merges, and two marks. */
+function clipVocabulary(merges: readonly [string, string][]): Map<string, number> {
+  const all = Array.from({ length: 256 }, (_, byte) => byte);
+  // Bytes that print stand for themselves; the others are moved beyond them.
+  const prints = (b: number) =>
+    (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || (b >= 0xae && b <= 0xff);
+  const moved = all.filter((b) => !prints(b)).map((_, i) => 256 + i);
+  const bytes = [...all.filter(prints), ...moved].map((code) => String.fromCharCode(code));
+  const symbols = [
+    ...bytes,
+    ...bytes.map((symbol) => `${symbol}</w>`),
+    ...merges.map(([left, right]) => left + right),
+    "<|startoftext|>",
+    "<|endoftext|>",
+  ];
+  return new Map(symbols.map((symbol, id) => [symbol, id]));
 }
 
 function fromTokenizerJson(files: Files, { model, normalizer, pre_tokenizer: split }: Json): Pairs {

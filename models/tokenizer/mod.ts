@@ -7,6 +7,6 @@ export {
   MAX_TEXT_LENGTH,
   type TokenLayout,
 } from "./clip_tokenizer.ts";
-export { loadClipTokenizer } from "./load_clip_tokenizer.ts";
+export { loadClipTokenizer, type TokenizerPlace } from "./load_clip_tokenizer.ts";
 export { loadTextTokenizer, type TextTokenizer } from "./text_tokenizer.ts";
 export { TokenizerError } from "./tokenizer_error.ts";

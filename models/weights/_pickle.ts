@@ -339,6 +339,8 @@ export function setItem(
   value: PickleValue | undefined,
   fail: Fail,
 ): void {
+  // Training programs key what they remember by classes.
+  if (key instanceof PickleGlobal) return setItem(dict, key.name, value, fail);
   const isKey = typeof key === "string" || typeof key === "bigint" || typeof key === "number";
   if (!isKey || value === undefined) {
     return fail(`dictionary key is ${kindOf(key)}, expected text or a number`);

@@ -85,6 +85,16 @@ const CALLABLE = new Map<string, (args: PickleTuple, fail: Fail) => PickleValue>
   ],
 ]);
 
+/** What training programs leave beside weights: classes as keys, and numbers of numpy. None is needed; all are inert. */
+const BESIDE = new Map<string, ((args: PickleTuple, fail: Fail) => PickleValue) | undefined>([
+  ["pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", undefined],
+  ["pytorch_lightning.callbacks.early_stopping.EarlyStopping", undefined],
+  ["numpy.core.multiarray.scalar", () => null],
+  ["numpy._core.multiarray.scalar", () => null],
+  ["numpy.dtype", () => new Map()],
+  ["_codecs.encode", ([text], fail) => typeof text === "string" ? text : fail("encodes no text")],
+]);
+
 const first = ([value]: PickleTuple, fail: Fail): PickleValue =>
   value ?? fail("call lacks its argument");
 
@@ -116,9 +126,12 @@ export function scriptMeaning(storages: Map<string, StorageRef>): PickleMeaning 
 /** What the names in a PyTorch file mean. Storages named by it are collected by key in `storages`. */
 export function torchMeaning(storages: Map<string, StorageRef>): PickleMeaning {
   return {
-    isKnown: (name) => CALLABLE.has(name) || STORAGES.has(name) || DTYPES.has(name),
-    call: (name, args, fail) =>
-      CALLABLE.get(name)?.(args, fail) ?? fail(`${name} is called, expected a function`),
+    isKnown: (name) =>
+      CALLABLE.has(name) || STORAGES.has(name) || DTYPES.has(name) || BESIDE.has(name),
+    call: (name, args, fail) => {
+      const made = (CALLABLE.get(name) ?? BESIDE.get(name))?.(args, fail);
+      return made === undefined ? fail(`${name} is called, expected a function`) : made;
+    },
     persistent: (id, fail) => {
       const storage = storageOf(id, fail);
       const known = storages.get(storage.key);

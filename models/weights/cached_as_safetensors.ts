@@ -6,6 +6,7 @@ import { toFloat32 } from "./half.ts";
 import { cachedSha256 } from "./cached_sha256.ts";
 import { openSafetensors } from "./safetensors_file.ts";
 import { openTorchFile, type TorchFileOptions } from "./torch_file.ts";
+import { WeightsError } from "./weights_error.ts";
 import { copyToSafetensors, type TensorReader } from "./write_safetensors.ts";
 
 /** Options of `cachedAsSafetensors`. */
@@ -35,11 +36,8 @@ export async function cachedAsSafetensors(
     : `-${createHash("sha256").update(key).digest("hex").slice(0, 8)}`;
   const suffix = asFloat32 ? `${ofKey}-float32` : ofKey;
   const cached = join(resolve(cacheDir), `${digest}${suffix}.safetensors`);
-  if (existsSync(cached)) {
-    // A damaged cache is an error here, not a surprise later.
-    openSafetensors(cached);
-    return cached;
-  }
+  // What was damaged in the cache is made anew.
+  if (existsSync(cached) && isWhole(cached)) return cached;
   mkdirSync(cacheDir, { recursive: true });
   await copyToSafetensors(cached, asFloat32 ? widened(source) : source, {
     format: "pt",
@@ -48,6 +46,16 @@ export async function cachedAsSafetensors(
     ...(key === undefined ? {} : { source_key: key }),
   });
   return cached;
+}
+
+function isWhole(path: string): boolean {
+  try {
+    openSafetensors(path);
+    return true;
+  } catch (error) {
+    if (error instanceof WeightsError) return false;
+    throw error;
+  }
 }
 
 /** The same tensors, halves as float32. */

@@ -11,6 +11,6 @@ export { decodeSafetensors, encodeSafetensors } from "./safetensors_bytes.ts";
 export { openSafetensors, SafetensorsFile } from "./safetensors_file.ts";
 export type { SafetensorsEntry, TensorLayout } from "./_safetensors_header.ts";
 export { openTorchFile, readTorchFile, TorchFile, type TorchFileOptions } from "./torch_file.ts";
-export { type WeightLocation, WeightSource } from "./weight_source.ts";
+export { type WeightAlias, type WeightLocation, WeightSource } from "./weight_source.ts";
 export { WeightsError } from "./weights_error.ts";
 export { copyToSafetensors, writeSafetensors } from "./write_safetensors.ts";

@@ -1,6 +1,6 @@
 import { readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, extname, join, resolve } from "node:path";
-import { cachedAsSafetensors } from "./cached_as_safetensors.ts";
+import { cachedAsSafetensors, type CachedOptions } from "./cached_as_safetensors.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors_file.ts";
 import { WeightFile } from "./_weight_file.ts";
 import { WeightSource } from "./weight_source.ts";
@@ -39,20 +39,29 @@ export async function openWeights(
 ): Promise<WeightSource> {
   const file = chooseWeightFile(path, options);
   const { cacheDir, key, asFloat32 = false } = options;
-  if (file.endsWith(".json")) return openShards(file, cacheDir);
+  if (file.endsWith(".json")) return await openShards(file, { cacheDir, asFloat32 });
   if (!TORCH_EXTENSIONS.includes(extname(file))) return single(file, () => ({ cacheDir }));
-  if (cacheDir === undefined) {
-    throw new WeightsError(
-      file,
-      "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
-    );
-  }
-  const cached = await cachedAsSafetensors(file, cacheDir, {
+  const cached = await converted(file, cacheDir, {
     asFloat32,
     ...(key === undefined ? {} : { key }),
   });
   // Finding the conversion took the digest of the whole file once: it is what identifies the weights.
-  return single(cached, ({ metadata }) => ({ digest: metadata.get("source_sha256") }));
+  return single(cached, ({ metadata }) => ({
+    digest: metadata.get("source_sha256"),
+    source: file,
+  }));
+}
+
+async function converted(
+  file: string,
+  cacheDir: string | undefined,
+  options: CachedOptions,
+): Promise<string> {
+  if (cacheDir !== undefined) return await cachedAsSafetensors(file, cacheDir, options);
+  throw new WeightsError(
+    file,
+    "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
+  );
 }
 
 /** The file that `openWeights` would open: `path` itself, or the one it takes in a folder. */
@@ -69,7 +78,10 @@ function single(
   return new WeightSource([file], holders, known(file));
 }
 
-function openShards(indexPath: string, cacheDir: string | undefined): WeightSource {
+async function openShards(
+  indexPath: string,
+  { cacheDir, asFloat32 }: { readonly cacheDir: string | undefined; readonly asFloat32: boolean },
+): Promise<WeightSource> {
   const fail = (detail: string, options?: ErrorOptions): never => {
     throw new WeightsError(indexPath, detail, options);
   };
@@ -78,10 +90,16 @@ function openShards(indexPath: string, cacheDir: string | undefined): WeightSour
   const shards = new Map<string, SafetensorsFile>();
   for (const name of [...new Set(assigned.values())].sort()) {
     // The index comes with the download: it may name files beside it, and no other.
-    if (!/^[^/\\:]+\.safetensors$/.test(name)) {
-      fail(`names shard ${JSON.stringify(name)}, expected the plain name of a .safetensors file`);
+    if (!/^[^/\\:]+\.(safetensors|bin)$/.test(name)) {
+      fail(
+        `names shard ${
+          JSON.stringify(name)
+        }, expected the plain name of a .safetensors or .bin file`,
+      );
     }
-    shards.set(name, open(join(root, name)));
+    const path = join(root, name);
+    const isTorch = name.endsWith(".bin");
+    shards.set(name, open(isTorch ? await converted(path, cacheDir, { asFloat32 }) : path));
   }
   const holders = new Map<string, SafetensorsFile>();
   for (const [weight, shardName] of assigned) {
@@ -93,7 +111,7 @@ function openShards(indexPath: string, cacheDir: string | undefined): WeightSour
   }
   const [first, ...rest] = shards.values();
   return first
-    ? new WeightSource([first, ...rest], holders, { cacheDir })
+    ? new WeightSource([first, ...rest], holders, { cacheDir, source: indexPath })
     : fail("names no weight");
 }
 
@@ -140,39 +158,52 @@ interface Candidate {
   readonly name: string;
   readonly stem: string;
   readonly variant: string | undefined;
+  readonly isTorch: boolean;
 }
 
 function choose(folder: string, { variant }: OpenWeightsOptions): string {
   const names = readdirSync(folder).sort();
-  const all = names.map(parseName).filter((c) => c !== undefined);
+  const parsed = names.map(parseName).filter((c) => c !== undefined);
+  const safe = parsed.filter((c) => !c.isTorch);
+  let chosen = candidates(safe.length > 0 ? safe : parsed, variant);
+  // Other PyTorch files: whatever they are called.
+  if (parsed.length === 0) chosen = names.filter((n) => TORCH_EXTENSIONS.includes(extname(n)));
+  const whole = chosen.filter((name) => !name.endsWith(".json"));
+  const [first, ...others] = whole.length > 0 ? whole : chosen;
+  if (first === undefined) {
+    const what = variant === undefined ? "weight file" : `weight file of variant "${variant}"`;
+    throw new WeightsError(folder, `holds no ${what}; it holds ${names.join(", ") || "nothing"}`);
+  }
+  if (others.length > 0) {
+    const found = [first, ...others].join(", ");
+    throw new WeightsError(folder, `holds ${found}; expected one, or the path or variant to take`);
+  }
+  return join(folder, first);
+}
+
+function candidates(all: readonly Candidate[], variant: string | undefined): string[] {
   const plain = all.filter((c) => c.variant === undefined);
   const wanted = variant !== undefined
     ? all.filter((c) => c.variant === variant)
     : plain.length > 0
     ? plain
     : all;
-  const known = STEMS.map((stem) => wanted.filter((c) => c.stem === stem));
-  let candidates = (known.find((group) => group.length > 0) ?? wanted).map((c) => c.name);
-  if (all.length === 0) candidates = names.filter((n) => TORCH_EXTENSIONS.includes(extname(n)));
-  const whole = candidates.filter((name) => !name.endsWith(".json"));
-  const [chosen, ...others] = whole.length > 0 ? whole : candidates;
-  if (chosen === undefined) {
-    const what = variant === undefined ? "weight file" : `weight file of variant "${variant}"`;
-    throw new WeightsError(folder, `holds no ${what}; it holds ${names.join(", ") || "nothing"}`);
-  }
-  if (others.length > 0) {
-    const found = [chosen, ...others].join(", ");
-    throw new WeightsError(folder, `holds ${found}; expected one, or the path or variant to take`);
-  }
-  return join(folder, chosen);
+  const stems = [...STEMS, "pytorch_model"];
+  const known = stems.map((stem) => wanted.filter((c) => c.stem === stem));
+  return (known.find((group) => group.length > 0) ?? wanted).map((c) => c.name);
 }
 
 /** Takes a file name apart; undefined for shards and for everything that is not weights or their index. */
 function parseName(name: string): Candidate | undefined {
-  if (/-\d{5}-of-\d{5}\.safetensors$/.test(name)) return undefined;
-  const match = /^([^.]+)(?:\.([^.]+))?\.safetensors$/.exec(name) ??
+  if (/-\d{5}-of-\d{5}(\.[^.]+)?\.(safetensors|bin)$/.test(name)) return undefined;
+  const safe = /^([^.]+)(?:\.([^.]+))?\.safetensors$/.exec(name) ??
     /^([^.]+)\.safetensors\.index(?:\.([^.]+))?\.json$/.exec(name);
-  return match?.[1] === undefined ? undefined : { name, stem: match[1], variant: match[2] };
+  // Other .bin files are no weights: training programs leave states of optimizers beside them.
+  const torch = /^(pytorch_model|diffusion_pytorch_model)(?:\.([^.]+))?\.bin$/.exec(name) ??
+    /^(pytorch_model|diffusion_pytorch_model)\.bin\.index(?:\.([^.]+))?\.json$/.exec(name);
+  const match = safe ?? torch;
+  if (match?.[1] === undefined) return undefined;
+  return { name, stem: match[1], variant: match[2], isTorch: safe === null };
 }
 
 function isFolder(path: string): boolean {

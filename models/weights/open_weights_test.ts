@@ -180,7 +180,7 @@ for (
       /names shard "\.\.\/x\.safetensors", expected the plain name/,
     ],
     ["an absolute shard", index({ a: "/etc/x.safetensors" }), {}, /names shard "\/etc\/x/],
-    ["another kind of shard", index({ a: "x.bin" }), {}, /names shard "x\.bin"/],
+    ["another kind of shard", index({ a: "x.pkl" }), {}, /names shard "x\.pkl"/],
     ["a missing shard", index({ a: "x.safetensors" }), {}, /x\.safetensors: does not exist/],
     [
       "a weight elsewhere",

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { basename, dirname } from "node:path";
-import type { Tensor } from "../../autodiff/mod.ts";
+import { sizeOf, type Tensor } from "../../autodiff/mod.ts";
+import { toFloat32 } from "./half.ts";
 import type { TensorLayout } from "./_safetensors_header.ts";
 import type { SafetensorsFile } from "./safetensors_file.ts";
 import { cachedSha256 } from "./cached_sha256.ts";
@@ -13,6 +14,21 @@ export interface WeightLocation extends TensorLayout {
   /** First byte, from the start of the file. */
   readonly offset: number;
   readonly byteLength: number;
+  /** What errors call the file: the user's own, where weights were converted from it. */
+  readonly source?: string | undefined;
+  /** The file holds the transpose of this matrix. */
+  readonly transposed?: boolean;
+}
+
+/** A weight under another name than its file has, or a part of one. */
+export interface WeightAlias {
+  readonly name: string;
+  /** The `part`-th of `parts` equal runs of its rows. */
+  readonly rows?: { readonly part: number; readonly parts: number };
+  /** The file holds the transpose of this matrix. */
+  readonly transposed?: boolean;
+  /** Sizes of 1 at the end are left out: a 1x1 convolution as a matrix. */
+  readonly squeezed?: boolean;
 }
 
 /** The weights of one model, in one safetensors file or several shards, left where they are. */
@@ -24,6 +40,8 @@ export class WeightSource {
   readonly #prefix: string;
   readonly #holders: ReadonlyMap<string, SafetensorsFile>;
   readonly #cacheDir: string | undefined;
+  readonly #source: string | undefined;
+  readonly #aliases: ReadonlyMap<string, WeightAlias>;
   readonly #known: (() => Promise<string>) | undefined;
   #digest: Promise<string> | undefined;
 
@@ -34,15 +52,21 @@ export class WeightSource {
   constructor(
     files: readonly [SafetensorsFile, ...SafetensorsFile[]],
     holders: ReadonlyMap<string, SafetensorsFile>,
-    { digest, cacheDir, prefix = "" }: {
+    { digest, cacheDir, source, prefix = "", aliases = new Map() }: {
       readonly digest?: string | (() => Promise<string>) | undefined;
       /** Stands before every name of `holders` in the files. */
       readonly prefix?: string;
       readonly cacheDir?: string | undefined;
+      /** The user's file, where it is not one of `files`. */
+      readonly source?: string | undefined;
+      /** What names of `holders` stand for in the files; absent: for themselves. */
+      readonly aliases?: ReadonlyMap<string, WeightAlias>;
     } = {},
   ) {
     this.#known = typeof digest === "string" ? () => Promise.resolve(digest) : digest;
     this.#prefix = prefix;
+    this.#source = source;
+    this.#aliases = aliases;
     this.#cacheDir = cacheDir;
     this.root = dirname(files[0].path);
     for (const { path } of files) {
@@ -61,7 +85,24 @@ export class WeightSource {
     return new WeightSource(this.#files, holders, {
       digest: () => this.digest(),
       prefix: this.#prefix + prefix,
+      source: this.#source,
     });
+  }
+
+  /** Weights under other names, also parts of them; the files and the digest stay the same. */
+  renamed(aliases: ReadonlyMap<string, WeightAlias>): WeightSource {
+    const holders = new Map([...aliases].map(([n, alias]) => [n, this.#holder(alias.name)]));
+    return new WeightSource(this.#files, holders, {
+      digest: () => this.digest(),
+      prefix: this.#prefix,
+      source: this.#source,
+      aliases,
+    });
+  }
+
+  /** The file or folder that messages name. */
+  get path(): string {
+    return this.#source ?? (this.#files.length === 1 ? this.#files[0].path : this.root);
   }
 
   /** Every weight's name. */
@@ -81,13 +122,24 @@ export class WeightSource {
   /** Throws `WeightsError` when there is no such weight. */
   get(name: string): WeightLocation {
     const holder = this.#holder(name);
-    const { dtype, shape, fileOffset, byteLength } = holder.entry(this.#prefix + name);
-    return { file: basename(holder.path), dtype, shape, offset: fileOffset, byteLength };
+    const alias = this.#aliases.get(name);
+    const entry = holder.entry(this.#prefix + (alias?.name ?? name));
+    const location = {
+      file: basename(holder.path),
+      dtype: entry.dtype,
+      shape: entry.shape,
+      offset: entry.fileOffset,
+      byteLength: entry.byteLength,
+      ...(this.#source !== undefined && { source: this.#source }),
+    };
+    return alias === undefined ? location : aliased(location, alias);
   }
 
   /** Reads one weight as stored: float16 and bfloat16 as bits. Throws `WeightsError` when there is no such weight. */
   async read(name: string): Promise<Tensor> {
-    return await this.#holder(name).read(this.#prefix + name);
+    const alias = this.#aliases.get(name);
+    const whole = await this.#holder(name).read(this.#prefix + (alias?.name ?? name));
+    return alias === undefined ? whole : readAliased(whole, alias);
   }
 
   /**
@@ -114,12 +166,40 @@ export class WeightSource {
   #holder(name: string): SafetensorsFile {
     const holder = this.#holders.get(name);
     if (holder === undefined) {
-      const where = this.#files.length === 1 ? this.#files[0]?.path : undefined;
       throw new WeightsError(
-        where ?? this.root,
+        this.path,
         `has no weight "${name}" among its ${this.#holders.size} weights`,
       );
     }
     return holder;
   }
+}
+
+function aliased(
+  { shape, offset, byteLength, ...location }: WeightLocation,
+  { rows: { part, parts } = { part: 0, parts: 1 }, transposed = false, squeezed }: WeightAlias,
+): WeightLocation {
+  const [first = 0, ...rest] = shape;
+  const taken = [first / parts, ...rest];
+  const plain = squeezed ? taken.slice(0, 2) : taken;
+  return {
+    ...location,
+    shape: transposed ? plain.toReversed() : plain,
+    offset: offset + part * byteLength / parts,
+    byteLength: byteLength / parts,
+    ...(transposed && { transposed }),
+  };
+}
+
+function readAliased(whole: Tensor, alias: WeightAlias): Tensor {
+  const { part, parts } = alias.rows ?? { part: 0, parts: 1 };
+  const [first = 0, ...rest] = whole.shape;
+  const size = sizeOf(whole.shape) / parts;
+  const shape = alias.squeezed ? [first / parts, ...rest].slice(0, 2) : [first / parts, ...rest];
+  const { dtype, data } = toFloat32(whole);
+  const run = data.slice(part * size, (part + 1) * size);
+  if (!alias.transposed) return { dtype, shape, data: run };
+  const [rows = 0, columns = 0] = shape;
+  const turned = run.map((_, i) => run[(i % rows) * columns + Math.floor(i / rows)] ?? NaN);
+  return { dtype, shape: [columns, rows], data: turned };
 }

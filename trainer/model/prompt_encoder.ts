@@ -34,7 +34,7 @@ export class PipelinePromptEncoder implements PromptEncoder {
     this.#pipeline = pipeline;
     this.#target = target;
     this.#runner = runner;
-    this.#tokenizers = pipeline.tokenizers.map(loadClipTokenizer);
+    this.#tokenizers = pipeline.tokenizers.map((place) => loadClipTokenizer(place));
   }
 
   /** Text tokens that the U-Net attends to. */

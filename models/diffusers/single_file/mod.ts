@@ -1,0 +1,1 @@
+export { readSingleFile } from "./read_single_file.ts";
