@@ -9,7 +9,7 @@ import {
 import type { Feed, RunOptions, Session } from "../runtime/mod.ts";
 import { checkImages, checkPrompts } from "./_check_images.ts";
 import type { RewardProgram } from "./_program.ts";
-import type { SessionCache } from "./_session_cache.ts";
+import type { RewardSessions } from "./_reward_sessions.ts";
 import { TextEmbedder } from "./_text_embedder.ts";
 import { RewardInputError } from "./errors.ts";
 import {
@@ -24,7 +24,7 @@ import type { Images, Reward, RewardInfo, RewardResult, ScoreOptions } from "./r
 
 /** What a `GraphReward` runs on. */
 export interface GraphRewardOptions {
-  readonly sessions: SessionCache;
+  readonly sessions: RewardSessions;
   /** Most images in one run; a batch is run in powers of two up to this. */
   readonly maxBatch: number;
   /** Called when the sessions have been freed. */
@@ -48,7 +48,7 @@ export class GraphReward implements Reward {
   readonly info: RewardInfo;
   readonly extras?: NonNullable<Reward["extras"]>;
   readonly #program: RewardProgram;
-  readonly #sessions: SessionCache;
+  readonly #sessions: RewardSessions;
   readonly #texts: TextEmbedder | undefined;
   readonly #maxBatch: number;
   readonly #onDispose: () => Promise<void>;

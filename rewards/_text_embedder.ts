@@ -1,6 +1,6 @@
 import { Builder, int64 } from "../autodiff/mod.ts";
 import type { TextProgram } from "./_program.ts";
-import type { SessionCache } from "./_session_cache.ts";
+import type { RewardSessions } from "./_reward_sessions.ts";
 
 /** How many texts' embeddings are kept. */
 const CAPACITY = 4096;
@@ -16,11 +16,11 @@ interface Embedded {
 /** Embeddings of texts, each computed once while it is remembered. */
 export class TextEmbedder {
   readonly #text: TextProgram;
-  readonly #sessions: SessionCache;
+  readonly #sessions: RewardSessions;
   /** In the order of last use. */
   readonly #known = new Map<string, Embedded>();
 
-  constructor(text: TextProgram, sessions: SessionCache) {
+  constructor(text: TextProgram, sessions: RewardSessions) {
     this.#text = text;
     this.#sessions = sessions;
   }

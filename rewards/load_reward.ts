@@ -6,7 +6,7 @@ import { GraphReward } from "./_graph_reward.ts";
 import type { RewardProgram } from "./_program.ts";
 import { SelfCheckError } from "./errors.ts";
 import { selfCheck } from "./_self_check.ts";
-import { SessionCache } from "./_session_cache.ts";
+import { RewardSessions } from "./_reward_sessions.ts";
 import { describeRecipe, extentOf } from "./preprocess/mod.ts";
 import { parseRewardConfig } from "./parse_reward_config.ts";
 import { REWARD_KINDS, type RewardConfigInput } from "./registry.ts";
@@ -22,6 +22,11 @@ export interface LoadRewardOptions {
   readonly threads?: number;
   /** Other options of every session. */
   readonly session?: Omit<SessionOptions, "provider" | "intraOpNumThreads">;
+  /**
+   * Bytes of the device, by which graphs are written: what takes less than a thirty-second of a GPU's memory is computed
+   * whole there. Default: no bound on provider "cpu", 8 GiB on others.
+   */
+  readonly memory?: number | undefined;
   /** Folder that relative paths of the configuration are in. Default: the current one. */
   readonly baseDir?: string;
   /** Folder in which PyTorch files are kept converted. Default: `.cache/weights` in the current one. */
@@ -55,6 +60,9 @@ export interface ImageBucket {
 
 const GIB = 2 ** 30;
 
+/** What a GPU of which nothing is known has at least, for what rewards need. */
+const GPU_MEMORY = 8 * GIB;
+
 /** Uses of a session before it is packed, and those that the check on load usually makes beside them. */
 const [PACK_AFTER, CHECK_USES] = [2, 2];
 
@@ -76,14 +84,21 @@ export async function loadReward(
   const digest = await digestOf(kind, program);
   const isWarmed = (options.warmUp ?? []).length > 0;
   const engine = options.engine ?? await openEngine({ isolation: "in-process" });
-  const sessions = new SessionCache(engine, {
-    // Mapped weights are shared by all sessions, and there at once; see `packWeights`.
-    prepackWeights: false,
-    // Our graphs are written as they run best.
-    graphOptimizationLevel: program.isForeign ? "all" : "disabled",
-    ...options.session,
-    provider,
-    intraOpNumThreads: threads,
+  const sessions = new RewardSessions(engine, {
+    compile: {
+      provider,
+      memory: options.memory ?? (provider === "cpu" ? Infinity : GPU_MEMORY),
+      precision: "float32",
+      threads,
+      optimizer: program.isForeign ? "runtime" : "compiler",
+    },
+    session: {
+      // Mapped weights are shared by all sessions, and there at once; see `packWeights`.
+      prepackWeights: false,
+      // Our graphs are written as they run best.
+      graphOptimizationLevel: program.isForeign ? "all" : "disabled",
+      ...options.session,
+    },
     weightsRoot: program.weightsRoot,
     ...(provider === "cpu" && options.packWeights !== false && {
       packAfter: isWarmed ? 0 : PACK_AFTER + (options.selfCheck === false ? 0 : CHECK_USES),

@@ -18,3 +18,4 @@ export { GpuMemory, type GpuMemoryOptions } from "./gpu_memory.ts";
 export { peakMemory } from "./peak_memory.ts";
 export { watchRuns } from "./watch_runs.ts";
 export * from "./session.ts";
+export { type CachedModel, SessionCache, type SessionCacheOptions } from "./session_cache.ts";

@@ -216,12 +216,13 @@ export class FlowPromptEncoder implements PromptEncoder {
     prompt: string,
   ): Promise<{ states: Float32Tensor; pooled: Float32Tensor }> {
     if (encoder.kind !== "clip") throw new TypeError("Not a CLIP");
-    const session = await this.#runner.session(
+    const { ids } = tokenize(prompt);
+    const feeds = { input_ids: int64([...ids], [1, tokens]) };
+    const out = await this.#runner.use(
       `text ${this.#pipeline.encoders.indexOf(encoder)}`,
       () => clipGraph(encoder, { tokens, target: this.#target }),
+      (session) => session.run(feeds),
     );
-    const { ids } = tokenize(prompt);
-    const out = await session.run({ input_ids: int64([...ids], [1, tokens]) });
     return { states: asFloat32("states", out.states), pooled: asFloat32("pooled", out.pooled) };
   }
 

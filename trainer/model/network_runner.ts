@@ -1,10 +1,17 @@
 import type { Tensor } from "../../autodiff/mod.ts";
 import type { ModelGraph } from "../../models/diffusers/mod.ts";
-import type { Engine, Feed, Session, SessionOptions, Tensors } from "../../runtime/mod.ts";
-import { ENGINE_BYTES, piecesFootprint } from "./memory.ts";
+import {
+  type Engine,
+  type Feed,
+  type Session,
+  SessionCache,
+  type SessionOptions,
+  type Tensors,
+} from "../../runtime/mod.ts";
+import { ENGINE_BYTES, footprint, piecesFootprint } from "./memory.ts";
 import type { Program } from "./program.ts";
 import { PiecewiseRunner } from "./_piecewise.ts";
-import { SessionCache } from "./_session_cache.ts";
+import { sessionOptions } from "./_session_options.ts";
 
 /** Options of a `NetworkRunner`. */
 export interface NetworkRunnerOptions {
@@ -18,6 +25,7 @@ export interface NetworkRunnerOptions {
 /** Runs networks in an engine. What is loaded stays loaded until others need its room. */
 export class NetworkRunner {
   readonly #sessions: SessionCache;
+  readonly #options: SessionOptions;
   readonly #piecewise: PiecewiseRunner;
 
   constructor(
@@ -25,16 +33,31 @@ export class NetworkRunner {
     { session = {}, memory = Infinity, sessions = 16 }: NetworkRunnerOptions = {},
   ) {
     this.#sessions = new SessionCache(engine, {
-      session,
-      limit: sessions,
-      memory: memory - ENGINE_BYTES,
+      maxSessions: sessions,
+      maxBytes: memory - ENGINE_BYTES,
+      whenFull: "waits",
     });
+    this.#options = session;
     this.#piecewise = new PiecewiseRunner(engine, session);
   }
 
-  /** The session of that name, from the graph that `build` makes if it is not loaded. */
-  async session(name: string, build: () => ModelGraph): Promise<Session> {
-    return await this.#sessions.get(name, build);
+  /** Runs `action` with the session of that name, of the graph that `build` makes if it is not loaded. */
+  async use<T>(
+    name: string,
+    build: () => ModelGraph,
+    action: (session: Session) => Promise<T>,
+  ): Promise<T> {
+    const write = () => {
+      const graph = build();
+      return {
+        name: graph.name,
+        bytes: graph.bytes,
+        weightsRoot: graph.weightsRoot,
+        options: sessionOptions(graph, this.#options),
+        heldBytes: footprint(graph.cost),
+      };
+    };
+    return await this.#sessions.use(name, write, action);
   }
 
   /** A network's result. */
@@ -46,9 +69,10 @@ export class NetworkRunner {
       await this.#sessions.makeRoom(piecesFootprint(program.pieces));
       return await this.#piecewise.forward(program.pieces, feeds);
     }
-    const session = await this.session(program.name, () => program.graph);
-    const [output = ""] = session.outputNames;
-    return (await session.run(readBy(program.graph, feeds), [output]))[output];
+    return await this.use(program.name, () => program.graph, async (session) => {
+      const [output = ""] = session.outputNames;
+      return (await session.run(readBy(program.graph, feeds), [output]))[output];
+    });
   }
 
   /** `grad.<name>` for all that the network's graph, or its pieces, differentiate against. */
@@ -64,9 +88,10 @@ export class NetworkRunner {
       await this.#sessions.makeRoom(piecesFootprint(program.pieces));
       return await this.#piecewise.vjp(program.pieces, { feeds, cotangent });
     }
-    const session = await this.session(program.name, () => program.graph);
-    const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
-    return await session.run(readBy(program.graph, { ...feeds, cotangent }), wanted);
+    return await this.use(program.name, () => program.graph, (session) => {
+      const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
+      return session.run(readBy(program.graph, { ...feeds, cotangent }), wanted);
+    });
   }
 
   /** Frees everything loaded. */

@@ -101,14 +101,15 @@ export class PipelinePromptEncoder implements PromptEncoder {
     const states: Float32Tensor[] = [];
     let pooled: Float32Tensor | undefined;
     for (const [i, tokenizer] of this.#tokenizers.entries()) {
-      const session = await this.#runner.session(`text ${i}`, () => {
+      const build = () => {
         const size = { batch: 1, tokens, target: this.#target };
         const graph = textGraphs(this.#pipeline, size)[i];
         if (graph === undefined) throw new RangeError(`Tokenizer ${i} has no text encoder`);
         return graph;
-      });
+      };
       const { ids } = tokenizer.encode(prompt, { maxLength: tokens });
-      const out = await session.run({ input_ids: int64([...ids], [1, tokens]) });
+      const feeds = { input_ids: int64([...ids], [1, tokens]) };
+      const out = await this.#runner.use(`text ${i}`, build, (session) => session.run(feeds));
       states.push(asFloat32("states", out.states));
       if (out.pooled !== undefined) pooled = asFloat32("pooled", out.pooled);
     }

@@ -3,7 +3,8 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
 import { Builder, float32, type Value } from "../autodiff/mod.ts";
 import type { Engine, ModelSource, Session, SessionOptions } from "../runtime/mod.ts";
-import { SessionCache } from "./_session_cache.ts";
+import { CPU_TARGET } from "../compile/mod.ts";
+import { RewardSessions, type RewardSessionsOptions } from "./_reward_sessions.ts";
 
 /** An engine that remembers which models it holds. */
 class FakeEngine implements Engine {
@@ -42,6 +43,15 @@ class FakeEngine implements Engine {
   }
 }
 
+function sessionsOf(engine: Engine, options: Partial<RewardSessionsOptions>): RewardSessions {
+  return new RewardSessions(engine, {
+    compile: CPU_TARGET,
+    session: {},
+    maxBytes: 2 ** 33,
+    ...options,
+  });
+}
+
 /** A graph with 4 MiB of constants; each session counts for one more. */
 function write() {
   const b = new Builder();
@@ -49,9 +59,9 @@ function write() {
   return { b, outputs: { y: b.add(b.input("x", big), big) } };
 }
 
-Deno.test("SessionCache frees the longest unused session beyond its bound", async () => {
+Deno.test("RewardSessions frees the longest unused session beyond its bound", async () => {
   const engine = new FakeEngine();
-  const cache = new SessionCache(engine, { maxBytes: 11 * 2 ** 20 });
+  const cache = sessionsOf(engine, { maxBytes: 11 * 2 ** 20 });
   const use = (name: string) => cache.use(name, write, () => Promise.resolve());
   for (const name of ["a", "b", "a", "c"]) await use(name);
   assert.deepEqual([...engine.live].sort(), ["a", "c"]);
@@ -62,9 +72,9 @@ Deno.test("SessionCache frees the longest unused session beyond its bound", asyn
   assert.equal(engine.live.size, 0);
 });
 
-Deno.test("SessionCache frees no session in use, even where it alone exceeds the bound", async () => {
+Deno.test("RewardSessions frees no session in use, even where it alone exceeds the bound", async () => {
   const engine = new FakeEngine();
-  const cache = new SessionCache(engine, { maxBytes: 2 ** 20 });
+  const cache = sessionsOf(engine, { maxBytes: 2 ** 20 });
   await cache.use("a", write, async () => {
     await cache.use("b", write, () => Promise.resolve());
     assert.deepEqual([...engine.live].sort(), ["a", "b"]);
@@ -73,10 +83,10 @@ Deno.test("SessionCache frees no session in use, even where it alone exceeds the
   assert.deepEqual([...engine.live], ["b"]);
 });
 
-Deno.test("SessionCache counts the memory that a session keeps between runs", async () => {
+Deno.test("RewardSessions counts the memory that a session keeps between runs", async () => {
   const engine = new FakeEngine();
   // Each session's 5 MiB fit twice, but not with the 4 MiB of a result beside them.
-  const cache = new SessionCache(engine, { maxBytes: 13 * 2 ** 20 });
+  const cache = sessionsOf(engine, { maxBytes: 13 * 2 ** 20 });
   const use = (name: string, isModel: boolean) =>
     cache.use(name, () => ({ ...write(), isModel }), () => Promise.resolve());
   await use("a", false);
@@ -87,11 +97,11 @@ Deno.test("SessionCache counts the memory that a session keeps between runs", as
   assert.deepEqual([...engine.live], ["c"]);
 });
 
-Deno.test("SessionCache has conversions of weights done once, whatever else is not optimized", async () => {
+Deno.test("RewardSessions has conversions of weights done once, whatever else is not optimized", async () => {
   const engine = new FakeEngine();
-  const cache = new SessionCache(engine, {
+  const cache = sessionsOf(engine, {
     maxBytes: 2 ** 30,
-    graphOptimizationLevel: "disabled",
+    session: { graphOptimizationLevel: "disabled" },
   });
   const levelFor = async (dtype: "float32" | "float16") => {
     const write = () => {
@@ -122,11 +132,11 @@ function writeModel() {
   return { b, outputs: { y }, isModel: true };
 }
 
-Deno.test("SessionCache packs what fits of one model, when it has been used often", async () => {
+Deno.test("RewardSessions packs what fits of one model, when it has been used often", async () => {
   const engine = new FakeEngine();
-  const cache = new SessionCache(engine, {
+  const cache = sessionsOf(engine, {
     maxBytes: 2 ** 33,
-    prepackWeights: false,
+    session: { prepackWeights: false },
     packAfter: 2,
   });
   const use = (name: string) => cache.use(name, writeModel, () => Promise.resolve());
@@ -149,9 +159,9 @@ Deno.test("SessionCache packs what fits of one model, when it has been used ofte
   assert.deepEqual([...engine.live], ["a", "b"]);
 });
 
-Deno.test("SessionCache loads a session once for callers that come together, and again after a failure", async () => {
+Deno.test("RewardSessions loads a session once for callers that come together, and again after a failure", async () => {
   const engine = new FakeEngine();
-  const cache = new SessionCache(engine, { maxBytes: 2 ** 30 });
+  const cache = sessionsOf(engine, { maxBytes: 2 ** 30 });
   const use = () => cache.use("a", write, () => Promise.resolve(1));
   engine.failing = true;
   const results = await Promise.allSettled([use(), use()]);
