@@ -12,7 +12,10 @@ import { type ErrorMap, StatusError, type StatusName, toStatusError } from "./er
 import type { CallContext, Handlers } from "./grpc_service.ts";
 import { raceAbort } from "../../base/mod.ts";
 
-/** From the thread that answers to the one that works. A stream is pulled: one message for each "next". */
+/** A stream's messages that are at hand cross together, up to this many bytes. */
+const BATCH_BYTES = 2 ** 16;
+
+/** From the thread that answers to the one that works. A stream is pulled: one batch for each "next". */
 type Order =
   & { readonly id: number }
   & (
@@ -21,11 +24,11 @@ type Order =
     | { readonly kind: "cancel"; readonly status: StatusName; readonly message: string }
   );
 
-/** What comes back: a response, the end of a stream, or why there is none. */
+/** What comes back: responses, the end of a stream, or why there is none. */
 type Reply =
   & { readonly id: number }
   & (
-    | { readonly kind: "message"; readonly response: Uint8Array }
+    | { readonly kind: "messages"; readonly responses: readonly Uint8Array[] }
     | { readonly kind: "end" }
     | {
       readonly kind: "error";
@@ -69,7 +72,7 @@ export function remoteHandlers<S extends DescService>(
           const options = answer.cause === "" ? {} : { cause: answer.cause };
           throw new StatusError(answer.status, answer.message, options);
         }
-        yield fromBinary(method.output, answer.response);
+        for (const response of answer.responses) yield fromBinary(method.output, response);
       }
     } finally {
       waiting.delete(id);
@@ -114,14 +117,30 @@ export function serveHandlers<S extends DescService>(
       request: fromBinary(method.input, request),
       context,
     });
+    /** Asked for already: it was not at hand when the batch before was sent. */
+    let asked: ReturnType<typeof responses.next> | undefined;
+    const take = () => {
+      const next = asked ?? responses.next();
+      asked = undefined;
+      return next;
+    };
     const next = async () => {
       try {
-        const { done, value } = await responses.next();
-        if (done) send({ id, kind: "end" });
-        else {
-          const response = toBinary(method.output, create(method.output, value));
-          send({ id, kind: "message", response });
+        const first = await take();
+        if (first.done) return send({ id, kind: "end" });
+        const batch = [encoded(method, first.value)];
+        const late = new Promise<undefined>((resolve) => setTimeout(resolve));
+        for (let bytes = batch[0]?.length ?? 0; bytes < BATCH_BYTES;) {
+          asked = responses.next();
+          // A failure is told when it is asked for again, and so is the end.
+          const more = await Promise.race([asked.catch(() => undefined), late]);
+          if (more === undefined || more.done) break;
+          asked = undefined;
+          const message = encoded(method, more.value);
+          batch.push(message);
+          bytes += message.length;
         }
+        send({ id, kind: "messages", responses: batch });
       } catch (error) {
         const { status, message, cause } = toStatusError(error, mapError);
         const text = cause instanceof Error ? cause.stack ?? cause.message : String(cause ?? "");
@@ -143,6 +162,10 @@ export function serveHandlers<S extends DescService>(
       calls.delete(id);
     }
   };
+}
+
+function encoded(method: DescMethod, value: MessageInitShape<DescMessage>): Uint8Array {
+  return toBinary(method.output, create(method.output, value));
 }
 
 type AnyHandler = (

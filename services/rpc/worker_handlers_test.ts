@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { RunState, TrainerService } from "../../proto/mod.ts";
+import { create } from "@bufbuild/protobuf";
+import { RunState, TrainerService, WatchRunRequestSchema } from "../../proto/mod.ts";
 import { StatusError } from "./errors.ts";
 import { grpcClient } from "./grpc_client.ts";
 import { startGrpcServer } from "./grpc_server.ts";
@@ -73,4 +74,48 @@ Deno.test("Handlers at the other end of a port answer, stream, fail and are canc
     port1.close();
     port2.close();
   }
+});
+
+Deno.test("What a stream has at hand crosses together, and a slow one is not waited for", async () => {
+  const go = Promise.withResolvers<void>();
+  const watchRun = async function* (
+    { fromStep }: { readonly fromStep: number },
+  ) {
+    for (let step = fromStep; step < 5000; step++) {
+      // Told before what comes after it is there.
+      if (step === 4999) await go.promise;
+      yield { event: { case: "step" as const, value: { step } } };
+    }
+    throw new StatusError("ABORTED", "At the end");
+  };
+  const { port1, port2 } = new MessageChannel();
+  const handlers: Handlers<typeof TrainerService> = {
+    ...{ startRun: missing, getRun: missing, listRuns: missing, stopRun: missing },
+    ...{ saveRun: missing, resumeRun: missing, deleteRun: missing, swapReward: missing },
+    ...{ sample: none, evaluateRun: none, exportLora: none, watchRun },
+  };
+  serveHandlers(TrainerService, handlers, { port: port2 });
+  let sent = 0;
+  const post = port2.postMessage.bind(port2);
+  port2.postMessage = (message: unknown) => {
+    sent++;
+    post(message);
+  };
+  const remote = remoteHandlers(TrainerService, port1);
+  const { signal } = new AbortController();
+  const context = { signal, peer: "", metadata: () => undefined };
+  const steps: number[] = [];
+  const watching = async () => {
+    const request = create(WatchRunRequestSchema, { fromStep: 0 });
+    for await (const { event } of remote.watchRun(request, context)) {
+      if (event?.case === "step") steps.push(event.value.step ?? NaN);
+      if (steps.length === 4999) go.resolve();
+    }
+  };
+  await assert.rejects(watching(), { status: "ABORTED", message: "At the end" });
+  assert.deepEqual(steps, Array.from({ length: 5000 }, (_, step) => step));
+  // 65,536 bytes each, or what was made in a turn of the event loop; the steps themselves are 5,000.
+  assert.ok(sent < 1000, `${sent} messages`);
+  port1.close();
+  port2.close();
 });

@@ -35,7 +35,8 @@ import {
 } from "../rpc/mod.ts";
 import { healthStatus } from "../rpc/testing/mod.ts";
 import { checkRewards } from "./reward_client.ts";
-import { trainerErrors, trainerService } from "./trainer_service.ts";
+import { trainerErrors } from "./trainer_errors.ts";
+import { trainerService } from "./trainer_service.ts";
 
 type Client = GrpcClient<typeof TrainerService>;
 /** What a message is made of. */
@@ -64,6 +65,12 @@ const CONFIG: Config = {
   sampleEvery: 0,
 };
 
+/** Of a reward that never answers. */
+const silence = {
+  asked: Promise.withResolvers<void>(),
+  left: Promise.withResolvers<boolean>(),
+};
+
 interface World {
   readonly client: Client;
   readonly address: string;
@@ -82,7 +89,16 @@ async function withTrainer(
   await mkdir(runs);
   await cp(join(GOLDEN, "tiny-sd"), join(root, "tiny-sd"), { recursive: true });
   const reward = new FakeReward(0.2);
-  const connect: RunDependencies["connect"] = ({ name, endpoint, expectedDigest }) => {
+  const connect: RunDependencies["connect"] = ({ name, endpoint, expectedDigest }, signal) => {
+    if (endpoint === "silent") {
+      silence.asked.resolve();
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          silence.left.resolve(signal.aborted);
+          reject(signal.reason);
+        });
+      });
+    }
     if (endpoint === "away") return Promise.reject(new RewardUnavailableError("Reward is away"));
     const cause = expectedDigest !== "" && expectedDigest !== reward.digest
       ? new StatusError("FAILED_PRECONDITION", `Reward ${name} has weights digest 0.2`)
@@ -588,3 +604,62 @@ Deno.test("A full server and a full disk are said, and a token is asked for", as
     known.close();
   }, { token: "a long enough token" });
 });
+
+Deno.test("Lists come in pages, without prompts; a long list of prompts is told by its digest", () =>
+  withTrainer(async ({ client, root }) => {
+    const prompts = Array.from({ length: 3000 }, (_, i) => `a fox number ${i} ${"x".repeat(500)}`);
+    await writeFile(join(root, "many.txt"), `${prompts.join("\n")}\n`);
+    const sha256 = createHash("sha256").update(`${prompts.join("\n")}\n`).digest("hex");
+    for (const runId of ["a", "b", "c"]) {
+      const config = { ...CONFIG, prompts: file("many.txt"), iterations: 1 };
+      const { run } = await client.startRun({ runId, config });
+      const { count, sha256: told, source } = run?.config?.prompts ?? assert.fail();
+      assert.deepEqual([count, told], [3000, sha256]);
+      assert.ok(source.case === "list" && source.value.prompts.length < 200);
+      assert.deepEqual(source.value.prompts, prompts.slice(0, source.value.prompts.length));
+      await watched(client, runId);
+    }
+    const { runs } = await client.listRuns({});
+    assert.deepEqual(runs.map(({ id }) => id), ["c", "b", "a"]);
+    assert.ok(
+      runs.every(({ config, latest }) =>
+        config?.prompts?.count === 3000 && config.prompts.source.case === "list" &&
+        config.prompts.source.value.prompts.length === 0 && latest?.prompts.length === 0
+      ),
+    );
+    const whole = await client.getRun({ runId: "a", wholePrompts: true });
+    assert.deepEqual(whole.run?.config?.prompts?.source.value, {
+      ...list(...prompts).source.value,
+      $typeName: "drtune.trainer.v1.PromptList",
+    });
+    const pages: string[][] = [];
+    for (let pageToken = "", more = true; more;) {
+      const page = await client.listRuns({ pageSize: 2, pageToken });
+      pages.push(page.runs.map(({ id }) => id));
+      pageToken = page.nextPageToken;
+      more = pageToken !== "";
+    }
+    assert.deepEqual(pages, [["c", "b"], ["a"]]);
+    await refused(client.listRuns({ pageSize: -1 }), "INVALID_ARGUMENT", /Field pageSize is -1/);
+    await refused(client.listRuns({ pageToken: "x" }), "INVALID_ARGUMENT", /Field pageToken/);
+  }));
+
+Deno.test("An evaluation whose caller goes while a reward is connected leaves its turn to the next", () =>
+  withTrainer(async ({ client }) => {
+    await client.startRun({ runId: "run", config: { ...CONFIG, iterations: 1 } });
+    await watched(client, "run");
+    const abort = new AbortController();
+    const asking = all(
+      client.evaluateRun(
+        { runId: "run", rewards: [{ name: "silent", endpoint: "silent" }] },
+        { signal: abort.signal },
+      ),
+    );
+    asking.catch(() => {});
+    await silence.asked.promise;
+    // Others do not wait for it.
+    assert.equal((await all(client.sample({ runId: "run" }))).length, 1);
+    abort.abort();
+    await assert.rejects(asking);
+    assert.equal(await silence.left.promise, true);
+  }));

@@ -13,7 +13,8 @@ import { lowerPriority } from "./_lower_priority.ts";
 import { checkRewards, connectReward } from "./reward_client.ts";
 import { recordRun } from "./tensorboard/record_run.ts";
 import { TrainerMetrics } from "./trainer_metrics.ts";
-import { trainerErrors, trainerHandlers } from "./trainer_service.ts";
+import { trainerErrors } from "./trainer_errors.ts";
+import { trainerHandlers } from "./trainer_service.ts";
 import type { Opened, Question, TrainerThreadOptions } from "./trainer_thread.ts";
 
 lowerPriority();

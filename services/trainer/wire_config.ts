@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import {
   GuidanceGradient,
@@ -77,8 +78,11 @@ export function toWireTerm({ name, endpoint, reward, weight, expectedDigest }: R
   return { name, endpoint, reward, weight, expectedDigest };
 }
 
+/** How much of a list of prompts a message holds. A list may be as large as a message may be. */
+export type PromptsShown = "none" | "beginning" | "whole";
+
 /** A configuration on the wire, every default filled in. */
-export function toWireConfig(config: RunConfig) {
+export function toWireConfig(config: RunConfig, shown: PromptsShown = "whole") {
   const { guidance, lora, panel, heldOutPrompts, prompts } = config;
   return {
     ...config,
@@ -86,16 +90,45 @@ export function toWireConfig(config: RunConfig) {
     sampler: compact(config.sampler),
     guidance: { scale: guidance.scale, gradient: GRADIENTS[guidance.gradient] },
     lora: compact({ ...lora, targets: [...lora.targets] }),
-    prompts: listOf(prompts),
-    heldOutPrompts: listOf(heldOutPrompts),
+    prompts: toWirePrompts(prompts, shown),
+    heldOutPrompts: toWirePrompts(heldOutPrompts, shown),
     rewards: config.rewards.map(toWireTerm),
     panel: { ...panel, rewards: [...panel.rewards] },
   };
 }
 
-const listOf = (prompts: readonly string[]) => ({
-  source: { case: "list" as const, value: { prompts: [...prompts] } },
-});
+/** UTF-16 units of a list that every message may hold. */
+const BEGINNING = 2 ** 16;
+
+function toWirePrompts(prompts: readonly string[], shown: PromptsShown) {
+  const { sha256, beginning } = factsOf(prompts);
+  const parts = { none: [], beginning, whole: prompts };
+  const value = { prompts: [...parts[shown]] };
+  return { source: { case: "list" as const, value }, sha256, count: prompts.length };
+}
+
+interface PromptFacts {
+  readonly sha256: string;
+  readonly beginning: readonly string[];
+}
+
+const facts = new WeakMap<readonly string[], PromptFacts>();
+
+/** Of a frozen configuration's list, found once. */
+function factsOf(prompts: readonly string[]): PromptFacts {
+  const known = facts.get(prompts);
+  if (known !== undefined) return known;
+  const hash = createHash("sha256");
+  let [length, shown] = [0, 0];
+  for (const prompt of prompts) {
+    hash.update(`${prompt}\n`);
+    length += prompt.length;
+    if (length <= BEGINNING) shown++;
+  }
+  const found = { sha256: hash.digest("hex"), beginning: prompts.slice(0, shown) };
+  facts.set(prompts, found);
+  return found;
+}
 
 /** Prompts given in a request or in a file below the model root; `undefined` where there are none. */
 export async function promptsOf(

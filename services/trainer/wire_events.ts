@@ -1,7 +1,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { RunState as Wire } from "../../proto/mod.ts";
 import type { RunEvent, RunState, StepEvent, TrainingRun } from "../../trainer/mod.ts";
-import { toWireConfig, toWireTerm } from "./wire_config.ts";
+import { type PromptsShown, toWireConfig, toWireTerm } from "./wire_config.ts";
 
 const STATES = {
   queued: Wire.QUEUED,
@@ -82,8 +82,11 @@ export function toWireEvent(event: RunEvent) {
   }
 }
 
-/** A run on the wire; `brief` leaves out the latest step's prompts. */
-export function toWireRun(run: TrainingRun, { brief = false } = {}) {
+/** A run on the wire; with no prompts none of its latest step either. */
+export function toWireRun(
+  run: TrainingRun,
+  { prompts = "beginning" }: { readonly prompts?: PromptsShown } = {},
+) {
   const { latest, lastState } = run.log;
   const updated = run.log.events.at(-1)?.at ?? run.createdAt;
   return {
@@ -95,9 +98,15 @@ export function toWireRun(run: TrainingRun, { brief = false } = {}) {
     createdAt: at(run.createdAt),
     updatedAt: at(updated),
     ...(run.ended && lastState && { endedAt: at(lastState.at) }),
-    config: toWireConfig(run.config),
+    config: toWireConfig(run.config, prompts),
     rewards: run.rewards.map(toWireTerm),
-    ...(latest && { latest: { ...toWireStep(latest), ...(brief && { prompts: [] }) } }),
+    ...(latest &&
+      { latest: { ...toWireStep(latest), ...(prompts === "none" && { prompts: [] }) } }),
     checkpoints: [...run.checkpoints],
   };
+}
+
+/** A run whose folder cannot be read. */
+export function toUnreadableRun(id: string, reason: string) {
+  return { id, state: Wire.FAILED, reason: `Cannot be read: ${reason}`, unreadable: true };
 }

@@ -10,6 +10,9 @@ import { DRIFT_KINDS, GUIDANCE_GRADIENTS } from "../step/mod.ts";
 /** Images of an iteration that have random numbers of their own. */
 const MAX_IMAGES = 2 ** 16;
 
+/** A greater factor in the loss is a mistake: its square would not be a float32. */
+const MOST_WEIGHT = 1e6;
+
 const count = z.int().min(1);
 /** A prompt. The tokenizer cuts what the text encoder does not read; far longer ones are a mistake. */
 export const promptSchema = z.string().trim().min(1).max(10_000);
@@ -24,7 +27,7 @@ export const rewardTermSchema = z.strictObject({
   /** Its name on that server; empty for the server's default. */
   reward: z.string().default(""),
   /** A positive weight improves the reward whichever its direction, 0 measures without training. */
-  weight: z.number().default(1),
+  weight: z.number().min(-MOST_WEIGHT).max(MOST_WEIGHT).default(1),
   /** sha256 (hex) its weights must have; empty: any. */
   expectedDigest: z.string().default(""),
 });
@@ -101,7 +104,7 @@ export const runConfigSchema = z.strictObject({
   drift: z.strictObject({
     kind: z.enum(DRIFT_KINDS).default("l2"),
     /** 0: none. */
-    weight: z.number().min(0).default(0),
+    weight: z.number().min(0).max(MOST_WEIGHT).default(0),
   }).prefault({}),
   /** Rewards see windows of the images at random offsets of 0 to this many pixels; see `shifted`. */
   randomShift: z.int().min(0).max(64).default(0),

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { rewardTermSchema } from "./run_config.ts";
 
 const step = z.int().min(0);
-const at = z.string();
+const at = z.iso.datetime();
 
 const stateSchema = z.enum([
   "queued",

@@ -1,4 +1,4 @@
-import { mkdir, open, readFile } from "node:fs/promises";
+import { mkdir, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { SerialQueue } from "../../base/mod.ts";
 import { z } from "zod";
@@ -8,7 +8,7 @@ import { type RunEvent, runEventSchema } from "./run_events.ts";
 import { ifAbsent } from "./_if_absent.ts";
 import { writeWhole } from "./_write_whole.ts";
 
-const frozenSchema = z.strictObject({ createdAt: z.string(), config: z.unknown() });
+const frozenSchema = z.strictObject({ createdAt: z.iso.datetime(), config: z.unknown() });
 
 /**
  * A run's folder: `config.json` as frozen at the start, `events.jsonl`, `checkpoints/` and `samples/`. What it says
@@ -26,21 +26,47 @@ export class RunFolder {
     return join(this.path, "checkpoints");
   }
 
+  get #config(): string {
+    return join(this.path, "config.json");
+  }
+
   get #log(): string {
     return join(this.path, "events.jsonl");
   }
 
-  /** Makes the folder; the configuration appears last and whole, so a folder with one is a run. */
-  async create(config: RunConfig, createdAt: string): Promise<void> {
-    await mkdir(this.checkpoints, { recursive: true });
-    await mkdir(join(this.path, "samples"), { recursive: true });
-    const text = JSON.stringify({ createdAt, config }, null, 2);
-    await writeWhole(join(this.path, "config.json"), `${text}\n`);
+  /**
+   * Makes the folder and lets `first` write its log's first event; the configuration appears last and whole, so a folder
+   * with one is a run. Where that fails nothing is left.
+   */
+  async create(
+    { config, createdAt, first }: {
+      readonly config: RunConfig;
+      readonly createdAt: string;
+      readonly first: () => Promise<void>;
+    },
+  ): Promise<void> {
+    // A folder that somebody made before is left to them.
+    const isNew = await mkdir(this.path, { recursive: true }) !== undefined;
+    try {
+      await mkdir(this.checkpoints, { recursive: true });
+      await mkdir(join(this.path, "samples"), { recursive: true });
+      // Of a start that was killed.
+      await rm(this.#log, { force: true });
+      await first();
+      const text = JSON.stringify({ createdAt, config }, null, 2);
+      await writeWhole(this.#config, `${text}\n`);
+    } catch (error) {
+      const leftover = isNew ? [this.path] : [this.#config, this.#log, `${this.#log}.partial`];
+      for (const path of leftover) {
+        await rm(path, { recursive: isNew, force: true }).catch(() => {});
+      }
+      throw error;
+    }
   }
 
   /** The frozen configuration. Throws `FieldError` naming the file where it was changed into something else. */
   async config(): Promise<{ readonly createdAt: string; readonly config: RunConfig }> {
-    const file = join(this.path, "config.json");
+    const file = this.#config;
     const frozen = parseConfig(frozenSchema, JSON.parse(await readFile(file, "utf8")), { file });
     return { createdAt: frozen.createdAt, config: parseRunConfig(frozen.config, { file }) };
   }

@@ -22,8 +22,9 @@ const MAX_UNFINISHED = 100;
 
 /** The runs of a folder. They train one at a time, in the order in which they were started. */
 export class RunStore {
-  /** Folders that look like runs and cannot be read, or cannot go on, and why. */
-  readonly unreadable: ReadonlyMap<string, string>;
+  readonly #unreadable: Map<string, string>;
+  /** Runs whose folders are being removed. */
+  readonly #deleting = new Map<string, Promise<void>>();
   readonly #root: string;
   readonly #lock: Deno.FsFile;
   readonly #dependencies: RunDependencies;
@@ -37,14 +38,14 @@ export class RunStore {
       readonly lock: Deno.FsFile;
       readonly dependencies: RunDependencies;
       readonly runs: Map<string, TrainingRun>;
-      readonly unreadable: ReadonlyMap<string, string>;
+      readonly unreadable: Map<string, string>;
     },
   ) {
     this.#root = root;
     this.#lock = lock;
     this.#dependencies = dependencies;
     this.#runs = runs;
-    this.unreadable = unreadable;
+    this.#unreadable = unreadable;
   }
 
   /**
@@ -85,18 +86,25 @@ export class RunStore {
     return store;
   }
 
+  /** Folders that look like runs and cannot be read, or cannot go on, and why. */
+  get unreadable(): ReadonlyMap<string, string> {
+    return this.#unreadable;
+  }
+
   /** Newest first. */
   list(): TrainingRun[] {
     return [...this.#runs.values()].sort((a, b) =>
-      b.createdAt.localeCompare(a.createdAt) || b.id.localeCompare(a.id)
+      `${a.createdAt}/${a.id}` < `${b.createdAt}/${b.id}` ? 1 : -1
     );
   }
 
-  /** Throws `UnknownRunError`. */
+  /** Throws `UnknownRunError`, or `RunStateError` for a run that cannot be read. */
   get(id: string): TrainingRun {
     const run = this.#runs.get(id);
-    if (run === undefined) throw new UnknownRunError(`No run "${id.slice(0, 80)}"`);
-    return run;
+    if (run !== undefined) return run;
+    const reason = this.#unreadable.get(id);
+    if (reason !== undefined) throw new RunStateError(`Run "${id}" cannot be read: ${reason}`);
+    throw new UnknownRunError(`No run "${id.slice(0, 80)}"`);
   }
 
   /**
@@ -109,6 +117,8 @@ export class RunStore {
   ): Promise<{ readonly run: TrainingRun; readonly created: boolean }> {
     checkRunId(id);
     const config = await this.#dependencies.prepare?.(value) ?? parseRunConfig(value);
+    // Its folder is still there.
+    await this.#deleting.get(id);
     if (!this.#runs.has(id)) {
       if (this.list().filter((run) => !run.ended).length >= MAX_UNFINISHED) {
         throw new TooManyRunsError(
@@ -122,8 +132,9 @@ export class RunStore {
       if (isDeepStrictEqual(known.config, config)) return { run: known, created: false };
       throw new RunConflictError(`Run "${id}" is there already with another configuration`);
     }
-    if (this.unreadable.has(id)) {
-      throw new RunConflictError(`Run "${id}" is there already: ${this.unreadable.get(id)}`);
+    if (this.#unreadable.has(id) || this.#deleting.has(id)) {
+      const reason = this.#unreadable.get(id) ?? "it is being deleted";
+      throw new RunConflictError(`Run "${id}" is there already: ${reason}`);
     }
     const folder = new RunFolder(join(this.#root, id));
     const createdAt = (this.#dependencies.now?.() ?? new Date()).toISOString();
@@ -131,8 +142,7 @@ export class RunStore {
     // Taken before anything is awaited: a second call with this id must not make a second run.
     this.#runs.set(id, run);
     try {
-      await folder.create(config, createdAt);
-      await run.setState("queued");
+      await folder.create({ config, createdAt, first: () => run.setState("queued") });
     } catch (error) {
       this.#runs.delete(id);
       throw error;
@@ -162,15 +172,38 @@ export class RunStore {
     return run;
   }
 
-  /** Removes a run and its folder. Throws `RunStateError` while it goes on. */
+  /**
+   * Removes a run and its folder, also of a run that cannot be read. Throws `RunStateError` while it goes on, and
+   * `UnknownRunError` for one that is being removed.
+   */
   async delete(id: string): Promise<void> {
-    const run = this.get(id);
-    if (!run.ended) throw new RunStateError(`Run "${id}" is ${run.state}: stop it first`);
-    // Gone at once: what a crash leaves of it is removed when the folder is opened again.
-    const grave = join(this.#root, `${DELETED}${randomUUID()}`);
-    await rename(run.folder.path, grave);
+    const reason = this.#unreadable.get(id);
+    const run = reason === undefined ? this.get(id) : undefined;
+    if (run && !run.ended) throw new RunStateError(`Run "${id}" is ${run.state}: stop it first`);
+    // Gone at once, for whoever asks next; there again where its folder cannot be removed.
     this.#runs.delete(id);
-    await rm(grave, { recursive: true, force: true });
+    this.#unreadable.delete(id);
+    const removing = this.#remove(id, run);
+    this.#deleting.set(id, removing.catch(() => {}));
+    try {
+      await removing;
+    } catch (error) {
+      if (run) this.#runs.set(id, run);
+      else if (reason !== undefined) this.#unreadable.set(id, reason);
+      throw error;
+    } finally {
+      this.#deleting.delete(id);
+    }
+  }
+
+  async #remove(id: string, run: TrainingRun | undefined): Promise<void> {
+    // A run that has just ended may still close what it used.
+    await run?.executed;
+    // What a crash leaves of it is removed when the folder is opened again.
+    const grave = join(this.#root, `${DELETED}${randomUUID()}`);
+    await rename(join(this.#root, id), grave);
+    // Nobody can tell that it is there.
+    await rm(grave, { recursive: true, force: true }).catch(() => {});
   }
 
   /** Ends after the present step, with a checkpoint; runs go on when the folder is opened again. */

@@ -27,6 +27,7 @@ export class TrainingRun {
   readonly #patience: Patience;
   /** Aborts when the present step is given up. Replaced when the run is taken back. */
   #giveUp = new AbortController();
+  #executing: Promise<void> = Promise.resolve();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
@@ -165,8 +166,17 @@ export class TrainingRun {
     return step;
   }
 
+  /** Resolves when the run does nothing, nor closes what it used. */
+  get executed(): Promise<void> {
+    return this.#executing;
+  }
+
   /** Trains until it is done, stopped or failed. Never throws: what went wrong is in the state. */
-  async execute(): Promise<void> {
+  execute(): Promise<void> {
+    return this.#executing = this.#execute();
+  }
+
+  async #execute(): Promise<void> {
     let opened: OpenedModel | undefined;
     try {
       await this.setState("running");

@@ -6,7 +6,7 @@ export async function heldOutCount(
   client: GrpcClient<typeof TrainerService>,
   { runId, signal }: { readonly runId: string; readonly signal: AbortSignal },
 ): Promise<{ readonly count: number; readonly areTrained: boolean }> {
-  const { run } = await client.getRun({ runId }, { timeoutMs: 60_000, signal });
+  const { run } = await client.getRun({ runId, wholePrompts: true }, { timeoutMs: 60_000, signal });
   const held = listOf(run?.config?.heldOutPrompts);
   const trained = new Set(listOf(run?.config?.prompts));
   return { count: held.length, areTrained: held.every((prompt) => trained.has(prompt)) };

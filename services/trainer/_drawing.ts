@@ -1,0 +1,142 @@
+import { z } from "zod";
+import { raceAbort } from "../../base/mod.ts";
+import type { SampleRequest } from "../../proto/mod.ts";
+import {
+  draw,
+  FieldError,
+  newestCheckpoint,
+  type OpenedModel,
+  type Parameters,
+  parseConfig,
+  promptSchema,
+  readCheckpoint,
+  type RunConfig,
+  type RunDependencies,
+  type TrainingRun,
+  withSampling,
+} from "../../trainer/mod.ts";
+import { StatusError } from "../rpc/mod.ts";
+import { compact, plain } from "./wire_config.ts";
+
+const MAX_IMAGES = 4096;
+
+const drawnSchema = z.strictObject({ prompts: z.array(promptSchema) });
+
+/** The images that a request asks for. Throws `FieldError`. */
+export function requestsOf(
+  given: readonly string[],
+  { seed = 0, imagesPerPrompt = 1 }: {
+    readonly seed?: number | undefined;
+    readonly imagesPerPrompt?: number | undefined;
+  },
+) {
+  const { prompts } = parseConfig(drawnSchema, { prompts: given });
+  if (imagesPerPrompt < 1) {
+    throw new FieldError("imagesPerPrompt", `is ${imagesPerPrompt}, expected 1 or more`);
+  }
+  const last = seed + imagesPerPrompt - 1;
+  if (last >= 2 ** 32) throw new FieldError("seed", `comes to ${last}, expected less than 2^32`);
+  if (prompts.length * imagesPerPrompt > MAX_IMAGES) {
+    throw new FieldError(
+      "imagesPerPrompt",
+      `asks for ${prompts.length * imagesPerPrompt} images, expected at most ${MAX_IMAGES}`,
+    );
+  }
+  return prompts.flatMap((prompt) =>
+    Array.from({ length: imagesPerPrompt }, (_, i) => ({ prompt, seed: seed + i }))
+  );
+}
+
+/** A run's configuration with a request's own size, sampler and guidance. */
+export function sampling(
+  config: RunConfig,
+  { sampler, guidanceScale, latentHeight, latentWidth }: SampleRequest,
+): RunConfig {
+  return withSampling(
+    config,
+    compact({
+      sampler: sampler && compact({ ...plain(sampler), kind: sampler.kind || undefined }),
+      guidanceScale,
+      latentHeight,
+      latentWidth,
+    }),
+  );
+}
+
+/** A run's checkpoint of a step, or its newest. Throws `StatusError`. */
+export async function checkpointOf(run: TrainingRun, step: number | undefined) {
+  const { checkpoints } = run.folder;
+  if (step === undefined) {
+    const found = await newestCheckpoint(checkpoints);
+    if (found !== undefined) return found.checkpoint;
+    throw new StatusError("FAILED_PRECONDITION", `Run "${run.id}" has no checkpoint yet`);
+  }
+  if (run.checkpoints.includes(step)) return await readCheckpoint(checkpoints, step);
+  throw new StatusError(
+    "NOT_FOUND",
+    `Run "${run.id}" has no checkpoint of step ${step}, only ${
+      run.checkpoints.join(", ") || "none"
+    }`,
+  );
+}
+
+/** The LoRA of a step, or the newest. */
+export async function weights(run: TrainingRun, step: number | undefined): Promise<Parameters> {
+  return (await checkpointOf(run, step)).parameters;
+}
+
+/** Uses a model and releases it, also where the caller goes while it is opened. */
+export async function* withModel<T>(
+  dependencies: RunDependencies,
+  { config, signal }: { readonly config: RunConfig; readonly signal: AbortSignal },
+  use: (opened: OpenedModel) => AsyncIterable<T>,
+): AsyncGenerator<T> {
+  const opening = dependencies.openModel(config);
+  try {
+    yield* use(await raceAbort(opening, signal));
+  } finally {
+    const released = opening.then((opened) => opened.release());
+    // Nobody waits for one that is still being opened.
+    if (signal.aborted) released.catch(() => {});
+    else await released;
+  }
+}
+
+/** Draws with a LoRA, or without. */
+export async function* drawWith(
+  { model, scheduler, latents }: OpenedModel,
+  requests: DrawRequests,
+  { config, parameters, loraScale, signal }: {
+    readonly config: RunConfig;
+    /** `undefined`: the model without LoRA. */
+    readonly parameters: Parameters | undefined;
+    readonly loraScale: number;
+    readonly signal: AbortSignal;
+  },
+) {
+  const adapting = model.adapt(
+    parameters ?? model.initialParameters(0),
+    { scale: parameters === undefined ? 0 : loraScale },
+  );
+  const denoiser = await raceAbort(adapting, signal);
+  try {
+    const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
+    const drawn = draw(networks, requests, {
+      sampler: config.sampler,
+      scheduler,
+      guidance: config.guidance.scale,
+      latents,
+      signal,
+    });
+    for (;;) {
+      // What is being computed ends with the model, which a caller who goes releases.
+      const next = await raceAbort(drawn.next(), signal);
+      if (next.done) return;
+      yield next.value;
+    }
+  } finally {
+    if (!signal.aborted) await denoiser.release();
+  }
+}
+
+type DrawRequests = readonly { readonly prompt: string; readonly seed: number }[];
