@@ -14,8 +14,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import sharp from "sharp";
-import { readPipeline, unetAdaptableLayers } from "../models/diffusers/mod.ts";
-import { loadLora } from "../models/lora/mod.ts";
+import { loraParts, readPipeline, unetModules } from "../models/diffusers/mod.ts";
+import { loadLora, trainableLora } from "../models/lora/mod.ts";
 import { loadReward, type Reward } from "../rewards/mod.ts";
 import { openEngine } from "../runtime/mod.ts";
 import { linePlot, type Panel, type Series } from "../services/cli/picture/mod.ts";
@@ -161,7 +161,8 @@ const states: State[] = [
   { name: "A new LoRA", model: fresh, parameters: fresh.initialParameters(0), reward },
 ];
 if (values.lora !== undefined) {
-  const { lora } = await loadLora(values.lora, unetAdaptableLayers(pipeline.unet.config));
+  const { adapters, path } = await loadLora(values.lora, loraParts(pipeline));
+  const lora = trainableLora(adapters, { layers: unetModules(pipeline.unet), path });
   const model = new PipelineModel(pipeline, engine, { lora, session });
   states.push({ name: "A trained LoRA", model, parameters: lora.tensors, reward });
 }

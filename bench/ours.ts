@@ -10,7 +10,13 @@ import { fileURLToPath } from "node:url";
 import { Builder, float32, gradient, type Tensor } from "../autodiff/mod.ts";
 import { serialize } from "../compile/mod.ts";
 import { clipImageEmbedding, openClip } from "../models/clip/mod.ts";
-import { parseUNetConfig, parseVaeConfig, readPipeline } from "../models/diffusers/mod.ts";
+import {
+  parseUNetConfig,
+  parseVaeConfig,
+  readPipeline,
+  unetModules,
+} from "../models/diffusers/mod.ts";
+import { loraChanges } from "../models/lora/mod.ts";
 import { WeightScope } from "../models/mod.ts";
 import { openSafetensors, openWeights, writeSafetensors } from "../models/weights/mod.ts";
 import { type ModelSource, openEngine } from "../runtime/mod.ts";
@@ -62,7 +68,8 @@ async function unetRun(bench: UNetCase, mode: Mode): Promise<Run> {
   const part = { config, weights: await openWeights(`${folder}/model`) };
   const task = mode === "forward" ? "prediction" : "product";
   const size = { batch, height: side, width: side, tokens: 77 };
-  const program = unetProgram(part, { task, size, lora: { rank, alpha: rank }, memory });
+  const changes = loraChanges(unetModules(part), { rank, alpha: rank });
+  const program = unetProgram(part, { task, size, changes, memory });
   return await programRun(program, { memory, result: "prediction" });
 }
 

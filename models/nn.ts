@@ -1,10 +1,22 @@
-import type { Value } from "../autodiff/mod.ts";
+import type { Shape, Value } from "../autodiff/mod.ts";
+import { adaptedConv2d, adaptedLinear } from "./lora/mod.ts";
 import type { WeightScope } from "./weight_scope.ts";
 
-/** x Wᵀ + b over the last axis: `weight` [out, in] and, where the state dict has one, `bias` [out]. */
-export function linear(s: WeightScope, x: Value, out: number): Value {
-  const weight = s.get("weight", [out, x.shape.at(-1) ?? 1]);
-  return s.b.linear(x, weight, s.has("bias") ? s.get("bias", [out]) : undefined);
+/**
+ * x Wᵀ + b over the last axis: `weight` [out, in] and, where the state dict has one, `bias` [out]. `stored` is the weight's
+ * shape there, where that is another: that of a 1x1 convolution. A thin adapter is computed beside it where that is cheaper.
+ */
+export function linear(
+  s: WeightScope,
+  x: Value,
+  out: number,
+  stored: Shape = [out, x.shape.at(-1) ?? 1],
+): Value {
+  const shape = [out, x.shape.at(-1) ?? 1];
+  const pair = s.thin();
+  const weight = pair ? s.unchanged("weight", stored, shape) : s.get("weight", stored, shape);
+  const bias = s.has("bias") ? s.get("bias", [out]) : undefined;
+  return pair ? adaptedLinear(s.b, x, { weight, bias, pair }) : s.b.linear(x, weight, bias);
 }
 
 /** Layer normalization over the last axis. */
@@ -43,7 +55,12 @@ export function conv2d(
     readonly padding?: number | readonly [number, number, number, number];
   },
 ): Value {
-  const weight = s.get("weight", [out, x.shape[1] ?? 1, kernel, kernel]);
-  const bias = s.has("bias") ? { bias: s.get("bias", [out]) } : {};
-  return s.b.conv2d(x, weight, { stride, padding, ...bias });
+  const shape = [out, x.shape[1] ?? 1, kernel, kernel];
+  const pair = s.thin();
+  const weight = pair ? s.unchanged("weight", shape) : s.get("weight", shape);
+  const bias = s.has("bias") ? s.get("bias", [out]) : undefined;
+  const geometry = { stride, padding };
+  return pair
+    ? adaptedConv2d(s.b, x, { weight, bias, pair, ...geometry })
+    : s.b.conv2d(x, weight, { ...geometry, ...(bias && { bias }) });
 }

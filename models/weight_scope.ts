@@ -22,6 +22,28 @@ export interface WeightTable {
   get(name: string): StoredWeight;
 }
 
+/** A low-rank adapter of one module: its weight is W + scale · B A, taken as a matrix. */
+export interface ThinPair {
+  /** [rank, in], or [rank, in, height, width] of a convolution. */
+  readonly a: Value;
+  /** [out, rank], or [out, rank, 1, 1]. */
+  readonly b: Value;
+  /** alpha / rank, the factor of the product. */
+  readonly scale: number;
+  /** Whether it may be added to the weight: in float16, an adapter that is small beside it would be rounded away. */
+  readonly mayMerge: boolean;
+}
+
+/** What makes weights others than the state dict's. Paths are full state-dict names. */
+export interface WeightChanges {
+  /** The adapter of a module whose weight is changed by a thin product and nothing else: a layer may compute it beside. */
+  thin(module: string): ThinPair | undefined;
+  /** Whether `apply` changes this weight. */
+  has(path: string): boolean;
+  /** The weight as it is read; `stored` is `undefined` where the state dict has none, which a bias may be. */
+  apply(path: string, stored: Value | undefined): Value | undefined;
+}
+
 /**
  * Weights below one prefix of a state dict, as values of a graph under construction. Values stay in their files;
  * those stored in another dtype are cast to `dtype`, which the runtime folds once at load.
@@ -31,21 +53,29 @@ export class WeightScope {
   readonly dtype: DType;
   readonly #source: WeightTable;
   readonly #prefix: string;
+  readonly #changes: WeightChanges | undefined;
 
   constructor(
     b: Builder,
     source: WeightTable,
-    options: { readonly prefix?: string; readonly dtype?: DType } = {},
+    options: {
+      readonly prefix?: string;
+      readonly dtype?: DType;
+      readonly changes?: WeightChanges | undefined;
+    } = {},
   ) {
     this.b = b;
     this.#source = source;
+    this.#changes = options.changes;
     this.#prefix = options.prefix ?? "";
     this.dtype = options.dtype ?? "float32";
   }
 
   /** The scope one step down: `at("encoder").at("layers.0")` reads "encoder.layers.0.*". */
   at(name: string): WeightScope {
-    return new WeightScope(this.b, this.#source, { prefix: this.path(name), dtype: this.dtype });
+    const { dtype } = this;
+    const changes = this.#changes;
+    return new WeightScope(this.b, this.#source, { prefix: this.path(name), dtype, changes });
   }
 
   /** Full state-dict name of `name` in this scope, or of the scope itself. */
@@ -53,16 +83,31 @@ export class WeightScope {
     return [this.#prefix, name].filter((part) => part !== "").join(".");
   }
 
-  /** True where the state dict has this name. */
+  /** True where the state dict has this name, or a change makes it. */
   has(name: string): boolean {
-    return this.#source.has(this.path(name));
+    const path = this.path(name);
+    return this.#source.has(path) || (this.#changes?.has(path) ?? false);
+  }
+
+  /** The adapter that the layer at this scope may compute beside its weight: then it reads that `unchanged`. */
+  thin(): ThinPair | undefined {
+    return this.#changes?.thin(this.path());
   }
 
   /**
    * A weight that must have exactly `shape` in the file, read as `as`, a shape of equal size: a 1x1 convolution's
-   * [O, C, 1, 1] as the matrix [O, C]. Throws `WeightsError` naming file, weight, found and expected.
+   * [O, C, 1, 1] as the matrix [O, C], with the changes made to it. Throws `WeightsError` naming file, weight, found and
+   * expected.
    */
   get(name: string, shape: Shape, as: Shape = shape): Value {
+    const path = this.path(name);
+    if (!this.#changes?.has(path)) return this.unchanged(name, shape, as);
+    const stored = this.#source.has(path) ? this.unchanged(name, shape, as) : undefined;
+    return this.#changes.apply(path, stored) ?? this.unchanged(name, shape, as);
+  }
+
+  /** A weight as `get` reads it, without changes. */
+  unchanged(name: string, shape: Shape, as: Shape = shape): Value {
     return this.b.cast(this.stored(name, shape, as), this.dtype);
   }
 
@@ -82,6 +127,9 @@ export class WeightScope {
 
   /** Rows start..end of a weight that must have exactly `shape` in the file; the others are not read. */
   rows(name: string, shape: Shape, { start, end }: { start: number; end: number }): Value {
+    if (this.#changes?.has(this.path(name))) {
+      return this.b.slice(this.get(name, shape), { axis: 0, start, end });
+    }
     const whole = this.#source.get(this.path(name));
     if (whole.transposed || whole.shape.join() !== shape.join()) {
       return this.b.slice(this.get(name, shape), { axis: 0, start, end });

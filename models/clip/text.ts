@@ -1,5 +1,5 @@
 import { int, type Value } from "../../autodiff/mod.ts";
-import { layerNorm } from "../nn.ts";
+import { layerNorm, linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
 import { clipBlocks } from "./blocks.ts";
 import type { ClipTextConfig } from "./text_config.ts";
@@ -59,9 +59,9 @@ export function clipTextScope(s: WeightScope): WeightScope {
 export function clipTextProjection(
   s: WeightScope,
   pooled: Value,
-  { projectionDim, width }: ClipTextConfig,
+  { projectionDim }: ClipTextConfig,
 ): Value {
-  return s.b.linear(pooled, s.get("text_projection.weight", [projectionDim, width]));
+  return linear(s.at("text_projection"), pooled, projectionDim);
 }
 
 function causalMask({ b, dtype }: WeightScope, tokens: number): Value {

@@ -1,6 +1,5 @@
 import type { Value } from "../../autodiff/mod.ts";
-import { type LoraInputs, loraLinear } from "../lora/mod.ts";
-import { groupNorm, layerNorm } from "../nn.ts";
+import { groupNorm, layerNorm, linear } from "../nn.ts";
 import type { WeightScope } from "../weight_scope.ts";
 import { rowsLike } from "./_rows_like.ts";
 
@@ -8,7 +7,7 @@ import { rowsLike } from "./_rows_like.ts";
 function projection(s: WeightScope, x: Value, stored: "matrix" | "convolution"): Value {
   const width = x.shape.at(-1) ?? 1;
   const shape = stored === "matrix" ? [width, width] : [width, width, 1, 1];
-  return s.b.linear(x, s.get("weight", shape, [width, width]), s.get("bias", [width]));
+  return linear(s, x, width, shape);
 }
 
 /** The way into diffusers' `Transformer2DModel`: x [B, C, H, W], normalized, as tokens [B, H·W, C]. */
@@ -44,19 +43,17 @@ export function addTokens(
 export function transformerBlock(
   s: WeightScope,
   x: Value,
-  { context, heads, crossAttentionOnly, lora }: {
+  { context, heads, crossAttentionOnly }: {
     readonly context: Value;
     readonly heads: number;
     /** The first attention reads the text states too. */
     readonly crossAttentionOnly: boolean;
-    readonly lora: LoraInputs | undefined;
   },
 ): Value {
   const { b } = s;
   const width = x.shape.at(-1) ?? 1;
   const attention = (name: string, query: Value, other: Value) => {
-    const project = (end: string, v: Value) =>
-      loraLinear(s.at(`${name}.${end}`), v, { out: width, lora });
+    const project = (end: string, v: Value) => linear(s.at(`${name}.${end}`), v, width);
     const [q, k, v] = [project("to_q", query), project("to_k", other), project("to_v", other)];
     return project("to_out.0", b.attention(q, k, v, { heads }));
   };
@@ -67,22 +64,18 @@ export function transformerBlock(
     : b.add(attention("attn1", own, own), x);
   const attended = rowsLike(b, first, context);
   const read = b.add(attention("attn2", layerNorm(s.at("norm2"), attended), context), attended);
-  const [value, gate] = valueAndGate(s.at("ff.net.0.proj"), layerNorm(s.at("norm3"), read), lora);
+  const [value, gate] = valueAndGate(s.at("ff.net.0.proj"), layerNorm(s.at("norm3"), read));
   const gated = b.mul(value, b.gelu(gate));
-  return b.add(loraLinear(s.at("ff.net.2"), gated, { out: width, lora }), read);
+  return b.add(linear(s.at("ff.net.2"), gated, width), read);
 }
 
 /** Both halves of a gated layer, [B, N, 4·C] each: products of their own, for which the weight's rows lie apart already. */
-function valueAndGate(
-  s: WeightScope,
-  x: Value,
-  lora: LoraInputs | undefined,
-): readonly [Value, Value] {
+function valueAndGate(s: WeightScope, x: Value): readonly [Value, Value] {
   const { b } = s;
   const width = x.shape.at(-1) ?? 1;
   const [out, half] = [8 * width, 4 * width];
-  if (lora?.pair(s.path()) !== undefined) {
-    const both = loraLinear(s, x, { out, lora });
+  if (s.thin() !== undefined) {
+    const both = linear(s, x, out);
     const part = (start: number) => b.slice(both, { axis: 2, start, end: start + half });
     return [part(0), part(half)];
   }

@@ -1,11 +1,11 @@
 import { Builder, type Shape, type Value, type ValueType } from "../../autodiff/mod.ts";
 import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
 import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
-import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
+import { ChangeInputs, type ModuleChange } from "../lora/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
 import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 import type { Part, Pipeline } from "./pipeline.ts";
-import { unet, unetAdaptableLayers, type UNetInputs } from "./unet.ts";
+import { unet, type UNetInputs } from "./unet.ts";
 import { TIME_IDS, type UNetConfig } from "./unet_config.ts";
 import { vaeDecode } from "./vae.ts";
 import { givenChannels, type VaeConfig, vaeFactor } from "./vae_config.ts";
@@ -33,59 +33,65 @@ export interface UNetSize extends LatentsSize {
  */
 export function textGraphs(
   { kind, textEncoders }: Pick<Pipeline, "kind" | "textEncoders">,
-  { batch, tokens, ...options }: GraphOptions & {
+  { batch, tokens, changes = [], ...options }: GraphOptions & {
     readonly batch: number;
     readonly tokens: number;
+    /** Of each encoder's weights; their tensors are inputs. */
+    readonly changes?: readonly (readonly ModuleChange[])[];
   },
 ): readonly ModelGraph[] {
   return textEncoders.map((part: Part<ClipTextConfig>, i) => {
     const { config } = part;
     const b = new Builder();
-    const s = new WeightScope(b, part.weights);
+    const inputs = new ChangeInputs(b, changes[i] ?? [], options.target?.precision);
+    const s = new WeightScope(b, part.weights, { changes: inputs });
     const ids = b.input("input_ids", { dtype: "int64", shape: [batch, tokens] });
     const { last, hidden, pooled } = clipText(clipTextScope(s), ids, config);
     if (kind === "sd") {
+      checkUsed(inputs, "text encoder");
       return modelGraph(part, b, { ...options, name: "text encoder", outputs: { states: last } });
     }
     const states = hidden.at(-2) ?? last;
     const outputs = i === 0
       ? { states }
       : { states, pooled: clipTextProjection(s, pooled, config) };
+    checkUsed(inputs, `text encoder ${i + 1}`);
     return modelGraph(part, b, { ...options, name: `text encoder ${i + 1}`, outputs });
   });
 }
 
+/** Every change must reach a layer: one that does not would be left out without a word. */
+function checkUsed({ unused: [name] }: ChangeInputs, network: string): void {
+  if (name !== undefined) throw new RangeError(`No layer of the ${network} reads "${name}"`);
+}
+
 /**
- * A U-Net forward: the inputs of `UNetInputs` under those names, and with `lora` its tensors under PEFT's names.
+ * A U-Net forward: the inputs of `UNetInputs` under those names, and with `changes` their tensors (see `changeShapes`).
  * Output `prediction` [contexts · batch, channels, height, width]: noise or velocity, as the model was trained. Guidance
  * is the caller's: both branches go in one batch, of which `sample` and `timestep` hold one.
  */
 export function unetGraph(
   part: Part<UNetConfig>,
-  { lora, ...options }: UNetSize & GraphOptions & { readonly lora?: LoraConfig },
+  options: UNetSize & GraphOptions & { readonly changes?: readonly ModuleChange[] },
 ): ModelGraph {
-  const { b, prediction } = buildUNet(part, { ...options, lora, differentiable: false });
+  const { b, prediction } = buildUNet(part, { ...options, differentiable: false });
   return modelGraph(part, b, { ...writing(options), name: "U-Net", outputs: { prediction } });
 }
 
 /**
  * A U-Net's vector-Jacobian product: `unetGraph`'s inputs and `cotangent`, d loss / d prediction. Outputs
- * `prediction`, `grad.<name>` for every LoRA tensor, and with `sampleGradient` also `grad.sample`. Gradients of LoRA
- * tensors are summed over the batch, so that several steps go through in one.
+ * `prediction`, `grad.<name>` for every tensor of the changes, and with `sampleGradient` also `grad.sample`. Gradients of
+ * these tensors are summed over the batch, so that several steps go through in one.
  */
 export function unetVjpGraph(
   part: Part<UNetConfig>,
-  { lora, sampleGradient = false, ...options }: UNetSize & GraphOptions & {
-    readonly lora: LoraConfig;
+  { sampleGradient = false, ...options }: UNetSize & GraphOptions & {
+    readonly changes: readonly ModuleChange[];
     readonly sampleGradient?: boolean;
   },
 ): ModelGraph {
-  const { b, inputs, adapter, prediction } = buildUNet(part, {
-    ...options,
-    lora,
-    differentiable: true,
-  });
-  const wrt = new Map(adapter?.declared);
+  const { b, inputs, changed, prediction } = buildUNet(part, { ...options, differentiable: true });
+  const wrt = new Map(changed.declared);
   if (sampleGradient) wrt.set("sample", inputs.sample);
   const outputs = { prediction, ...vjp(b, prediction, { wrt, ...options }) };
   return modelGraph(part, b, { ...writing(options), name: "U-Net gradient", outputs });
@@ -172,10 +178,10 @@ function writing({ target, policy }: GraphOptions): GraphOptions {
 
 function buildUNet(
   { config, weights }: Part<UNetConfig>,
-  { lora, ...options }:
-    & UNetSize
-    & GraphOptions
-    & { lora: LoraConfig | undefined; differentiable: boolean },
+  { changes = [], ...options }: UNetSize & GraphOptions & {
+    readonly changes?: readonly ModuleChange[];
+    readonly differentiable: boolean;
+  },
 ) {
   const b = new Builder({ differentiable: options.differentiable });
   const { sample, timestep, encoder_hidden_states, text_embeds, time_ids } = unetInputTypes(
@@ -191,12 +197,10 @@ function buildUNet(
       time_ids: b.input("time_ids", time_ids),
     }),
   };
-  const adapter = lora && new LoraInputs(b, unetAdaptableLayers(config), {
-    ...lora,
-    precision: options.target?.precision,
-  });
-  const prediction = unet(new WeightScope(b, weights), inputs, { config, lora: adapter });
-  return { b, inputs, adapter, prediction };
+  const changed = new ChangeInputs(b, changes, options.target?.precision);
+  const prediction = unet(new WeightScope(b, weights, { changes: changed }), inputs, { config });
+  checkUsed(changed, "U-Net");
+  return { b, inputs, changed, prediction };
 }
 
 function buildDecoder(

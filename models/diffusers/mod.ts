@@ -22,13 +22,7 @@ export {
 export type { Part, Pipeline, SchedulerFile } from "./pipeline.ts";
 export { PIPELINE_CLASSES, REFUSED_PIPELINES } from "./pipeline_index.ts";
 export { readPart, readPipeline, type ReadPipelineOptions } from "./read_pipeline.ts";
-export {
-  unet,
-  unetAdaptableLayers,
-  type UNetContext,
-  type UNetInputs,
-  unetSegments,
-} from "./unet.ts";
+export { unet, type UNetContext, type UNetInputs, unetSegments } from "./unet.ts";
 export {
   parseUNetConfig,
   type TextTimeConfig,
@@ -36,6 +30,13 @@ export {
   type UNetConfig,
   type UNetLevel,
 } from "./unet_config.ts";
+export {
+  loraParts,
+  type ModuleSource,
+  networkModules,
+  textModules,
+  unetModules,
+} from "./unet_modules.ts";
 export { type VaeContext, vaeDecode, vaeSegments } from "./vae.ts";
 export {
   givenChannels,

@@ -6,13 +6,13 @@ import {
   type ValueType,
 } from "../../autodiff/mod.ts";
 import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
-import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
+import { ChangeInputs, type ModuleChange } from "../lora/mod.ts";
 import { composeAll, cut, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
 import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 import { decoderInputTypes, type LatentsSize, unetInputTypes, type UNetSize } from "./graphs.ts";
 import type { Part } from "./pipeline.ts";
-import { unetAdaptableLayers, unetSegments } from "./unet.ts";
+import { unetSegments } from "./unet.ts";
 import type { UNetConfig } from "./unet_config.ts";
 import { vaeSegments } from "./vae.ts";
 import type { VaeConfig } from "./vae_config.ts";
@@ -26,11 +26,11 @@ export interface PieceGraphs {
   readonly reads: readonly string[];
   /** Values it makes that later pieces read; the last piece makes the result alone. */
   readonly makes: readonly string[];
-  /** Inputs: `reads`, and LoRA tensors under PEFT's names. Outputs: `makes`. */
+  /** Inputs: `reads`, and tensors of changed weights. Outputs: `makes`. */
   readonly forward: ModelGraph;
   /**
    * Inputs: those of `forward`, `cotangent.<value>` for each of `takes`, and `sum.<value>`, what later pieces found, for
-   * each of `adds`. Outputs: `grad.<value>` for each of `gives`, and `grad.<LoRA tensor>`. It computes the piece again,
+   * each of `adds`. Outputs: `grad.<value>` for each of `gives`, and `grad.<tensor of a change>`. It computes the piece again,
    * and is absent where no gradient goes.
    */
   readonly gradient?: PieceGradient | undefined;
@@ -62,18 +62,17 @@ export interface PieceOptions {
 }
 
 /**
- * A U-Net in pieces, with the inputs of `unetGraph`. Gradients are those of `unetVjpGraph`: of LoRA tensors, and with
+ * A U-Net in pieces, with the inputs of `unetGraph`. Gradients are those of `unetVjpGraph`: of the changes' tensors, and with
  * `sampleGradient` of "sample".
  */
 export function unetPieces(
   part: Part<UNetConfig>,
-  { lora, sampleGradient = false, lengths, forwardOnly, ...options }:
+  { changes = [], sampleGradient = false, lengths, forwardOnly, ...options }:
     & UNetSize
     & GraphOptions
     & PieceOptions
-    & { readonly lora?: LoraConfig | undefined; readonly sampleGradient?: boolean },
+    & { readonly changes?: readonly ModuleChange[]; readonly sampleGradient?: boolean },
 ): Pieces {
-  const layers = unetAdaptableLayers(part.config);
   return inPieces(part, {
     name: "U-Net",
     segments: unetSegments(part.config, options),
@@ -84,12 +83,8 @@ export function unetPieces(
     wrt: sampleGradient ? ["sample"] : [],
     build: (differentiable) => {
       const b = new Builder({ differentiable });
-      return {
-        b,
-        s: new WeightScope(b, part.weights),
-        lora: lora &&
-          new LoraInputs(b, layers, { ...lora, precision: options.target?.precision }),
-      };
+      const changed = new ChangeInputs(b, changes, options.target?.precision);
+      return { b, s: new WeightScope(b, part.weights, { changes: changed }), changed };
     },
   });
 }
@@ -117,7 +112,7 @@ export function decoderPieces(
 /** Where a network's segments are built. */
 export interface PieceContext {
   readonly b: Builder;
-  readonly lora?: LoraInputs | undefined;
+  readonly changed?: ChangeInputs | undefined;
 }
 
 /** A network of segments in pieces; `build` makes a builder for each. */
@@ -173,11 +168,11 @@ export function inPieces<C extends PieceContext>(
     };
 
     function gradientOf(): PieceGradient | undefined {
-      const { b, lora, values } = built(true);
+      const { b, changed, values } = built(true);
       const gives = reads.filter((v) => active.has(v));
       const sources = new Map([
         ...gives.map((v): [string, Value] => [v, valueOf(values, v)]),
-        ...lora?.declared ?? [],
+        ...changed?.declared ?? [],
       ]);
       const reached = activeValues(b, [...sources.values()]);
       const takes = makes.filter((v) => reached.has(valueOf(values, v)));

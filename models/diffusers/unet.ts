@@ -1,5 +1,4 @@
 import type { Builder, Value } from "../../autodiff/mod.ts";
-import type { AdaptableLayer, LoraInputs } from "../lora/mod.ts";
 import { conv2d, groupNorm } from "../nn.ts";
 import { compose, type Segment } from "../segments.ts";
 import type { WeightScope } from "../weight_scope.ts";
@@ -30,7 +29,6 @@ export interface UNetInputs {
 export interface UNetContext {
   readonly b: Builder;
   readonly s: WeightScope;
-  readonly lora?: LoraInputs | undefined;
 }
 
 type UNetSegment = Segment<UNetContext>;
@@ -42,12 +40,12 @@ type UNetSegment = Segment<UNetContext>;
 export function unet(
   s: WeightScope,
   inputs: UNetInputs,
-  { config, lora }: { readonly config: UNetConfig; readonly lora?: LoraInputs | undefined },
+  { config }: { readonly config: UNetConfig },
 ): Value {
   checkInputs(inputs, config);
   const [, , height = 1, width = 1] = inputs.sample.shape;
   return compose(unetSegments(config, { height, width }), {
-    context: { b: s.b, s, lora },
+    context: { b: s.b, s },
     inputs: { ...inputs },
   });
 }
@@ -127,12 +125,11 @@ export function unetSegments(
       tokens = add(
         block,
         [before, "encoder_hidden_states"],
-        ({ s, lora }, read) =>
+        ({ s }, read) =>
           transformerBlock(s.at(block), read(before), {
             context: read("encoder_hidden_states"),
             heads,
             crossAttentionOnly,
-            lora,
           }),
       );
     }
@@ -227,69 +224,4 @@ function timeEmbedding(
   return b.silu(
     b.add(rowsLike(b, embedded, added), embed(s.at("add_embedding"), added, timeWidth)),
   );
-}
-
-/** The linear layers of a U-Net's attentions, in the order in which PyTorch lists its modules. */
-export function unetAdaptableLayers(
-  { levels, middle, middleTransformers, contextWidth }: UNetConfig,
-): readonly AdaptableLayer[] {
-  const layers: AdaptableLayer[] = [];
-  const attention = (
-    path: string,
-    original: string,
-    { channels, depth, crossAttentionOnly }:
-      & Pick<UNetLevel, "channels" | "crossAttentionOnly">
-      & { readonly depth: number | undefined },
-  ) => {
-    const own = crossAttentionOnly ? contextWidth : channels;
-    for (let i = 0; i < (depth ?? 0); i++) {
-      const layer = (end: string, out: number, width: number) => {
-        const block = `transformer_blocks.${i}.${end}`;
-        const name = `${path}.${block}`;
-        layers.push({ name, out, in: width, originalName: `${original}.${block}` });
-      };
-      for (const [attn, width] of [["attn1", own], ["attn2", contextWidth]] as const) {
-        layer(`${attn}.to_q`, channels, channels);
-        layer(`${attn}.to_k`, channels, width);
-        layer(`${attn}.to_v`, channels, width);
-        layer(`${attn}.to_out.0`, channels, channels);
-      }
-      layer("ff.net.0.proj", 8 * channels, channels);
-      layer("ff.net.2", channels, 4 * channels);
-    }
-  };
-  let input = 1;
-  for (const [i, level] of levels.entries()) {
-    for (let j = 0; j < level.layers; j++) {
-      if (level.downAttention) {
-        attention(`down_blocks.${i}.attentions.${j}`, `input_blocks.${input}.1`, {
-          ...level,
-          depth: level.downTransformers[j],
-        });
-      }
-      input++;
-    }
-    input++;
-  }
-  let output = 0;
-  for (const [i, level] of levels.toReversed().entries()) {
-    for (let j = 0; j <= level.layers; j++) {
-      if (level.upAttention) {
-        attention(`up_blocks.${i}.attentions.${j}`, `output_blocks.${output}.1`, {
-          ...level,
-          depth: level.upTransformers[j],
-        });
-      }
-      output++;
-    }
-  }
-  const bottom = levels.at(-1);
-  if (bottom !== undefined && middle === "attention") {
-    attention("mid_block.attentions.0", "middle_block.1", {
-      channels: bottom.channels,
-      depth: middleTransformers,
-      crossAttentionOnly: false,
-    });
-  }
-  return layers;
 }

@@ -14,14 +14,15 @@ import {
 } from "../../tests/models/mod.ts";
 import type { Session } from "../../runtime/mod.ts";
 import { TEST_PROVIDER } from "../../runtime/testing/mod.ts";
-import { loraShapes } from "../lora/mod.ts";
+import { loraChanges, loraShapes } from "../lora/mod.ts";
 import { compose, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
 import { openWeights } from "../weights/mod.ts";
 import { unetGraph, unetVjpGraph } from "./graphs.ts";
 import type { Part } from "./pipeline.ts";
-import { unet, unetAdaptableLayers, unetSegments } from "./unet.ts";
+import { unet, unetSegments } from "./unet.ts";
 import { parseUNetConfig, type UNetConfig } from "./unet_config.ts";
+import { unetModules } from "./unet_modules.ts";
 
 // Values are PyTorch's in float64 (tests/models/make_model_goldens.py).
 const VALUES = 1e-5;
@@ -57,21 +58,22 @@ for (const [name, folder] of Object.entries(CASES)) {
       const size = { batch, height, width, tokens: encoder_hidden_states.shape[1] ?? 0 };
       const inputs = { sample, timestep, encoder_hidden_states };
 
-      const shapes = loraShapes(unetAdaptableLayers(part.config), lora);
+      const shapes = loraShapes(unetModules(part), lora);
       assert.deepEqual(shapes.map((s) => s.name).sort(), Object.keys(tensors).sort());
       for (const { name, shape } of shapes) assert.deepEqual(tensors[name]?.shape, shape, name);
 
+      const changes = loraChanges(unetModules(part), lora);
       const { plain, ...rest } = expected;
       assert.ok(plain && rest.prediction);
       const without = await runOnce(engine, unetGraph(part, size), inputs);
       assertClose(without.prediction, plain, { tolerance: VALUES, what: "prediction, no LoRA" });
-      const forward = await runOnce(engine, unetGraph(part, { ...size, lora }), {
+      const forward = await runOnce(engine, unetGraph(part, { ...size, changes }), {
         ...inputs,
         ...tensors,
       });
       assertClose(forward.prediction, rest.prediction, { tolerance: VALUES, what: "prediction" });
       for (const normalizationMemory of [Infinity, 0]) {
-        const options = { ...size, lora, sampleGradient: true, policy: { normalizationMemory } };
+        const options = { ...size, changes, sampleGradient: true, policy: { normalizationMemory } };
         const graph = unetVjpGraph(part, options);
         const actual = await runOnce(engine, graph, { ...inputs, ...tensors, cotangent });
         assert.deepEqual(Object.keys(actual).sort(), Object.keys(rest).sort());
@@ -106,7 +108,7 @@ for (const name of ["unet_sd2", "unet_zoo"] as const) {
       const inputs = { sample, timestep, encoder_hidden_states, ...withPrefix(values, "lora.") };
       const graph = unetVjpGraph(part, {
         ...size,
-        lora,
+        changes: loraChanges(unetModules(part), lora),
         sampleGradient: true,
         target: { ...CPU_TARGET, precision: "float16" },
       });
@@ -213,13 +215,21 @@ Deno.test("predictions for several contexts are those of repeated samples", () =
       await Deno.readTextFile(repositoryPath("tests/golden/models/unet_sd2/facts.json")),
     );
     const tensors = withPrefix(values, "lora.");
+    const changes = loraChanges(unetModules(part), lora);
     const [sample, timestep] = [float(values, "sample"), float(values, "timestep")];
     const [states, cotangent] = [
       float(values, "encoder_hidden_states"),
       float(values, "cotangent"),
     ];
     const [batch = 0, , height = 0, width = 0] = sample.shape;
-    const size = { batch, height, width, tokens: states.shape[1] ?? 0, lora, sampleGradient: true };
+    const size = {
+      batch,
+      height,
+      width,
+      tokens: states.shape[1] ?? 0,
+      changes,
+      sampleGradient: true,
+    };
     const twice = (t: Float32, second: (v: number) => number) =>
       float32([...t.data, ...t.data.map(second)], [2 * batch, ...t.shape.slice(1)]);
     const rest = {

@@ -1,14 +1,14 @@
 import { type Builder, sizeOf, type Value } from "../../autodiff/mod.ts";
-import { loraLinear } from "../lora/mod.ts";
+import { linear } from "../nn.ts";
 import type { TransformerContext } from "./transformer.ts";
 
-/** A linear layer by its full name, with its adapter. */
+/** A linear layer by its full name. */
 export function project(
-  { s, lora }: TransformerContext,
+  { s }: TransformerContext,
   path: string,
   { x, out }: { readonly x: Value; readonly out: number },
 ): Value {
-  return loraLinear(s.at(path), x, { out, lora });
+  return linear(s.at(path), x, out);
 }
 
 /** Two linear layers with silu between them, as diffusers' `TimestepEmbedding`: [N, out]. */

@@ -1,6 +1,5 @@
 import type { Value } from "../../autodiff/mod.ts";
-import type { Part } from "../diffusers/mod.ts";
-import type { AdaptableLayer } from "../lora/mod.ts";
+import { networkModules, type Part } from "../diffusers/mod.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { jointAttention, selfAttention } from "./_attention.ts";
 import {
@@ -42,7 +41,7 @@ export function fluxTransformer(part: Part<FluxConfig>): FlowTransformer {
   const channels = config.packedChannels / PATCH ** 2;
   return {
     part,
-    layers: adaptableLayers(config),
+    layers: networkModules(part),
     targets: JOINT_ATTENTION_TARGETS,
     channels,
     readsGuidance: config.readsGuidance,
@@ -239,48 +238,4 @@ function singleBlock(
   const mlp = b.gelu(project(c, `${path}.proj_mlp`, { x: inner, out: 4 * width }), "tanh");
   const y = project(c, `${path}.proj_out`, { x: b.concat([attended, mlp], 2), out: width });
   return gated(b, x, { gate: m.gate, y });
-}
-
-function adaptableLayers(config: FluxConfig): readonly AdaptableLayer[] {
-  const { heads, headWidth, layers, singleLayers, textWidth, pooledWidth } = config;
-  const width = heads * headWidth;
-  const found: AdaptableLayer[] = [];
-  const add = (name: string, out: number, input: number) =>
-    found.push({ name, out, in: input, originalName: name });
-  const embedders: [string, number][] = [
-    ["timestep", TIMESTEP_WIDTH],
-    ...(config.readsGuidance ? [["guidance", TIMESTEP_WIDTH] satisfies [string, number]] : []),
-    ["text", pooledWidth],
-  ];
-  for (const [name, input] of embedders) {
-    add(`time_text_embed.${name}_embedder.linear_1`, width, input);
-    add(`time_text_embed.${name}_embedder.linear_2`, width, width);
-  }
-  add("context_embedder", width, textWidth);
-  add("x_embedder", width, config.packedChannels);
-  for (let i = 0; i < layers; i++) {
-    const block = (name: string, out = width, input = width) =>
-      add(`transformer_blocks.${i}.${name}`, out, input);
-    block("norm1.linear", 6 * width);
-    block("norm1_context.linear", 6 * width);
-    for (const name of ["to_q", "to_k", "to_v", "to_out.0"]) block(`attn.${name}`);
-    for (const name of ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]) {
-      block(`attn.${name}`);
-    }
-    for (const name of ["ff", "ff_context"]) {
-      block(`${name}.net.0.proj`, 4 * width);
-      block(`${name}.net.2`, width, 4 * width);
-    }
-  }
-  for (let i = 0; i < singleLayers; i++) {
-    const block = (name: string, out = width, input = width) =>
-      add(`single_transformer_blocks.${i}.${name}`, out, input);
-    block("norm.linear", 3 * width);
-    block("proj_mlp", 4 * width);
-    block("proj_out", width, 5 * width);
-    for (const name of ["to_q", "to_k", "to_v"]) block(`attn.${name}`);
-  }
-  add("norm_out.linear", 2 * width, width);
-  add("proj_out", config.packedChannels, width);
-  return found;
 }

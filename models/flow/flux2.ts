@@ -1,6 +1,5 @@
 import type { Value } from "../../autodiff/mod.ts";
-import type { Part } from "../diffusers/mod.ts";
-import type { AdaptableLayer } from "../lora/mod.ts";
+import { networkModules, type Part } from "../diffusers/mod.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { headsOf, jointAttention } from "./_attention.ts";
 import {
@@ -42,7 +41,7 @@ export function flux2Transformer(part: Part<Flux2Config>): FlowTransformer {
   const { config } = part;
   return {
     part,
-    layers: adaptableLayers(config),
+    layers: networkModules(part),
     targets: [
       ...JOINT_ATTENTION_TARGETS,
       "to_qkv_mlp_proj",
@@ -268,40 +267,4 @@ function singleBlock(
 function swiGlu({ b }: TransformerContext, [gate, linear]: readonly Value[]): Value {
   if (gate === undefined || linear === undefined) throw new RangeError("A half is missing");
   return b.mul(b.silu(gate), linear);
-}
-
-function adaptableLayers(config: Flux2Config): readonly AdaptableLayer[] {
-  const { heads, headWidth, layers, singleLayers, textWidth, mlpWidth, channels } = config;
-  const width = heads * headWidth;
-  const found: AdaptableLayer[] = [];
-  const add = (name: string, out: number, input: number) =>
-    found.push({ name, out, in: input, originalName: name });
-  for (const name of ["timestep", ...(config.readsGuidance ? ["guidance"] : [])]) {
-    add(`time_guidance_embed.${name}_embedder.linear_1`, width, TIMESTEP_WIDTH);
-    add(`time_guidance_embed.${name}_embedder.linear_2`, width, width);
-  }
-  for (const [name, count] of Object.entries(SHARED)) add(`${name}.linear`, count * width, width);
-  add("x_embedder", width, channels);
-  add("context_embedder", width, textWidth);
-  for (let i = 0; i < layers; i++) {
-    const block = (name: string, out = width, input = width) =>
-      add(`transformer_blocks.${i}.${name}`, out, input);
-    for (const name of ["to_q", "to_k", "to_v", "to_out.0"]) block(`attn.${name}`);
-    for (const name of ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]) {
-      block(`attn.${name}`);
-    }
-    for (const name of ["ff", "ff_context"]) {
-      block(`${name}.linear_in`, 2 * mlpWidth);
-      block(`${name}.linear_out`, width, mlpWidth);
-    }
-  }
-  for (let i = 0; i < singleLayers; i++) {
-    const block = (name: string, out: number, input: number) =>
-      add(`single_transformer_blocks.${i}.attn.${name}`, out, input);
-    block("to_qkv_mlp_proj", 3 * width + 2 * mlpWidth, width);
-    block("to_out", width, width + mlpWidth);
-  }
-  add("norm_out.linear", 2 * width, width);
-  add("proj_out", channels, width);
-  return found;
 }

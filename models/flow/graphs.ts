@@ -8,18 +8,18 @@ import {
   type PieceOptions,
   type Pieces,
 } from "../diffusers/mod.ts";
-import { type LoraConfig, LoraInputs } from "../lora/mod.ts";
+import { ChangeInputs, type ModuleChange } from "../lora/mod.ts";
 import { compose } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
 import type { FlowTransformer, TransformerSize } from "./transformer.ts";
 
 /** How a transformer's graph is written, and for what. */
 export interface TransformerGraphOptions extends TransformerSize, GraphOptions {
-  readonly lora?: LoraConfig | undefined;
+  readonly changes?: readonly ModuleChange[] | undefined;
 }
 
 /**
- * A transformer forward: the inputs of its `inputTypes`, and with `lora` its tensors under PEFT's names. Output
+ * A transformer forward: the inputs of its `inputTypes`, and with `changes` their tensors. Output
  * `prediction`, the velocity dx / d sigma, the shape of `sample`.
  */
 export function transformerGraph(
@@ -38,21 +38,21 @@ export function transformerGraph(
 
 /**
  * A transformer's vector-Jacobian product: `transformerGraph`'s inputs and `cotangent`, d loss / d prediction. Outputs
- * `prediction`, `grad.<name>` for every LoRA tensor that the prediction depends on, summed over the batch, and with
+ * `prediction`, `grad.<name>` for every tensor of the changes that the prediction depends on, summed over the batch, and with
  * `sampleGradient` also `grad.sample`.
  */
 export function transformerVjpGraph(
   transformer: FlowTransformer,
   { sampleGradient = false, ...options }: TransformerGraphOptions & {
-    readonly lora: LoraConfig;
+    readonly changes: readonly ModuleChange[];
     readonly sampleGradient?: boolean;
   },
 ): ModelGraph {
-  const { b, sample, adapter, prediction } = build(transformer, {
+  const { b, sample, changed, prediction } = build(transformer, {
     ...options,
     differentiable: true,
   });
-  const wrt = new Map(adapter?.declared);
+  const wrt = new Map(changed.declared);
   if (sampleGradient) wrt.set("sample", sample);
   const { target = CPU_TARGET, policy } = options;
   const cotangent = b.input("cotangent", prediction);
@@ -76,12 +76,12 @@ export function transformerVjpGraph(
 /** A transformer in pieces, with the inputs of `transformerGraph` and the gradients of `transformerVjpGraph`. */
 export function transformerPieces(
   transformer: FlowTransformer,
-  { lora, sampleGradient = false, lengths, forwardOnly, ...options }:
+  { changes = [], sampleGradient = false, lengths, forwardOnly, ...options }:
     & TransformerGraphOptions
     & PieceOptions
     & { readonly sampleGradient?: boolean },
 ): Pieces {
-  const { part, layers } = transformer;
+  const { part } = transformer;
   return inPieces(part, {
     name: "transformer",
     segments: transformer.segments(options),
@@ -92,16 +92,15 @@ export function transformerPieces(
     wrt: sampleGradient ? ["sample"] : [],
     build: (differentiable) => {
       const b = new Builder({ differentiable });
-      const s = new WeightScope(b, part.weights);
-      const precision = options.target?.precision;
-      return { b, s, lora: lora && new LoraInputs(b, layers, { ...lora, precision }) };
+      const changed = new ChangeInputs(b, changes, options.target?.precision);
+      return { b, s: new WeightScope(b, part.weights, { changes: changed }), changed };
     },
   });
 }
 
 function build(
   transformer: FlowTransformer,
-  { lora, ...options }: TransformerGraphOptions & { readonly differentiable: boolean },
+  { changes = [], ...options }: TransformerGraphOptions & { readonly differentiable: boolean },
 ) {
   const b = new Builder({ differentiable: options.differentiable });
   const types = transformer.inputTypes(options);
@@ -110,14 +109,11 @@ function build(
   );
   const { sample } = inputs;
   if (sample === undefined) throw new RangeError("A transformer reads latents");
-  const adapter = lora && new LoraInputs(b, transformer.layers, {
-    ...lora,
-    precision: options.target?.precision,
-  });
-  const s = new WeightScope(b, transformer.part.weights);
+  const changed = new ChangeInputs(b, changes, options.target?.precision);
+  const s = new WeightScope(b, transformer.part.weights, { changes: changed });
   const prediction = compose(transformer.segments(options), {
-    context: { b, s, lora: adapter },
+    context: { b, s },
     inputs,
   });
-  return { b, sample, adapter, prediction };
+  return { b, sample, changed, prediction };
 }

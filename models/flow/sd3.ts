@@ -1,6 +1,5 @@
 import type { Value } from "../../autodiff/mod.ts";
-import type { Part } from "../diffusers/mod.ts";
-import type { AdaptableLayer } from "../lora/mod.ts";
+import { networkModules, type Part } from "../diffusers/mod.ts";
 import { conv2d } from "../nn.ts";
 import { jointAttention, selfAttention } from "./_attention.ts";
 import {
@@ -44,7 +43,7 @@ export function sd3Transformer(part: Part<SD3Config>): FlowTransformer {
   const { config } = part;
   return {
     part,
-    layers: adaptableLayers(config),
+    layers: networkModules(part),
     targets: JOINT_ATTENTION_TARGETS,
     channels: config.channels,
     readsGuidance: false,
@@ -221,37 +220,4 @@ function jointBlock(
   if (found.text === undefined) return next;
   const nextText = gated(b, text, { gate: nth(other, 0).gate, y: found.text });
   return b.concat([next, mlp(nextText, "ff_context", nth(other, 1))], 1);
-}
-
-function adaptableLayers(config: SD3Config): readonly AdaptableLayer[] {
-  const { heads, headWidth, layers, textWidth, pooledWidth, patch, channels, dualLayers } = config;
-  const width = heads * headWidth;
-  const found: AdaptableLayer[] = [];
-  const add = (name: string, out: number, input: number) =>
-    found.push({ name, out, in: input, originalName: name });
-  for (const [name, input] of [["timestep", TIMESTEP_WIDTH], ["text", pooledWidth]] as const) {
-    add(`time_text_embed.${name}_embedder.linear_1`, width, input);
-    add(`time_text_embed.${name}_embedder.linear_2`, width, width);
-  }
-  add("context_embedder", width, textWidth);
-  for (let i = 0; i < layers; i++) {
-    const [isLast, isDual] = [i === layers - 1, dualLayers.has(i)];
-    const block = (name: string, out = width, input = width) =>
-      add(`transformer_blocks.${i}.${name}`, out, input);
-    block("norm1.linear", (isDual ? 9 : 6) * width);
-    block("norm1_context.linear", (isLast ? 2 : 6) * width);
-    for (const name of ["to_q", "to_k", "to_v", "add_k_proj", "add_v_proj", "add_q_proj"]) {
-      block(`attn.${name}`);
-    }
-    block("attn.to_out.0");
-    if (!isLast) block("attn.to_add_out");
-    if (isDual) { for (const name of ["to_q", "to_k", "to_v", "to_out.0"]) block(`attn2.${name}`); }
-    for (const name of isLast ? ["ff"] : ["ff", "ff_context"]) {
-      block(`${name}.net.0.proj`, 4 * width);
-      block(`${name}.net.2`, width, 4 * width);
-    }
-  }
-  add("norm_out.linear", 2 * width, width);
-  add("proj_out", patch * patch * channels, width);
-  return found;
 }

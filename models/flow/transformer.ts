@@ -1,6 +1,6 @@
 import type { Builder, ValueType } from "../../autodiff/mod.ts";
 import type { Part } from "../diffusers/mod.ts";
-import type { AdaptableLayer, LoraInputs } from "../lora/mod.ts";
+import type { AdaptableLayer } from "../lora/mod.ts";
 import type { Segment } from "../segments.ts";
 import type { WeightScope } from "../weight_scope.ts";
 
@@ -18,7 +18,6 @@ export interface TransformerSize {
 export interface TransformerContext {
   readonly b: Builder;
   readonly s: WeightScope;
-  readonly lora?: LoraInputs | undefined;
 }
 
 /** Segments of a transformer. */
@@ -31,7 +30,7 @@ export type TransformerSegment = Segment<TransformerContext>;
  */
 export interface FlowTransformer {
   readonly part: Part<unknown>;
-  /** Its linear layers in the order in which PyTorch lists its modules. */
+  /** Its modules with weights: see `networkModules`. */
   readonly layers: readonly AdaptableLayer[];
   /** Module names, or their ends, that are adapted by default: the attentions' projections. */
   readonly targets: readonly string[];

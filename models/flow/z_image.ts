@@ -1,6 +1,5 @@
 import type { Value } from "../../autodiff/mod.ts";
-import type { Part } from "../diffusers/mod.ts";
-import type { AdaptableLayer } from "../lora/mod.ts";
+import { networkModules, type Part } from "../diffusers/mod.ts";
 import { rmsNorm } from "../nn.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { selfAttention } from "./_attention.ts";
@@ -35,7 +34,7 @@ export function zImageTransformer(part: Part<ZImageConfig>): FlowTransformer {
   const { config } = part;
   return {
     part,
-    layers: adaptableLayers(config),
+    layers: networkModules(part),
     targets: ["to_q", "to_k", "to_v", "to_out.0"],
     channels: config.channels,
     readsGuidance: false,
@@ -240,37 +239,4 @@ function block(
 /** Width of an MLP's hidden layer. */
 function mlpWidth(width: number): number {
   return Math.trunc(width / 3 * 8);
-}
-
-function adaptableLayers(config: ZImageConfig): readonly AdaptableLayer[] {
-  const { width, channels, refinerLayers, layers, textWidth } = config;
-  const found: AdaptableLayer[] = [];
-  const add = (name: string, out: number, input: number) =>
-    found.push({ name, out, in: input, originalName: name });
-  const time = Math.min(width, TIMESTEP_WIDTH);
-  const patch = PATCH ** 2 * channels;
-  const blocks = (
-    name: string,
-    { count, isModulated }: { count: number; isModulated: boolean },
-  ) => {
-    for (let i = 0; i < count; i++) {
-      const block = (end: string, out = width, input = width) =>
-        add(`${name}.${i}.${end}`, out, input);
-      for (const end of ["to_q", "to_k", "to_v", "to_out.0"]) block(`attention.${end}`);
-      block("feed_forward.w1", mlpWidth(width));
-      block("feed_forward.w2", width, mlpWidth(width));
-      block("feed_forward.w3", mlpWidth(width));
-      if (isModulated) block("adaLN_modulation.0", 4 * width, time);
-    }
-  };
-  add(`all_x_embedder.${SIZES}`, width, patch);
-  add(`all_final_layer.${SIZES}.linear`, patch, width);
-  add(`all_final_layer.${SIZES}.adaLN_modulation.1`, width, time);
-  blocks("noise_refiner", { count: refinerLayers, isModulated: true });
-  blocks("context_refiner", { count: refinerLayers, isModulated: false });
-  add("t_embedder.mlp.0", TIME_HIDDEN, TIMESTEP_WIDTH);
-  add("t_embedder.mlp.2", time, TIME_HIDDEN);
-  add("cap_embedder.1", width, textWidth);
-  blocks("layers", { count: layers, isModulated: true });
-  return found;
 }

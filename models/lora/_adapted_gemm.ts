@@ -1,12 +1,12 @@
 import type { Builder, Value } from "../../autodiff/mod.ts";
-import type { LoraPair } from "./lora_inputs.ts";
+import type { ThinPair } from "../weight_scope.ts";
 
 /** What an adapted layer multiplies: x [rows, in], weight [out, in], bias [out]. */
 export interface AdaptedOperands {
   readonly x: Value;
   readonly weight: Value;
   readonly bias: Value | undefined;
-  readonly pair: LoraPair;
+  readonly pair: ThinPair;
 }
 
 /** x Wᵀ + s (x Aᵀ) Bᵀ: two thin products over all rows, added to the base layer's by the second. */

@@ -21,7 +21,12 @@ function build(
   const b = new Builder({ differentiable });
   const input = (name: string, shape: number[]) => b.input(name, { dtype: "float32", shape });
   const [x, weight] = [input("x", [rows, width]), input("weight", [out, width])];
-  const pair = { a: input("A", [rank, width]), b: input("B", [out, rank]), scale: 0.75 };
+  const pair = {
+    a: input("A", [rank, width]),
+    b: input("B", [out, rank]),
+    scale: 0.75,
+    mayMerge: true,
+  };
   const y = form(b, { x, weight, bias: input("bias", [out]), pair });
   const outputs: Record<string, Value> = { y };
   if (differentiable) {

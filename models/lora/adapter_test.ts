@@ -7,9 +7,8 @@ const LAYERS: readonly AdaptableLayer[] = [
   ["b.attentions.0.transformer_blocks.0.ff.net.2", 8, 32],
 ].map(([name, out, width]) => ({
   name: String(name),
-  out: Number(out),
-  in: Number(width),
-  originalName: String(name),
+  shape: [Number(out), Number(width)],
+  aliases: [],
 }));
 const CONFIG = { rank: 4, alpha: 4, targets: ["to_q", "ff.net.2"] };
 

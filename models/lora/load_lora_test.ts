@@ -6,36 +6,40 @@ import { writeSafetensors } from "../weights/mod.ts";
 import {
   type AdaptableLayer,
   initialLora,
+  type LoadedLora,
   loadLora,
   LoraError,
   loraShapes,
   toDiffusersLora,
+  trainableLora,
 } from "./mod.ts";
 import { withFolder } from "../../tests/support/mod.ts";
 
 const layers: AdaptableLayer[] = ["to_q", "to_k"].map((end) => ({
   name: `mid_block.attentions.0.transformer_blocks.0.attn1.${end}`,
-  originalName: `middle_block.1.transformer_blocks.0.attn1.${end}`,
-  out: 6,
-  in: 4,
+  shape: [6, 4],
+  aliases: [{ name: `middle_block.1.transformer_blocks.0.attn1.${end}` }],
 }));
+const parts = [{ name: "unet", layers }] as const;
 const lora = { rank: 2, alpha: 3, targets: ["to_q"] };
 const tensors = initialLora(loraShapes(layers, lora), 1);
+
+const trained = ({ adapters, path }: LoadedLora) => trainableLora(adapters, { layers, path });
 
 Deno.test("a file and its folder are the same adapter, with digest and notes", () =>
   withFolder(async (folder) => {
     const path = join(folder, "pytorch_lora_weights.safetensors");
     const file = toDiffusersLora({ ...lora, tensors }, { "drtune.steps": "40" });
     await writeSafetensors(path, file.tensors, file.metadata);
-    const loaded = await loadLora(path, layers);
-    assert.deepEqual(loaded.lora, { ...lora, tensors });
+    const loaded = await loadLora(path, parts);
+    assert.deepEqual(trained(loaded), { ...lora, rankPattern: {}, alphaPattern: {}, tensors });
     assert.equal(loaded.metadata["drtune.steps"], "40");
     assert.equal(loaded.sha256, createHash("sha256").update(await readFile(path)).digest("hex"));
-    assert.deepEqual(await loadLora(folder, layers), loaded);
+    assert.deepEqual(await loadLora(folder, parts), loaded);
     await writeSafetensors(join(folder, "adapter_model.safetensors"), {});
     await assert.rejects(
-      loadLora(folder, layers),
-      /is a folder, expected one of pytorch_lora.* in it/,
+      loadLora(folder, parts),
+      /is a folder with pytorch_lora.* and adapter_model.*, expected one of them/,
     );
   }));
 
@@ -51,23 +55,28 @@ Deno.test("PEFT's folder has its scale beside the file, and what is no plain pro
         JSON.stringify({ peft_type: "LORA", r: 2, lora_alpha: 3, ...fields }),
       );
     await write({ use_dora: false, rank_pattern: {}, bias: "none", target_modules: ["to_q"] });
-    assert.deepEqual((await loadLora(folder, layers)).lora, { ...lora, tensors });
+    assert.deepEqual(trained(await loadLora(folder, parts)).alpha, 3);
     const refused = async (fields: object, message: RegExp) => {
       await write(fields);
       await assert.rejects(
-        loadLora(folder, layers),
+        loadLora(folder, parts),
         (e) => e instanceof LoraError && message.test(e.message),
       );
     };
-    await refused({ use_dora: true }, /adapter_config\.json: "use_dora" is true, expected false/);
-    await refused({ use_rslora: true }, /"use_rslora" is true, expected false/);
     await refused(
       { rank_pattern: { to_q: 8 } },
-      /"rank_pattern" is \{"to_q":8\}, expected \{\}: one for all/,
+      /rank of ".*to_q" is 2, expected 8 as the adapter's/,
     );
-    await refused({ peft_type: "LOHA" }, /"peft_type" is "LOHA", expected "LORA"/);
-    await refused({ lora_alpha: "3" }, /"lora_alpha" is "3", expected number/);
+    await refused(
+      { peft_type: "OFT" },
+      /adapter_config\.json: "peft_type" is "OFT", expected LORA, L/,
+    );
+    await refused({ lora_alpha: "3" }, /"lora_alpha" is "3", expected a number/);
+    await refused({ init_lora_weights: "pissa" }, /"init_lora_weights" is "pissa", expected true/);
+    await refused({ bias: "lora_only" }, /"bias" is "lora_only", expected none/);
+    await refused({ new_trick: 1 }, /"new_trick" is 1, which is not done here/);
+    await refused({ alpha_pattern: { "(a+)+": 1 } }, /pattern "\(a\+\)\+" is not done here/);
     await writeFile(join(folder, "adapter_config.json"), "{");
-    await assert.rejects(loadLora(folder, layers), /adapter_config\.json: is not valid JSON/);
-    await assert.rejects(loadLora(join(folder, "none"), layers), /none: is not there/);
+    await assert.rejects(loadLora(folder, parts), /adapter_config\.json: is not valid JSON/);
+    await assert.rejects(loadLora(join(folder, "none"), parts), /none: is not there/);
   }));

@@ -44,15 +44,18 @@ const CODE_OF: ReadonlyMap<DType, string> = new Map(CODES);
 const DTYPE_OF: ReadonlyMap<unknown, DType> = new Map(CODES.map(([dtype, code]) => [code, dtype]));
 
 /** The header's length in bytes, read from the first 8 bytes of a file of `fileSize` bytes. */
-export function headerLength(prefix: Uint8Array, file: { path: string; size: number }): number {
+export function headerLength(
+  prefix: Uint8Array,
+  { max = MAX_HEADER_BYTES, ...file }: { path: string; size: number; max?: number | undefined },
+): number {
   if (prefix.length < PREFIX_BYTES) {
     throw new WeightsError(file.path, `has ${file.size} bytes, expected at least ${PREFIX_BYTES}`);
   }
   const length = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true);
-  if (length > MAX_HEADER_BYTES) {
+  if (length > max) {
     throw new WeightsError(
       file.path,
-      `is not safetensors, or damaged: header length is ${length}, expected at most ${MAX_HEADER_BYTES}`,
+      `is not safetensors, or damaged: header length is ${length}, expected at most ${max}`,
     );
   }
   if (Number(length) > file.size - PREFIX_BYTES) {

@@ -8,7 +8,7 @@ export {
 } from "./half.ts";
 export { chooseWeightFile, openWeights, type OpenWeightsOptions } from "./open_weights.ts";
 export { decodeSafetensors, encodeSafetensors } from "./safetensors_bytes.ts";
-export { openSafetensors, SafetensorsFile } from "./safetensors_file.ts";
+export { openSafetensors, SafetensorsFile, type SafetensorsOptions } from "./safetensors_file.ts";
 export type { SafetensorsEntry, TensorLayout } from "./_safetensors_header.ts";
 export { openTorchFile, readTorchFile, TorchFile, type TorchFileOptions } from "./torch_file.ts";
 export { type WeightAlias, type WeightLocation, WeightSource } from "./weight_source.ts";

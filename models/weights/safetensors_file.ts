@@ -10,6 +10,12 @@ import { tensorFromBytes } from "./_tensor_bytes.ts";
 import { WeightFile } from "./_weight_file.ts";
 import { WeightsError } from "./weights_error.ts";
 
+/** Options of `openSafetensors`. */
+export interface SafetensorsOptions {
+  /** Longest header that is read, in bytes. Default: the format's own limit, 100 MB. */
+  readonly maxHeaderBytes?: number;
+}
+
 /** An open safetensors file: its header in memory, its tensors on disk. Holds no descriptor; needs no closing. */
 export class SafetensorsFile {
   /** Absolute path. */
@@ -21,14 +27,14 @@ export class SafetensorsFile {
   readonly #file: WeightFile;
 
   /** Reads and checks the header; see `openSafetensors`. */
-  constructor(path: string) {
+  constructor(path: string, { maxHeaderBytes }: SafetensorsOptions = {}) {
     this.#file = new WeightFile(path);
     this.path = this.#file.path;
     const { size } = this.#file;
     const [prefix = new Uint8Array()] = this.#file.readSmall([
       { position: 0, length: Math.min(PREFIX_BYTES, size) },
     ]);
-    const length = headerLength(prefix, { path: this.path, size });
+    const length = headerLength(prefix, { path: this.path, size, max: maxHeaderBytes });
     const [header = new Uint8Array()] = this.#file.readSmall([{ position: PREFIX_BYTES, length }]);
     ({ metadata: this.metadata, tensors: this.tensors } = parseHeader(header, {
       path: this.path,
@@ -79,6 +85,6 @@ export class SafetensorsFile {
  * data: length, JSON, dtypes, shapes, and byte ranges that cover the data without overlap or hole. Errors are
  * `WeightsError`s that name the file, the tensor, what was found and what was expected.
  */
-export function openSafetensors(path: string): SafetensorsFile {
-  return new SafetensorsFile(path);
+export function openSafetensors(path: string, options?: SafetensorsOptions): SafetensorsFile {
+  return new SafetensorsFile(path, options);
 }

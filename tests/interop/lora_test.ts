@@ -5,7 +5,7 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { z } from "zod";
 import { float32, sizeOf, type TensorOf } from "../../autodiff/mod.ts";
-import { readPipeline, unetAdaptableLayers } from "../../models/diffusers/mod.ts";
+import { readPipeline, unetModules } from "../../models/diffusers/mod.ts";
 import {
   initialLora,
   type Lora,
@@ -96,7 +96,7 @@ for (const { model, sampler, least } of CASES) {
 async function writeOurs(root: string, folder: string): Promise<Record<string, string>> {
   const { unet } = await readPipeline(root);
   const config = { rank: 4, alpha: 6, targets: ["to_q", "to_v", "to_out.0", "ff.net.2"] };
-  const shapes = loraShapes(unetAdaptableLayers(unet.config), config);
+  const shapes = loraShapes(unetModules(unet), config);
   const random = new Random(12, 0);
   const tensors = Object.fromEntries(
     Object.entries(initialLora(shapes, 1)).map(([name, { shape }]) => [

@@ -7,8 +7,10 @@ import {
   readPipeline,
   textGraphs,
   unetGraph,
+  unetModules,
   unetVjpGraph,
 } from "../../models/diffusers/mod.ts";
+import { loraChanges } from "../../models/lora/mod.ts";
 import type { Engine, Tensors } from "../../runtime/mod.ts";
 import {
   assertClose,
@@ -133,7 +135,8 @@ for (const name of ["drtune_ddpm_full", "drtune_ddpm_nocfg", "xl_drtune_dpmpp2m_
       const twice = (x: TensorOf<"float32">) => join(branches.map(() => x), 0);
       const lora = { rank: facts.lora.r, alpha: facts.lora.alpha, targets: facts.lora.targets };
       const [, , height = 0, width = 0] = float(inputs, "x_T").shape;
-      const size = { batch: branches.length, height, width, tokens: 77, lora };
+      const changes = loraChanges(unetModules(pipeline.unet), lora);
+      const size = { batch: branches.length, height, width, tokens: 77, changes };
       const feeds = (i: number): Tensors => ({
         ...withPrefix(inputs, "lora."),
         sample: twice(float(expected, `x.${i}`)),

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { float32 } from "../../autodiff/mod.ts";
-import { parseUNetConfig, unetAdaptableLayers, unetGraph } from "../../models/diffusers/mod.ts";
+import { parseUNetConfig, unetGraph, unetModules } from "../../models/diffusers/mod.ts";
 import { openWeights } from "../../models/weights/mod.ts";
 import { assertClose, readTensors, repositoryPath, runOnce, withEngine } from "../models/mod.ts";
 
@@ -32,9 +32,10 @@ for (const name of ["nested", "koala", "cross_only", "cross_only_by_level", "lis
       const timestep = float32([500], [1]);
       const actual = await runOnce(engine, graph, { sample, timestep, encoder_hidden_states });
       assertClose(actual.prediction, prediction, { tolerance: 1e-5, what: "prediction" });
-      for (const { name, out, in: width } of unetAdaptableLayers(config)) {
-        const { shape } = weights.get(`${name}.weight`);
-        assert.deepEqual([shape[0], shape.slice(1).reduce((n, d) => n * d, 1)], [out, width], name);
-      }
+      // Every module with a weight can be adapted: a graph refuses changes that no layer reads.
+      const modules = unetModules({ weights });
+      assert.equal(modules.length, weights.names().filter((n) => n.endsWith(".weight")).length);
+      const changes = modules.map((layer) => ({ layer, delta: { kind: "difference" } as const }));
+      unetGraph({ config, weights }, { batch, height, width, tokens, changes });
     }));
 }

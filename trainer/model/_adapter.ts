@@ -1,4 +1,4 @@
-import { float32 } from "../../autodiff/mod.ts";
+import { scaledTensors } from "../../models/lora/mod.ts";
 import type { Engine, Feed } from "../../runtime/mod.ts";
 import type { Parameters } from "../tensors.ts";
 
@@ -11,7 +11,7 @@ export interface KeptAdapter {
 
 let adapters = 0;
 
-/** Keeps LoRA weights in an engine under names of their own, B times `scale`. */
+/** Keeps LoRA weights in an engine under names of their own, their effect times `scale`. */
 export async function keepAdapter(
   engine: Engine,
   parameters: Parameters,
@@ -20,11 +20,8 @@ export async function keepAdapter(
   const prefix = `lora.${adapters++}.`;
   const names = Object.keys(parameters);
   const update = async (next: Parameters) => {
-    for (const [name, tensor] of Object.entries(next)) {
-      const kept = scale !== 1 && name.endsWith(".lora_B.weight")
-        ? float32(tensor.data.map((v) => v * scale), tensor.shape)
-        : tensor;
-      await engine.keep(prefix + name, kept);
+    for (const [name, tensor] of Object.entries(scaledTensors(next, scale))) {
+      await engine.keep(prefix + name, tensor);
     }
   };
   await update(parameters);

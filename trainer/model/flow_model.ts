@@ -2,7 +2,12 @@ import { createHash } from "node:crypto";
 import { float32 } from "../../autodiff/mod.ts";
 import type { Target } from "../../compile/mod.ts";
 import { type FlowPipeline, timestepProjection } from "../../models/flow/mod.ts";
-import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
+import {
+  changeShapes,
+  initialLora,
+  loraChanges,
+  type ModuleChange,
+} from "../../models/lora/mod.ts";
 import type { Engine, Feed } from "../../runtime/mod.ts";
 import type { Conditioning, Decoder, DenoiserRows, GuidanceKind } from "../step/mod.ts";
 import {
@@ -49,7 +54,7 @@ export class FlowModel implements Model {
   readonly latentChannels: number;
   readonly #pipeline: FlowPipeline;
   readonly #engine: Engine;
-  readonly #lora: LoraConfig;
+  readonly #changes: readonly ModuleChange[];
   readonly #limits: { readonly forward: number; readonly products: number };
   readonly #target: Target;
   readonly #programs = new Map<string, Program>();
@@ -61,9 +66,10 @@ export class FlowModel implements Model {
     engine: Engine,
     { lora, precision = "float32", session = {}, limits = {}, text }: FlowModelOptions,
   ) {
-    const { targets = pipeline.transformer.targets } = lora;
-    this.#lora = { ...lora, targets };
-    loraShapes(pipeline.transformer.layers, this.#lora);
+    const { layers, targets } = pipeline.transformer;
+    this.#changes = "rank" in lora
+      ? loraChanges(layers, { ...lora, targets: lora.targets ?? targets })
+      : lora;
     this.#pipeline = pipeline;
     this.#engine = engine;
     const limit = (name: keyof typeof DEFAULT_LIMITS) => limits[name] ?? DEFAULT_LIMITS[name];
@@ -99,7 +105,7 @@ export class FlowModel implements Model {
   }
 
   initialParameters(seed: number): Parameters {
-    return initialLora(loraShapes(this.#pipeline.transformer.layers, this.#lora), seed);
+    return initialLora(this.#changes.flatMap(changeShapes), seed);
   }
 
   async adapt(parameters: Parameters, { scale = 1 } = {}): Promise<AdaptedDenoiser> {
@@ -221,7 +227,7 @@ export class FlowModel implements Model {
     const key = `${task} ${Object.values(size)}`;
     const { transformer } = this.#pipeline;
     const program = this.#programs.get(key) ??
-      transformerProgram(transformer, { task, size, lora: this.#lora, ...this.#target });
+      transformerProgram(transformer, { task, size, changes: this.#changes, ...this.#target });
     this.#programs.set(key, program);
     return program;
   }

@@ -9,9 +9,11 @@ import {
   type Pieces,
   readPipeline,
   unetGraph,
+  unetModules,
   unetPieces,
   unetVjpGraph,
 } from "../../models/diffusers/mod.ts";
+import { loraChanges } from "../../models/lora/mod.ts";
 import { type Engine, openEngine } from "../../runtime/mod.ts";
 import { relativeError, roundingEngine } from "../../tests/models/mod.ts";
 import { randomStream } from "../random.ts";
@@ -76,10 +78,14 @@ for (const name of ["tiny-sd", "tiny-sdxl"]) {
     try {
       const folder = new URL(`../../tests/golden/${name}`, import.meta.url).pathname;
       const { unet, vae } = await readPipeline(folder);
-      const options = { ...SIZE, lora: LORA, sampleGradient: true };
+      const options = {
+        ...SIZE,
+        changes: loraChanges(unetModules(unet), LORA),
+        sampleGradient: true,
+      };
       const each = unetPieces(unet, options);
       const rest = each.pieces.length - 9;
-      const forward = unetGraph(unet, { ...SIZE, lora: LORA });
+      const forward = unetGraph(unet, { ...SIZE, changes: loraChanges(unetModules(unet), LORA) });
       await assertSame(engine, {
         forward,
         gradient: unetVjpGraph(unet, options),
@@ -108,7 +114,11 @@ Deno.test("in float16 too, to its rounding, cotangents of every piece scaled by 
   try {
     const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
     const { unet } = await readPipeline(folder);
-    const options = { ...SIZE, lora: LORA, sampleGradient: true };
+    const options = {
+      ...SIZE,
+      changes: loraChanges(unetModules(unet), LORA),
+      sampleGradient: true,
+    };
     const { cotangent, ...feeds } = feedsOf(unetVjpGraph(unet, options));
     assert.equal(cotangent?.dtype, "float32");
     const small = float32(cotangent.data.map((v) => 1e-9 * v), cotangent.shape);
@@ -132,7 +142,7 @@ Deno.test("in float16 too, to its rounding, cotangents of every piece scaled by 
 Deno.test("pieces are few and fit into the memory, the last as large as it can be", async () => {
   const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
   const { unet } = await readPipeline(folder);
-  const options = { ...SIZE, height: 16, width: 16, lora: LORA };
+  const options = { ...SIZE, height: 16, width: 16, changes: loraChanges(unetModules(unet), LORA) };
   const cut = (lengths?: readonly number[]) => unetPieces(unet, { ...options, lengths });
   const each = cut();
   const count = each.pieces.length;

@@ -1,8 +1,15 @@
 import { createHash } from "node:crypto";
 import { float32 } from "../../autodiff/mod.ts";
 import type { Precision, Target } from "../../compile/mod.ts";
-import { type Pipeline, unetAdaptableLayers, type UNetConfig } from "../../models/diffusers/mod.ts";
-import { initialLora, type LoraConfig, loraShapes } from "../../models/lora/mod.ts";
+import { type Pipeline, type UNetConfig, unetModules } from "../../models/diffusers/mod.ts";
+import {
+  type Adapter,
+  changeShapes,
+  initialLora,
+  loraChanges,
+  type LoraConfig,
+  type ModuleChange,
+} from "../../models/lora/mod.ts";
 import type { Engine, Feed, SessionOptions } from "../../runtime/mod.ts";
 import { FieldError } from "../errors.ts";
 import type { Decoder, DenoiserRows } from "../step/mod.ts";
@@ -45,7 +52,10 @@ export interface MemoryLimits {
 
 /** How a pipeline is run. */
 export interface PipelineModelOptions {
-  readonly lora: LoraConfig;
+  /** The U-Net's adapter: a plain LoRA, or any changes of its weights; `adapt` is given their tensors. */
+  readonly lora: LoraConfig | readonly ModuleChange[];
+  /** What changes the text encoders, in their order, once and for all. */
+  readonly textAdapters?: readonly (Adapter | undefined)[] | undefined;
   /** What the U-Net and the text encoders compute in. Default "float32". */
   readonly precision?: Precision | undefined;
   readonly session?: SessionOptions | undefined;
@@ -71,7 +81,7 @@ export class PipelineModel implements Model {
   readonly latentChannels: number;
   readonly #pipeline: Pipeline;
   readonly #engine: Engine;
-  readonly #lora: LoraConfig;
+  readonly #changes: readonly ModuleChange[];
   readonly #limits: Required<{ [K in keyof typeof DEFAULT_LIMITS]: number }>;
   readonly #target: Target;
   readonly #programs = new Map<string, Program>();
@@ -80,13 +90,12 @@ export class PipelineModel implements Model {
   constructor(
     pipeline: Pipeline,
     engine: Engine,
-    { lora, precision = "float32", session = {}, limits = {} }: PipelineModelOptions,
+    { lora, textAdapters, precision = "float32", session = {}, limits = {} }: PipelineModelOptions,
   ) {
-    loraShapes(unetAdaptableLayers(pipeline.unet.config), lora);
+    this.#changes = "rank" in lora ? loraChanges(unetModules(pipeline.unet), lora) : lora;
     checkPrecision(precision, pipeline.unet.config);
     this.#pipeline = pipeline;
     this.#engine = engine;
-    this.#lora = lora;
     const limit = (name: keyof typeof DEFAULT_LIMITS) => limits[name] ?? DEFAULT_LIMITS[name];
     this.#limits = {
       forward: limit("forward"),
@@ -105,6 +114,7 @@ export class PipelineModel implements Model {
     this.prompts = new PipelinePromptEncoder(pipeline, {
       runner: this.#runner,
       target: this.#target,
+      adapters: textAdapters,
     });
     this.latentChannels = pipeline.unet.config.inChannels;
     this.decoder = new ImageDecoder(pipeline.vae, {
@@ -124,10 +134,7 @@ export class PipelineModel implements Model {
   }
 
   initialParameters(seed: number): Parameters {
-    return initialLora(
-      loraShapes(unetAdaptableLayers(this.#pipeline.unet.config), this.#lora),
-      seed,
-    );
+    return initialLora(this.#changes.flatMap(changeShapes), seed);
   }
 
   async adapt(parameters: Parameters, { scale = 1 } = {}): Promise<AdaptedDenoiser> {
@@ -192,7 +199,8 @@ export class PipelineModel implements Model {
     const size = { batch, contexts: branches.length, height, width, tokens };
     return this.#program(
       `${task} ${Object.values(size)}`,
-      () => unetProgram(this.#pipeline.unet, { task, size, lora: this.#lora, ...this.#target }),
+      () =>
+        unetProgram(this.#pipeline.unet, { task, size, changes: this.#changes, ...this.#target }),
     );
   }
 

@@ -25,7 +25,7 @@ import {
   type TransformerSize,
   transformerVjpGraph,
 } from "../../models/flow/mod.ts";
-import type { LoraConfig } from "../../models/lora/mod.ts";
+import type { ModuleChange } from "../../models/lora/mod.ts";
 import { ENGINE_BYTES, footprint, pieceLengths } from "./memory.ts";
 
 /** A network as it will run: in one graph where that fits, in pieces where it does not. */
@@ -42,17 +42,17 @@ export type ProgramTarget = Partial<Target>;
 /** A U-Net's program for inputs of one size. */
 export function unetProgram(
   part: Part<UNetConfig>,
-  { task, size, lora, ...target }: ProgramTarget & {
+  { task, size, changes, ...target }: ProgramTarget & {
     readonly task: UNetTask;
     readonly size: UNetSize;
-    readonly lora: LoraConfig;
+    readonly changes: readonly ModuleChange[];
   },
 ): Program {
   const forwardOnly = task === "prediction";
   const options = {
     ...size,
     target: { ...CPU_TARGET, ...target },
-    lora,
+    changes,
     sampleGradient: task === "product with input",
   };
   return programOf({
@@ -66,17 +66,17 @@ export function unetProgram(
 /** A flow's transformer for inputs of one size; see `unetProgram`. */
 export function transformerProgram(
   transformer: FlowTransformer,
-  { task, size, lora, ...target }: ProgramTarget & {
+  { task, size, changes, ...target }: ProgramTarget & {
     readonly task: UNetTask;
     readonly size: TransformerSize;
-    readonly lora: LoraConfig;
+    readonly changes: readonly ModuleChange[];
   },
 ): Program {
   const forwardOnly = task === "prediction";
   const options = {
     ...size,
     target: { ...CPU_TARGET, ...target },
-    lora,
+    changes,
     sampleGradient: task === "product with input",
   };
   const { batch, height, width, tokens } = size;

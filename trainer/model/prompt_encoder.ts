@@ -1,7 +1,9 @@
 import { float32, int64 } from "../../autodiff/mod.ts";
 import type { Target } from "../../compile/mod.ts";
+import type { Adapter, LoraTensors } from "../../models/lora/mod.ts";
 import { imageSize, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
+import type { Session } from "../../runtime/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
@@ -23,17 +25,24 @@ export class PipelinePromptEncoder implements PromptEncoder {
   readonly #pipeline: Pipeline;
   readonly #runner: NetworkRunner;
   readonly #target: Target;
+  readonly #adapters: readonly (Adapter | undefined)[];
   readonly #tokenizers: readonly ClipTokenizer[];
   #empty: Promise<Encoded> | undefined;
 
   /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
   constructor(
     pipeline: Pipeline,
-    { runner, target }: { readonly runner: NetworkRunner; readonly target: Target },
+    { runner, target, adapters = [] }: {
+      readonly runner: NetworkRunner;
+      readonly target: Target;
+      /** What changes each encoder's weights. */
+      readonly adapters?: readonly (Adapter | undefined)[] | undefined;
+    },
   ) {
     this.#pipeline = pipeline;
     this.#target = target;
     this.#runner = runner;
+    this.#adapters = adapters;
     this.#tokenizers = pipeline.tokenizers.map((place) => loadClipTokenizer(place));
   }
 
@@ -102,17 +111,25 @@ export class PipelinePromptEncoder implements PromptEncoder {
     let pooled: Float32Tensor | undefined;
     for (const [i, tokenizer] of this.#tokenizers.entries()) {
       const build = () => {
-        const size = { batch: 1, tokens, target: this.#target };
-        const graph = textGraphs(this.#pipeline, size)[i];
+        const changes = this.#pipeline.textEncoders.map((_, e) => this.#adapters[e]?.changes ?? []);
+        const options = { batch: 1, tokens, target: this.#target, changes };
+        const graph = textGraphs(this.#pipeline, options)[i];
         if (graph === undefined) throw new RangeError(`Tokenizer ${i} has no text encoder`);
         return graph;
       };
       const { ids } = tokenizer.encode(prompt, { maxLength: tokens });
-      const feeds = { input_ids: int64([...ids], [1, tokens]) };
-      const out = await this.#runner.use(`text ${i}`, build, (session) => session.run(feeds));
+      const input_ids = int64([...ids], [1, tokens]);
+      const tensors = this.#adapters[i]?.tensors ?? {};
+      const run = (session: Session) => session.run({ ...readBy(session, tensors), input_ids });
+      const out = await this.#runner.use(`text ${i}`, build, run);
       states.push(asFloat32("states", out.states));
       if (out.pooled !== undefined) pooled = asFloat32("pooled", out.pooled);
     }
     return { states: joinLast(states), ...(pooled && { pooled }) };
   }
+}
+
+/** Those of an adapter's tensors that a graph reads: SDXL's encoders have a last block that nothing depends on. */
+function readBy({ inputNames }: Session, tensors: LoraTensors): LoraTensors {
+  return Object.fromEntries(Object.entries(tensors).filter(([name]) => inputNames.includes(name)));
 }

@@ -1,5 +1,11 @@
 import { type Target, totalFlops } from "../../compile/mod.ts";
-import { type ModelGraph, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
+import {
+  type ModelGraph,
+  type Pipeline,
+  textGraphs,
+  unetModules,
+} from "../../models/diffusers/mod.ts";
+import { loraChanges } from "../../models/lora/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";
 import { plan } from "../methods/mod.ts";
@@ -88,6 +94,7 @@ function workOf(
   const { batch: { size: images }, guidance, lora, drift } = config;
   const { latentHeight: height = 1, latentWidth: width = 1 } = config;
   const { steps, trained, backward, redraws, inputStopGradient } = meansOf(config);
+  const changes = loraChanges(unetModules(pipeline.unet), lora);
   const tokens = pipeline.textEncoders[0]?.config.contextLength ?? 77;
   const limit = (name: keyof typeof DEFAULT_LIMITS) =>
     (limits[name] ?? DEFAULT_LIMITS[name]) / (height * width);
@@ -102,7 +109,7 @@ function workOf(
       program: unetProgram(pipeline.unet, {
         task,
         size: { batch, contexts, height, width, tokens },
-        lora,
+        changes,
         ...target,
       }),
       times,

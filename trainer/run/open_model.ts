@@ -3,16 +3,17 @@ import { totalmem } from "node:os";
 import { isAbsolute, join, relative, resolve } from "node:path";
 import {
   imageSize,
+  loraParts,
   type Pipeline,
   readPipeline,
-  unetAdaptableLayers,
+  unetModules,
 } from "../../models/diffusers/mod.ts";
 import {
-  type AdaptableLayer,
-  type LoadedLora,
   loadLora,
   type Lora,
+  loraModules,
   loraShapes,
+  trainableLora,
 } from "../../models/lora/mod.ts";
 import {
   GpuMemory,
@@ -27,7 +28,7 @@ import { checkPrecision, type LatentSize, type MemoryLimits, PipelineModel } fro
 import { measureSpeed, planRun } from "../plan/mod.ts";
 import { makeSampler, parseSchedulerConfig, schedulerRemarks } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
-import type { OpenedModel } from "./opened_model.ts";
+import type { OpenedModel, StartLora } from "./opened_model.ts";
 
 /** Where models lie and how they run. */
 export interface OpenModelOptions {
@@ -75,9 +76,9 @@ export async function prepareRunConfig(
 ): Promise<RunConfig> {
   const given = parseRunConfig(value);
   const pipeline = await readPipeline(await insideRoot(root, given.model, "model"));
-  const layers = unetAdaptableLayers(pipeline.unet.config);
+  const layers = unetModules(pipeline.unet);
   const { init } = given.lora;
-  const start = init === undefined ? undefined : (await readStart(root, { init, layers })).lora;
+  const start = init === undefined ? undefined : (await readStart(root, { init, pipeline })).lora;
   const config = start === undefined ? given : parseRunConfig(value, { start });
   makeSampler(config.sampler, parseSchedulerConfig(pipeline.scheduler));
   try {
@@ -111,11 +112,13 @@ export async function defaultMemoryLimit(provider: Provider = "cpu"): Promise<nu
 
 async function readStart(
   root: string,
-  { init, layers }: { readonly init: string; readonly layers: readonly AdaptableLayer[] },
-): Promise<LoadedLora> {
+  { init, pipeline }: { readonly init: string; readonly pipeline: Pipeline },
+): Promise<StartLora> {
   const path = await insideRoot(root, init, "lora.init");
   try {
-    return await loadLora(path, layers);
+    const { adapters, ...file } = await loadLora(path, loraParts(pipeline));
+    const layers = unetModules(pipeline.unet);
+    return { ...file, lora: trainableLora(adapters, { layers, path: file.path }) };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new FieldError("lora.init", `is not for this model: ${reason}`, { cause });
@@ -125,7 +128,7 @@ async function readStart(
 /** A run goes on training exactly what the file holds. */
 function checkStart(
   lora: RunConfig["lora"],
-  { start, layers }: { readonly start: Lora; readonly layers: readonly AdaptableLayer[] },
+  { start, layers }: { readonly start: Lora; readonly layers: Parameters<typeof loraModules>[0] },
 ): void {
   for (const field of ["rank", "alpha"] as const) {
     if (lora[field] === start[field]) continue;
@@ -133,6 +136,17 @@ function checkStart(
       `lora.${field}`,
       `is ${lora[field]}, expected ${start[field]}, as ${lora.init} has it`,
     );
+  }
+  const theirs = new Map(loraModules(layers, start).map((m) => [m.layer.name, m]));
+  for (const { layer: { name }, ...own } of loraModules(layers, lora)) {
+    for (const field of ["rank", "alpha"] as const) {
+      const expected = theirs.get(name)?.[field] ?? own[field];
+      if (own[field] === expected) continue;
+      throw new FieldError(
+        `lora.${field}Pattern`,
+        `makes ${own[field]} of "${name}", expected ${expected}, as ${lora.init} has it`,
+      );
+    }
   }
   const wanted = loraShapes(layers, lora).map(({ name }) => name);
   const missing = wanted.find((name) => start.tensors[name] === undefined) ??
@@ -168,13 +182,12 @@ export async function openRunModel(
       limits: { memory: bytesOf(config.memoryLimit), ...limits },
     });
     const { init } = config.lora;
-    const layers = unetAdaptableLayers(pipeline.unet.config);
     return {
       model,
       scheduler,
       latents,
       remarks: schedulerRemarks(pipeline.scheduler, config.sampler.kind),
-      ...(init !== undefined && { readStart: () => readStart(root, { init, layers }) }),
+      ...(init !== undefined && { readStart: () => readStart(root, { init, pipeline }) }),
       plan: async () => {
         const speed = await measureSpeed(engine, { session });
         return planRun(config, { pipeline, speed, limits, provider: session.provider });

@@ -3,7 +3,7 @@ import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { float32 } from "../../autodiff/mod.ts";
-import { readPipeline, unetAdaptableLayers } from "../../models/diffusers/mod.ts";
+import { readPipeline, unetModules } from "../../models/diffusers/mod.ts";
 import { initialLora, loraShapes, toDiffusersLora } from "../../models/lora/mod.ts";
 import { writeSafetensors } from "../../models/weights/mod.ts";
 import { mapParameters } from "../tensors.ts";
@@ -61,7 +61,7 @@ Deno.test("a LoRA to start from decides rank, alpha and targets, or must agree w
   try {
     await cp(join(root, "tiny-sd"), join(folder, "model"), { recursive: true });
     const { unet } = await readPipeline(join(folder, "model"));
-    const layers = unetAdaptableLayers(unet.config);
+    const layers = unetModules(unet);
     const lora = { rank: 3, alpha: 6, targets: ["to_q", "ff.net.2"] };
     const tensors = mapParameters(
       initialLora(loraShapes(layers, lora), 5),
@@ -92,7 +92,7 @@ Deno.test("a LoRA to start from decides rank, alpha and targets, or must agree w
     await refused({ init: "nothing" }, /Field lora\.init is "nothing", which the model root/);
     await refused(
       { init: "model/unet/diffusion_pytorch_model.safetensors" },
-      /Field lora\.init is not for this model: LoRA file .*"conv_in\.bias" belongs to no adaptable/,
+      /Field lora\.init is not for this model: LoRA file .*"conv_in\.bias" is a weight in full/,
     );
 
     const opened = await openRunModel(config, { root: folder });

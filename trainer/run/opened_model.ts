@@ -1,7 +1,12 @@
-import type { LoadedLora } from "../../models/lora/mod.ts";
+import type { LoadedLora, Lora } from "../../models/lora/mod.ts";
 import type { LatentSize, Model } from "../model/mod.ts";
 import type { RunPlan } from "../plan/mod.ts";
 import type { SchedulerConfig } from "../samplers/mod.ts";
+
+/** A LoRA that a run starts from, and its file. */
+export interface StartLora extends Omit<LoadedLora, "adapters"> {
+  readonly lora: Lora;
+}
 
 /** A model opened for a run. */
 export interface OpenedModel {
@@ -10,7 +15,7 @@ export interface OpenedModel {
   /** Of the latents: the configuration's, or the U-Net's own size. */
   readonly latents: LatentSize & { readonly channels: number };
   /** Reads the LoRA that the run starts from, where the configuration names one. */
-  readonly readStart?: () => Promise<LoadedLora>;
+  readonly readStart?: () => Promise<StartLora>;
   /** What there is to say of the model's files. */
   readonly remarks?: readonly string[];
   /** Estimates what an iteration takes; absent where nothing can. */

@@ -73,6 +73,10 @@ export const runConfigSchema = z.strictObject({
     rank: count.max(4096).optional(),
     alpha: z.number().positive().optional(),
     targets: z.array(z.string()).min(1).optional(),
+    /** Ranks of some modules, by their names or the ends of these. */
+    rankPattern: z.record(z.string(), count.max(4096)).optional(),
+    /** Alphas of some modules, likewise. */
+    alphaPattern: z.record(z.string(), z.number().positive()).optional(),
     /** LoRA file or folder to start from, relative to the model root; it decides what is not given above. */
     init: z.string().min(1).exactOptional(),
     /** Factor on the LoRA in samples and evaluations. */
@@ -143,7 +147,11 @@ export type RewardTerm = z.output<typeof rewardTermSchema>;
 /** A checked configuration with every default filled in, those that follow from other fields too. */
 export type RunConfig = Omit<z.output<typeof runConfigSchema>, "method" | "lora"> & {
   readonly method: MethodConfig;
-  readonly lora: Required<LoraConfig> & { readonly init?: string; readonly sampleScale: number };
+  readonly lora: LoraConfig & {
+    readonly targets: readonly string[];
+    readonly init?: string;
+    readonly sampleScale: number;
+  };
   readonly heldOutPrompts: readonly string[];
 };
 
@@ -161,12 +169,17 @@ const DEFAULT_RANK = 16;
  */
 export function parseRunConfig(
   value: unknown,
-  { file, start }: { readonly file?: string; readonly start?: Required<LoraConfig> } = {},
+  { file, start }: { readonly file?: string; readonly start?: LoraConfig } = {},
 ): RunConfig {
   const config = parseConfig(runConfigSchema, value, file === undefined ? {} : { file });
   const rank = config.lora.rank ?? start?.rank ?? DEFAULT_RANK;
   const alpha = config.lora.alpha ?? start?.alpha ?? rank;
   const targets = [...config.lora.targets ?? start?.targets ?? ATTENTION_TARGETS];
+  const { rankPattern: _ranks, alphaPattern: _alphas, ...own } = config.lora;
+  const rankPattern = config.lora.rankPattern ?? start?.rankPattern ?? {};
+  const alphaPattern = config.lora.alphaPattern ?? start?.alphaPattern ??
+    // Where alpha is not given it is the rank, also a module's own.
+    (config.lora.alpha === undefined ? rankPattern : {});
   const heldOutPrompts = config.heldOutPrompts ?? config.prompts.slice(0, HELD_OUT);
   checkPanel(config, heldOutPrompts.length);
   const { sampler, drift } = config;
@@ -181,10 +194,19 @@ export function parseRunConfig(
   return {
     ...config,
     method: resolveMethod(config.method, sampler.steps),
-    lora: { ...config.lora, rank, alpha, targets },
+    lora: {
+      ...own,
+      rank,
+      alpha,
+      targets,
+      ...(isSome(rankPattern) && { rankPattern }),
+      ...(isSome(alphaPattern) && { alphaPattern }),
+    },
     heldOutPrompts,
   };
 }
+
+const isSome = (pattern: object) => Object.keys(pattern).length > 0;
 
 function checkPanel(
   { panel, rewards }: z.output<typeof runConfigSchema>,

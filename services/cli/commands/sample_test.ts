@@ -89,5 +89,5 @@ Deno.test("sample names the option at fault, what was found and what was expecte
       [...local, "--lora", folder],
       /is a folder, expected one of pytorch_lora_weights/,
     );
-    await refused([...local, "--lora", file], /"x_T" belongs to no adaptable layer/);
+    await refused([...local, "--lora", file], /"x_T" ends as nothing that LoRA files hold/);
   }));

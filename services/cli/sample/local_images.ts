@@ -1,6 +1,6 @@
 import type { Precision } from "../../../compile/mod.ts";
-import { readPipeline, unetAdaptableLayers, vaeFactor } from "../../../models/diffusers/mod.ts";
-import { loadLora } from "../../../models/lora/mod.ts";
+import { loraParts, readPipeline, vaeFactor } from "../../../models/diffusers/mod.ts";
+import { loadLora, scaledTensors } from "../../../models/lora/mod.ts";
 import { openSafetensors } from "../../../models/weights/mod.ts";
 import { openEngine, type Provider } from "../../../runtime/mod.ts";
 import {
@@ -62,9 +62,9 @@ export async function* localImages(
   const pipeline = await readPipeline(options.model);
   const scheduler = parseSchedulerConfig(pipeline.scheduler);
   for (const remark of schedulerRemarks(pipeline.scheduler, sampler.kind)) options.onRemark(remark);
-  const lora = options.lora === undefined
-    ? undefined
-    : (await loadLora(options.lora, unetAdaptableLayers(pipeline.unet.config))).lora;
+  const lora = options.lora === undefined || loraScale === 0
+    ? {}
+    : (await loadLora(options.lora, loraParts(pipeline))).adapters;
   const channels = pipeline.unet.config.inChannels;
   const initial = options.latents === undefined ? undefined : await readLatents(options.latents, {
     images: requests.length,
@@ -88,7 +88,10 @@ export async function* localImages(
   const engine = await openEngine({ isolation: "child", name: options.model });
   try {
     const model = new PipelineModel(pipeline, engine, {
-      lora: lora ?? { rank: 1, alpha: 1 },
+      lora: lora.unet?.changes ?? [],
+      textAdapters: [lora.text_encoder, lora.text_encoder_2].map((adapter) =>
+        adapter && { ...adapter, tensors: scaledTensors(adapter.tensors, loraScale) }
+      ),
       precision,
       session: {
         ...(provider !== undefined && { provider }),
@@ -96,10 +99,7 @@ export async function* localImages(
       },
       limits: { memory: memoryLimit * 2 ** 30 },
     });
-    const denoiser = await model.adapt(
-      lora?.tensors ?? model.initialParameters(0),
-      { scale: lora === undefined ? 0 : loraScale },
-    );
+    const denoiser = await model.adapt(lora.unet?.tensors ?? {}, { scale: loraScale });
     const remark = model.prompts.remark([...new Set(requests.map(({ prompt }) => prompt))]);
     if (remark !== undefined) options.onRemark(remark);
     const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
