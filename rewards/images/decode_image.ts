@@ -36,7 +36,8 @@ export async function readImageSize(bytes: Uint8Array, name: string): Promise<Im
 /**
  * Decodes a PNG, JPEG or WebP file, given by path or bytes, to [1, 3, H, W] in [0, 1]: its 8-bit RGB values / 255, as
  * Pillow's `convert("RGB")` has them. Transparency is dropped, not blended; colour profiles and orientation tags are
- * not applied. The number of pixels is read from the header and checked before anything is decoded. The thread is never
+ * not applied. CMYK becomes RGB by Pillow's formula, not by a printer's profile. Of 16-bit pictures the upper 8 bits are
+ * taken, of grey ones too, which Pillow alone clips at 255: such a picture would be white. The number of pixels is read from the header and checked before anything is decoded. The thread is never
  * kept for long. Throws `RewardInputError`.
  */
 export async function decodeImage(
@@ -55,11 +56,17 @@ export async function decodeImage(
   const pixels = width * height;
   if (pixels > maxPixels) fail(`is ${height}x${width}, expected at most ${maxPixels} pixels`);
   const sharp = await loadSharp();
-  const decoded = await orFault(
-    sharp(bytes, { ...READING, limitInputPixels: maxPixels })
-      .removeAlpha().toColourspace("srgb").raw({ depth: "uchar" }).toBuffer(),
+  const reading = sharp(bytes, { ...READING, limitInputPixels: maxPixels });
+  const isPrint =
+    (await orFault(reading.metadata(), `${name} has a broken header`)).space === "cmyk";
+  const raw = await orFault(
+    (isPrint
+      ? reading.pipelineColourspace("cmyk").toColourspace("cmyk")
+      : reading.removeAlpha().toColourspace("srgb"))
+      .raw({ depth: "uchar" }).toBuffer(),
     `${name} cannot be decoded`,
   );
+  const decoded = isPrint ? await rgbOfInks(raw) : raw;
   if (decoded.length !== 3 * pixels) {
     fail(`decodes to ${decoded.length} bytes, expected ${3 * pixels}`);
   }
@@ -74,6 +81,24 @@ export async function decodeImage(
     }
   }
   return float32(data, [1, 3, height, width]);
+}
+
+/**
+ * Pillow's colours of inks: what paper reflects through black, less the share of it that a colour's ink takes, in integers
+ * rounded as it rounds them.
+ */
+async function rgbOfInks(inks: Uint8Array): Promise<Uint8Array> {
+  const pixels = Math.floor(inks.length / 4);
+  const rgb = new Uint8Array(3 * pixels);
+  for (let i = 0; i < pixels; i++) {
+    if (i > 0 && i % PIECE === 0) await setImmediate();
+    const paper = 255 - (inks[4 * i + 3] ?? 0);
+    for (let channel = 0; channel < 3; channel++) {
+      const product = (inks[4 * i + channel] ?? 0) * paper + 128;
+      rgb[3 * i + channel] = paper - (((product >> 8) + product) >> 8);
+    }
+  }
+  return rgb;
 }
 
 /** Pixels taken in one go: about two milliseconds. */

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { decodeLines, InputError } from "../../base/mod.ts";
 import {
   GuidanceGradient,
   type PanelReward,
@@ -148,11 +149,20 @@ export async function promptsOf(
       `has ${size} bytes, expected at most ${MAX_PROMPT_BYTES}`,
     );
   }
-  const prompts = (await readFile(path, "utf8")).split("\n").map((l) => l.trim()).filter(Boolean);
+  const prompts = linesOf(await readFile(path), `${field}.file`);
   if (prompts.length === 0) {
     throw new FieldError(`${field}.file`, `is ${given.value}, which holds no prompt`);
   }
   return prompts;
+}
+
+function linesOf(bytes: Uint8Array, field: string): string[] {
+  try {
+    return decodeLines(bytes, "the file");
+  } catch (cause) {
+    if (!(cause instanceof InputError)) throw cause;
+    throw new FieldError(field, `cannot be read: ${cause.message}`, { cause });
+  }
 }
 
 /** Without the fields that are undefined: absent is what the schema's defaults need. */

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { toJson } from "@bufbuild/protobuf";
+import { decodeLines } from "../../../base/mod.ts";
 import { type EvaluationSummary, EvaluationSummarySchema } from "../../../proto/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { Progress } from "../progress.ts";
@@ -45,9 +46,7 @@ export const evaluate: Command = {
   async run(args, signal) {
     const runId = runIdOf(args);
     const file = args.text("prompts");
-    const prompts = file === undefined
-      ? undefined
-      : (await readFile(file, "utf8")).split("\n").map((l) => l.trim()).filter(Boolean);
+    const prompts = file === undefined ? undefined : decodeLines(await readFile(file), file);
     if (prompts?.length === 0) throw new UsageError(`${file} holds no prompt`);
     const imagesPerPrompt = args.number("images", { min: 1, max: 4096, integer: true }) ?? 3;
     const step = args.number("step", { min: 1, integer: true });

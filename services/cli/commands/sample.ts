@@ -1,5 +1,6 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { decodeLines } from "../../../base/mod.ts";
 import { PRECISIONS } from "../../../compile/mod.ts";
 import { PROVIDERS } from "../../../runtime/mod.ts";
 import { SAMPLER_KINDS } from "../../../trainer/mod.ts";
@@ -225,9 +226,7 @@ async function* remote(
 async function promptsOf(args: Arguments): Promise<readonly string[]> {
   const file = args.text("prompts");
   const given = args.list("prompt");
-  const read = file === undefined
-    ? []
-    : (await readFile(file, "utf8")).split("\n").map((l) => l.trim()).filter(Boolean);
+  const read = file === undefined ? [] : decodeLines(await readFile(file), file);
   if (file !== undefined && read.length === 0) throw new UsageError(`${file} holds no prompt`);
   return [...given, ...read];
 }

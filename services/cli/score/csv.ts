@@ -1,5 +1,5 @@
 /** Rows of a CSV text (RFC 4180: quoted cells may hold commas, quotes doubled and line breaks). Empty lines are dropped. */
-export function parseCsv(text: string): readonly (readonly string[])[] {
+export function parseCsv(text: string, delimiter = ","): readonly (readonly string[])[] {
   const rows: string[][] = [];
   let row: string[] = [];
   let cell = "";
@@ -17,7 +17,7 @@ export function parseCsv(text: string): readonly (readonly string[])[] {
       else if (text.charAt(i + 1) === '"') cell += text.charAt(++i);
       else quoted = false;
     } else if (ch === '"' && cell === "") quoted = true;
-    else if (ch === ",") {
+    else if (ch === delimiter) {
       row.push(cell);
       cell = "";
     } else if (ch === "\n") end();
@@ -25,6 +25,12 @@ export function parseCsv(text: string): readonly (readonly string[])[] {
   }
   if (cell !== "" || row.length > 0) end();
   return rows;
+}
+
+/** What stands between the cells of a list's first line: Excel writes semicolons or tabs in many countries. */
+export function delimiterOf(text: string): string {
+  const header = text.slice(0, text.search(/[\r\n]|$/));
+  return [",", ";", "\t"].find((delimiter) => header.includes(delimiter)) ?? ",";
 }
 
 /** One CSV line of cells, quoted where they need it. */

@@ -1,7 +1,8 @@
 import { glob, readFile, stat } from "node:fs/promises";
 import { basename, dirname, extname, isAbsolute, join, resolve } from "node:path";
+import { decodeText } from "../../../base/mod.ts";
 import { UsageError } from "../command.ts";
-import { parseCsv } from "./csv.ts";
+import { delimiterOf, parseCsv } from "./csv.ts";
 
 /** One image to score: where it is and the prompt it goes with. */
 export interface ScoreInput {
@@ -18,8 +19,8 @@ const MAX_LIST_BYTES = 256 * 2 ** 20;
 
 /**
  * Resolves what the user named to images, in a fixed order: a picture, a folder of pictures (not its subfolders), a
- * glob, `file.safetensors#name`, or a .csv/.jsonl list with columns `image` and optionally `prompt` (paths relative
- * to the list). `prompt` applies where the list gives none; where a picture has a text file of the same stem beside
+ * glob, `file.safetensors#name`, or a .csv/.jsonl list with columns `image` (or `file_name`) and optionally `prompt` (or
+ * `text`), paths relative to the list. A folder's metadata.jsonl or metadata.csv gives its pictures' prompts. `prompt` applies where the list gives none; where a picture has a text file of the same stem beside
  * it ("cat.png", "cat.txt"), that is its prompt.
  */
 export async function resolveInputs(
@@ -43,7 +44,7 @@ async function resolveOne(name: string, prompt: string | undefined): Promise<Sco
     return [prompt === undefined ? input : { ...input, prompt }];
   }
   const info = await stat(name).catch(() => undefined);
-  if (info?.isDirectory()) return await pictures(join(name, "*"), prompt);
+  if (info?.isDirectory()) return await pictures(join(name, "*"), prompt, await metadataOf(name));
   if (info !== undefined) {
     const kind = extname(name).toLowerCase();
     if (kind === ".csv" || kind === ".jsonl") return await readList(name, prompt);
@@ -57,13 +58,19 @@ async function resolveOne(name: string, prompt: string | undefined): Promise<Sco
   throw new UsageError(`No such file or folder: ${name}`);
 }
 
-async function pictures(pattern: string, prompt: string | undefined): Promise<ScoreInput[]> {
+async function pictures(
+  pattern: string,
+  prompt: string | undefined,
+  captions: ReadonlyMap<string, string> = new Map(),
+): Promise<ScoreInput[]> {
   const files: string[] = [];
   for await (const file of glob(pattern)) {
     if (PICTURES.has(extname(file).toLowerCase())) files.push(file);
   }
   files.sort();
-  return await Promise.all(files.map((file) => picture(file, prompt)));
+  return await Promise.all(
+    files.map((file) => picture(file, prompt ?? captions.get(basename(file)))),
+  );
 }
 
 async function picture(file: string, prompt: string | undefined): Promise<ScoreInput> {
@@ -73,17 +80,25 @@ async function picture(file: string, prompt: string | undefined): Promise<ScoreI
 
 async function captionBeside(file: string): Promise<string | undefined> {
   const path = join(dirname(file), `${basename(file, extname(file))}.txt`);
-  const text = await readFile(path, "utf8").catch(() => undefined);
-  return text?.trim();
+  const bytes = await readFile(path).catch(() => undefined);
+  return bytes && decodeText(bytes, path).trim();
+}
+
+/** Captions by file name, of the list that Hugging Face's image folders have beside their pictures. */
+async function metadataOf(folder: string): Promise<ReadonlyMap<string, string>> {
+  for (const name of ["metadata.jsonl", "metadata.csv"]) {
+    const list = join(folder, name);
+    if ((await stat(list).catch(() => undefined))?.isFile() !== true) continue;
+    const rows = await rowsOf(list);
+    return new Map(
+      rows.flatMap(({ image, prompt }) => prompt === undefined ? [] : [[image, prompt]]),
+    );
+  }
+  return new Map();
 }
 
 async function readList(list: string, prompt: string | undefined): Promise<ScoreInput[]> {
-  const { size } = await stat(list);
-  if (size > MAX_LIST_BYTES) {
-    throw new UsageError(`${list} has ${size} bytes, at most ${MAX_LIST_BYTES} are read`);
-  }
-  const text = await readFile(list, "utf8");
-  const rows = extname(list).toLowerCase() === ".csv" ? csvRows(list, text) : jsonlRows(list, text);
+  const rows = await rowsOf(list);
   return rows.map(({ image, prompt: own }) => {
     const cut = image.indexOf(".safetensors#");
     const path = cut < 0 ? image : image.slice(0, cut + ".safetensors".length);
@@ -98,16 +113,33 @@ async function readList(list: string, prompt: string | undefined): Promise<Score
   });
 }
 
+async function rowsOf(list: string): Promise<Row[]> {
+  const { size } = await stat(list);
+  if (size > MAX_LIST_BYTES) {
+    throw new UsageError(`${list} has ${size} bytes, at most ${MAX_LIST_BYTES} are read`);
+  }
+  const text = decodeText(await readFile(list), list);
+  return extname(list).toLowerCase() === ".csv" ? csvRows(list, text) : jsonlRows(list, text);
+}
+
+/** Names of both columns, the second ones as in Hugging Face's image folders. */
+const COLUMNS = { image: ["image", "file_name"], prompt: ["prompt", "text"] } as const;
+
 interface Row {
   readonly image: string;
   readonly prompt?: string;
 }
 
 function csvRows(list: string, text: string): Row[] {
-  const [header, ...lines] = parseCsv(text);
-  const [image, prompt] = ["image", "prompt"].map((c) => header?.indexOf(c) ?? -1);
+  const [header = [], ...lines] = parseCsv(text, delimiterOf(text));
+  const names = header.map((cell) => cell.trim());
+  const [image, prompt] = [COLUMNS.image, COLUMNS.prompt].map((known) =>
+    names.findIndex((name) => known.some((k) => k === name))
+  );
   if (image === undefined || image < 0) {
-    throw new UsageError(`${list}:1: no column "image", found ${header?.join(", ") ?? "nothing"}`);
+    throw new UsageError(
+      `${list}:1: no column "image" or "file_name", found ${header.join(", ") || "nothing"}`,
+    );
   }
   return lines.map((cells, i) => {
     const path = cells[image];
@@ -128,12 +160,16 @@ function jsonlRows(list: string, text: string): Row[] {
     } catch {
       throw new UsageError(`${list}:${i + 1}: not JSON`);
     }
-    if (
-      typeof row !== "object" || row === null || !("image" in row) || typeof row.image !== "string"
-    ) {
-      throw new UsageError(`${list}:${i + 1}: no text field "image"`);
+    const field = (known: readonly string[]) => {
+      if (typeof row !== "object" || row === null) return undefined;
+      const values = known.map((name): unknown => Reflect.get(Object(row), name));
+      return values.find((value) => typeof value === "string");
+    };
+    const image = field(COLUMNS.image);
+    if (image === undefined) {
+      throw new UsageError(`${list}:${i + 1}: no text field "image" or "file_name"`);
     }
-    const own = "prompt" in row && typeof row.prompt === "string" ? row.prompt : undefined;
-    return [{ image: row.image, ...(own !== undefined && { prompt: own }) }];
+    const own = field(COLUMNS.prompt);
+    return [{ image, ...(own !== undefined && { prompt: own }) }];
   });
 }
