@@ -7,6 +7,7 @@ import { doctor } from "./commands/doctor.ts";
 import { down } from "./commands/down.ts";
 import { evaluate } from "./commands/eval.ts";
 import { exportLora } from "./commands/export.ts";
+import { fetchModel } from "./commands/fetch.ts";
 import { health } from "./commands/health.ts";
 import { plan } from "./commands/plan.ts";
 import { resume, runs, save, stop, watch } from "./commands/runs.ts";
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   status,
   doctor,
   compose,
+  fetchModel,
   health,
   score,
   plan,
