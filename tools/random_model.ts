@@ -1,9 +1,11 @@
 /**
  * `deno task random-model`: writes files of random weights in the true shapes and formats of published models, to see
- * what a size costs without its weights: a diffusers folder (4.3 GB for sd15 in fp32, 7 GB for sdxl in fp16), or what a
+ * what a size costs without its weights: a diffusers folder (4.3 GB for sd15 in fp32, 7 GB for sdxl in fp16; in bf16 16 GB
+ * for sd35-medium, 34 GB for flux, 16 GB for klein-4b, 21 GB for z-image, text encoders and all), or what a
  * reward is loaded from (hpsv2 2 GB in fp16, pickscore 4 GB, aesthetic 1.7 GB, owlvit 0.6 GB) and its record.
  *
- *     deno task random-model --kind sd15|sdxl --out FOLDER [--dtype fp32|fp16] [--seed 0]
+ *     deno task random-model --kind sd15|sdxl --out FOLDER [--dtype fp32|fp16|bf16] [--seed 0]
+ *     deno task random-model --kind sd35-medium|flux|klein-4b|z-image --out FOLDER --dtype bf16 [--seed 0]
  *     deno task random-model --kind hpsv2|pickscore|aesthetic|owlvit --out FOLDER [--seed 0]
  */
 import process from "node:process";

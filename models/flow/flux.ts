@@ -1,4 +1,4 @@
-import type { Value } from "../../autodiff/mod.ts";
+import type { Value, ValueType } from "../../autodiff/mod.ts";
 import { networkModules, type Part } from "../diffusers/mod.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { jointAttention, selfAttention } from "./_attention.ts";
@@ -46,22 +46,33 @@ export function fluxTransformer(part: Part<FluxConfig>): FlowTransformer {
     channels,
     readsGuidance: config.readsGuidance,
     time: (t) => t,
-    inputTypes: (size) => {
-      patchGrid(size, PATCH);
-      const { batch, height, width, tokens } = size;
-      return {
-        sample: floatType(batch, channels, height, width),
-        timestep_proj: floatType(batch, TIMESTEP_WIDTH),
-        ...(config.readsGuidance && { guidance_proj: floatType(batch, TIMESTEP_WIDTH) }),
-        encoder_hidden_states: floatType(batch, tokens, config.textWidth),
-        pooled_projections: floatType(batch, config.pooledWidth),
-      };
-    },
-    segments: (size) => segmentsOf(config, size),
+    inputTypes: (size) => fluxInputs(config, size),
+    segments: (size) => fluxSegments(config, size),
   };
 }
 
-function segmentsOf(config: FluxConfig, size: TransformerSize): readonly TransformerSegment[] {
+/** Types of the inputs, by name. Throws `RangeError` for latents of no size of its. */
+export function fluxInputs(
+  config: FluxConfig,
+  size: TransformerSize,
+): Readonly<Record<string, ValueType>> {
+  patchGrid(size, PATCH);
+  const channels = config.packedChannels / PATCH ** 2;
+  const { batch, height, width, tokens } = size;
+  return {
+    sample: floatType(batch, channels, height, width),
+    timestep_proj: floatType(batch, TIMESTEP_WIDTH),
+    ...(config.readsGuidance && { guidance_proj: floatType(batch, TIMESTEP_WIDTH) }),
+    encoder_hidden_states: floatType(batch, tokens, config.textWidth),
+    pooled_projections: floatType(batch, config.pooledWidth),
+  };
+}
+
+/** The transformer in segments, which read the names of `fluxInputs`. */
+export function fluxSegments(
+  config: FluxConfig,
+  size: TransformerSize,
+): readonly TransformerSegment[] {
   const { heads, headWidth, layers, singleLayers, readsGuidance, packedChannels } = config;
   const width = heads * headWidth;
   const { rows, columns } = patchGrid(size, PATCH);

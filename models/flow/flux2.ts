@@ -1,4 +1,4 @@
-import type { Value } from "../../autodiff/mod.ts";
+import type { Value, ValueType } from "../../autodiff/mod.ts";
 import { networkModules, type Part } from "../diffusers/mod.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { headsOf, jointAttention } from "./_attention.ts";
@@ -54,17 +54,29 @@ export function flux2Transformer(part: Part<Flux2Config>): FlowTransformer {
     channels: config.channels,
     readsGuidance: config.readsGuidance,
     time: (t) => t,
-    inputTypes: ({ batch, height, width, tokens }) => ({
-      sample: floatType(batch, config.channels, height, width),
-      timestep_proj: floatType(batch, TIMESTEP_WIDTH),
-      ...(config.readsGuidance && { guidance_proj: floatType(batch, TIMESTEP_WIDTH) }),
-      encoder_hidden_states: floatType(batch, tokens, config.textWidth),
-    }),
-    segments: (size) => segmentsOf(config, size),
+    inputTypes: (size) => flux2Inputs(config, size),
+    segments: (size) => flux2Segments(config, size),
   };
 }
 
-function segmentsOf(config: Flux2Config, size: TransformerSize): readonly TransformerSegment[] {
+/** Types of the inputs, by name. */
+export function flux2Inputs(
+  config: Flux2Config,
+  { batch, height, width, tokens }: TransformerSize,
+): Readonly<Record<string, ValueType>> {
+  return {
+    sample: floatType(batch, config.channels, height, width),
+    timestep_proj: floatType(batch, TIMESTEP_WIDTH),
+    ...(config.readsGuidance && { guidance_proj: floatType(batch, TIMESTEP_WIDTH) }),
+    encoder_hidden_states: floatType(batch, tokens, config.textWidth),
+  };
+}
+
+/** The transformer in segments, which read the names of `flux2Inputs`. */
+export function flux2Segments(
+  config: Flux2Config,
+  size: TransformerSize,
+): readonly TransformerSegment[] {
   const { heads, headWidth, layers, singleLayers, readsGuidance, channels } = config;
   const width = heads * headWidth;
   const images = size.height * size.width;

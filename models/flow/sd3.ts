@@ -1,4 +1,4 @@
-import type { Value } from "../../autodiff/mod.ts";
+import type { Value, ValueType } from "../../autodiff/mod.ts";
 import { networkModules, type Part } from "../diffusers/mod.ts";
 import { conv2d } from "../nn.ts";
 import { jointAttention, selfAttention } from "./_attention.ts";
@@ -48,17 +48,8 @@ export function sd3Transformer(part: Part<SD3Config>): FlowTransformer {
     channels: config.channels,
     readsGuidance: false,
     time: (t) => t,
-    inputTypes: (size) => {
-      gridOf(config, size);
-      const { batch, height, width, tokens } = size;
-      return {
-        sample: floatType(batch, config.channels, height, width),
-        timestep_proj: floatType(batch, TIMESTEP_WIDTH),
-        encoder_hidden_states: floatType(batch, tokens, config.textWidth),
-        pooled_projections: floatType(batch, config.pooledWidth),
-      };
-    },
-    segments: (size) => segmentsOf(config, size),
+    inputTypes: (size) => sd3Inputs(config, size),
+    segments: (size) => sd3Segments(config, size),
   };
 }
 
@@ -74,7 +65,26 @@ function gridOf({ patch, positions }: SD3Config, size: TransformerSize) {
   return grid;
 }
 
-function segmentsOf(config: SD3Config, size: TransformerSize): readonly TransformerSegment[] {
+/** Types of the inputs, by name. Throws `RangeError` for latents of no size of its. */
+export function sd3Inputs(
+  config: SD3Config,
+  size: TransformerSize,
+): Readonly<Record<string, ValueType>> {
+  gridOf(config, size);
+  const { batch, height, width, tokens } = size;
+  return {
+    sample: floatType(batch, config.channels, height, width),
+    timestep_proj: floatType(batch, TIMESTEP_WIDTH),
+    encoder_hidden_states: floatType(batch, tokens, config.textWidth),
+    pooled_projections: floatType(batch, config.pooledWidth),
+  };
+}
+
+/** The transformer in segments, which read the names of `sd3Inputs`. */
+export function sd3Segments(
+  config: SD3Config,
+  size: TransformerSize,
+): readonly TransformerSegment[] {
   const { heads, headWidth, layers, patch } = config;
   const width = heads * headWidth;
   const { rows, columns } = gridOf(config, size);

@@ -1,4 +1,4 @@
-import type { Value } from "../../autodiff/mod.ts";
+import type { Value, ValueType } from "../../autodiff/mod.ts";
 import { networkModules, type Part } from "../diffusers/mod.ts";
 import { rmsNorm } from "../nn.ts";
 import { type Rotation, rotation } from "../rotary.ts";
@@ -40,17 +40,8 @@ export function zImageTransformer(part: Part<ZImageConfig>): FlowTransformer {
     readsGuidance: false,
     time: (t) => (1000 - t) / 1000 * config.timeScale,
     textTokens: (count) => MULTIPLE * Math.ceil(count / MULTIPLE),
-    inputTypes: (size) => {
-      checkSize(config, size);
-      const { batch, height, width, tokens } = size;
-      return {
-        sample: floatType(batch, config.channels, height, width),
-        timestep_proj: floatType(batch, TIMESTEP_WIDTH),
-        encoder_hidden_states: floatType(batch, tokens, config.textWidth),
-        encoder_mask: floatType(batch, tokens, 1),
-      };
-    },
-    segments: (size) => segmentsOf(config, size),
+    inputTypes: (size) => zImageInputs(config, size),
+    segments: (size) => zImageSegments(config, size),
   };
 }
 
@@ -63,7 +54,26 @@ function checkSize({ lengths }: ZImageConfig, size: TransformerSize): void {
   throw new RangeError(`${what} are ${wanted[wrong]}, expected at most ${lengths[wrong]}`);
 }
 
-function segmentsOf(config: ZImageConfig, size: TransformerSize): readonly TransformerSegment[] {
+/** Types of the inputs, by name. Throws `RangeError` for latents of no size of its. */
+export function zImageInputs(
+  config: ZImageConfig,
+  size: TransformerSize,
+): Readonly<Record<string, ValueType>> {
+  checkSize(config, size);
+  const { batch, height, width, tokens } = size;
+  return {
+    sample: floatType(batch, config.channels, height, width),
+    timestep_proj: floatType(batch, TIMESTEP_WIDTH),
+    encoder_hidden_states: floatType(batch, tokens, config.textWidth),
+    encoder_mask: floatType(batch, tokens, 1),
+  };
+}
+
+/** The transformer in segments, which read the names of `zImageInputs`. */
+export function zImageSegments(
+  config: ZImageConfig,
+  size: TransformerSize,
+): readonly TransformerSegment[] {
   const { width, channels, refinerLayers, layers } = config;
   const { rows, columns } = patchGrid(size, PATCH);
   const patches = rows * columns;

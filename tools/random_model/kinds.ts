@@ -1,3 +1,5 @@
+import { FLOW_KINDS } from "./flow_kinds.ts";
+
 /** What a diffusers folder says about itself, by the path of each JSON file. */
 export type ModelFiles = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
@@ -123,4 +125,5 @@ export const KINDS = {
       use_karras_sigmas: false,
     },
   },
+  ...FLOW_KINDS,
 } as const satisfies Record<string, ModelFiles>;

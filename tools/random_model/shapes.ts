@@ -1,4 +1,4 @@
-import { Builder, type Shape, type Value } from "../../autodiff/mod.ts";
+import { Builder, type Shape } from "../../autodiff/mod.ts";
 import {
   clipText,
   clipTextProjection,
@@ -6,17 +6,17 @@ import {
   parseClipTextConfig,
 } from "../../models/clip/mod.ts";
 import {
+  givenChannels,
+  parseFlux2VaeConfig,
   parseUNetConfig,
   parseVaeConfig,
   TIME_IDS,
   unet,
   vaeDecode,
 } from "../../models/diffusers/mod.ts";
-import { WeightScope } from "../../models/mod.ts";
+import { qwen3Shapes, t5Shapes, transformerShapes } from "./flow_shapes.ts";
 import type { ModelFiles } from "./kinds.ts";
-
-/** Every weight of a network by its name in the state dict. */
-export type WeightShapes = ReadonlyMap<string, Shape>;
+import { RecordingScope, type WeightShapes } from "./recording_scope.ts";
 
 /** Where a network's weights lie in a diffusers folder, and what they are. */
 export interface NetworkWeights {
@@ -24,59 +24,19 @@ export interface NetworkWeights {
   readonly shapes: WeightShapes;
 }
 
-/** A state dict that has whatever is asked for, and remembers what was. */
-class RecordingScope extends WeightScope {
-  readonly #shapes: Map<string, Shape>;
-  readonly #lacks: RegExp;
-
-  constructor(
-    b: Builder,
-    { shapes, lacks, prefix = "" }: {
-      readonly shapes: Map<string, Shape>;
-      /** Names that the network does not have where others of its kind do. */
-      readonly lacks: RegExp;
-      readonly prefix?: string;
-    },
-  ) {
-    super(b, { has: () => true, get: unread }, { prefix });
-    this.#shapes = shapes;
-    this.#lacks = lacks;
-  }
-
-  override at(name: string): WeightScope {
-    return new RecordingScope(this.b, {
-      shapes: this.#shapes,
-      lacks: this.#lacks,
-      prefix: this.path(name),
-    });
-  }
-
-  override has(name: string): boolean {
-    return !this.#lacks.test(this.path(name));
-  }
-
-  protected override stored(name: string, shape: Shape, as: Shape = shape): Value {
-    const path = this.path(name);
-    this.#shapes.set(path, shape);
-    return this.b.weight(path, { dtype: "float32", shape: as }, { file: path, offset: 0 });
-  }
-
-  override rows(name: string, shape: Shape, rows: { start: number; end: number }): Value {
-    return this.b.slice(this.get(name, shape), { axis: 0, ...rows });
-  }
-}
-
-function unread(name: string): never {
-  throw new RangeError(`Weight "${name}" was read from a model that is not there`);
-}
-
 /** All networks of a pipeline; a VAE's encoder too, which diffusers wants in the file. */
 export function networksOf(files: ModelFiles): readonly NetworkWeights[] {
   const at = (path: string) => files[path] ?? {};
-  const texts = ["text_encoder", "text_encoder_2"].filter((name) => `${name}/config.json` in files);
+  const texts = ["text_encoder", "text_encoder_2", "text_encoder_3"]
+    .filter((name) => `${name}/config.json` in files);
   const diffusion = "diffusion_pytorch_model.safetensors";
   return [
-    { file: `unet/${diffusion}`, shapes: unetShapes(at("unet/config.json")) },
+    "unet/config.json" in files
+      ? { file: `unet/${diffusion}`, shapes: unetShapes(at("unet/config.json")) }
+      : {
+        file: `transformer/${diffusion}`,
+        shapes: transformerShapes(at("transformer/config.json")),
+      },
     { file: `vae/${diffusion}`, shapes: vaeShapes(at("vae/config.json")) },
     ...texts.map((name) => ({
       file: `${name}/model.safetensors`,
@@ -106,6 +66,8 @@ function unetShapes(file: Readonly<Record<string, unknown>>): WeightShapes {
 }
 
 function textShapes(file: Readonly<Record<string, unknown>>): WeightShapes {
+  if (file.model_type === "t5") return t5Shapes(file);
+  if (file.model_type === "qwen3") return qwen3Shapes(file);
   const config = parseClipTextConfig(file, "text_encoder/config.json");
   const shapes = new Map<string, Shape>();
   const b = new Builder();
@@ -117,10 +79,17 @@ function textShapes(file: Readonly<Record<string, unknown>>): WeightShapes {
 }
 
 function vaeShapes(file: Readonly<Record<string, unknown>>): WeightShapes {
-  const config = parseVaeConfig(file, "vae/config.json");
+  const parse = file._class_name === "AutoencoderKLFlux2" ? parseFlux2VaeConfig : parseVaeConfig;
+  const config = parse(file, "vae/config.json");
   const shapes = new Map<string, Shape>(vaeEncoderShapes(config));
+  if (file.use_quant_conv === false) {
+    for (const end of ["weight", "bias"]) shapes.delete(`quant_conv.${end}`);
+  }
   const b = new Builder();
-  const latents = b.input("latents", { dtype: "float32", shape: [1, config.latentChannels, 1, 1] });
+  const latents = b.input("latents", {
+    dtype: "float32",
+    shape: [1, givenChannels(config), 1, 1],
+  });
   vaeDecode(new RecordingScope(b, { shapes, lacks: /^$/ }), latents, config);
   return shapes;
 }

@@ -1,13 +1,18 @@
 import { cp, mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { float32, type Shape, sizeOf, type Tensor } from "../../autodiff/mod.ts";
 import { Random } from "../../models/random/mod.ts";
-import { copyToSafetensors, float32ToFloat16 } from "../../models/weights/mod.ts";
+import {
+  copyToSafetensors,
+  float32ToBfloat16,
+  float32ToFloat16,
+} from "../../models/weights/mod.ts";
 import type { ModelFiles } from "./kinds.ts";
 import { networksOf } from "./shapes.ts";
 
 /** Element types a folder can be written in. */
-export const DTYPES = { fp16: "float16", fp32: "float32" } as const;
+export const DTYPES = { bf16: "bfloat16", fp16: "float16", fp32: "float32" } as const;
 
 /** Files of a small CLIP tokenizer. Its ids are rows of an embedding of the full size. */
 export const TOKENIZER = [
@@ -16,6 +21,14 @@ export const TOKENIZER = [
   "tokenizer_config.json",
   "vocab.json",
 ];
+
+const GOLDEN = fileURLToPath(new URL("../../tests/golden/flow", import.meta.url));
+
+/** Small tokenizers of the other kinds. */
+const TOKENIZERS = [
+  { of: "T5Tokenizer", folder: "tiny-sd3/tokenizer_3" },
+  { of: "Qwen2Tokenizer", folder: "tiny-zimage/tokenizer" },
+] as const;
 
 /**
  * Writes a diffusers folder with random weights of exactly the shapes that `files` describe, one tensor in memory at a
@@ -40,7 +53,8 @@ export async function writeRandomModel(
       read: (name) => {
         const random = new Random(seed, streams.get(name));
         const values = randomWeight(name, shapes.get(name) ?? [], random);
-        return Promise.resolve(dtype === "fp32" ? values : toHalf(values));
+        const convert = { bf16: toBfloat16, fp16: toHalf, fp32: (t: Tensor) => t }[dtype];
+        return Promise.resolve(convert(values));
       },
     }, { format: "pt" });
   }
@@ -48,8 +62,17 @@ export async function writeRandomModel(
     await mkdir(dirname(join(folder, path)), { recursive: true });
     await writeFile(join(folder, path), `${JSON.stringify(value, null, 2)}\n`);
   }
-  for (const name of ["tokenizer", "tokenizer_2"]) {
-    if (!(name in (files["model_index.json"] ?? {}))) continue;
+  const index = files["model_index.json"] ?? {};
+  for (const name of ["tokenizer", "tokenizer_2", "tokenizer_3"]) {
+    if (!(name in index)) continue;
+    const other = TOKENIZERS.find(({ of }) => String(index[name]).includes(of));
+    if (other !== undefined) {
+      await mkdir(join(folder, name), { recursive: true });
+      for (const file of ["tokenizer.json", "tokenizer_config.json"]) {
+        await cp(join(GOLDEN, other.folder, file), join(folder, name, file));
+      }
+      continue;
+    }
     for (const file of TOKENIZER) await cp(join(tokenizer, file), join(folder, name, file));
     // The context of CLIP, whatever the borrowed tokenizer was made for.
     const path = join(folder, name, "tokenizer_config.json");
@@ -65,7 +88,8 @@ export function randomWeight(
   random: Random,
 ): ReturnType<typeof float32> {
   const data = new Float32Array(sizeOf(shape));
-  const isNorm = shape.length === 1 && name.endsWith("weight");
+  // A variance is no less than 0.
+  const isNorm = shape.length === 1 && /(weight|running_var)$/.test(name);
   const fanIn = sizeOf(shape.slice(1));
   const bound = shape.length === 1 || name.includes("embedding.weight")
     ? 0.02
@@ -85,6 +109,11 @@ function fillUniform(data: Float32Array, bound: number, random: Random): void {
     word ^= word << 5;
     data[i] = word * scale;
   }
+}
+
+/** In float32's range with 8 bits. */
+function toBfloat16({ data, shape }: ReturnType<typeof float32>): Tensor {
+  return { dtype: "bfloat16", shape, data: float32ToBfloat16(data) };
 }
 
 /** In half precision. */
