@@ -16,7 +16,7 @@ import {
   zImageSegments,
 } from "../../models/flow/mod.ts";
 import { parseQwen3Config, qwen3Segments } from "../../models/qwen3/mod.ts";
-import { compose } from "../../models/segments.ts";
+import { compose } from "../../models/mod.ts";
 import { parseT5Config, t5Segments } from "../../models/t5/mod.ts";
 import { RecordingScope, type WeightShapes } from "./recording_scope.ts";
 
