@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
-import { Builder, float32, type Value } from "../autodiff/mod.ts";
+import { Builder, float32, gradient, type Value } from "../autodiff/mod.ts";
 import type { Engine, ModelSource, Session, SessionOptions } from "../runtime/mod.ts";
 import { CPU_TARGET } from "../compile/mod.ts";
 import { RewardSessions, type RewardSessionsOptions } from "./_reward_sessions.ts";
@@ -170,4 +170,27 @@ Deno.test("RewardSessions loads a session once for callers that come together, a
   engine.failing = false;
   assert.deepEqual(await Promise.all([use(), use()]), [1, 1]);
   assert.equal(engine.loads, 2);
+});
+
+Deno.test("RewardSessions compiles for the provider that runs the reward", async () => {
+  const engine = new FakeEngine();
+  const nodesFor = async (provider: "cpu" | "cuda") => {
+    const sessions = sessionsOf(engine, {
+      compile: { provider, memory: 8 * 2 ** 30, precision: "float32", threads: 3 },
+    });
+    const write = () => {
+      const b = new Builder({ differentiable: true });
+      // Its probabilities take 32 MiB.
+      const q = b.input("q", { dtype: "float32", shape: [8, 512, 64] });
+      const y = b.attention(q, q, q, { heads: 4 });
+      const [dq = y] = gradient(b, [{ value: y, cotangent: b.input("dy", y) }], [q]);
+      return { b, outputs: { y, dq } };
+    };
+    await sessions.use("attention", write, () => Promise.resolve());
+    assert.equal(engine.options.provider, provider);
+    assert.equal(engine.options.intraOpNumThreads, 3);
+    return fromBinary(ModelProtoSchema, engine.bytes).graph?.node.map(({ opType }) => opType);
+  };
+  assert.equal((await nodesFor("cpu"))?.filter((op) => op === "Scan").length, 2);
+  assert.equal((await nodesFor("cuda"))?.includes("Scan"), false);
 });
