@@ -1,6 +1,7 @@
 import { floatOf, stringOf } from "../attributes.ts";
 import { constantOf } from "../constant_of.ts";
 import { quickGeluGradient } from "../quick_gelu.ts";
+import { isFloat } from "../tensor.ts";
 import { binary, cotangent, except, input, only, output, type Rule, unary } from "./_types.ts";
 
 const TWO_OVER_ROOT_PI = 2 / Math.sqrt(Math.PI);
@@ -37,14 +38,20 @@ const extremum: Rule = (c) => {
   });
 };
 
-/** d(xᵖ) = p xᵖ⁻¹ dx + xᵖ log x dp; the second is 0 at x = 0, its limit for p > 0. */
+/**
+ * d(xᵖ) = p xᵖ⁻¹ dx + xᵖ log x dp; the second is 0 at x = 0, its limit for p > 0, and so is the first for a root, as a
+ * square root's.
+ */
 const pow: Rule = binary(
   (b, dy, x, p) => {
     const exponent = constantOf(p);
     if (exponent?.data.length === 1 && Number(exponent.data[0]) === 2) {
       return b.mul(dy, b.mul(x, 2));
     }
-    return b.mul(dy, b.mul(b.cast(p, x.dtype), b.pow(x, b.sub(p, 1))));
+    const slope = b.mul(dy, b.mul(b.cast(p, x.dtype), b.pow(x, b.sub(p, 1))));
+    const isRoot = exponent?.data.length === 1 && isFloat(p.dtype) && p.dtype !== "float16" &&
+      Number(exponent.data[0]) > 0 && Number(exponent.data[0]) < 1;
+    return isRoot ? except(b, b.equal(x, 0), slope) : slope;
   },
   (b, dy, x, _p, y) => except(b, b.equal(x, 0), b.mul(dy, b.mul(y, b.log(x)))),
 );
@@ -61,8 +68,8 @@ export const ELEMENTWISE_RULES = {
   Abs: unary((b, dy, x) => b.mul(dy, b.sign(x))),
   Exp: unary((b, dy, _x, y) => b.mul(dy, y)),
   Log: unary((b, dy, x) => b.div(dy, x)),
-  // d√x = dx / 2√x
-  Sqrt: unary((b, dy, _x, y) => b.div(b.mul(dy, 0.5), y)),
+  // d√x = dx / 2√x; 0 at 0, as a norm's there: infinity would make NaN of it.
+  Sqrt: unary((b, dy, _x, y) => except(b, b.equal(y, 0), b.div(b.mul(dy, 0.5), y))),
   // d(1/x) = -dx / x²
   Reciprocal: unary((b, dy, _x, y) => b.neg(b.mul(dy, b.mul(y, y)))),
   Sin: unary((b, dy, x) => b.mul(dy, b.cos(x))),

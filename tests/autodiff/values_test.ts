@@ -137,3 +137,17 @@ Deno.test("weights that lie unaligned in a file are read where they lie", async 
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("a root of 0 has no slope, so that a norm of nothing is no NaN", async () => {
+  const b = new Builder({ differentiable: true });
+  const x = b.input("x", { dtype: "float32", shape: [2, 2] });
+  const sums = b.sum(b.mul(x, x), { axes: [1], keepDims: false });
+  const y = b.add(b.sqrt(sums), b.pow(sums, 0.5));
+  const [dx] = gradient(b, [{ value: y, cotangent: b.fill(1, y) }], [x]);
+  assert(dx !== undefined);
+  const [found] = await evaluate(serialize(b, { dx }), [{ x: float32([0, 0, 3, 4], [2, 2]) }]);
+  assert.deepEqual(
+    numbersOf(found?.["dx"] ?? float32([])),
+    new Float64Array([0, 0, 1.2, 1.6].map(Math.fround)),
+  );
+});

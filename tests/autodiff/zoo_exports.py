@@ -15,7 +15,7 @@ import time
 import warnings
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 import torch.nn.functional as F
 
@@ -367,23 +367,26 @@ class Mathematics(nn.Module):
     def forward(self, x):
         y = x.flatten(2)
         parts = [torch.atan2(y, 1.5 - y), torch.logsumexp(y, 2, True).expand_as(y), torch.log1p(y), torch.exp(y) - 1,
-                 torch.erf(y), torch.acos(0.9 * y), torch.sinh(y), torch.cosh(y), torch.asinh(y), torch.tan(y),
+                 torch.erf(y), torch.acos(0.9 * y), torch.tan(y),
                  F.hardswish(8 * y - 4), F.softshrink(y, 0.3), F.hardshrink(y, 0.3), F.mish(y), F.celu(y - 0.5),
-                 torch.sort(y, 2).values, y.cumprod(2), torch.var(y, 2, keepdim=True).expand_as(y),
+                 torch.sort(y, 2).values, torch.var(y, 2, keepdim=True).expand_as(y),
                  F.normalize(y, dim=1), torch.cdist(y, y).mean(2, keepdim=True).expand_as(y), torch.clamp(y, 0.2, 0.8),
                  torch.where(y > 0.5, y.sqrt(), y**1.5), torch.rsqrt(y + 0.1), F.glu(torch.cat([y, y], 1), 1),
                  torch.einsum("bcn,bdn->bcd", y, y).mean(2, keepdim=True).expand_as(y), torch.tril(x).flatten(2),
-                 torch.flip(y, (2,)), torch.median(y, 2, keepdim=True).values.expand_as(y), torch.frac(3 * y),
-                 torch.fmod(y, 0.3), torch.xlogy(y, y + 1), F.softsign(y), torch.logit(y, 0.05), y.prod(1, True).expand_as(y)]
+                 torch.flip(y, (2,)),
+                 torch.fmod(y, 0.3), F.softsign(y), torch.logit(y, 0.05), y.prod(1, True).expand_as(y)]
         return torch.stack([p.mean(2) for p in parts], 1).flatten(1)
 
 
-def build(name):
+def build(name, wide=False):
+    """The model, its convolutions drawn wide where by its own initialization nothing would be left of a gradient."""
     make, size, channels, _ = ZOO[name]
     torch.manual_seed(len(name))
     model = make().eval().requires_grad_(False)
     with torch.no_grad():
         for module in model.modules():
+            if wide and isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
@@ -411,8 +414,8 @@ def facts(model, image):
     y, cotangent, gradient = run(model.double(), image.double())
     direction = torch.randn(image.shape, generator=torch.Generator().manual_seed(5)).double()
     with torch.no_grad():
-        ends = [((model(image.double() + step * direction)) * cotangent).sum() for step in (1e-5, -1e-5)]
-    difference = (ends[0] - ends[1]) / 2e-5
+        ends = [((model(image.double() + step * direction)) * cotangent).sum() for step in (1e-6, -1e-6)]
+    difference = (ends[0] - ends[1]) / 2e-6
     if hasattr(model, "fixed"):
         for key, v in model.fixed.items():
             if torch.is_tensor(v) and v.is_floating_point():
@@ -442,9 +445,15 @@ def main():
         if time.time() - begin > args.seconds:
             break
         try:
-            model, image = build(name)
+            wide = os.path.exists(known) and load_file(known).get("wide", torch.zeros(1)).item() == 1
+            model, image = build(name, wide)
             if not os.path.exists(known):
-                save_file(facts(model, image), known)
+                found = facts(model, image)
+                if found["gradient"].abs().max() < 1e-12:
+                    wide = True
+                    model, image = build(name, wide)
+                    found = facts(model, image)
+                save_file({**found, "wide": torch.tensor([float(wide)])}, known)
             if os.path.exists(path):
                 continue
             if args.exporter == "dynamo":
