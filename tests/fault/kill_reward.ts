@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Random } from "../../models/random/mod.ts";
+import { progress } from "./_progress.ts";
 import { outcome, startReward, startTrainer, train } from "./_training.ts";
 import type { KillOptions } from "./kill_trainer.ts";
 
@@ -24,6 +25,7 @@ export async function killReward({ kills, seed, runs, say }: KillOptions): Promi
     say(`undisturbed: ${(span / 1000).toFixed(1)} s`);
 
     let killed = 0;
+    const start = performance.now();
     let run = 0;
     for (; killed < kills; run++) {
       const id = `killed-${run}`;
@@ -33,7 +35,8 @@ export async function killReward({ kills, seed, runs, say }: KillOptions): Promi
         await Promise.race([pause(0.5 * random.uniform() * span), training]);
         if (ended) break;
         await server.end();
-        say(`${id}: kill ${++killed}`);
+        killed++;
+        say(`kill ${progress(killed, { of: kills, begun: start })} (${id})`);
         await pause(random.uniform() * AWAY_MS);
         server = startReward(Number(reward.split(":")[1]));
         await server.ready;

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { Random } from "../../models/random/mod.ts";
+import { progress } from "./_progress.ts";
 import { outcome, startReward, startTrainer, stepsDone, train } from "./_training.ts";
 
 /** How services are killed. */
@@ -31,6 +34,7 @@ export async function killTrainer({ kills, seed, runs, say }: KillOptions): Prom
     say(`undisturbed: ${(span / 1000).toFixed(1)} s`);
 
     let killed = 0;
+    const start = performance.now();
     let run = 0;
     for (; killed < kills; run++) {
       const id = `killed-${run}`;
@@ -42,9 +46,12 @@ export async function killTrainer({ kills, seed, runs, say }: KillOptions): Prom
         span *= done ? 0.85 : 1.05;
         if (done) continue;
         const step = await stepsDone(runs, id);
-        say(`${id}: kill ${++killed} after ${(ms / 1000).toFixed(2)} s, at step ${step}`);
+        killed++;
+        const after = `after ${(ms / 1000).toFixed(2)} s, at step ${step}`;
+        say(`kill ${progress(killed, { of: kills, begun: start })} (${id} ${after})`);
       }
       assert.deepEqual(await outcome(runs, id), expected, id);
+      await rm(join(runs, id), { recursive: true });
     }
     return run;
   } finally {

@@ -20,7 +20,20 @@ const [kills, swaps, clients, seed] = [
   Number(values.clients),
   Number(values.seed),
 ];
-const say = (line: string) => console.log(`  ${line}`);
+for (const [name, n] of Object.entries({ kills, swaps, clients, seed })) {
+  if (!Number.isInteger(n) || n < 0) {
+    console.error(`Option --${name} is not a whole number of 0 or more`);
+    Deno.exit(2);
+  }
+}
+/** Between two lines of progress, in milliseconds. Thousands of them would be a wall. */
+const EVERY_MS = 2000;
+let said = -Infinity;
+const say = (line: string) => {
+  if (performance.now() - said < EVERY_MS) return;
+  said = performance.now();
+  console.log(`  ${line}`);
+};
 
 /** Does work in a folder of its own and prints what came of it. */
 async function report(work: (folder: string) => Promise<string>): Promise<void> {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { DataType, RewardAdmin, RewardService } from "../../proto/mod.ts";
 import { grpcClient } from "../../services/rpc/mod.ts";
 import { descendants } from "./_descendants.ts";
+import { progress } from "./_progress.ts";
 import { Victim } from "./_victim.ts";
 
 const TOKEN = "a token of enough letters";
@@ -76,6 +77,7 @@ export async function swapUnderLoad(
     const admin = grpcClient(RewardAdmin, adminAddress, { token: TOKEN });
     closing.push(admin);
     const resident: number[] = [];
+    const begun = performance.now();
     for (let swap = 1; swap <= swaps; swap++) {
       const { reward } = await Promise.race([
         admin.loadReward({ name: "symmetry", config: records[swap % 2] ?? {} }),
@@ -86,9 +88,9 @@ export async function swapUnderLoad(
       }
       resident.push(...await residentMiB(server.pid));
       say(
-        `swap ${swap}: ${reward?.digest.slice(0, 8)}, ${answered} answers, ${
-          resident.at(-1)?.toFixed(0)
-        } MiB`,
+        `swap ${progress(swap, { of: swaps, begun })}: ${
+          reward?.digest.slice(0, 8)
+        }, ${answered} answers, ${resident.at(-1)?.toFixed(0)} MiB`,
       );
     }
     isOver = true;
