@@ -3,6 +3,7 @@ export * from "./backoff.ts";
 export * from "./decode_text.ts";
 export * from "./describe_issue.ts";
 export * from "./input_error.ts";
+export * from "./listen_host.ts";
 export * from "./log.ts";
 export * from "./nearest.ts";
 export * from "./or_silence.ts";

@@ -30,7 +30,9 @@ class Reward(torch.autograd.Function):
         return upstream[:, None, None, None] * gradient, None, None
 
 
-stub = rpc.RewardServiceStub(grpc.insecure_channel(sys.argv[1]))
+# Gradients of large images exceed the 4 MB that grpcio takes unless it is told otherwise.
+room = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+stub = rpc.RewardServiceStub(grpc.insecure_channel(sys.argv[1], options=room))
 torch.manual_seed(0)
 pixels = torch.rand(2, 3, 48, 48, requires_grad=True)
 adam = torch.optim.Adam([pixels], lr=0.02)

@@ -1,6 +1,6 @@
 import { getRequestListener } from "@hono/node-server";
 import { createServer, type Server } from "node:http";
-import { createLogger, type Logger, orSilence } from "../../base/mod.ts";
+import { createLogger, listenHost, type Logger, orSilence } from "../../base/mod.ts";
 import { usualConnections } from "../rpc/mod.ts";
 import { createGateway, type GatewayOptions } from "./gateway.ts";
 import { type HttpTimes, limitConnections } from "./http_connections.ts";
@@ -21,7 +21,7 @@ export interface GatewayServer {
  */
 export async function serveGateway(
   {
-    host = "127.0.0.1",
+    host: givenHost = "127.0.0.1",
     port,
     maxConnections = usualConnections(),
     times = { headersMs: 20_000, idleMs: 60_000 },
@@ -35,6 +35,7 @@ export async function serveGateway(
   },
 ): Promise<GatewayServer> {
   const log = options.log ?? createLogger();
+  const host = listenHost(givenHost);
   const loopback = /^(?:localhost|127\..*|::1)$/.test(host);
   if (!loopback && options.token === undefined) {
     log.warn("Anybody who reaches this address may start and delete runs: set a token", { host });
@@ -57,7 +58,10 @@ export async function serveGateway(
     bound = await listen(server, { host, port });
   } catch (cause) {
     gateway.close();
-    throw new Error(`Cannot listen on ${host}:${port}: ${reason(cause)}`, { cause });
+    throw new Error(
+      `Cannot listen on ${host.includes(":") ? `[${host}]` : host}:${port}: ${reason(cause)}`,
+      { cause },
+    );
   }
   const drain = async (drainSeconds: number) => {
     gateway.stop();

@@ -17,8 +17,7 @@ import { ServerGuard } from "./_server_guard.ts";
 import type { CallObserver, GrpcService } from "./grpc_service.ts";
 import { StatusError } from "./errors.ts";
 import { type ServerLimits, serverLimits } from "./server_limits.ts";
-import { orSilence } from "../../base/mod.ts";
-import { createLogger, type Logger } from "../../base/mod.ts";
+import { createLogger, listenHost, type Logger, orSilence } from "../../base/mod.ts";
 
 /** Largest message either way by default: 64 MiB, five images of 1024x1024 in float32. */
 export const DEFAULT_MAX_MESSAGE_BYTES = 64 * 2 ** 20;
@@ -69,7 +68,7 @@ export interface GrpcServer {
  */
 export async function startGrpcServer({
   services,
-  host = "127.0.0.1",
+  host: givenHost = "127.0.0.1",
   port,
   tls,
   maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES,
@@ -78,6 +77,7 @@ export async function startGrpcServer({
   log = createLogger(),
   observe,
 }: GrpcServerOptions): Promise<GrpcServer> {
+  const host = listenHost(givenHost);
   // What the library would write to stderr, it also throws.
   setLogVerbosity(logVerbosity.NONE);
   const limits = serverLimits(maxMessageBytes, ownLimits);
