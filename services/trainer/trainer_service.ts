@@ -18,6 +18,7 @@ import {
   type Parameters,
   RewardMixture,
   type RunDependencies,
+  runPictureNote,
   RunStateError,
   type RunStore,
 } from "../../trainer/mod.ts";
@@ -128,11 +129,17 @@ export function trainerHandlers(
         for await (
           const batch of drawWith(opened, requests, { config, parameters, loraScale, signal })
         ) {
-          for (const [i, { prompt, seed }] of batch.requests.entries()) {
+          for (const [i, drawn] of batch.requests.entries()) {
+            const { prompt, seed } = drawn;
+            const note = runPictureNote(config, {
+              request: drawn,
+              images: batch.images,
+              ...(step !== 0 && { lora: { name: runId, scale: loraScale } }),
+            });
             yield {
               prompt,
               seed,
-              png: await encodePng(batch.images, i),
+              png: await encodePng(batch.images, i, note),
               remark: opened.model.prompts.remark?.([prompt]) ?? "",
             } satisfies MessageInitShape<
               typeof SampleResponseSchema

@@ -1,10 +1,11 @@
 import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { AdaptedDenoiser } from "../model/mod.ts";
 import type { RewardScores } from "../step/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import { diversity, thumbnails } from "./panel.ts";
+import { runPictureNote } from "./picture_note.ts";
 import { draw, encodePng, type Request } from "./pictures.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { PanelEvent, RewardMetrics, SampleReference } from "./run_events.ts";
@@ -53,7 +54,12 @@ export class Gallery {
         const scores = await score(images, part.map(({ prompt }) => prompt));
         for (const [i, request] of part.entries()) {
           const file = `${path}/${out.length}.png`;
-          await writeFile(join(this.#folder, file), await encodePng(images, i));
+          const note = runPictureNote(this.#config, {
+            request,
+            images,
+            lora: { name: basename(this.#folder), scale: lora.sampleScale },
+          });
+          await writeFile(join(this.#folder, file), await encodePng(images, i, note));
           const rewards = Object.entries(scores).flatMap(([name, { perImage }]) => {
             const found = perImage[i];
             return found === undefined ? [] : [[name, found]];

@@ -13,6 +13,7 @@ export {
   prepareRunConfig,
 } from "./open_model.ts";
 export { diversity, findAlarm, type PanelMeasurement } from "./panel.ts";
+export * from "./picture_note.ts";
 export * from "./pictures.ts";
 export * from "./reward_mixture.ts";
 export * from "./run_config.ts";

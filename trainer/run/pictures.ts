@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import sharp from "sharp";
+import { withPngText } from "./_png_text.ts";
 import { makeSampler, type SamplerOptions, type SchedulerConfig } from "../samplers/mod.ts";
 import { type Guidance, GuidedDenoiser, type Networks, sample, seededNoise } from "../step/mod.ts";
 import { batchOf, type Float32Tensor, sliceBatch } from "../tensors.ts";
@@ -54,8 +55,12 @@ export async function* draw(
   }
 }
 
-/** One image of a batch as a PNG file: clamped to [0, 1] and rounded to 8 bits. */
-export async function encodePng(images: Float32Tensor, index: number): Promise<Buffer> {
+/** One image of a batch as a PNG file: clamped to [0, 1] and rounded to 8 bits. `note` becomes its text "parameters". */
+export async function encodePng(
+  images: Float32Tensor,
+  index: number,
+  note?: string,
+): Promise<Buffer> {
   if (index < 0 || index >= batchOf(images)) throw new RangeError(`No image ${index}`);
   const [, , height = 1, width = 1] = images.shape;
   const { data } = sliceBatch(images, index, index + 1);
@@ -66,5 +71,6 @@ export async function encodePng(images: Float32Tensor, index: number): Promise<B
       pixels[3 * p + c] = Math.round(255 * Math.min(1, Math.max(0, data[c * plane + p] ?? 0)));
     }
   }
-  return await sharp(pixels, { raw: { width, height, channels: 3 } }).png().toBuffer();
+  const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).png().toBuffer();
+  return note === undefined ? png : withPngText(png, { keyword: "parameters", text: note });
 }

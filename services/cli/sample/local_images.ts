@@ -9,6 +9,7 @@ import {
   encodePng,
   type Float32Tensor,
   parseSchedulerConfig,
+  pictureNote,
   PipelineModel,
   type SamplerOptions,
   schedulerRemarks,
@@ -106,7 +107,12 @@ export async function* localImages(
     const drawing = { sampler, scheduler, guidance, latents, initial, signal };
     for await (const { requests: part, images } of draw(networks, requests, drawing)) {
       for (const [i, { prompt, seed }] of part.entries()) {
-        yield { prompt, seed, png: await encodePng(images, i) };
+        const [, , height = 0, width = 0] = images.shape;
+        const note = pictureNote({
+          ...{ prompt, seed, sampler, guidance, height, width, model: options.model },
+          lora: options.lora === undefined ? undefined : { name: options.lora, scale: loraScale },
+        });
+        yield { prompt, seed, png: await encodePng(images, i, note) };
       }
     }
   } finally {
