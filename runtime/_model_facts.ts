@@ -33,7 +33,10 @@ export function readModelFacts(bytes: Uint8Array, name: string): ModelFacts {
   const model = parse(bytes, name);
   const { graph } = model;
   if (!graph) throw new RuntimeError("model_invalid", `Model '${name}' has no graph`);
-  for (const value of [...graph.input, ...graph.output]) {
+  // A weight that may be fed, but has a value, is never exchanged.
+  const own = new Set(graph.initializer.map((tensor) => tensor.name));
+  const exchanged = graph.input.filter((value) => !own.has(value.name));
+  for (const value of [...exchanged, ...graph.output]) {
     if (tensorType(value)?.elemType === TensorProto_DataType.BFLOAT16) {
       throw new RuntimeError(
         "model_invalid",

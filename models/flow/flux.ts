@@ -1,5 +1,5 @@
 import type { Value, ValueType } from "../../autodiff/mod.ts";
-import { networkModules, type Part } from "../diffusers/mod.ts";
+import type { Part } from "../diffusers/mod.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { jointAttention, selfAttention } from "./_attention.ts";
 import {
@@ -15,6 +15,7 @@ import {
   scaleAndShift,
   tokensOf,
 } from "./_layers.ts";
+import { FLUX_NAMES, transformerModules } from "./_modules.ts";
 import { floatType, patchGrid } from "./_sizes.ts";
 import type { FluxConfig } from "./flux_config.ts";
 import { JOINT_ATTENTION_TARGETS } from "./sd3.ts";
@@ -41,7 +42,7 @@ export function fluxTransformer(part: Part<FluxConfig>): FlowTransformer {
   const channels = config.packedChannels / PATCH ** 2;
   return {
     part,
-    layers: networkModules(part),
+    layers: transformerModules(part, FLUX_NAMES),
     targets: JOINT_ATTENTION_TARGETS,
     channels,
     readsGuidance: config.readsGuidance,

@@ -1,5 +1,5 @@
 import type { Value, ValueType } from "../../autodiff/mod.ts";
-import { networkModules, type Part } from "../diffusers/mod.ts";
+import type { Part } from "../diffusers/mod.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { headsOf, jointAttention } from "./_attention.ts";
 import {
@@ -14,6 +14,7 @@ import {
   scaleAndShift,
   tokensOf,
 } from "./_layers.ts";
+import { FLUX2_NAMES, transformerModules } from "./_modules.ts";
 import { floatType } from "./_sizes.ts";
 import type { Flux2Config } from "./flux2_config.ts";
 import { JOINT_ATTENTION_TARGETS } from "./sd3.ts";
@@ -41,7 +42,7 @@ export function flux2Transformer(part: Part<Flux2Config>): FlowTransformer {
   const { config } = part;
   return {
     part,
-    layers: networkModules(part),
+    layers: transformerModules(part, FLUX2_NAMES),
     targets: [
       ...JOINT_ATTENTION_TARGETS,
       "to_qkv_mlp_proj",

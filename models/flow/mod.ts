@@ -10,7 +10,7 @@ export { fluxInputs, fluxSegments, fluxTransformer } from "./flux.ts";
 export { type FluxConfig, parseFluxConfig } from "./flux_config.ts";
 export type { FlowKind } from "./_families.ts";
 export { type FlowPipeline, isFlowClass, readFlowPipeline } from "./read_flow_pipeline.ts";
-export { isFlow, readTextToImage, type TextToImage } from "./read_text_to_image.ts";
+export { isFlow, loraPartsOf, readTextToImage, type TextToImage } from "./read_text_to_image.ts";
 export { JOINT_ATTENTION_TARGETS, sd3Inputs, sd3Segments, sd3Transformer } from "./sd3.ts";
 export { parseSD3Config, type SD3Config } from "./sd3_config.ts";
 export {

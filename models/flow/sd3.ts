@@ -1,5 +1,5 @@
 import type { Value, ValueType } from "../../autodiff/mod.ts";
-import { networkModules, type Part } from "../diffusers/mod.ts";
+import type { Part } from "../diffusers/mod.ts";
 import { conv2d } from "../nn.ts";
 import { jointAttention, selfAttention } from "./_attention.ts";
 import {
@@ -16,6 +16,7 @@ import {
   tokensOf,
   unpatchify,
 } from "./_layers.ts";
+import { SD3_NAMES, transformerModules } from "./_modules.ts";
 import { floatType, patchGrid } from "./_sizes.ts";
 import type { SD3Config } from "./sd3_config.ts";
 import { TIMESTEP_WIDTH } from "./timestep.ts";
@@ -43,7 +44,7 @@ export function sd3Transformer(part: Part<SD3Config>): FlowTransformer {
   const { config } = part;
   return {
     part,
-    layers: networkModules(part),
+    layers: transformerModules(part, SD3_NAMES),
     targets: JOINT_ATTENTION_TARGETS,
     channels: config.channels,
     readsGuidance: false,

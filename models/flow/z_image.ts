@@ -1,9 +1,10 @@
 import type { Value, ValueType } from "../../autodiff/mod.ts";
-import { networkModules, type Part } from "../diffusers/mod.ts";
+import type { Part } from "../diffusers/mod.ts";
 import { rmsNorm } from "../nn.ts";
 import { type Rotation, rotation } from "../rotary.ts";
 import { selfAttention } from "./_attention.ts";
 import { gated, modulation, plainNorm, project, tokensOf, unpatchify } from "./_layers.ts";
+import { transformerModules, Z_IMAGE_NAMES } from "./_modules.ts";
 import { floatType, patchGrid } from "./_sizes.ts";
 import { TIMESTEP_WIDTH } from "./timestep.ts";
 import type {
@@ -34,7 +35,7 @@ export function zImageTransformer(part: Part<ZImageConfig>): FlowTransformer {
   const { config } = part;
   return {
     part,
-    layers: networkModules(part),
+    layers: transformerModules(part, Z_IMAGE_NAMES),
     targets: ["to_q", "to_k", "to_v", "to_out.0"],
     channels: config.channels,
     readsGuidance: false,

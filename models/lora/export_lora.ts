@@ -2,7 +2,7 @@ import type { Tensor } from "../../autodiff/mod.ts";
 import { isTarget, type LoraConfig, type LoraTensors } from "./adapter.ts";
 import { METADATA_KEY } from "./read_adapter.ts";
 
-/** A trained adapter of a U-Net with its values, under the names of `loraShapes`. */
+/** A trained adapter of a denoiser with its values, under the names of `loraShapes`. */
 export interface Lora extends LoraConfig {
   readonly targets: readonly string[];
   readonly tensors: LoraTensors;
@@ -25,21 +25,36 @@ type Notes = Readonly<Record<string, string>>;
 const DOWN = ".lora_A.weight";
 const UP = ".lora_B.weight";
 
+/** A denoiser, by diffusers' name of it in a pipeline. */
+export type DenoiserPart = "unet" | "transformer";
+
+/** What diffusers' U-Nets call what they consist of; no transformer has any of these names. */
+const UNET_MODULES =
+  /^(?:down_blocks|mid_block|up_blocks|conv_in|conv_out|conv_norm_out|time_embedding|add_embedding)\./;
+
+/** Of which denoiser an adapter's tensors, or modules, are: their names say so. */
+export function denoiserOf(names: readonly string[]): DenoiserPart {
+  return names.length > 0 && !names.some((name) => UNET_MODULES.test(name))
+    ? "transformer"
+    : "unet";
+}
+
 /**
- * The adapter in diffusers' names, `unet.<module>.lora_A.weight`, with the metadata that
- * `StableDiffusionPipeline.save_lora_weights` writes, so that `load_lora_weights` scales it right.
+ * The adapter in diffusers' names, `unet.<module>.lora_A.weight` or `transformer.<module>.lora_A.weight`, with the
+ * metadata that pipelines' `save_lora_weights` writes, so that `load_lora_weights` scales it right.
  */
 export function toDiffusersLora(lora: Lora, notes: Notes = {}): LoraFile {
+  const part = denoiserOf(Object.keys(lora.tensors));
   return {
-    tensors: Object.fromEntries(Object.entries(lora.tensors).map(([n, t]) => [`unet.${n}`, t])),
-    metadata: { ...notes, ...diffusersHeader(lora) },
+    tensors: Object.fromEntries(Object.entries(lora.tensors).map(([n, t]) => [`${part}.${n}`, t])),
+    metadata: { ...notes, ...diffusersHeader(lora, part) },
   };
 }
 
 /** What diffusers writes into the header of an adapter's file, from which it and `readAdapters` take its scales. */
-export function diffusersHeader(lora: LoraConfig): Notes {
+export function diffusersHeader(lora: LoraConfig, part: DenoiserPart = "unet"): Notes {
   const config = Object.fromEntries(
-    Object.entries(peftFields(lora)).map(([field, value]) => [`unet.${field}`, value]),
+    Object.entries(peftFields(lora)).map(([field, value]) => [`${part}.${field}`, value]),
   );
   return { format: "pt", [METADATA_KEY]: JSON.stringify(config, null, 2) };
 }
@@ -58,7 +73,7 @@ function peftFields(
   };
 }
 
-/** The adapter as `PeftModel.save_pretrained` writes it, for `PeftModel.from_pretrained(unet, folder)`. */
+/** The adapter as `PeftModel.save_pretrained` writes it, for `PeftModel.from_pretrained(denoiser, folder)`. */
 export function toPeftLora(lora: Lora, notes: Notes = {}): PeftFolder {
   return {
     tensors: Object.fromEntries(
@@ -84,11 +99,14 @@ export function toPeftLora(lora: Lora, notes: Notes = {}): PeftFolder {
 
 /**
  * The adapter in the names of kohya's scripts, which web UIs read: `lora_unet_<module, dots as _>.lora_down.weight`,
- * `.lora_up.weight` and a scalar `.alpha` for each layer.
+ * `.lora_up.weight` and a scalar `.alpha` for each layer. A transformer's modules, which those scripts fuse, are
+ * `lora_transformer_<diffusers' name, dots as _>`, as OneTrainer writes and ComfyUI reads them.
  */
 export function toKohyaLora(lora: Lora, notes: Notes = {}): LoraFile {
   const { rank, alpha, rankPattern = {}, alphaPattern = {} } = lora;
   const tensors: Record<string, Tensor> = {};
+  const prefix = KOHYA_PREFIXES[denoiserOf(Object.keys(lora.tensors))];
+  const kohyaName = (module: string) => `${prefix}_${module.replaceAll(".", "_")}`;
   for (const [name, tensor] of Object.entries(lora.tensors)) {
     if (name.endsWith(DOWN)) {
       const module = name.slice(0, -DOWN.length);
@@ -111,4 +129,4 @@ export function toKohyaLora(lora: Lora, notes: Notes = {}): LoraFile {
   return { tensors, metadata: { ...notes, format: "pt", ...metadata } };
 }
 
-const kohyaName = (module: string) => `lora_unet_${module.replaceAll(".", "_")}`;
+const KOHYA_PREFIXES = { unet: "lora_unet", transformer: "lora_transformer" } as const;

@@ -12,6 +12,8 @@ export {
 export { adaptedConv2d, adaptedLinear, type AdaptedWeights } from "./adapted_layers.ts";
 export { ChangeInputs } from "./change_inputs.ts";
 export {
+  denoiserOf,
+  type DenoiserPart,
   diffusersHeader,
   type Lora,
   type LoraFile,

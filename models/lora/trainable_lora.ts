@@ -1,5 +1,5 @@
 import { type AdaptableLayer, endOf, isTarget } from "./adapter.ts";
-import type { Lora } from "./export_lora.ts";
+import { denoiserOf, type Lora } from "./export_lora.ts";
 import { LoraError } from "./lora_error.ts";
 import { LORA_PARTS, type LoraPartName } from "./lora_parts.ts";
 import type { Adapters } from "./read_adapter.ts";
@@ -13,7 +13,7 @@ const KINDS = {
 } as const satisfies Record<Delta["kind"], string>;
 
 /**
- * What can be trained on of a file: plain products on the U-Net, of any ranks and alphas. The rank and alpha that most
+ * What can be trained on of a file: plain products on the denoiser, of any ranks and alphas. The rank and alpha that most
  * modules have are `rank` and `alpha`, the others' are in the patterns. Throws `LoraError` naming `path` for a file that
  * holds anything else, since that would be lost.
  */
@@ -21,13 +21,20 @@ export function trainableLora(
   adapters: Adapters,
   { layers, path }: { readonly layers: readonly AdaptableLayer[]; readonly path: string },
 ): Lora {
-  const { unet, ...others } = adapters;
+  const { unet, transformer, ...others } = adapters;
+  const denoiser = unet ?? transformer;
   const rest = Object.keys(others).find((name): name is LoraPartName => name in LORA_PARTS);
   if (rest !== undefined) {
     throw new LoraError(path, `changes the ${LORA_PARTS[rest].title}, which is not trained here`);
   }
-  if (unet === undefined) throw new LoraError(path, "changes nothing of the U-Net");
-  const modules = unet.changes.map((change) => ({ layer: change.layer, ...product(change, path) }));
+  if (denoiser === undefined) {
+    const part = denoiserOf(layers.map(({ name }) => name));
+    throw new LoraError(path, `changes nothing of the ${LORA_PARTS[part].title}`);
+  }
+  const modules = denoiser.changes.map((change) => ({
+    layer: change.layer,
+    ...product(change, path),
+  }));
   const [rank, alpha] = [
     mostCommon(modules.map((m) => m.rank)),
     mostCommon(modules.map((m) => m.alpha)),
@@ -42,7 +49,7 @@ export function trainableLora(
     targets: targetsOf(modules.map(({ layer }) => layer), layers),
     rankPattern: pattern("rank", rank),
     alphaPattern: pattern("alpha", alpha),
-    tensors: unet.tensors,
+    tensors: denoiser.tensors,
   };
 }
 

@@ -1,5 +1,5 @@
 import { raceAbort } from "../../base/mod.ts";
-import { diffusersHeader } from "../../models/lora/mod.ts";
+import { denoiserOf, diffusersHeader } from "../../models/lora/mod.ts";
 import type { AdaptedDenoiser } from "../model/mod.ts";
 import type { Parameters } from "../tensors.ts";
 import { traced } from "../traced.ts";
@@ -281,7 +281,7 @@ export class TrainingLoop {
     if (at.step === 0 || progress.checkpoints.includes(at.step)) return;
     await writeCheckpoint(checkpoints, at, {
       metadata: await provenance(at.step, { config, log, model, startDigest: this.#startDigest }),
-      header: diffusersHeader(config.lora),
+      header: diffusersHeader(config.lora, denoiserOf(Object.keys(at.parameters))),
     });
     progress.checkpoints = await listCheckpoints(checkpoints);
     await log.emit({ type: "checkpoint", step: at.step });
