@@ -1,13 +1,10 @@
 import type { Attributes } from "./attributes.ts";
 import { GraphError } from "./errors.ts";
 import { ATTRIBUTES, INFER, type OpName } from "./infer/mod.ts";
-import { BYTES_PER_ELEMENT, type DType, type Shape, sizeOf, type Tensor } from "./tensor.ts";
+import { BYTES_PER_ELEMENT, type Shape, sizeOf, type Tensor } from "./tensor.ts";
+import type { ValueType } from "./value_type.ts";
 
-/** Element type and dimensions of a value. Every dimension is known when a graph is built. */
-export interface ValueType {
-  readonly dtype: DType;
-  readonly shape: Shape;
-}
+export type { ValueType };
 
 /** Where a weight's bytes lie: row-major, little-endian, inside a file that is never converted. */
 export interface WeightLocation {

@@ -65,7 +65,7 @@ function problemOfLocal(file: string, specifier: string): string | undefined {
   return undefined;
 }
 
-/** One problem for each import that closes a circle of imports made when modules are loaded. */
+/** One problem for each import that closes a circle; imports of types alone count, those made while running do not. */
 function circularImports(
   importsOf: ReadonlyMap<string, readonly ImportStatement[]>,
 ): ImportProblem[] {
@@ -74,8 +74,8 @@ function circularImports(
   const path: string[] = [];
   const visit = (file: string) => {
     path.push(file);
-    for (const { specifier, line, runtime, dynamic } of importsOf.get(file) ?? []) {
-      if (!runtime || dynamic || !specifier.startsWith(".")) continue;
+    for (const { specifier, line, dynamic } of importsOf.get(file) ?? []) {
+      if (dynamic || !specifier.startsWith(".")) continue;
       const target = resolve(file, specifier);
       const start = path.indexOf(target);
       if (start >= 0) {

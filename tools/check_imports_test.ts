@@ -140,7 +140,7 @@ Deno.test("checkImports refuses remote specifiers and keeps onnxruntime-node in 
   );
 });
 
-Deno.test("checkImports reports circles of run-time imports once, and ignores erased and lazy ones", () => {
+Deno.test("checkImports reports circles once, those of types alone too, and ignores lazy imports", () => {
   assert.deepEqual(
     problems({
       "models/a.ts": `import { b } from "./b.ts";`,
@@ -148,12 +148,15 @@ Deno.test("checkImports reports circles of run-time imports once, and ignores er
       "models/c.ts": `import { a } from "./a.ts";`,
       "models/self.ts": `import "./self.ts";`,
       "models/x.ts": `import { y } from "./y.ts";`,
-      "models/y.ts":
-        `import type { X } from "./x.ts"; import { type Z } from "./x.ts"; import("./x.ts");`,
+      "models/y.ts": `import("./x.ts");`,
+      "models/z.ts": `import type { W } from "./w.ts";`,
+      "models/w.ts": `import { type Z } from "./z.ts";`,
     }),
     [
+      "models/b.ts:1: Circular import: models/a.ts -> models/b.ts -> models/a.ts",
       "models/c.ts:1: Circular import: models/a.ts -> models/b.ts -> models/c.ts -> models/a.ts",
       "models/self.ts:1: Circular import: models/self.ts -> models/self.ts",
+      "models/w.ts:1: Circular import: models/z.ts -> models/w.ts -> models/z.ts",
     ],
   );
 });

@@ -5,7 +5,7 @@ import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
 import { dim, normalizeAxis } from "../infer/_types.ts";
 import { int64, type Tensor } from "../tensor.ts";
-import type { Importer } from "./_importer.ts";
+import type { NodeImporter } from "./_node_importer.ts";
 import { type Imported, isSequence, type Scope } from "./_scope.ts";
 import { unstack } from "./_unstack.ts";
 
@@ -24,7 +24,7 @@ const MOST_RUNS = 10_000;
  * loops of which it is known how often they run, are written out. A condition that only a run decides computes both
  * branches and chooses.
  */
-export function control(importer: Importer, at: ControlNode): readonly Imported[] | undefined {
+export function control(importer: NodeImporter, at: ControlNode): readonly Imported[] | undefined {
   switch (at.node.opType) {
     case "If":
       return branch(importer, at);
@@ -45,7 +45,7 @@ function bodyOf({ attribute }: NodeProto, name: string): GraphProto {
 
 /** Appends a graph inside a node, its inputs as given, and returns its outputs. */
 function run(
-  importer: Importer,
+  importer: NodeImporter,
   body: GraphProto,
   { scope, inputs }: { readonly scope: Scope; readonly inputs: readonly Imported[] },
 ): readonly Imported[] {
@@ -61,7 +61,7 @@ function known(condition: Value | undefined): boolean | undefined {
   return tensor === undefined ? undefined : Number(tensor.data[0]) !== 0;
 }
 
-function branch(importer: Importer, { node, scope }: ControlNode): readonly Imported[] {
+function branch(importer: NodeImporter, { node, scope }: ControlNode): readonly Imported[] {
   const condition = scope.tensor(node.input[0] ?? "");
   if (condition === undefined) throw new ImportError("Condition is missing");
   const outputs = (name: string) => run(importer, bodyOf(node, name), { scope, inputs: [] });
@@ -89,7 +89,7 @@ function whole(value: number): Tensor {
   return int64([value], []);
 }
 
-function loop(importer: Importer, { node, scope }: ControlNode): readonly Imported[] {
+function loop(importer: NodeImporter, { node, scope }: ControlNode): readonly Imported[] {
   const { b } = importer;
   const body = bodyOf(node, "body");
   const [count, condition, ...states] = node.input.map((name) => scope.find(name));
@@ -130,7 +130,7 @@ function stack(b: Builder, rows: readonly Value[], axis: number): Value {
   return b.concat(rows.map((row) => b.unsqueeze(row, [axis])), axis);
 }
 
-function scan(importer: Importer, { node, scope, version }: ControlNode): readonly Imported[] {
+function scan(importer: NodeImporter, { node, scope, version }: ControlNode): readonly Imported[] {
   if (version < 9) throw new ImportError("Scan of opset 8 is not supported, expected 9 or newer");
   const { b } = importer;
   const body = bodyOf(node, "body");

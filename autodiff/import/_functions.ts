@@ -1,6 +1,6 @@
 import type { AttributeProto, FunctionProto, NodeProto } from "onnx-buf";
 import { ImportError } from "../errors.ts";
-import type { Importer } from "./_importer.ts";
+import type { NodeImporter } from "./_node_importer.ts";
 import { nodesNeeded } from "./_nodes_needed.ts";
 import { functionKey, versionsOf } from "./_read_model.ts";
 import { type Imported, Scope } from "./_scope.ts";
@@ -10,7 +10,7 @@ const DEEPEST = 64;
 
 /** Appends the nodes of a model's function, as if they stood where it is called. */
 export function callFunction(
-  importer: Importer,
+  importer: NodeImporter,
   { called, node, scope: outer }: {
     readonly called: FunctionProto;
     readonly node: NodeProto;

@@ -7,6 +7,7 @@ import { control } from "./_control.ts";
 import { convert } from "./_convert.ts";
 import { fold } from "./_fold.ts";
 import { callFunction } from "./_functions.ts";
+import type { NodeImporter } from "./_node_importer.ts";
 import { nodesNeeded } from "./_nodes_needed.ts";
 import { readAttributes } from "./_read_attributes.ts";
 import { type ForeignModel, functionKey, MOST_NODES } from "./_read_model.ts";
@@ -24,7 +25,7 @@ export interface StoredOptions {
 }
 
 /** Appends the nodes of one model file to a graph. */
-export class Importer {
+export class Importer implements NodeImporter {
   readonly b: Builder;
   readonly #model: ForeignModel;
   readonly #options: StoredOptions;

@@ -1,29 +1,29 @@
 import type { Attributes } from "../attributes.ts";
 import { constantOf } from "../constant_of.ts";
-import type { Body, Value, ValueType } from "../graph.ts";
 import type { DType, Shape } from "../tensor.ts";
 import { isFloat } from "../tensor.ts";
+import type { InnerGraph, Operand, ValueType } from "../value_type.ts";
 
 /** What a shape-inference function sees. */
 export interface InferContext {
-  readonly inputs: readonly (Value | undefined)[];
+  readonly inputs: readonly (Operand | undefined)[];
   readonly attributes: Attributes;
   /** Graphs inside the node. */
-  readonly bodies?: Readonly<Record<string, Body>>;
+  readonly bodies?: Readonly<Record<string, InnerGraph>>;
 }
 
 /** Types of all outputs of an operator; throws an Error with the reason where its inputs do not fit. */
 export type Infer = (context: InferContext) => readonly ValueType[];
 
 /** Input `i`, which the operator requires. */
-export function required(c: InferContext, i: number): Value {
+export function required(c: InferContext, i: number): Operand {
   const v = c.inputs[i];
   if (v === undefined) throw new Error(`Input ${i} is missing`);
   return v;
 }
 
 /** Input `i`, required to be a floating tensor. */
-export function requiredFloat(c: InferContext, i: number): Value {
+export function requiredFloat(c: InferContext, i: number): Operand {
   const v = required(c, i);
   if (!isFloat(v.dtype)) throw new Error(`Input ${i} is ${v.dtype}, expected a floating dtype`);
   return v;
@@ -71,7 +71,7 @@ export function swapLast(list: readonly number[]): readonly number[] {
 }
 
 /** Whole numbers of a constant int input, or `undefined` where the input is absent. Throws where it is not constant. */
-export function constantInts(v: Value | undefined, what: string): readonly number[] | undefined {
+export function constantInts(v: Operand | undefined, what: string): readonly number[] | undefined {
   if (v === undefined) return undefined;
   const tensor = constantOf(v);
   if (tensor === undefined) throw new Error(`${what} must be a constant, "${v.name}" is computed`);

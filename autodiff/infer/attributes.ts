@@ -1,4 +1,4 @@
-import type { OpName } from "./mod.ts";
+import type { OpName } from "./table.ts";
 
 const window = ["auto_pad", "dilations", "kernel_shape", "pads", "strides"];
 const reduce = ["keepdims", "noop_with_empty_axes"];

@@ -1,8 +1,8 @@
 import { intOf } from "../attributes.ts";
-import type { Body } from "../graph.ts";
+import type { InnerGraph } from "../value_type.ts";
 import { dim, type Infer, type InferContext, required, type } from "./_types.ts";
 
-function bodyOf(c: InferContext, name: string): Body {
+function bodyOf(c: InferContext, name: string): InnerGraph {
   const body = c.bodies?.[name];
   if (body === undefined) throw new Error(`Graph ${name} is missing`);
   return body;
@@ -15,7 +15,7 @@ const either: Infer = (c) => {
     throw new Error(`Condition is ${condition.dtype}[${condition.shape}], expected bool[]`);
   }
   const [yes, no] = [bodyOf(c, "then_branch").outputs, bodyOf(c, "else_branch").outputs];
-  const types = (outputs: Body["outputs"]) =>
+  const types = (outputs: InnerGraph["outputs"]) =>
     outputs.map(({ dtype, shape }) => `${dtype}[${shape}]`).join(", ");
   if (types(yes) !== types(no)) {
     throw new Error(`Branches give ${types(yes)} and ${types(no)}, expected the same`);

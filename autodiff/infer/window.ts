@@ -1,5 +1,5 @@
 import { type Attributes, intOf, intsOf, stringOf } from "../attributes.ts";
-import type { ValueType } from "../graph.ts";
+import type { ValueType } from "../value_type.ts";
 import type { Shape } from "../tensor.ts";
 import { dim, type Infer, required, requiredFloat, sameDType, type } from "./_types.ts";
 

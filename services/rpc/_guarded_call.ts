@@ -1,11 +1,23 @@
 import type { GuardedConnection } from "./_guarded_connection.ts";
-import type { ServerGuard } from "./_server_guard.ts";
 import type { StatusError } from "./errors.ts";
+
+/** Whom a call tells of itself: its server's guard. */
+export interface CallGuard {
+  /** The next move is the caller's. */
+  waits(call: GuardedCall): void;
+  /** The next move is the server's. */
+  proceeds(call: GuardedCall): void;
+  /** The call holds so many bytes more. */
+  hold(call: GuardedCall, bytes: number): void;
+  /** So many bytes are held no more. */
+  release(bytes: number): void;
+  end(call: GuardedCall): void;
+}
 
 /** A call as its server's guard sees it: what it holds, and whether the next move is its caller's. */
 export class GuardedCall {
-  readonly connection: GuardedConnection;
-  readonly #guard: ServerGuard;
+  readonly connection: GuardedConnection<GuardedCall>;
+  readonly #guard: CallGuard;
   readonly #onShed: (why: StatusError) => void;
   #reserved = 0;
   #held = 0;
@@ -14,9 +26,9 @@ export class GuardedCall {
   #waiting: { readonly since: number; last: number; bytes: number } | undefined;
 
   constructor(
-    guard: ServerGuard,
+    guard: CallGuard,
     { connection, onShed }: {
-      readonly connection: GuardedConnection;
+      readonly connection: GuardedConnection<GuardedCall>;
       readonly onShed: (why: StatusError) => void;
     },
   ) {

@@ -1,9 +1,8 @@
 import type { Socket } from "node:net";
-import type { GuardedCall } from "./_guarded_call.ts";
 
-/** A connection as its server's guard sees it. */
-export class GuardedConnection {
-  readonly calls = new Set<GuardedCall>();
+/** A connection as its server's guard sees it, with its calls. */
+export class GuardedConnection<Call> {
+  readonly calls = new Set<Call>();
   /** Bytes that its calls hold. */
   held = 0;
   /** Whether its peer has spoken HTTP/2. */

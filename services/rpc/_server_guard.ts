@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import { StatusError } from "./errors.ts";
-import { GuardedCall } from "./_guarded_call.ts";
+import { type CallGuard, GuardedCall } from "./_guarded_call.ts";
 import { GuardedConnection } from "./_guarded_connection.ts";
 import type { ServerLimits } from "./server_limits.ts";
 
@@ -13,9 +13,9 @@ const STALLED_MS = 1000;
  * Keeps strangers from taking a server to themselves: it counts connections, calls and bytes, ends those that keep it
  * waiting, and where there is no room for a newcomer, it takes from the connection that has the most.
  */
-export class ServerGuard {
+export class ServerGuard implements CallGuard {
   readonly #limits: ServerLimits;
-  readonly #connections = new Map<string, GuardedConnection>();
+  readonly #connections = new Map<string, GuardedConnection<GuardedCall>>();
   readonly #waiting = new Set<GuardedCall>();
   #calls = 0;
   #held = 0;
@@ -45,7 +45,10 @@ export class ServerGuard {
       this.#forget(...idle);
       idle[1].close();
     }
-    const connection = new GuardedConnection(socket, this.#limits.maxHeldBytesPerConnection);
+    const connection = new GuardedConnection<GuardedCall>(
+      socket,
+      this.#limits.maxHeldBytesPerConnection,
+    );
     this.#connections.set(peer, connection);
     socket.on("error", () => {});
     socket.once("close", () => this.#forget(peer, connection));
@@ -159,14 +162,14 @@ export class ServerGuard {
     }
   }
 
-  #forget(peer: string, connection: GuardedConnection): void {
+  #forget(peer: string, connection: GuardedConnection<GuardedCall>): void {
     if (this.#connections.get(peer) === connection) this.#connections.delete(peer);
     for (const call of connection.calls) call.end();
     if (this.#connections.size === 0) this.#onEmpty();
   }
 
   /** The connection that has been without a call for longest; those that have not spoken yet come first. */
-  #idlest(): readonly [string, GuardedConnection] | undefined {
+  #idlest(): readonly [string, GuardedConnection<GuardedCall>] | undefined {
     const idle = [...this.#connections].filter(([, { calls }]) => calls.size === 0);
     idle.sort(([, a], [, b]) =>
       Number(a.isGreeted) - Number(b.isGreeted) || a.idleSince - b.idleSince
@@ -175,7 +178,7 @@ export class ServerGuard {
   }
 
   /** Sheds a call of the connection that has the most; throws `why` where that is the one that asks. */
-  #makeWay(asking: GuardedConnection, why: StatusError): void {
+  #makeWay(asking: GuardedConnection<GuardedCall>, why: StatusError): void {
     let most = asking;
     for (const connection of this.#connections.values()) {
       if (connection.calls.size > most.calls.size) most = connection;
@@ -187,7 +190,7 @@ export class ServerGuard {
 
   /** Of the connection whose waiting calls hold the most bytes, the one that has stood still for longest. */
   #largestWaiting(): GuardedCall | undefined {
-    const bytes = new Map<GuardedConnection, number>();
+    const bytes = new Map<GuardedConnection<GuardedCall>, number>();
     for (const { connection, held } of this.#waiting) {
       bytes.set(connection, (bytes.get(connection) ?? 0) + held);
     }
@@ -199,7 +202,7 @@ export class ServerGuard {
   }
 
   /** A call of a connection that holds bytes which its caller does not move. */
-  #stalled(connection: GuardedConnection): GuardedCall | undefined {
+  #stalled(connection: GuardedConnection<GuardedCall>): GuardedCall | undefined {
     const before = performance.now() - STALLED_MS;
     return stillest(
       [...connection.calls].filter((call) =>

@@ -1,4 +1,4 @@
-import type { ModelFiles } from "./kinds.ts";
+import type { ModelFiles } from "./model_files.ts";
 
 /** The decoder of 16 channels that SD 3, FLUX.1 and Z-Image have. */
 const VAE_16 = {

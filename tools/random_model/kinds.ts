@@ -1,7 +1,5 @@
 import { FLOW_KINDS } from "./flow_kinds.ts";
-
-/** What a diffusers folder says about itself, by the path of each JSON file. */
-export type ModelFiles = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+import type { ModelFiles } from "./model_files.ts";
 
 const VAE = {
   _class_name: "AutoencoderKL",

@@ -3,7 +3,8 @@ import { fileURLToPath } from "node:url";
 import { readTextToImage } from "../../models/flow/mod.ts";
 import { openSafetensors } from "../../models/weights/mod.ts";
 import { sizeOf } from "../../autodiff/mod.ts";
-import { KINDS, type ModelFiles } from "./kinds.ts";
+import { KINDS } from "./kinds.ts";
+import type { ModelFiles } from "./model_files.ts";
 import { networksOf } from "./shapes.ts";
 import { writeRandomModel } from "./write.ts";
 

@@ -15,7 +15,7 @@ import {
   vaeDecode,
 } from "../../models/diffusers/mod.ts";
 import { qwen3Shapes, t5Shapes, transformerShapes } from "./flow_shapes.ts";
-import type { ModelFiles } from "./kinds.ts";
+import type { ModelFiles } from "./model_files.ts";
 import { RecordingScope, type WeightShapes } from "./recording_scope.ts";
 
 /** Where a network's weights lie in a diffusers folder, and what they are. */

@@ -8,7 +8,7 @@ import {
   float32ToBfloat16,
   float32ToFloat16,
 } from "../../models/weights/mod.ts";
-import type { ModelFiles } from "./kinds.ts";
+import type { ModelFiles } from "./model_files.ts";
 import { networksOf } from "./shapes.ts";
 
 /** Element types a folder can be written in. */

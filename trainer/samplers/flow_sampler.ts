@@ -2,7 +2,7 @@ import { FieldError } from "../errors.ts";
 import { linspace } from "./_linspace.ts";
 import type { FlowScheduler, FlowSchedulerConfig } from "./flow_scheduler_config.ts";
 import { type FlowSigmas, flowSigmas, pipelineSigmas, type SigmaInput } from "./flow_sigmas.ts";
-import type { Sampler, SamplerOptions, SamplerStep } from "./sampler.ts";
+import type { Sampler, SamplerOptions, SamplerStep } from "./sampler_types.ts";
 
 /**
  * The coefficients of a sampler on a flow-matching model's noise levels: x = (1 - sigma) clean + sigma noise, of which

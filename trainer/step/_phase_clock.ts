@@ -1,5 +1,7 @@
 import { traced } from "../traced.ts";
-import type { StepPhase } from "./train_step.ts";
+
+/** Parts of a step that are timed. */
+export type StepPhase = "sample" | "decode" | "reward" | "gradient";
 
 /** Seconds that the phases of a step take, each a span. */
 export class PhaseClock {

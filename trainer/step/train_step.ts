@@ -6,7 +6,7 @@ import { fullAdjoint, pointAt, scaledProducts, straightThroughProducts } from ".
 import { type Drift, driftFactor } from "./drift.ts";
 import { type Guidance, GuidedDenoiser } from "./guided_denoiser.ts";
 import type { Networks } from "./networks.ts";
-import { PhaseClock } from "./_phase_clock.ts";
+import { PhaseClock, type StepPhase } from "./_phase_clock.ts";
 import type { NoiseSource } from "./noise.ts";
 import type { Evaluation, RewardSource } from "./reward_source.ts";
 import { combine, type Probe, sample, type Trajectory } from "./sample.ts";
@@ -31,8 +31,7 @@ export interface StepOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Parts of a step that are timed. */
-export type StepPhase = "sample" | "decode" | "reward" | "gradient";
+export type { StepPhase };
 
 /** What a step found. */
 export interface StepResult {
