@@ -73,9 +73,10 @@ export function functionKey(
 }
 
 /** The message of a model file. */
-export function parseModel(bytes: Uint8Array): ModelProto {
+export function parseModel({ buffer, byteOffset, byteLength }: Uint8Array): ModelProto {
   try {
-    return fromBinary(ModelProtoSchema, bytes);
+    // A file may come as a `Buffer`, whose slices are no copies: tensors would lie where no number may.
+    return fromBinary(ModelProtoSchema, new Uint8Array(buffer, byteOffset, byteLength));
   } catch (cause) {
     throw new ImportError("Model is not an ONNX file, or damaged", { cause });
   }

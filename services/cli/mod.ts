@@ -1,1 +1,2 @@
 export { duration, Progress } from "./progress.ts";
+export { parseCsv } from "./score/csv.ts";

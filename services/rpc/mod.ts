@@ -16,3 +16,4 @@ export * from "./message_schemas.ts";
 export * from "./remote_reward.ts";
 export * from "./server_limits.ts";
 export * from "./worker_handlers.ts";
+export { faultOf, readMessage } from "./_read_message.ts";

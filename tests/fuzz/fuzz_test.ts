@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import { fuzz, fuzzCase } from "./fuzz.ts";
+import { fuzzTargets } from "./targets.ts";
+
+Deno.test("What is mutated is read or clearly refused, and its seeds are read", async (t) => {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const target of await fuzzTargets(folder)) {
+      await t.step(target.name, async () => {
+        for (const seed of target.seeds) await target.read(seed);
+        assert.deepEqual(fuzzCase(target, 7), fuzzCase(target, 7));
+        const { read, refused, findings } = await fuzz(target, {
+          from: 0,
+          count: 60,
+          boundSeconds: 60,
+        });
+        assert.deepEqual(findings, []);
+        assert.equal(read + refused, 60);
+      });
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
