@@ -76,13 +76,13 @@ interface Pairs {
 }
 
 function fromVocabAndMerges(files: Files): Pairs {
-  const lines = files.text("merges.txt").split(/\r?\n/);
-  const merges = lines.flatMap((line, i) => {
+  const known = files.optional("vocab.json");
+  const text = known === undefined ? files.optionalText("merges.txt") : files.text("merges.txt");
+  const merges = (text ?? "").split(/\r?\n/).flatMap((line, i) => {
     if (line === "" || (i === 0 && line.startsWith("#version"))) return [];
     return [mergeOf(files, { name: "merges.txt", field: `line ${i + 1}` }, line)];
   });
-  const known = merges.length === CLIP_MERGES ? files.optional("vocab.json") : undefined;
-  const vocab = merges.length === CLIP_MERGES && known === undefined
+  const vocab = known === undefined && merges.length === CLIP_MERGES
     ? clipVocabulary(merges)
     : vocabOf(files, "vocab.json", known ?? files.json("vocab.json"));
   return { vocab, merges };
@@ -262,8 +262,15 @@ class Files {
   }
 
   optional(name: string): Json | undefined {
-    const exists = statSync(join(this.#folder, name), { throwIfNoEntry: false }) !== undefined;
-    return exists ? this.json(name) : undefined;
+    return this.#exists(name) ? this.json(name) : undefined;
+  }
+
+  optionalText(name: string): string | undefined {
+    return this.#exists(name) ? this.text(name) : undefined;
+  }
+
+  #exists(name: string): boolean {
+    return statSync(join(this.#folder, name), { throwIfNoEntry: false }) !== undefined;
   }
 
   json(name: string): Json {
