@@ -1,6 +1,6 @@
 import type { Attributes } from "./attributes.ts";
 import { GraphError } from "./errors.ts";
-import { ATTRIBUTES, INFER, type OpName } from "./infer/mod.ts";
+import { ATTRIBUTES, attributeType, INFER, type OpName } from "./infer/mod.ts";
 import { BYTES_PER_ELEMENT, type Shape, sizeOf, type Tensor } from "./tensor.ts";
 import type { ValueType } from "./value_type.ts";
 
@@ -237,12 +237,18 @@ export function byteLengthOf(type: ValueType): number {
 }
 
 function checkAttributes(op: OpName, attributes: Attributes): void {
-  const known = ATTRIBUTES[op] ?? [];
-  const unknown = Object.keys(attributes).find((name) => !known.includes(name));
-  if (unknown === undefined) return;
-  throw new GraphError(
-    `Attribute "${unknown}" is unknown, expected some of ${known.join(", ") || "none"}`,
-  );
+  const known: readonly string[] = ATTRIBUTES[op] ?? [];
+  for (const [name, { type }] of Object.entries(attributes)) {
+    if (!known.includes(name)) {
+      throw new GraphError(
+        `Attribute "${name}" is unknown, expected some of ${known.join(", ") || "none"}`,
+      );
+    }
+    const expected = attributeType(name);
+    if (type !== expected) {
+      throw new GraphError(`Attribute "${name}" is of type ${type}, expected ${expected}`);
+    }
+  }
 }
 
 function checkDimensions(name: string, shape: Shape): void {

@@ -143,6 +143,11 @@ const REFUSED: readonly [RegExp, (s: ReturnType<typeof inputs>) => unknown][] = 
     /Softmax.*: Attribute "axis" is of type float, expected int/,
     ({ b, x }) => b.call("Softmax", [x], { axis: float(0) }),
   ],
+  // What inference does not read, whoever runs the model does.
+  [
+    /Selu.*: Attribute "gamma" is of type int, expected float/,
+    ({ b, x }) => b.call("Selu", [x], { gamma: int(1) }),
+  ],
 ];
 
 function inputs() {

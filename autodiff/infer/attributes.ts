@@ -1,12 +1,83 @@
+import type { Attribute } from "../attributes.ts";
 import type { OpName } from "./table.ts";
 
-const window = ["auto_pad", "dilations", "kernel_shape", "pads", "strides"];
-const reduce = ["keepdims", "noop_with_empty_axes"];
-const arg = ["axis", "keepdims", "select_last_index"];
-const products = ["alpha", "transA", "transB"];
+/** The type of each attribute, which is the same in all operators that have it. */
+export const ATTRIBUTE_TYPES = {
+  activation: "string",
+  allowzero: "int",
+  alpha: "float",
+  antialias: "int",
+  approximate: "string",
+  auto_pad: "string",
+  axes: "ints",
+  axis: "int",
+  batch_dims: "int",
+  beta: "float",
+  blocksize: "int",
+  ceil_mode: "int",
+  coordinate_transformation_mode: "string",
+  count_include_pad: "int",
+  cubic_coeff_a: "float",
+  detect_negative: "int",
+  detect_positive: "int",
+  dilations: "ints",
+  end: "int",
+  epsilon: "float",
+  equation: "string",
+  exclude_outside: "int",
+  exclusive: "int",
+  fmod: "int",
+  gamma: "float",
+  group: "int",
+  keep_aspect_ratio_policy: "string",
+  keepdims: "int",
+  kernel_shape: "ints",
+  largest: "int",
+  mode: "string",
+  nearest_mode: "string",
+  noop_with_empty_axes: "int",
+  num_groups: "int",
+  num_heads: "int",
+  num_scan_inputs: "int",
+  output_padding: "ints",
+  output_shape: "ints",
+  pads: "ints",
+  perm: "ints",
+  reduction: "string",
+  reverse: "int",
+  scale: "float",
+  select_last_index: "int",
+  sorted: "int",
+  start: "int",
+  strides: "ints",
+  to: "int",
+  transA: "int",
+  transB: "int",
+  upper: "int",
+} as const satisfies Readonly<Record<string, Attribute["type"]>>;
+
+/** An attribute of some operator. */
+export type AttributeName = keyof typeof ATTRIBUTE_TYPES;
+
+/** The type of an attribute of this name; undefined where no operator has one. */
+export function attributeType(name: string): Attribute["type"] | undefined {
+  const types: Readonly<Record<string, Attribute["type"]>> = ATTRIBUTE_TYPES;
+  return Object.hasOwn(types, name) ? types[name] : undefined;
+}
+
+const window: readonly AttributeName[] = [
+  "auto_pad",
+  "dilations",
+  "kernel_shape",
+  "pads",
+  "strides",
+];
+const reduce: readonly AttributeName[] = ["keepdims", "noop_with_empty_axes"];
+const arg: readonly AttributeName[] = ["axis", "keepdims", "select_last_index"];
+const products: readonly AttributeName[] = ["alpha", "transA", "transB"];
 
 /** Names of the attributes each operator may have; an operator that is not listed has none. */
-export const ATTRIBUTES: Readonly<Partial<Record<OpName, readonly string[]>>> = {
+export const ATTRIBUTES: Readonly<Partial<Record<OpName, readonly AttributeName[]>>> = {
   ArgMax: arg,
   ArgMin: arg,
   Attention: ["num_heads", "scale"],

@@ -1,4 +1,4 @@
 export { dim, normalizeAxis, swapLast } from "./_types.ts";
-export { ATTRIBUTES } from "./attributes.ts";
+export { type AttributeName, ATTRIBUTES, attributeType } from "./attributes.ts";
 export * from "./table.ts";
 export { windowOf } from "./window.ts";
