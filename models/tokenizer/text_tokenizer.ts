@@ -46,7 +46,13 @@ export function loadTextTokenizer(folder: string): TextTokenizer {
         "of the added tokens of tokenizer.json",
     );
   }
-  const closing = tokenizer.encode("").ids;
+  let closing: readonly number[];
+  try {
+    closing = tokenizer.encode("").ids;
+    tokenizer.encode("a fox, and books", { add_special_tokens: false });
+  } catch (cause) {
+    throw new TokenizerError(`Tokenizer ${path}: cannot be used`, { cause });
+  }
   return {
     encode: (text, maxLength) => {
       if (text.length > MAX_TEXT_LENGTH) {

@@ -22,3 +22,19 @@ Deno.test("What is mutated is read or clearly refused, and its seeds are read", 
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("What was found once is refused", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const targets = await fuzzTargets(folder);
+    // A post-processor of tokenizer.json without what it puts around a text.
+    for (const [name, seed] of [["tokenizer.json", 346], ["tokenizer.json", 635]] as const) {
+      const target = targets.find((one) => one.name === name);
+      assert(target);
+      const { findings } = await fuzz(target, { from: seed, count: 1, boundSeconds: 60 });
+      assert.deepEqual(findings, []);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
