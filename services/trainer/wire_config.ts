@@ -28,7 +28,11 @@ export async function fromWireConfig(
   const heldOut = await promptsOf(config.heldOutPrompts, modelRoot, "heldOutPrompts");
   return compact({
     model: config.model,
-    method: method && compact({ ...plain(method), name: method.name || undefined }),
+    method: method && compact({
+      ...plain(method),
+      name: method.name || undefined,
+      concentration: method.concentration.length > 0 ? method.concentration : undefined,
+    }),
     sampler: sampler && compact({ ...plain(sampler), kind: sampler.kind || undefined }),
     guidance: guidance &&
       compact({ scale: guidance.scale, gradient: gradientOf(guidance.gradient) }),
@@ -87,7 +91,7 @@ export function toWireConfig(config: RunConfig, shown: PromptsShown = "whole") {
   const { guidance, lora, panel, heldOutPrompts, prompts } = config;
   return {
     ...config,
-    method: compact(config.method),
+    method: compact({ ...config.method, concentration: [...config.method.concentration ?? []] }),
     sampler: compact(config.sampler),
     guidance: { scale: guidance.scale, gradient: GRADIENTS[guidance.gradient] },
     lora: compact({ ...lora, targets: [...lora.targets] }),

@@ -7,6 +7,7 @@ export { openPipeline } from "./open_pipeline.ts";
 export * from "./pipeline_model.ts";
 export {
   decoderProgram,
+  encoderProgram,
   type Program,
   type ProgramTarget,
   transformerProgram,

@@ -1,2 +1,3 @@
-export { type PhasePlan, planRun, type RunPlan } from "./run_plan.ts";
+export { planRun, type RunPlan } from "./run_plan.ts";
 export { measureSpeed, secondsOf, type Speed } from "./speed.ts";
+export type { PhasePlan } from "./work.ts";

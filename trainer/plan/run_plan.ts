@@ -6,6 +6,7 @@ import {
   unetModules,
 } from "../../models/diffusers/mod.ts";
 import { loraChanges } from "../../models/lora/mod.ts";
+import { isFlow, type TextToImage } from "../../models/flow/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";
 import { plan } from "../methods/mod.ts";
@@ -21,21 +22,9 @@ import {
 } from "../model/mod.ts";
 import { chunks } from "../model/_chunks.ts";
 import type { RunConfig } from "../run/run_config.ts";
+import { flowWork } from "./_flow_work.ts";
+import type { MethodMeans, PhasePlan, Work } from "./work.ts";
 import { secondsOf, type Speed } from "./speed.ts";
-
-/** One kind of work of an iteration. */
-export interface PhasePlan {
-  readonly name: "text" | "sampling" | "decoder" | "decoder gradient" | "U-Net gradient";
-  /** Graphs, or chains of pieces, run in an iteration; a mean where a method draws it. */
-  readonly runs: number;
-  /** Pieces that the network is cut into; 1: it runs in one graph. */
-  readonly pieces: number;
-  /** Bytes of weights and activations while it runs. */
-  readonly bytes: number;
-  /** Floating-point operations in products and convolutions of an iteration. */
-  readonly flops: number;
-  readonly seconds: number;
-}
 
 /** What an iteration takes, rewards not counted: estimated before anything is loaded. */
 export interface RunPlan {
@@ -48,11 +37,6 @@ export interface RunPlan {
 /** Draws of a method that a mean is taken over. */
 const DRAWS = 256;
 
-interface Work {
-  readonly name: PhasePlan["name"];
-  readonly programs: readonly { readonly program: Program; readonly times: number }[];
-}
-
 /**
  * Estimates memory and time of an iteration from the shapes of its graphs; reads no weights. `config` must be prepared:
  * latents' size and memory limit filled in.
@@ -60,18 +44,17 @@ interface Work {
 export function planRun(
   config: RunConfig,
   { pipeline, speed, limits = {}, provider }: {
-    readonly pipeline: Pipeline;
+    readonly pipeline: TextToImage;
     readonly speed: Speed;
     readonly limits?: MemoryLimits;
     readonly provider?: Provider | undefined;
   },
 ): RunPlan {
   const memory = limits.memory ?? (config.memoryLimit ?? Infinity) * 2 ** 30;
-  const all = workOf(config, {
-    pipeline,
-    target: { memory, provider: provider ?? "cpu", precision: config.precision },
-    limits,
-  });
+  const target = { memory, provider: provider ?? "cpu", precision: config.precision };
+  const all = isFlow(pipeline)
+    ? flowWork(config, { pipeline, target, limits, means: meansOf(config) })
+    : workOf(config, { pipeline, target, limits });
   return {
     phases: all.map((work) => phaseOf(work, { speed, iterations: config.batch.accumulation })),
     bytes: peakBytes(all, { memory, adapters: loraBytes(all) }),
@@ -93,7 +76,7 @@ function workOf(
 ): readonly Work[] {
   const { batch: { size: images }, guidance, lora, drift } = config;
   const { latentHeight: height = 1, latentWidth: width = 1 } = config;
-  const { steps, trained, backward, redraws, inputStopGradient } = meansOf(config);
+  const { steps, trained, backward, redraws, nested, inputStopGradient } = meansOf(config);
   const changes = loraChanges(unetModules(pipeline.unet), lora);
   const tokens = pipeline.textEncoders[0]?.config.contextLength ?? 77;
   const limit = (name: keyof typeof DEFAULT_LIMITS) =>
@@ -122,7 +105,7 @@ function workOf(
   const both = guidance.scale === 1 ? 1 : 2;
   const branches = guidance.scale === 1 || guidance.gradient !== "both" ? 1 : 2;
   const penalties = drift.weight > 0 ? trained : 0;
-  const rows = Math.max(1, Math.round(trained * images));
+  const rows = Math.max(1, Math.round((trained - nested) * images));
   return [
     {
       name: "text",
@@ -148,16 +131,18 @@ function workOf(
         ...inputStopGradient
           ? unet("product", rows, { contexts: branches, times: 1 })
           : unet("product with input", images, { contexts: branches, times: backward }),
+        ...nested > 0
+          ? unet("product with input", images, { contexts: branches, times: nested })
+          : [],
         ...redraws > 0 ? unet("product", images, { contexts: branches, times: redraws }) : [],
       ],
     },
   ];
 }
 
-/** Steps sampled, trained, and gone back through, in the mean of a method's draws. */
-function meansOf({ method, sampler: { steps: T } }: RunConfig) {
+function meansOf({ method, sampler: { steps: T } }: RunConfig): MethodMeans {
   const random = new Random(0);
-  let [steps, trained, backward] = [0, 0, 0];
+  let [steps, trained, backward, nested] = [0, 0, 0, 0];
   let redraws = 0;
   for (let i = 0; i < DRAWS; i++) {
     const drawn = plan(method, { T, random });
@@ -167,8 +152,10 @@ function meansOf({ method, sampler: { steps: T } }: RunConfig) {
     trained += reached.length / DRAWS;
     backward += (end - (T - Math.max(...reached))) / DRAWS;
     redraws = drawn.redraws;
+    const { bridge } = drawn.surrogate ?? {};
+    if (bridge !== undefined && bridge.alpha > 0) nested += 1 / DRAWS;
   }
-  return { steps, trained, backward, redraws, inputStopGradient: method.inputStopGradient };
+  return { steps, trained, backward, redraws, nested, inputStopGradient: method.inputStopGradient };
 }
 
 function phaseOf(

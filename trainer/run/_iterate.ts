@@ -106,7 +106,8 @@ export async function iterate(
       rewards,
       seconds,
       prompts: [...prompts],
-      plans,
+      // Which steps are trained says what a surrogate drew.
+      plans: plans.map(({ surrogate: _, ...plan }) => plan),
     },
   };
 }

@@ -26,3 +26,4 @@ export * from "./opened_model.ts";
 export * from "./run_dependencies.ts";
 export { RunLog } from "./run_log.ts";
 export { TrainingRun } from "./training_run.ts";
+export * from "./run_pipeline.ts";

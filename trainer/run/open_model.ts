@@ -1,13 +1,7 @@
 import { realpath } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { isAbsolute, join, relative, resolve } from "node:path";
-import {
-  imageSize,
-  loraParts,
-  type Pipeline,
-  readPipeline,
-  unetModules,
-} from "../../models/diffusers/mod.ts";
+import { isFlow } from "../../models/flow/mod.ts";
 import {
   loadLora,
   type Lora,
@@ -24,11 +18,15 @@ import {
   watchRuns,
 } from "../../runtime/mod.ts";
 import { FieldError, MissingFileError } from "../errors.ts";
-import { checkPrecision, type LatentSize, type MemoryLimits, PipelineModel } from "../model/mod.ts";
+import { checkPrecision, type LatentSize, type MemoryLimits, openPipeline } from "../model/mod.ts";
 import { measureSpeed, planRun } from "../plan/mod.ts";
-import { makeSampler, parseSchedulerConfig, schedulerRemarks } from "../samplers/mod.ts";
+import { straightThrough } from "../step/mod.ts";
+import { plan } from "../methods/mod.ts";
+import { randomStream } from "../random.ts";
+import { makeSampler } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
 import type { OpenedModel, StartLora } from "./opened_model.ts";
+import { readRunPipeline, type RunPipeline } from "./run_pipeline.ts";
 
 /** Where models lie and how they run. */
 export interface OpenModelOptions {
@@ -75,12 +73,13 @@ export async function prepareRunConfig(
   { root, session = {} }: Pick<OpenModelOptions, "root" | "session">,
 ): Promise<RunConfig> {
   const given = parseRunConfig(value);
-  const pipeline = await readPipeline(await insideRoot(root, given.model, "model"));
-  const layers = unetModules(pipeline.unet);
+  const read = await readRunPipeline(await insideRoot(root, given.model, "model"));
+  const { layers, defaults, pipeline } = read;
   const { init } = given.lora;
-  const start = init === undefined ? undefined : (await readStart(root, { init, pipeline })).lora;
-  const config = start === undefined ? given : parseRunConfig(value, { start });
-  makeSampler(config.sampler, parseSchedulerConfig(pipeline.scheduler));
+  const start = init === undefined ? undefined : (await readStart(root, { init, read })).lora;
+  const config = parseRunConfig(value, { defaults, ...(start && { start }) });
+  const { height, width } = latentSize(config, read);
+  checkMethod(config, read.scheduler({ height, width }));
   try {
     loraShapes(layers, config.lora);
   } catch (error) {
@@ -88,9 +87,8 @@ export async function prepareRunConfig(
     throw new FieldError("lora.targets", `is not for this model: ${error.message}`);
   }
   if (start !== undefined) checkStart(config.lora, { start, layers });
-  checkPrecision(config.precision, pipeline.unet.config);
-  const { height, width } = latentSize(config, pipeline);
-  const image = imageSize(pipeline.vae.config, { height, width });
+  if (!isFlow(pipeline)) checkPrecision(config.precision, pipeline.unet.config);
+  const image = read.imageSize({ height, width });
   if (config.randomShift >= Math.min(image.height, image.width)) {
     throw new FieldError(
       "randomShift",
@@ -100,6 +98,14 @@ export async function prepareRunConfig(
   // Pieces round differently: another machine that resumes the run must cut as this one does.
   const memoryLimit = config.memoryLimit ?? await defaultMemoryLimit(session.provider);
   return { ...config, latentHeight: height, latentWidth: width, memoryLimit };
+}
+
+/** Throws `FieldError` where the sampler, or the method on it, is not defined. */
+function checkMethod(config: RunConfig, scheduler: ReturnType<RunPipeline["scheduler"]>): void {
+  const sampler = makeSampler(config.sampler, scheduler);
+  const random = randomStream(config.seed, "plan");
+  const { surrogate, trainSteps } = plan(config.method, { T: config.sampler.steps, random });
+  if (surrogate !== undefined) straightThrough(sampler, { surrogate, trainSteps });
 }
 
 /** GiB that networks may take where nothing else is said: half of the machine's memory, or 0.8 of the GPU's; at least 1. */
@@ -112,12 +118,11 @@ export async function defaultMemoryLimit(provider: Provider = "cpu"): Promise<nu
 
 async function readStart(
   root: string,
-  { init, pipeline }: { readonly init: string; readonly pipeline: Pipeline },
+  { init, read: { parts, layers } }: { readonly init: string; readonly read: RunPipeline },
 ): Promise<StartLora> {
   const path = await insideRoot(root, init, "lora.init");
   try {
-    const { adapters, ...file } = await loadLora(path, loraParts(pipeline));
-    const layers = unetModules(pipeline.unet);
+    const { adapters, ...file } = await loadLora(path, parts);
     return { ...file, lora: trainableLora(adapters, { layers, path: file.path }) };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -165,9 +170,11 @@ export async function openRunModel(
   config: RunConfig,
   { root, session = {}, limits = {}, onRun = () => {} }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const pipeline = await readPipeline(await insideRoot(root, config.model, "model"));
-  const scheduler = parseSchedulerConfig(pipeline.scheduler);
-  const latents = { channels: pipeline.unet.config.inChannels, ...latentSize(config, pipeline) };
+  const read = await readRunPipeline(await insideRoot(root, config.model, "model"));
+  const { pipeline } = read;
+  const size = latentSize(config, read);
+  const scheduler = read.scheduler(size);
+  const latents = { channels: read.channels, ...size };
   const engine = await openEngine({ isolation: "child", name: config.model });
   const gpu = session.provider === "cuda" ? await GpuMemory.open() : undefined;
   const release = async () => {
@@ -175,7 +182,7 @@ export async function openRunModel(
     await engine.close();
   };
   try {
-    const model = new PipelineModel(pipeline, watchRuns(engine, onRun), {
+    const model = openPipeline(pipeline, watchRuns(engine, onRun), {
       lora: config.lora,
       precision: config.precision,
       session,
@@ -186,8 +193,8 @@ export async function openRunModel(
       model,
       scheduler,
       latents,
-      remarks: schedulerRemarks(pipeline.scheduler, config.sampler.kind),
-      ...(init !== undefined && { readStart: () => readStart(root, { init, pipeline }) }),
+      remarks: read.remarks(config.sampler.kind),
+      ...(init !== undefined && { readStart: () => readStart(root, { init, read }) }),
       plan: async () => {
         const speed = await measureSpeed(engine, { session });
         return planRun(config, { pipeline, speed, limits, provider: session.provider });
@@ -205,10 +212,9 @@ function bytesOf(gib: number | undefined): number | undefined {
   return gib === undefined ? undefined : gib * 2 ** 30;
 }
 
-function latentSize(config: RunConfig, { unet }: Pipeline): LatentSize {
-  const { sampleSize } = unet.config;
-  const height = config.latentHeight ?? sampleSize?.[0];
-  const width = config.latentWidth ?? sampleSize?.[1];
+function latentSize(config: RunConfig, { sampleSize }: RunPipeline): LatentSize {
+  const height = config.latentHeight ?? sampleSize?.height;
+  const width = config.latentWidth ?? sampleSize?.width;
   if (height !== undefined && width !== undefined) return { height, width };
   throw new FieldError("latentHeight", "is missing, and the U-Net names no sample_size");
 }

@@ -1,7 +1,7 @@
 import type { LoadedLora, Lora } from "../../models/lora/mod.ts";
 import type { LatentSize, Model } from "../model/mod.ts";
 import type { RunPlan } from "../plan/mod.ts";
-import type { SchedulerConfig } from "../samplers/mod.ts";
+import type { Scheduler } from "../samplers/mod.ts";
 
 /** A LoRA that a run starts from, and its file. */
 export interface StartLora extends Omit<LoadedLora, "adapters"> {
@@ -11,7 +11,7 @@ export interface StartLora extends Omit<LoadedLora, "adapters"> {
 /** A model opened for a run. */
 export interface OpenedModel {
   readonly model: Model;
-  readonly scheduler: SchedulerConfig;
+  readonly scheduler: Scheduler;
   /** Of the latents: the configuration's, or the U-Net's own size. */
   readonly latents: LatentSize & { readonly channels: number };
   /** Reads the LoRA that the run starts from, where the configuration names one. */

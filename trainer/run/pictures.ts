@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import sharp from "sharp";
 import { withPngText } from "./_png_text.ts";
-import { makeSampler, type SamplerOptions, type SchedulerConfig } from "../samplers/mod.ts";
+import { makeSampler, type SamplerOptions, type Scheduler } from "../samplers/mod.ts";
 import { type Guidance, GuidedDenoiser, type Networks, sample, seededNoise } from "../step/mod.ts";
 import { batchOf, type Float32Tensor, sliceBatch } from "../tensors.ts";
 
@@ -14,7 +14,7 @@ export interface Request {
 /** How images are drawn. */
 export interface DrawOptions {
   readonly sampler: SamplerOptions;
-  readonly scheduler: SchedulerConfig;
+  readonly scheduler: Scheduler;
   readonly guidance: number;
   readonly latents: { readonly channels: number; readonly height: number; readonly width: number };
   /** Most images at once. Default 8. */
@@ -38,7 +38,7 @@ export async function* draw(
     const part = requests.slice(at, at + batch);
     const { conditional, unconditional } = await networks.prompts.encode(
       part.map((r) => r.prompt),
-      latents,
+      { ...latents, embeddedGuidance: guidance },
     );
     const denoiser = new GuidedDenoiser(networks.denoiser, {
       conditional,

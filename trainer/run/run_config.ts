@@ -1,11 +1,19 @@
 import { z } from "zod";
 import { PRECISIONS } from "../../compile/mod.ts";
 import { FieldError } from "../errors.ts";
-import { ATTENTION_TARGETS, type LoraConfig } from "../../models/lora/mod.ts";
-import { METHOD_NAMES, type MethodConfig, resolveMethod } from "../methods/mod.ts";
+import { type LoraConfig } from "../../models/lora/mod.ts";
+import {
+  ACTIVE_SUPPORTS,
+  METHOD_NAMES,
+  type MethodConfig,
+  QUADRATURES,
+  resolveMethod,
+  STEP_RULES,
+} from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
-import { SAMPLER_KINDS } from "../samplers/mod.ts";
-import { DRIFT_KINDS, GUIDANCE_GRADIENTS } from "../step/mod.ts";
+import { SAMPLER_KINDS, type SamplerOptions, SIGMA_RANGES } from "../samplers/mod.ts";
+import { DRIFT_KINDS, type Guidance, GUIDANCE_GRADIENTS } from "../step/mod.ts";
+import { type ModelDefaults, UNET_DEFAULTS } from "./run_pipeline.ts";
 
 /** Images of an iteration that have random numbers of their own. */
 const MAX_IMAGES = 2 ** 16;
@@ -57,16 +65,33 @@ export const runConfigSchema = z.strictObject({
     m: count.optional(),
     inputStopGradient: z.boolean().optional(),
     earlyStop: z.boolean().optional(),
+    stepRule: z.enum(STEP_RULES).optional(),
+    bias: z.number().exactOptional(),
+    rescale: z.number().exactOptional(),
+    alpha: z.number().exactOptional(),
+    tau: z.number().exactOptional(),
+    order: z.int().min(1).max(64).exactOptional(),
+    weights: z.enum(QUADRATURES).exactOptional(),
+    supports: z.enum(ACTIVE_SUPPORTS).exactOptional(),
+    supportScale: z.number().exactOptional(),
+    anchor: z.number().exactOptional(),
+    concentration: z.array(z.number()).length(3).exactOptional(),
+    longestEnd: count.exactOptional(),
+    window: z.number().gt(0).exactOptional(),
   }).prefault({}),
   sampler: z.strictObject({
-    kind: z.enum(SAMPLER_KINDS).default("ddpm"),
+    /** Default: "ddpm", "flow-euler" for flow-matching models. */
+    kind: z.enum(SAMPLER_KINDS).optional(),
     steps: count.max(1000).default(50),
     eta: z.number().min(0).max(1).default(0),
     /** Default: as the model's scheduler says. */
     karrasSigmas: z.boolean().optional(),
+    /** flow-euler's noise levels before shifting. Default: as the model's pipeline has them. */
+    sigmas: z.enum(SIGMA_RANGES).optional(),
   }).prefault({}),
   guidance: z.strictObject({
-    scale: guidanceScale.default(7.5),
+    /** Default: 7.5, a family's published one for flow-matching models. */
+    scale: guidanceScale.optional(),
     gradient: z.enum(GUIDANCE_GRADIENTS).default("both"),
   }).prefault({}),
   lora: z.strictObject({
@@ -145,15 +170,19 @@ export const runConfigSchema = z.strictObject({
 export type RewardTerm = z.output<typeof rewardTermSchema>;
 
 /** A checked configuration with every default filled in, those that follow from other fields too. */
-export type RunConfig = Omit<z.output<typeof runConfigSchema>, "method" | "lora"> & {
-  readonly method: MethodConfig;
-  readonly lora: LoraConfig & {
-    readonly targets: readonly string[];
-    readonly init?: string;
-    readonly sampleScale: number;
+export type RunConfig =
+  & Omit<z.output<typeof runConfigSchema>, "method" | "lora" | "sampler" | "guidance">
+  & {
+    readonly method: MethodConfig;
+    readonly sampler: SamplerOptions & { readonly eta: number };
+    readonly guidance: Guidance;
+    readonly lora: LoraConfig & {
+      readonly targets: readonly string[];
+      readonly init?: string;
+      readonly sampleScale: number;
+    };
+    readonly heldOutPrompts: readonly string[];
   };
-  readonly heldOutPrompts: readonly string[];
-};
 
 /** Prompts sampled and evaluated where a configuration names none: the first of those trained on. */
 const HELD_OUT = 8;
@@ -169,12 +198,17 @@ const DEFAULT_RANK = 16;
  */
 export function parseRunConfig(
   value: unknown,
-  { file, start }: { readonly file?: string; readonly start?: LoraConfig } = {},
+  { file, start, defaults = UNET_DEFAULTS }: {
+    readonly file?: string;
+    readonly start?: LoraConfig;
+    /** Of the kind of model. */
+    readonly defaults?: ModelDefaults;
+  } = {},
 ): RunConfig {
   const config = parseConfig(runConfigSchema, value, file === undefined ? {} : { file });
   const rank = config.lora.rank ?? start?.rank ?? DEFAULT_RANK;
   const alpha = config.lora.alpha ?? start?.alpha ?? rank;
-  const targets = [...config.lora.targets ?? start?.targets ?? ATTENTION_TARGETS];
+  const targets = [...config.lora.targets ?? start?.targets ?? defaults.targets];
   const { rankPattern: _ranks, alphaPattern: _alphas, ...own } = config.lora;
   const rankPattern = config.lora.rankPattern ?? start?.rankPattern ?? {};
   const alphaPattern = config.lora.alphaPattern ?? start?.alphaPattern ??
@@ -182,7 +216,14 @@ export function parseRunConfig(
     (config.lora.alpha === undefined ? rankPattern : {});
   const heldOutPrompts = config.heldOutPrompts ?? config.prompts.slice(0, HELD_OUT);
   checkPanel(config, heldOutPrompts.length);
-  const { sampler, drift } = config;
+  const { drift } = config;
+  const { kind = defaults.samplerKind, ...rest } = config.sampler;
+  const sampler = { kind, ...rest };
+  const guidance = {
+    ...config.guidance,
+    scale: config.guidance.scale ?? defaults.guidanceScale,
+  };
+  const isFlow = defaults.isFlow || kind === "flow-euler";
   const isNoisy = sampler.kind === "ddpm" || (sampler.kind === "ddim" && sampler.eta > 0);
   if (drift.weight > 0 && drift.kind === "kl" && !isNoisy) {
     throw new FieldError(
@@ -193,7 +234,9 @@ export function parseRunConfig(
   }
   return {
     ...config,
-    method: resolveMethod(config.method, sampler.steps),
+    sampler,
+    guidance,
+    method: resolveMethod(config.method, sampler.steps, { isFlow }),
     lora: {
       ...own,
       rank,
@@ -247,14 +290,19 @@ export function withSampling(
 ): RunConfig {
   const { kind, steps, ...own } = config.sampler;
   const isSame = sampler.kind === undefined || sampler.kind === kind;
-  const { guidanceScale, ...rest } = parseConfig(samplingSchema, {
+  const { guidanceScale, sampler: drawn, ...rest } = parseConfig(samplingSchema, {
     sampler: { kind, steps, ...isSame && own, ...sampler },
     guidanceScale: scale,
     latentHeight: config.latentHeight,
     latentWidth: config.latentWidth,
     ...size,
   });
-  return { ...config, ...rest, guidance: { ...config.guidance, scale: guidanceScale } };
+  return {
+    ...config,
+    ...rest,
+    sampler: { ...drawn, kind: drawn.kind ?? kind },
+    guidance: { ...config.guidance, scale: guidanceScale },
+  };
 }
 
 /** A run id: the name of its folder. */

@@ -1,6 +1,6 @@
 import { type GuidanceGradient, GuidanceGradientSchema } from "../../../proto/mod.ts";
 import { PRECISIONS } from "../../../compile/mod.ts";
-import { readPipeline } from "../../../models/diffusers/mod.ts";
+import { readTextToImage } from "../../../models/flow/mod.ts";
 import { openEngine, PROVIDERS } from "../../../runtime/mod.ts";
 import {
   insideRoot,
@@ -59,7 +59,11 @@ export const plan: Command = {
     const config = await prepareRunConfig(
       defined({
         model,
-        method: method && defined({ ...method, name: method.name || undefined }),
+        method: method && defined({
+          ...method,
+          name: method.name || undefined,
+          concentration: method.concentration.length > 0 ? method.concentration : undefined,
+        }),
         sampler: sampler && defined({ ...sampler, kind: sampler.kind || undefined }),
         guidance: guidance &&
           defined({ scale: guidance.scale, gradient: gradientName(guidance.gradient) }),
@@ -77,7 +81,7 @@ export const plan: Command = {
       }),
       { root, session },
     );
-    const pipeline = await readPipeline(await insideRoot(root, config.model, "model"));
+    const pipeline = await readTextToImage(await insideRoot(root, config.model, "model"));
     const engine = await openEngine({ isolation: "child", name: "speed" });
     try {
       const speed = await measureSpeed(engine, { session, seconds: 3 });

@@ -12,7 +12,7 @@ import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { heldOutCount } from "../trainer/held_out_count.ts";
 import { runIdOf } from "./runs.ts";
 
-const [STEPS, GUIDANCE, IMAGES_AT_MOST] = [50, 7.5, 4096];
+const [STEPS, IMAGES_AT_MOST] = [50, 4096];
 
 /** Draws images with a LoRA. */
 export const sample: Command = {
@@ -47,7 +47,7 @@ export const sample: Command = {
     sampler: {
       type: "string",
       value: "NAME",
-      help: `${SAMPLER_KINDS.join(", ")} (default ddpm, or the run's)`,
+      help: `${SAMPLER_KINDS.join(", ")} (default ddpm, of a flow flow-euler, or the run's)`,
     },
     steps: { type: "string", value: "T", help: `denoising steps (default ${STEPS}, or the run's)` },
     eta: { type: "string", value: "X", help: "DDIM's noise, 0 (default) to 1" },
@@ -55,7 +55,7 @@ export const sample: Command = {
     guidance: {
       type: "string",
       value: "X",
-      help: `classifier-free guidance, 1 for none (default ${GUIDANCE}, or the run's)`,
+      help: `guidance, 1 for none (default 7.5, of a flow its family's, or the run's)`,
     },
     height: { type: "string", value: "PX", help: "height of the images (default: the model's)" },
     width: { type: "string", value: "PX", help: "width of the images (default: the model's)" },
@@ -164,12 +164,12 @@ async function* local(
     lora: bare ? undefined : args.text("lora"),
     loraScale: loraScale(args) ?? 1,
     sampler: {
-      kind: kindOf(args) ?? "ddpm",
+      kind: kindOf(args),
       steps: stepsOf(args) ?? STEPS,
       eta: etaOf(args),
       karrasSigmas: args.flag("karras") || undefined,
     },
-    guidance: guidanceOf(args) ?? GUIDANCE,
+    guidance: guidanceOf(args),
     height: args.number("height", pixels),
     width: args.number("width", pixels),
     latents: args.text("latents"),

@@ -1,5 +1,4 @@
 import type { Precision } from "../../../compile/mod.ts";
-import { loraParts, readPipeline, vaeFactor } from "../../../models/diffusers/mod.ts";
 import { loadLora, scaledTensors } from "../../../models/lora/mod.ts";
 import { openSafetensors } from "../../../models/weights/mod.ts";
 import { openEngine, type Provider } from "../../../runtime/mod.ts";
@@ -8,11 +7,11 @@ import {
   draw,
   encodePng,
   type Float32Tensor,
-  parseSchedulerConfig,
+  openPipeline,
   pictureNote,
-  PipelineModel,
+  readRunPipeline,
+  type SamplerKind,
   type SamplerOptions,
-  schedulerRemarks,
 } from "../../../trainer/mod.ts";
 import { UsageError } from "../command.ts";
 
@@ -35,9 +34,10 @@ export interface LocalOptions {
   /** LoRA file or folder; absent: the model as it is. */
   readonly lora?: string | undefined;
   readonly loraScale: number;
-  readonly sampler: SamplerOptions;
-  readonly guidance: number;
-  /** Pixels; absent: the size that the U-Net was trained on. */
+  /** Absent: the kind of sampler and the guidance that go with the model. */
+  readonly sampler: Omit<SamplerOptions, "kind"> & { readonly kind: SamplerKind | undefined };
+  readonly guidance: number | undefined;
+  /** Pixels; absent: the size that the model was trained on. */
   readonly height?: number | undefined;
   readonly width?: number | undefined;
   /** "FILE#NAME" of a tensor [images, channels, height, width] in a safetensors file: the noise to start from. */
@@ -58,23 +58,26 @@ export async function* localImages(
   requests: readonly ImageRequest[],
   options: LocalOptions,
 ): AsyncGenerator<DrawnImage> {
-  const { loraScale, sampler, guidance, provider, precision, threads, signal } = options;
+  const { loraScale, provider, precision, threads, signal } = options;
   const { memoryLimit = await defaultMemoryLimit(provider) } = options;
-  const pipeline = await readPipeline(options.model);
-  const scheduler = parseSchedulerConfig(pipeline.scheduler);
-  for (const remark of schedulerRemarks(pipeline.scheduler, sampler.kind)) options.onRemark(remark);
+  const read = await readRunPipeline(options.model);
+  const { pipeline, channels, parts, defaults } = read;
+  const sampler = { ...options.sampler, kind: options.sampler.kind ?? defaults.samplerKind };
+  const guidance = options.guidance ?? defaults.guidanceScale;
+  for (const remark of read.remarks(sampler.kind)) options.onRemark(remark);
   const lora = options.lora === undefined || loraScale === 0
     ? {}
-    : (await loadLora(options.lora, loraParts(pipeline))).adapters;
-  const channels = pipeline.unet.config.inChannels;
+    : (await loadLora(options.lora, parts)).adapters;
+  const denoiserLora = lora.unet ?? lora.transformer;
   const initial = options.latents === undefined ? undefined : await readLatents(options.latents, {
     images: requests.length,
     channels,
   });
   const side = (axis: "height" | "width") => {
     const i = axis === "height" ? 0 : 1;
-    const size = latentSide(options[axis], { axis, factor: vaeFactor(pipeline.vae.config) }) ??
-      initial?.shape[2 + i] ?? pipeline.unet.config.sampleSize?.[i];
+    const factor = read.imageSize({ height: 1, width: 1 })[axis];
+    const size = latentSide(options[axis], { axis, factor }) ?? initial?.shape[2 + i] ??
+      read.sampleSize?.[axis];
     if (size === undefined) {
       throw new UsageError(`Option --${axis} is missing, and the U-Net names no sample_size`);
     }
@@ -86,10 +89,11 @@ export async function* localImages(
     return size;
   };
   const latents = { channels, height: side("height"), width: side("width") };
+  const scheduler = read.scheduler(latents);
   const engine = await openEngine({ isolation: "child", name: options.model });
   try {
-    const model = new PipelineModel(pipeline, engine, {
-      lora: lora.unet?.changes ?? [],
+    const model = openPipeline(pipeline, engine, {
+      lora: denoiserLora?.changes ?? [],
       textAdapters: [lora.text_encoder, lora.text_encoder_2].map((adapter) =>
         adapter && { ...adapter, tensors: scaledTensors(adapter.tensors, loraScale) }
       ),
@@ -100,8 +104,8 @@ export async function* localImages(
       },
       limits: { memory: memoryLimit * 2 ** 30 },
     });
-    const denoiser = await model.adapt(lora.unet?.tensors ?? {}, { scale: loraScale });
-    const remark = model.prompts.remark([...new Set(requests.map(({ prompt }) => prompt))]);
+    const denoiser = await model.adapt(denoiserLora?.tensors ?? {}, { scale: loraScale });
+    const remark = model.prompts.remark?.([...new Set(requests.map(({ prompt }) => prompt))]);
     if (remark !== undefined) options.onRemark(remark);
     const networks = { prompts: model.prompts, decoder: model.decoder, denoiser };
     const drawing = { sampler, scheduler, guidance, latents, initial, signal };

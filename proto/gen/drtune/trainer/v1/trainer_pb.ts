@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file drtune/trainer/v1/trainer.proto.
  */
 export const file_drtune_trainer_v1_trainer: GenFile = /*@__PURE__*/
-  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSKqBwoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQESLQoFZHJpZnQYESABKAsyHi5kcnR1bmUudHJhaW5lci52MS5EcmlmdENvbmZpZxIZCgxyYW5kb21fc2hpZnQYEiABKAVIBogBARItCgVwYW5lbBgTIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLlBhbmVsQ29uZmlnEhkKDG1lbW9yeV9saW1pdBgUIAEoAUgHiAEBEhEKCXByZWNpc2lvbhgVIAEoCUIHCgVfc2VlZEINCgtfaXRlcmF0aW9uc0ITChFfY2hlY2twb2ludF9ldmVyeUIPCg1fc2FtcGxlX2V2ZXJ5QhAKDl9sYXRlbnRfaGVpZ2h0Qg8KDV9sYXRlbnRfd2lkdGhCDwoNX3JhbmRvbV9zaGlmdEIPCg1fbWVtb3J5X2xpbWl0IqoBCgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQFCBAoCX2tCBAoCX21CFgoUX2lucHV0X3N0b3BfZ3JhZGllbnRCDQoLX2Vhcmx5X3N0b3AigwEKDVNhbXBsZXJDb25maWcSDAoEa2luZBgBIAEoCRISCgVzdGVwcxgCIAEoBUgAiAEBEhAKA2V0YRgDIAEoAUgBiAEBEhoKDWthcnJhc19zaWdtYXMYBCABKAhIAogBAUIICgZfc3RlcHNCBgoEX2V0YUIQCg5fa2FycmFzX3NpZ21hcyJlCg5HdWlkYW5jZUNvbmZpZxISCgVzY2FsZRgBIAEoAUgAiAEBEjUKCGdyYWRpZW50GAIgASgOMiMuZHJ0dW5lLnRyYWluZXIudjEuR3VpZGFuY2VHcmFkaWVudEIICgZfc2NhbGUinwEKCkxvcmFDb25maWcSEQoEcmFuaxgBIAEoBUgAiAEBEhIKBWFscGhhGAIgASgBSAGIAQESDwoHdGFyZ2V0cxgDIAMoCRIRCgRpbml0GAQgASgJSAKIAQESGQoMc2FtcGxlX3NjYWxlGAUgASgBSAOIAQFCBwoFX3JhbmtCCAoGX2FscGhhQgcKBV9pbml0Qg8KDV9zYW1wbGVfc2NhbGUiOwoLRHJpZnRDb25maWcSDAoEa2luZBgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBAUIJCgdfd2VpZ2h0ItwBCgtQYW5lbENvbmZpZxISCgVldmVyeRgBIAEoBUgAiAEBEi8KB3Jld2FyZHMYAiADKAsyHi5kcnR1bmUudHJhaW5lci52MS5QYW5lbFJld2FyZBIeChFpbWFnZXNfcGVyX3Byb21wdBgDIAEoBUgBiAEBEhoKDW1pbl9kaXZlcnNpdHkYBCABKAFIAogBARIRCgRzdG9wGAUgASgISAOIAQFCCAoGX2V2ZXJ5QhQKEl9pbWFnZXNfcGVyX3Byb21wdEIQCg5fbWluX2RpdmVyc2l0eUIHCgVfc3RvcCJWCgtQYW5lbFJld2FyZBIMCgRuYW1lGAEgASgJEhAKCGVuZHBvaW50GAIgASgJEg4KBnJld2FyZBgDIAEoCRIXCg9leHBlY3RlZF9kaWdlc3QYBCABKAkilwIKD09wdGltaXplckNvbmZpZxIaCg1sZWFybmluZ19yYXRlGAEgASgBSACIAQESEgoFYmV0YTEYAiABKAFIAYgBARISCgViZXRhMhgDIAEoAUgCiAEBEhQKB2Vwc2lsb24YBCABKAFIA4gBARIZCgx3ZWlnaHRfZGVjYXkYBSABKAFIBIgBARIaCg1tYXhfZ3JhZF9ub3JtGAYgASgBSAWIAQESEwoGd2FybXVwGAcgASgFSAaIAQFCEAoOX2xlYXJuaW5nX3JhdGVCCAoGX2JldGExQggKBl9iZXRhMkIKCghfZXBzaWxvbkIPCg1fd2VpZ2h0X2RlY2F5QhAKDl9tYXhfZ3JhZF9ub3JtQgkKB193YXJtdXAiVQoLQmF0Y2hDb25maWcSEQoEc2l6ZRgBIAEoBUgAiAEBEhkKDGFjY3VtdWxhdGlvbhgCIAEoBUgBiAEBQgcKBV9zaXplQg8KDV9hY2N1bXVsYXRpb24idgoMUHJvbXB0U291cmNlEi0KBGxpc3QYASABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRMaXN0SAASDgoEZmlsZRgCIAEoCUgAEg4KBnNoYTI1NhgDIAEoCRINCgVjb3VudBgEIAEoBUIICgZzb3VyY2UiHQoKUHJvbXB0TGlzdBIPCgdwcm9tcHRzGAEgAygJInUKClJld2FyZFRlcm0SDAoEbmFtZRgBIAEoCRIQCghlbmRwb2ludBgCIAEoCRIOCgZyZXdhcmQYAyABKAkSEwoGd2VpZ2h0GAQgASgBSACIAQESFwoPZXhwZWN0ZWRfZGlnZXN0GAUgASgJQgkKB193ZWlnaHQisgMKA1J1bhIKCgJpZBgBIAEoCRIqCgVzdGF0ZRgCIAEoDjIbLmRydHVuZS50cmFpbmVyLnYxLlJ1blN0YXRlEgwKBHN0ZXAYAyABKAUSEgoKaXRlcmF0aW9ucxgEIAEoBRIOCgZyZWFzb24YBSABKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBmNvbmZpZxgJIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlJ1bkNvbmZpZxIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIsCgZsYXRlc3QYCyABKAsyHC5kcnR1bmUudHJhaW5lci52MS5TdGVwRXZlbnQSEwoLY2hlY2twb2ludHMYDCADKAUSEgoKdW5yZWFkYWJsZRgNIAEoCCLWAwoJU3RlcEV2ZW50EgwKBHN0ZXAYASABKAUSDAoEbG9zcxgCIAEoARIRCglncmFkX25vcm0YAyABKAESOgoHcmV3YXJkcxgEIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5SZXdhcmRzRW50cnkSOgoHc2Vjb25kcxgFIAMoCzIpLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudC5TZWNvbmRzRW50cnkSFAoMc2Vjb25kc19sZWZ0GAYgASgBEjMKB3NhbXBsZXMYByADKAsyIi5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZWZlcmVuY2USJgoCYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Byb21wdHMYCSADKAkSEgoFZHJpZnQYCiABKAFIAIgBARpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEaLgoMU2Vjb25kc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAFCCAoGX2RyaWZ0IkAKDVJld2FyZE1ldHJpY3MSDAoEbWVhbhgBIAEoARIRCglwZXJfaW1hZ2UYAiADKAISDgoGZGlnZXN0GAMgASgJIq8BCg9TYW1wbGVSZWZlcmVuY2USDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SDAoEcGF0aBgDIAEoCRJACgdyZXdhcmRzGAQgAygLMi8uZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVmZXJlbmNlLlJld2FyZHNFbnRyeRouCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASJ+CgpTdGF0ZUV2ZW50EioKBXN0YXRlGAEgASgOMhsuZHJ0dW5lLnRyYWluZXIudjEuUnVuU3RhdGUSDgoGcmVhc29uGAIgASgJEgwKBHN0ZXAYAyABKAUSJgoCYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInEKCVN3YXBFdmVudBIMCgRzdGVwGAEgASgFEi4KB3Jld2FyZHMYAiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtEiYKAmF0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKFAgoKUGFuZWxFdmVudBIMCgRzdGVwGAEgASgFEjsKB3Jld2FyZHMYAiADKAsyKi5kcnR1bmUudHJhaW5lci52MS5QYW5lbEV2ZW50LlJld2FyZHNFbnRyeRIQCghoZWxkX291dBgDIAMoCRIRCglkaXZlcnNpdHkYBCABKAESDQoFYWxhcm0YBSABKAkSJgoCYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRNZXRyaWNzOgI4ASJBCglTYXZlRXZlbnQSDAoEc3RlcBgBIAEoBRImCgJhdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRwoPQ2hlY2twb2ludEV2ZW50EgwKBHN0ZXAYASABKAUSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImUKC0RhbWFnZUV2ZW50EgwKBHN0ZXAYASABKAUSDgoGcmVhc29uGAIgASgJEhAKCG1vdmVkX3RvGAMgASgJEiYKAmF0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJyCgtEaWdlc3RFdmVudBIMCgRzdGVwGAEgASgFEg4KBnJld2FyZBgCIAEoCRIOCgZiZWZvcmUYAyABKAkSDQoFYWZ0ZXIYBCABKAkSJgoCYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk8KD1N0YXJ0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSLAoGY29uZmlnGAIgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuUnVuQ29uZmlnIkgKEFN0YXJ0UnVuUmVzcG9uc2USIwoDcnVuGAEgASgLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuEg8KB2NyZWF0ZWQYAiABKAgiNAoPV2F0Y2hSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCglmcm9tX3N0ZXAYAiABKAUiowMKEFdhdGNoUnVuUmVzcG9uc2USLAoEc3RlcBgBIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlN0ZXBFdmVudEgAEi4KBXN0YXRlGAIgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuU3RhdGVFdmVudEgAEiwKBHN3YXAYAyABKAsyHC5kcnR1bmUudHJhaW5lci52MS5Td2FwRXZlbnRIABI4CgpjaGVja3BvaW50GAQgASgLMiIuZHJ0dW5lLnRyYWluZXIudjEuQ2hlY2twb2ludEV2ZW50SAASLAoEc2F2ZRgFIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlNhdmVFdmVudEgAEi4KBXBhbmVsGAYgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuUGFuZWxFdmVudEgAEjAKBmRhbWFnZRgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkRhbWFnZUV2ZW50SAASMAoGZGlnZXN0GAggASgLMh4uZHJ0dW5lLnRyYWluZXIudjEuRGlnZXN0RXZlbnRIAEIHCgVldmVudCI2Cg1HZXRSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIVCg13aG9sZV9wcm9tcHRzGAIgASgIIjUKDkdldFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biI4Cg9MaXN0UnVuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUQoQTGlzdFJ1bnNSZXNwb25zZRIkCgRydW5zGAEgAygLMhYuZHJ0dW5lLnRyYWluZXIudjEuUnVuEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIgCg5TdG9wUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiNgoPU3RvcFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIgCg5TYXZlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiHwoPU2F2ZVJ1blJlc3BvbnNlEgwKBHN0ZXAYASABKAUiSgoQUmVzdW1lUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSFwoKaXRlcmF0aW9ucxgCIAEoBUgAiAEBQg0KC19pdGVyYXRpb25zIjgKEVJlc3VtZVJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1biIiChBEZWxldGVSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSITChFEZWxldGVSdW5SZXNwb25zZSKiAQoRU3dhcFJld2FyZFJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiwKA3NldBgCIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm1IABIQCgZyZW1vdmUYAyABKAlIABIzCgdtaXh0dXJlGAQgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWl4dHVyZUgAQggKBmNoYW5nZSI/Cg1SZXdhcmRNaXh0dXJlEi4KB3Jld2FyZHMYASADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtIlIKElN3YXBSZXdhcmRSZXNwb25zZRIMCgRzdGVwGAEgASgFEi4KB3Jld2FyZHMYAiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtIoMDCg1TYW1wbGVSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIRCgRzdGVwGAIgASgFSACIAQESDwoHcHJvbXB0cxgDIAMoCRIRCgRzZWVkGAQgASgNSAGIAQESHgoRaW1hZ2VzX3Blcl9wcm9tcHQYBSABKAVIAogBARIXCgpsb3JhX3NjYWxlGAYgASgBSAOIAQESMQoHc2FtcGxlchgHIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZXJDb25maWcSGwoOZ3VpZGFuY2Vfc2NhbGUYCCABKAFIBIgBARIaCg1sYXRlbnRfaGVpZ2h0GAkgASgFSAWIAQESGQoMbGF0ZW50X3dpZHRoGAogASgFSAaIAQFCBwoFX3N0ZXBCBwoFX3NlZWRCFAoSX2ltYWdlc19wZXJfcHJvbXB0Qg0KC19sb3JhX3NjYWxlQhEKD19ndWlkYW5jZV9zY2FsZUIQCg5fbGF0ZW50X2hlaWdodEIPCg1fbGF0ZW50X3dpZHRoIksKDlNhbXBsZVJlc3BvbnNlEg4KBnByb21wdBgBIAEoCRIMCgRzZWVkGAIgASgNEgsKA3BuZxgDIAEoDBIOCgZyZW1hcmsYBCABKAki9AEKEkV2YWx1YXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEjAKB3Byb21wdHMYAyABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESLgoHcmV3YXJkcxgGIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm1CBwoFX3N0ZXBCBwoFX3NlZWRCFAoSX2ltYWdlc19wZXJfcHJvbXB0IokBChNFdmFsdWF0ZVJ1blJlc3BvbnNlEjAKBHBhaXIYASABKAsyIC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlySAASNwoHc3VtbWFyeRgCIAEoCzIkLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5SABCBwoFZXZlbnQihAIKDUV2YWx1YXRlZFBhaXISDgoGcHJvbXB0GAEgASgJEgwKBHNlZWQYAiABKA0SPAoGYmVmb3JlGAMgAygLMiwuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpci5CZWZvcmVFbnRyeRI6CgVhZnRlchgEIAMoCzIrLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXIuQWZ0ZXJFbnRyeRotCgtCZWZvcmVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAI6AjgBGiwKCkFmdGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ASLGAQoRRXZhbHVhdGlvblN1bW1hcnkSQgoHcmV3YXJkcxgBIAMoCzIxLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRpb25TdW1tYXJ5LlJld2FyZHNFbnRyeRINCgVwYWlycxgCIAEoBRIMCgRzdGVwGAMgASgFGlAKDFJld2FyZHNFbnRyeRILCgNrZXkYASABKAkSLwoFdmFsdWUYAiABKAsyIC5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRTdW1tYXJ5OgI4ASJgCg1SZXdhcmRTdW1tYXJ5Eg4KBmJlZm9yZRgBIAEoARINCgVhZnRlchgCIAEoARISCgpkaWZmZXJlbmNlGAMgASgBEg0KBWxvd2VyGAQgASgBEg0KBXVwcGVyGAUgASgBIqMBChFFeHBvcnRMb3JhUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEi0KBmZvcm1hdBgDIAEoDjIdLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGb3JtYXQSMwoJcHJlY2lzaW9uGAQgASgOMiAuZHJ0dW5lLnRyYWluZXIudjEuTG9yYVByZWNpc2lvbkIHCgVfc3RlcCJZChJFeHBvcnRMb3JhUmVzcG9uc2USKwoEZmlsZRgBIAEoCzIbLmRydHVuZS50cmFpbmVyLnYxLkxvcmFGaWxlSAASDgoEZGF0YRgCIAEoDEgAQgYKBHBhcnQiRAoITG9yYUZpbGUSDAoEbmFtZRgBIAEoCRIMCgRzaXplGAIgASgDEg4KBnNoYTI1NhgDIAEoCRIMCgRzdGVwGAQgASgFKpABChBHdWlkYW5jZUdyYWRpZW50EiEKHUdVSURBTkNFX0dSQURJRU5UX1VOU1BFQ0lGSUVEEAASGgoWR1VJREFOQ0VfR1JBRElFTlRfQk9USBABEiEKHUdVSURBTkNFX0dSQURJRU5UX0NPTkRJVElPTkFMEAISGgoWR1VJREFOQ0VfR1JBRElFTlRfTk9ORRADKsUBCghSdW5TdGF0ZRIZChVSVU5fU1RBVEVfVU5TUEVDSUZJRUQQABIUChBSVU5fU1RBVEVfUVVFVUVEEAESFQoRUlVOX1NUQVRFX1JVTk5JTkcQAhIUChBSVU5fU1RBVEVfUEFVU0VEEAMSFgoSUlVOX1NUQVRFX1NUT1BQSU5HEAQSFQoRUlVOX1NUQVRFX1NUT1BQRUQQBRIWChJSVU5fU1RBVEVfRklOSVNIRUQQBhIUChBSVU5fU1RBVEVfRkFJTEVEEAcqWwoKTG9yYUZvcm1hdBIbChdMT1JBX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhkKFUxPUkFfRk9STUFUX0RJRkZVU0VSUxABEhUKEUxPUkFfRk9STUFUX0tPSFlBEAIqZwoNTG9yYVByZWNpc2lvbhIeChpMT1JBX1BSRUNJU0lPTl9VTlNQRUNJRklFRBAAEhoKFkxPUkFfUFJFQ0lTSU9OX0ZMT0FUMzIQARIaChZMT1JBX1BSRUNJU0lPTl9GTE9BVDE2EAIynQgKDlRyYWluZXJTZXJ2aWNlElMKCFN0YXJ0UnVuEiIuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuU3RhcnRSdW5SZXNwb25zZRJVCghXYXRjaFJ1bhIiLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLldhdGNoUnVuUmVzcG9uc2UwARJNCgZHZXRSdW4SIC5kcnR1bmUudHJhaW5lci52MS5HZXRSdW5SZXF1ZXN0GiEuZHJ0dW5lLnRyYWluZXIudjEuR2V0UnVuUmVzcG9uc2USUwoITGlzdFJ1bnMSIi5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1JlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5MaXN0UnVuc1Jlc3BvbnNlElAKB1N0b3BSdW4SIS5kcnR1bmUudHJhaW5lci52MS5TdG9wUnVuUmVxdWVzdBoiLmRydHVuZS50cmFpbmVyLnYxLlN0b3BSdW5SZXNwb25zZRJQCgdTYXZlUnVuEiEuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZVJ1blJlcXVlc3QaIi5kcnR1bmUudHJhaW5lci52MS5TYXZlUnVuUmVzcG9uc2USVgoJUmVzdW1lUnVuEiMuZHJ0dW5lLnRyYWluZXIudjEuUmVzdW1lUnVuUmVxdWVzdBokLmRydHVuZS50cmFpbmVyLnYxLlJlc3VtZVJ1blJlc3BvbnNlElYKCURlbGV0ZVJ1bhIjLmRydHVuZS50cmFpbmVyLnYxLkRlbGV0ZVJ1blJlcXVlc3QaJC5kcnR1bmUudHJhaW5lci52MS5EZWxldGVSdW5SZXNwb25zZRJZCgpTd2FwUmV3YXJkEiQuZHJ0dW5lLnRyYWluZXIudjEuU3dhcFJld2FyZFJlcXVlc3QaJS5kcnR1bmUudHJhaW5lci52MS5Td2FwUmV3YXJkUmVzcG9uc2USTwoGU2FtcGxlEiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVxdWVzdBohLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlc3BvbnNlMAESXgoLRXZhbHVhdGVSdW4SJS5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlcXVlc3QaJi5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZVJ1blJlc3BvbnNlMAESWwoKRXhwb3J0TG9yYRIkLmRydHVuZS50cmFpbmVyLnYxLkV4cG9ydExvcmFSZXF1ZXN0GiUuZHJ0dW5lLnRyYWluZXIudjEuRXhwb3J0TG9yYVJlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9kcnR1bmUvdHJhaW5lci92MS90cmFpbmVyLnByb3RvEhFkcnR1bmUudHJhaW5lci52MSKqBwoJUnVuQ29uZmlnEg0KBW1vZGVsGAEgASgJEi8KBm1ldGhvZBgCIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLk1ldGhvZENvbmZpZxIxCgdzYW1wbGVyGAMgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlckNvbmZpZxIzCghndWlkYW5jZRgEIAEoCzIhLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlQ29uZmlnEisKBGxvcmEYBSABKAsyHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhQ29uZmlnEjUKCW9wdGltaXplchgGIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLk9wdGltaXplckNvbmZpZxItCgViYXRjaBgHIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkJhdGNoQ29uZmlnEjAKB3Byb21wdHMYCCABKAsyHy5kcnR1bmUudHJhaW5lci52MS5Qcm9tcHRTb3VyY2USOQoQaGVsZF9vdXRfcHJvbXB0cxgJIAEoCzIfLmRydHVuZS50cmFpbmVyLnYxLlByb21wdFNvdXJjZRIuCgdyZXdhcmRzGAogAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRIRCgRzZWVkGAsgASgNSACIAQESFwoKaXRlcmF0aW9ucxgMIAEoBUgBiAEBEh0KEGNoZWNrcG9pbnRfZXZlcnkYDSABKAVIAogBARIZCgxzYW1wbGVfZXZlcnkYDiABKAVIA4gBARIaCg1sYXRlbnRfaGVpZ2h0GA8gASgFSASIAQESGQoMbGF0ZW50X3dpZHRoGBAgASgFSAWIAQESLQoFZHJpZnQYESABKAsyHi5kcnR1bmUudHJhaW5lci52MS5EcmlmdENvbmZpZxIZCgxyYW5kb21fc2hpZnQYEiABKAVIBogBARItCgVwYW5lbBgTIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLlBhbmVsQ29uZmlnEhkKDG1lbW9yeV9saW1pdBgUIAEoAUgHiAEBEhEKCXByZWNpc2lvbhgVIAEoCUIHCgVfc2VlZEINCgtfaXRlcmF0aW9uc0ITChFfY2hlY2twb2ludF9ldmVyeUIPCg1fc2FtcGxlX2V2ZXJ5QhAKDl9sYXRlbnRfaGVpZ2h0Qg8KDV9sYXRlbnRfd2lkdGhCDwoNX3JhbmRvbV9zaGlmdEIPCg1fbWVtb3J5X2xpbWl0ItkECgxNZXRob2RDb25maWcSDAoEbmFtZRgBIAEoCRIOCgFrGAIgASgFSACIAQESDgoBbRgDIAEoBUgBiAEBEiAKE2lucHV0X3N0b3BfZ3JhZGllbnQYBCABKAhIAogBARIXCgplYXJseV9zdG9wGAUgASgISAOIAQESFgoJc3RlcF9ydWxlGAYgASgJSASIAQESEQoEYmlhcxgHIAEoAUgFiAEBEhQKB3Jlc2NhbGUYCCABKAFIBogBARISCgVhbHBoYRgJIAEoAUgHiAEBEhAKA3RhdRgKIAEoAUgIiAEBEhIKBW9yZGVyGAsgASgFSAmIAQESFAoHd2VpZ2h0cxgMIAEoCUgKiAEBEhUKCHN1cHBvcnRzGA0gASgJSAuIAQESGgoNc3VwcG9ydF9zY2FsZRgOIAEoAUgMiAEBEhMKBmFuY2hvchgPIAEoAUgNiAEBEhUKDWNvbmNlbnRyYXRpb24YECADKAESGAoLbG9uZ2VzdF9lbmQYESABKAVIDogBARITCgZ3aW5kb3cYEiABKAFID4gBAUIECgJfa0IECgJfbUIWChRfaW5wdXRfc3RvcF9ncmFkaWVudEINCgtfZWFybHlfc3RvcEIMCgpfc3RlcF9ydWxlQgcKBV9iaWFzQgoKCF9yZXNjYWxlQggKBl9hbHBoYUIGCgRfdGF1QggKBl9vcmRlckIKCghfd2VpZ2h0c0ILCglfc3VwcG9ydHNCEAoOX3N1cHBvcnRfc2NhbGVCCQoHX2FuY2hvckIOCgxfbG9uZ2VzdF9lbmRCCQoHX3dpbmRvdyKjAQoNU2FtcGxlckNvbmZpZxIMCgRraW5kGAEgASgJEhIKBXN0ZXBzGAIgASgFSACIAQESEAoDZXRhGAMgASgBSAGIAQESGgoNa2FycmFzX3NpZ21hcxgEIAEoCEgCiAEBEhMKBnNpZ21hcxgFIAEoCUgDiAEBQggKBl9zdGVwc0IGCgRfZXRhQhAKDl9rYXJyYXNfc2lnbWFzQgkKB19zaWdtYXMiZQoOR3VpZGFuY2VDb25maWcSEgoFc2NhbGUYASABKAFIAIgBARI1CghncmFkaWVudBgCIAEoDjIjLmRydHVuZS50cmFpbmVyLnYxLkd1aWRhbmNlR3JhZGllbnRCCAoGX3NjYWxlIp8BCgpMb3JhQ29uZmlnEhEKBHJhbmsYASABKAVIAIgBARISCgVhbHBoYRgCIAEoAUgBiAEBEg8KB3RhcmdldHMYAyADKAkSEQoEaW5pdBgEIAEoCUgCiAEBEhkKDHNhbXBsZV9zY2FsZRgFIAEoAUgDiAEBQgcKBV9yYW5rQggKBl9hbHBoYUIHCgVfaW5pdEIPCg1fc2FtcGxlX3NjYWxlIjsKC0RyaWZ0Q29uZmlnEgwKBGtpbmQYASABKAkSEwoGd2VpZ2h0GAIgASgBSACIAQFCCQoHX3dlaWdodCLcAQoLUGFuZWxDb25maWcSEgoFZXZlcnkYASABKAVIAIgBARIvCgdyZXdhcmRzGAIgAygLMh4uZHJ0dW5lLnRyYWluZXIudjEuUGFuZWxSZXdhcmQSHgoRaW1hZ2VzX3Blcl9wcm9tcHQYAyABKAVIAYgBARIaCg1taW5fZGl2ZXJzaXR5GAQgASgBSAKIAQESEQoEc3RvcBgFIAEoCEgDiAEBQggKBl9ldmVyeUIUChJfaW1hZ2VzX3Blcl9wcm9tcHRCEAoOX21pbl9kaXZlcnNpdHlCBwoFX3N0b3AiVgoLUGFuZWxSZXdhcmQSDAoEbmFtZRgBIAEoCRIQCghlbmRwb2ludBgCIAEoCRIOCgZyZXdhcmQYAyABKAkSFwoPZXhwZWN0ZWRfZGlnZXN0GAQgASgJIpcCCg9PcHRpbWl6ZXJDb25maWcSGgoNbGVhcm5pbmdfcmF0ZRgBIAEoAUgAiAEBEhIKBWJldGExGAIgASgBSAGIAQESEgoFYmV0YTIYAyABKAFIAogBARIUCgdlcHNpbG9uGAQgASgBSAOIAQESGQoMd2VpZ2h0X2RlY2F5GAUgASgBSASIAQESGgoNbWF4X2dyYWRfbm9ybRgGIAEoAUgFiAEBEhMKBndhcm11cBgHIAEoBUgGiAEBQhAKDl9sZWFybmluZ19yYXRlQggKBl9iZXRhMUIICgZfYmV0YTJCCgoIX2Vwc2lsb25CDwoNX3dlaWdodF9kZWNheUIQCg5fbWF4X2dyYWRfbm9ybUIJCgdfd2FybXVwIlUKC0JhdGNoQ29uZmlnEhEKBHNpemUYASABKAVIAIgBARIZCgxhY2N1bXVsYXRpb24YAiABKAVIAYgBAUIHCgVfc2l6ZUIPCg1fYWNjdW11bGF0aW9uInYKDFByb21wdFNvdXJjZRItCgRsaXN0GAEgASgLMh0uZHJ0dW5lLnRyYWluZXIudjEuUHJvbXB0TGlzdEgAEg4KBGZpbGUYAiABKAlIABIOCgZzaGEyNTYYAyABKAkSDQoFY291bnQYBCABKAVCCAoGc291cmNlIh0KClByb21wdExpc3QSDwoHcHJvbXB0cxgBIAMoCSJ1CgpSZXdhcmRUZXJtEgwKBG5hbWUYASABKAkSEAoIZW5kcG9pbnQYAiABKAkSDgoGcmV3YXJkGAMgASgJEhMKBndlaWdodBgEIAEoAUgAiAEBEhcKD2V4cGVjdGVkX2RpZ2VzdBgFIAEoCUIJCgdfd2VpZ2h0IrIDCgNSdW4SCgoCaWQYASABKAkSKgoFc3RhdGUYAiABKA4yGy5kcnR1bmUudHJhaW5lci52MS5SdW5TdGF0ZRIMCgRzdGVwGAMgASgFEhIKCml0ZXJhdGlvbnMYBCABKAUSDgoGcmVhc29uGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgZjb25maWcYCSABKAsyHC5kcnR1bmUudHJhaW5lci52MS5SdW5Db25maWcSLgoHcmV3YXJkcxgKIAMoCzIdLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZFRlcm0SLAoGbGF0ZXN0GAsgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3RlcEV2ZW50EhMKC2NoZWNrcG9pbnRzGAwgAygFEhIKCnVucmVhZGFibGUYDSABKAgi1gMKCVN0ZXBFdmVudBIMCgRzdGVwGAEgASgFEgwKBGxvc3MYAiABKAESEQoJZ3JhZF9ub3JtGAMgASgBEjoKB3Jld2FyZHMYBCADKAsyKS5kcnR1bmUudHJhaW5lci52MS5TdGVwRXZlbnQuUmV3YXJkc0VudHJ5EjoKB3NlY29uZHMYBSADKAsyKS5kcnR1bmUudHJhaW5lci52MS5TdGVwRXZlbnQuU2Vjb25kc0VudHJ5EhQKDHNlY29uZHNfbGVmdBgGIAEoARIzCgdzYW1wbGVzGAcgAygLMiIuZHJ0dW5lLnRyYWluZXIudjEuU2FtcGxlUmVmZXJlbmNlEiYKAmF0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdwcm9tcHRzGAkgAygJEhIKBWRyaWZ0GAogASgBSACIAQEaUAoMUmV3YXJkc0VudHJ5EgsKA2tleRgBIAEoCRIvCgV2YWx1ZRgCIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZE1ldHJpY3M6AjgBGi4KDFNlY29uZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBQggKBl9kcmlmdCJACg1SZXdhcmRNZXRyaWNzEgwKBG1lYW4YASABKAESEQoJcGVyX2ltYWdlGAIgAygCEg4KBmRpZ2VzdBgDIAEoCSKvAQoPU2FtcGxlUmVmZXJlbmNlEg4KBnByb21wdBgBIAEoCRIMCgRzZWVkGAIgASgNEgwKBHBhdGgYAyABKAkSQAoHcmV3YXJkcxgEIAMoCzIvLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlZmVyZW5jZS5SZXdhcmRzRW50cnkaLgoMUmV3YXJkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAjoCOAEifgoKU3RhdGVFdmVudBIqCgVzdGF0ZRgBIAEoDjIbLmRydHVuZS50cmFpbmVyLnYxLlJ1blN0YXRlEg4KBnJlYXNvbhgCIAEoCRIMCgRzdGVwGAMgASgFEiYKAmF0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxCglTd2FwRXZlbnQSDAoEc3RlcBgBIAEoBRIuCgdyZXdhcmRzGAIgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybRImCgJhdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAihQIKClBhbmVsRXZlbnQSDAoEc3RlcBgBIAEoBRI7CgdyZXdhcmRzGAIgAygLMiouZHJ0dW5lLnRyYWluZXIudjEuUGFuZWxFdmVudC5SZXdhcmRzRW50cnkSEAoIaGVsZF9vdXQYAyADKAkSEQoJZGl2ZXJzaXR5GAQgASgBEg0KBWFsYXJtGAUgASgJEiYKAmF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkTWV0cmljczoCOAEiQQoJU2F2ZUV2ZW50EgwKBHN0ZXAYASABKAUSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkcKD0NoZWNrcG9pbnRFdmVudBIMCgRzdGVwGAEgASgFEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJlCgtEYW1hZ2VFdmVudBIMCgRzdGVwGAEgASgFEg4KBnJlYXNvbhgCIAEoCRIQCghtb3ZlZF90bxgDIAEoCRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAicgoLRGlnZXN0RXZlbnQSDAoEc3RlcBgBIAEoBRIOCgZyZXdhcmQYAiABKAkSDgoGYmVmb3JlGAMgASgJEg0KBWFmdGVyGAQgASgJEiYKAmF0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJPCg9TdGFydFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiwKBmNvbmZpZxgCIAEoCzIcLmRydHVuZS50cmFpbmVyLnYxLlJ1bkNvbmZpZyJIChBTdGFydFJ1blJlc3BvbnNlEiMKA3J1bhgBIAEoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1bhIPCgdjcmVhdGVkGAIgASgIIjQKD1dhdGNoUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoJZnJvbV9zdGVwGAIgASgFIqMDChBXYXRjaFJ1blJlc3BvbnNlEiwKBHN0ZXAYASABKAsyHC5kcnR1bmUudHJhaW5lci52MS5TdGVwRXZlbnRIABIuCgVzdGF0ZRgCIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlN0YXRlRXZlbnRIABIsCgRzd2FwGAMgASgLMhwuZHJ0dW5lLnRyYWluZXIudjEuU3dhcEV2ZW50SAASOAoKY2hlY2twb2ludBgEIAEoCzIiLmRydHVuZS50cmFpbmVyLnYxLkNoZWNrcG9pbnRFdmVudEgAEiwKBHNhdmUYBSABKAsyHC5kcnR1bmUudHJhaW5lci52MS5TYXZlRXZlbnRIABIuCgVwYW5lbBgGIAEoCzIdLmRydHVuZS50cmFpbmVyLnYxLlBhbmVsRXZlbnRIABIwCgZkYW1hZ2UYByABKAsyHi5kcnR1bmUudHJhaW5lci52MS5EYW1hZ2VFdmVudEgAEjAKBmRpZ2VzdBgIIAEoCzIeLmRydHVuZS50cmFpbmVyLnYxLkRpZ2VzdEV2ZW50SABCBwoFZXZlbnQiNgoNR2V0UnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSFQoNd2hvbGVfcHJvbXB0cxgCIAEoCCI1Cg5HZXRSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iOAoPTGlzdFJ1bnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlEKEExpc3RSdW5zUmVzcG9uc2USJAoEcnVucxgBIAMoCzIWLmRydHVuZS50cmFpbmVyLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIAoOU3RvcFJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIjYKD1N0b3BSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIAoOU2F2ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJIh8KD1NhdmVSdW5SZXNwb25zZRIMCgRzdGVwGAEgASgFIkoKEFJlc3VtZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhcKCml0ZXJhdGlvbnMYAiABKAVIAIgBAUINCgtfaXRlcmF0aW9ucyI4ChFSZXN1bWVSdW5SZXNwb25zZRIjCgNydW4YASABKAsyFi5kcnR1bmUudHJhaW5lci52MS5SdW4iIgoQRGVsZXRlUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkiEwoRRGVsZXRlUnVuUmVzcG9uc2UiogEKEVN3YXBSZXdhcmRSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIsCgNzZXQYAiABKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtSAASEAoGcmVtb3ZlGAMgASgJSAASMwoHbWl4dHVyZRgEIAEoCzIgLmRydHVuZS50cmFpbmVyLnYxLlJld2FyZE1peHR1cmVIAEIICgZjaGFuZ2UiPwoNUmV3YXJkTWl4dHVyZRIuCgdyZXdhcmRzGAEgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSJSChJTd2FwUmV3YXJkUmVzcG9uc2USDAoEc3RlcBgBIAEoBRIuCgdyZXdhcmRzGAIgAygLMh0uZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkVGVybSKDAwoNU2FtcGxlUmVxdWVzdBIOCgZydW5faWQYASABKAkSEQoEc3RlcBgCIAEoBUgAiAEBEg8KB3Byb21wdHMYAyADKAkSEQoEc2VlZBgEIAEoDUgBiAEBEh4KEWltYWdlc19wZXJfcHJvbXB0GAUgASgFSAKIAQESFwoKbG9yYV9zY2FsZRgGIAEoAUgDiAEBEjEKB3NhbXBsZXIYByABKAsyIC5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVyQ29uZmlnEhsKDmd1aWRhbmNlX3NjYWxlGAggASgBSASIAQESGgoNbGF0ZW50X2hlaWdodBgJIAEoBUgFiAEBEhkKDGxhdGVudF93aWR0aBgKIAEoBUgGiAEBQgcKBV9zdGVwQgcKBV9zZWVkQhQKEl9pbWFnZXNfcGVyX3Byb21wdEINCgtfbG9yYV9zY2FsZUIRCg9fZ3VpZGFuY2Vfc2NhbGVCEAoOX2xhdGVudF9oZWlnaHRCDwoNX2xhdGVudF93aWR0aCJLCg5TYW1wbGVSZXNwb25zZRIOCgZwcm9tcHQYASABKAkSDAoEc2VlZBgCIAEoDRILCgNwbmcYAyABKAwSDgoGcmVtYXJrGAQgASgJIvQBChJFdmFsdWF0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKBHN0ZXAYAiABKAVIAIgBARIwCgdwcm9tcHRzGAMgASgLMh8uZHJ0dW5lLnRyYWluZXIudjEuUHJvbXB0U291cmNlEhEKBHNlZWQYBCABKA1IAYgBARIeChFpbWFnZXNfcGVyX3Byb21wdBgFIAEoBUgCiAEBEi4KB3Jld2FyZHMYBiADKAsyHS5kcnR1bmUudHJhaW5lci52MS5SZXdhcmRUZXJtQgcKBV9zdGVwQgcKBV9zZWVkQhQKEl9pbWFnZXNfcGVyX3Byb21wdCKJAQoTRXZhbHVhdGVSdW5SZXNwb25zZRIwCgRwYWlyGAEgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVkUGFpckgAEjcKB3N1bW1hcnkYAiABKAsyJC5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0aW9uU3VtbWFyeUgAQgcKBWV2ZW50IoQCCg1FdmFsdWF0ZWRQYWlyEg4KBnByb21wdBgBIAEoCRIMCgRzZWVkGAIgASgNEjwKBmJlZm9yZRgDIAMoCzIsLmRydHVuZS50cmFpbmVyLnYxLkV2YWx1YXRlZFBhaXIuQmVmb3JlRW50cnkSOgoFYWZ0ZXIYBCADKAsyKy5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0ZWRQYWlyLkFmdGVyRW50cnkaLQoLQmVmb3JlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgCOgI4ARosCgpBZnRlckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAjoCOAEixgEKEUV2YWx1YXRpb25TdW1tYXJ5EkIKB3Jld2FyZHMYASADKAsyMS5kcnR1bmUudHJhaW5lci52MS5FdmFsdWF0aW9uU3VtbWFyeS5SZXdhcmRzRW50cnkSDQoFcGFpcnMYAiABKAUSDAoEc3RlcBgDIAEoBRpQCgxSZXdhcmRzRW50cnkSCwoDa2V5GAEgASgJEi8KBXZhbHVlGAIgASgLMiAuZHJ0dW5lLnRyYWluZXIudjEuUmV3YXJkU3VtbWFyeToCOAEiYAoNUmV3YXJkU3VtbWFyeRIOCgZiZWZvcmUYASABKAESDQoFYWZ0ZXIYAiABKAESEgoKZGlmZmVyZW5jZRgDIAEoARINCgVsb3dlchgEIAEoARINCgV1cHBlchgFIAEoASKjAQoRRXhwb3J0TG9yYVJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhEKBHN0ZXAYAiABKAVIAIgBARItCgZmb3JtYXQYAyABKA4yHS5kcnR1bmUudHJhaW5lci52MS5Mb3JhRm9ybWF0EjMKCXByZWNpc2lvbhgEIAEoDjIgLmRydHVuZS50cmFpbmVyLnYxLkxvcmFQcmVjaXNpb25CBwoFX3N0ZXAiWQoSRXhwb3J0TG9yYVJlc3BvbnNlEisKBGZpbGUYASABKAsyGy5kcnR1bmUudHJhaW5lci52MS5Mb3JhRmlsZUgAEg4KBGRhdGEYAiABKAxIAEIGCgRwYXJ0IkQKCExvcmFGaWxlEgwKBG5hbWUYASABKAkSDAoEc2l6ZRgCIAEoAxIOCgZzaGEyNTYYAyABKAkSDAoEc3RlcBgEIAEoBSqQAQoQR3VpZGFuY2VHcmFkaWVudBIhCh1HVUlEQU5DRV9HUkFESUVOVF9VTlNQRUNJRklFRBAAEhoKFkdVSURBTkNFX0dSQURJRU5UX0JPVEgQARIhCh1HVUlEQU5DRV9HUkFESUVOVF9DT05ESVRJT05BTBACEhoKFkdVSURBTkNFX0dSQURJRU5UX05PTkUQAyrFAQoIUnVuU3RhdGUSGQoVUlVOX1NUQVRFX1VOU1BFQ0lGSUVEEAASFAoQUlVOX1NUQVRFX1FVRVVFRBABEhUKEVJVTl9TVEFURV9SVU5OSU5HEAISFAoQUlVOX1NUQVRFX1BBVVNFRBADEhYKElJVTl9TVEFURV9TVE9QUElORxAEEhUKEVJVTl9TVEFURV9TVE9QUEVEEAUSFgoSUlVOX1NUQVRFX0ZJTklTSEVEEAYSFAoQUlVOX1NUQVRFX0ZBSUxFRBAHKlsKCkxvcmFGb3JtYXQSGwoXTE9SQV9GT1JNQVRfVU5TUEVDSUZJRUQQABIZChVMT1JBX0ZPUk1BVF9ESUZGVVNFUlMQARIVChFMT1JBX0ZPUk1BVF9LT0hZQRACKmcKDUxvcmFQcmVjaXNpb24SHgoaTE9SQV9QUkVDSVNJT05fVU5TUEVDSUZJRUQQABIaChZMT1JBX1BSRUNJU0lPTl9GTE9BVDMyEAESGgoWTE9SQV9QUkVDSVNJT05fRkxPQVQxNhACMp0ICg5UcmFpbmVyU2VydmljZRJTCghTdGFydFJ1bhIiLmRydHVuZS50cmFpbmVyLnYxLlN0YXJ0UnVuUmVxdWVzdBojLmRydHVuZS50cmFpbmVyLnYxLlN0YXJ0UnVuUmVzcG9uc2USVQoIV2F0Y2hSdW4SIi5kcnR1bmUudHJhaW5lci52MS5XYXRjaFJ1blJlcXVlc3QaIy5kcnR1bmUudHJhaW5lci52MS5XYXRjaFJ1blJlc3BvbnNlMAESTQoGR2V0UnVuEiAuZHJ0dW5lLnRyYWluZXIudjEuR2V0UnVuUmVxdWVzdBohLmRydHVuZS50cmFpbmVyLnYxLkdldFJ1blJlc3BvbnNlElMKCExpc3RSdW5zEiIuZHJ0dW5lLnRyYWluZXIudjEuTGlzdFJ1bnNSZXF1ZXN0GiMuZHJ0dW5lLnRyYWluZXIudjEuTGlzdFJ1bnNSZXNwb25zZRJQCgdTdG9wUnVuEiEuZHJ0dW5lLnRyYWluZXIudjEuU3RvcFJ1blJlcXVlc3QaIi5kcnR1bmUudHJhaW5lci52MS5TdG9wUnVuUmVzcG9uc2USUAoHU2F2ZVJ1bhIhLmRydHVuZS50cmFpbmVyLnYxLlNhdmVSdW5SZXF1ZXN0GiIuZHJ0dW5lLnRyYWluZXIudjEuU2F2ZVJ1blJlc3BvbnNlElYKCVJlc3VtZVJ1bhIjLmRydHVuZS50cmFpbmVyLnYxLlJlc3VtZVJ1blJlcXVlc3QaJC5kcnR1bmUudHJhaW5lci52MS5SZXN1bWVSdW5SZXNwb25zZRJWCglEZWxldGVSdW4SIy5kcnR1bmUudHJhaW5lci52MS5EZWxldGVSdW5SZXF1ZXN0GiQuZHJ0dW5lLnRyYWluZXIudjEuRGVsZXRlUnVuUmVzcG9uc2USWQoKU3dhcFJld2FyZBIkLmRydHVuZS50cmFpbmVyLnYxLlN3YXBSZXdhcmRSZXF1ZXN0GiUuZHJ0dW5lLnRyYWluZXIudjEuU3dhcFJld2FyZFJlc3BvbnNlEk8KBlNhbXBsZRIgLmRydHVuZS50cmFpbmVyLnYxLlNhbXBsZVJlcXVlc3QaIS5kcnR1bmUudHJhaW5lci52MS5TYW1wbGVSZXNwb25zZTABEl4KC0V2YWx1YXRlUnVuEiUuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVSdW5SZXF1ZXN0GiYuZHJ0dW5lLnRyYWluZXIudjEuRXZhbHVhdGVSdW5SZXNwb25zZTABElsKCkV4cG9ydExvcmESJC5kcnR1bmUudHJhaW5lci52MS5FeHBvcnRMb3JhUmVxdWVzdBolLmRydHVuZS50cmFpbmVyLnYxLkV4cG9ydExvcmFSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * How a run trains. Unset fields take the stated default; GetRun answers the configuration with all defaults filled in.
@@ -348,15 +348,17 @@ export const RunConfigSchema: GenMessage<RunConfig, {jsonType: RunConfigJson}> =
  */
 export type MethodConfig = Message<"drtune.trainer.v1.MethodConfig"> & {
   /**
-   * "drtune" (default), "refl", "draft-k", "draft-lv", "draft-t" or "alignprop". The other fields default to what the
-   * method's definition says.
+   * "drtune" (default), "refl", "draft-k", "draft-lv", "draft-t", "alignprop", "leapalign", "flowbp-sparse",
+   * "flowbp-bridge" or "flowbp-lagrange". The other fields default to what the method's definition says; a method refuses
+   * those that it does not have.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * K, the number of trained steps, 1 to T, in methods that have one. DRTune's default: T / 10, at least 1.
+   * K, the number of trained steps, 1 to T, in methods that have one. DRTune's default: T / 10, at least 1, or 3 by the
+   * rule "prefix".
    *
    * @generated from field: optional int32 k = 2;
    */
@@ -382,6 +384,98 @@ export type MethodConfig = Message<"drtune.trainer.v1.MethodConfig"> & {
    * @generated from field: optional bool early_stop = 5;
    */
   earlyStop?: boolean | undefined;
+
+  /**
+   * DRTune's rule for its steps: spread over all ("trajectory", the paper's) or over those that run ("prefix", as
+   * published for flows). Default: "prefix" on flows, "trajectory" elsewhere.
+   *
+   * @generated from field: optional string step_rule = 6;
+   */
+  stepRule?: string | undefined;
+
+  /**
+   * b: the chance of a step to be active is proportional to (its place, from 1 at the noisiest)^b. 0 to 20.
+   *
+   * @generated from field: optional double bias = 7;
+   */
+  bias?: number | undefined;
+
+  /**
+   * g: active weights are multiplied by 1 + g (sum of all / sum of the active ones - 1). 0 to 1.
+   *
+   * @generated from field: optional double rescale = 8;
+   */
+  rescale?: number | undefined;
+
+  /**
+   * Share of the gradient at the state halfway that goes through the network there. 0 to 1.
+   *
+   * @generated from field: optional double alpha = 9;
+   */
+  alpha?: number | undefined;
+
+  /**
+   * Least distance in the similarity that an image's loss is divided by; 0: losses are not weighted. 0 to 100.
+   *
+   * @generated from field: optional double tau = 10;
+   */
+  tau?: number | undefined;
+
+  /**
+   * Supports of a leap at most, 1 to 64.
+   *
+   * @generated from field: optional int32 order = 11;
+   */
+  order?: number | undefined;
+
+  /**
+   * How supports are weighed: "lagrange", "uniform" or "adams-bashforth".
+   *
+   * @generated from field: optional string weights = 12;
+   */
+  weights?: string | undefined;
+
+  /**
+   * Which supports carry gradient: "start", "midpoint" (the first two) or "all".
+   *
+   * @generated from field: optional string supports = 13;
+   */
+  supports?: string | undefined;
+
+  /**
+   * Factor of the gradient at active supports other than the first. 0 to 1.
+   *
+   * @generated from field: optional double support_scale = 14;
+   */
+  supportScale?: number | undefined;
+
+  /**
+   * lambda: the first leap is Euler's plus lambda times what the quadrature adds. 0 to 1.
+   *
+   * @generated from field: optional double anchor = 15;
+   */
+  anchor?: number | undefined;
+
+  /**
+   * Dirichlet's three, of the lengths of the last interval, the one before it and the rest; empty: the method's.
+   *
+   * @generated from field: repeated double concentration = 16;
+   */
+  concentration: number[];
+
+  /**
+   * Most steps of the last interval.
+   *
+   * @generated from field: optional int32 longest_end = 17;
+   */
+  longestEnd?: number | undefined;
+
+  /**
+   * Share of the steps, counted from the last, that may be trained. Above 0, to 1.
+   *
+   * @generated from field: optional double window = 18;
+   */
+  window?: number | undefined;
 };
 
 /**
@@ -391,15 +485,17 @@ export type MethodConfig = Message<"drtune.trainer.v1.MethodConfig"> & {
  */
 export type MethodConfigJson = {
   /**
-   * "drtune" (default), "refl", "draft-k", "draft-lv", "draft-t" or "alignprop". The other fields default to what the
-   * method's definition says.
+   * "drtune" (default), "refl", "draft-k", "draft-lv", "draft-t", "alignprop", "leapalign", "flowbp-sparse",
+   * "flowbp-bridge" or "flowbp-lagrange". The other fields default to what the method's definition says; a method refuses
+   * those that it does not have.
    *
    * @generated from field: string name = 1;
    */
   name?: string;
 
   /**
-   * K, the number of trained steps, 1 to T, in methods that have one. DRTune's default: T / 10, at least 1.
+   * K, the number of trained steps, 1 to T, in methods that have one. DRTune's default: T / 10, at least 1, or 3 by the
+   * rule "prefix".
    *
    * @generated from field: optional int32 k = 2;
    */
@@ -425,6 +521,98 @@ export type MethodConfigJson = {
    * @generated from field: optional bool early_stop = 5;
    */
   earlyStop?: boolean;
+
+  /**
+   * DRTune's rule for its steps: spread over all ("trajectory", the paper's) or over those that run ("prefix", as
+   * published for flows). Default: "prefix" on flows, "trajectory" elsewhere.
+   *
+   * @generated from field: optional string step_rule = 6;
+   */
+  stepRule?: string;
+
+  /**
+   * b: the chance of a step to be active is proportional to (its place, from 1 at the noisiest)^b. 0 to 20.
+   *
+   * @generated from field: optional double bias = 7;
+   */
+  bias?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * g: active weights are multiplied by 1 + g (sum of all / sum of the active ones - 1). 0 to 1.
+   *
+   * @generated from field: optional double rescale = 8;
+   */
+  rescale?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * Share of the gradient at the state halfway that goes through the network there. 0 to 1.
+   *
+   * @generated from field: optional double alpha = 9;
+   */
+  alpha?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * Least distance in the similarity that an image's loss is divided by; 0: losses are not weighted. 0 to 100.
+   *
+   * @generated from field: optional double tau = 10;
+   */
+  tau?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * Supports of a leap at most, 1 to 64.
+   *
+   * @generated from field: optional int32 order = 11;
+   */
+  order?: number;
+
+  /**
+   * How supports are weighed: "lagrange", "uniform" or "adams-bashforth".
+   *
+   * @generated from field: optional string weights = 12;
+   */
+  weights?: string;
+
+  /**
+   * Which supports carry gradient: "start", "midpoint" (the first two) or "all".
+   *
+   * @generated from field: optional string supports = 13;
+   */
+  supports?: string;
+
+  /**
+   * Factor of the gradient at active supports other than the first. 0 to 1.
+   *
+   * @generated from field: optional double support_scale = 14;
+   */
+  supportScale?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * lambda: the first leap is Euler's plus lambda times what the quadrature adds. 0 to 1.
+   *
+   * @generated from field: optional double anchor = 15;
+   */
+  anchor?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * Dirichlet's three, of the lengths of the last interval, the one before it and the rest; empty: the method's.
+   *
+   * @generated from field: repeated double concentration = 16;
+   */
+  concentration?: (number | "NaN" | "Infinity" | "-Infinity")[];
+
+  /**
+   * Most steps of the last interval.
+   *
+   * @generated from field: optional int32 longest_end = 17;
+   */
+  longestEnd?: number;
+
+  /**
+   * Share of the steps, counted from the last, that may be trained. Above 0, to 1.
+   *
+   * @generated from field: optional double window = 18;
+   */
+  window?: number | "NaN" | "Infinity" | "-Infinity";
 };
 
 /**
@@ -441,7 +629,7 @@ export const MethodConfigSchema: GenMessage<MethodConfig, {jsonType: MethodConfi
  */
 export type SamplerConfig = Message<"drtune.trainer.v1.SamplerConfig"> & {
   /**
-   * "ddpm" (default), "ddim" or "dpmsolver++".
+   * "ddpm" (default), "ddim" or "dpmsolver++"; of flow-matching models "flow-euler" (default) or "dpmsolver++".
    *
    * @generated from field: string kind = 1;
    */
@@ -467,6 +655,14 @@ export type SamplerConfig = Message<"drtune.trainer.v1.SamplerConfig"> & {
    * @generated from field: optional bool karras_sigmas = 4;
    */
   karrasSigmas?: boolean | undefined;
+
+  /**
+   * flow-euler's noise levels before shifting: "scheduler" (the scheduler's own range) or "linspace" (1 to 1/T). Default:
+   * as the model's pipeline has them.
+   *
+   * @generated from field: optional string sigmas = 5;
+   */
+  sigmas?: string | undefined;
 };
 
 /**
@@ -476,7 +672,7 @@ export type SamplerConfig = Message<"drtune.trainer.v1.SamplerConfig"> & {
  */
 export type SamplerConfigJson = {
   /**
-   * "ddpm" (default), "ddim" or "dpmsolver++".
+   * "ddpm" (default), "ddim" or "dpmsolver++"; of flow-matching models "flow-euler" (default) or "dpmsolver++".
    *
    * @generated from field: string kind = 1;
    */
@@ -502,6 +698,14 @@ export type SamplerConfigJson = {
    * @generated from field: optional bool karras_sigmas = 4;
    */
   karrasSigmas?: boolean;
+
+  /**
+   * flow-euler's noise levels before shifting: "scheduler" (the scheduler's own range) or "linspace" (1 to 1/T). Default:
+   * as the model's pipeline has them.
+   *
+   * @generated from field: optional string sigmas = 5;
+   */
+  sigmas?: string;
 };
 
 /**
@@ -518,7 +722,7 @@ export const SamplerConfigSchema: GenMessage<SamplerConfig, {jsonType: SamplerCo
  */
 export type GuidanceConfig = Message<"drtune.trainer.v1.GuidanceConfig"> & {
   /**
-   * 0 to 100. Default 7.5; 1 turns guidance off.
+   * 0 to 100. Default 7.5, of flow-matching models a family's own; 1 turns guidance off (Z-Image: 0).
    *
    * @generated from field: optional double scale = 1;
    */
@@ -539,7 +743,7 @@ export type GuidanceConfig = Message<"drtune.trainer.v1.GuidanceConfig"> & {
  */
 export type GuidanceConfigJson = {
   /**
-   * 0 to 100. Default 7.5; 1 turns guidance off.
+   * 0 to 100. Default 7.5, of flow-matching models a family's own; 1 turns guidance off (Z-Image: 0).
    *
    * @generated from field: optional double scale = 1;
    */

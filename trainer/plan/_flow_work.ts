@@ -1,0 +1,101 @@
+import type { Target } from "../../compile/mod.ts";
+import { clipGraph, type FlowPipeline } from "../../models/flow/mod.ts";
+import { loraChanges } from "../../models/lora/mod.ts";
+import {
+  decoderProgram,
+  DEFAULT_LIMITS,
+  encoderProgram,
+  type MemoryLimits,
+  type Program,
+  transformerProgram,
+} from "../model/mod.ts";
+import { chunks } from "../model/_chunks.ts";
+import type { RunConfig } from "../run/run_config.ts";
+import type { MethodMeans, Work } from "./work.ts";
+
+/** Tokens of a CLIP tower at most, and of T5 or Qwen3, by family; see `FlowPromptEncoder`. */
+const CLIP_TOKENS = 77;
+const LONG_TOKENS = { sd3: 256, flux: 512, flux2: 512, zimage: 512 } as const;
+
+/** The networks that one batch of a flow-matching model runs, in the order of a step. */
+export function flowWork(
+  config: RunConfig,
+  { pipeline, target, limits, means }: {
+    readonly pipeline: FlowPipeline;
+    readonly target: Target;
+    readonly limits: MemoryLimits;
+    readonly means: MethodMeans;
+  },
+): readonly Work[] {
+  const { kind, transformer, vae, encoders } = pipeline;
+  const { batch: { size: images }, guidance, lora, drift } = config;
+  const { latentHeight: height = 1, latentWidth: width = 1 } = config;
+  const { steps, trained, backward, redraws, nested, inputStopGradient } = means;
+  const changes = loraChanges(transformer.layers, lora);
+  const long = LONG_TOKENS[kind];
+  const clip = Math.min(
+    CLIP_TOKENS,
+    ...encoders.flatMap(({ kind, part }) => kind === "clip" ? [part.config.contextLength] : []),
+  );
+  // Stable Diffusion 3 attends to CLIP's tokens and T5's.
+  const tokens = kind === "sd3" ? clip + long : long;
+  const limit = (name: keyof typeof DEFAULT_LIMITS) =>
+    (limits[name] ?? DEFAULT_LIMITS[name]) / (height * width);
+  const network = (
+    task: Parameters<typeof transformerProgram>[1]["task"],
+    rows: number,
+    times: number,
+  ) =>
+    chunks(rows, limit(task === "prediction" ? "forward" : "products")).map(([start, end]) => ({
+      program: transformerProgram(transformer, {
+        task,
+        size: { batch: end - start, height, width, tokens },
+        changes,
+        ...target,
+      }),
+      times,
+    }));
+  const decoder = (task: "image" | "product") =>
+    chunks(images, limit(task === "image" ? "decode" : "decodeProducts")).map(([start, end]) => ({
+      program: decoderProgram(vae, {
+        task,
+        size: { batch: end - start, height, width },
+        ...target,
+      }),
+      times: 1 + redraws,
+    }));
+  const off = kind === "zimage" ? 0 : 1;
+  const isGuided = guidance.scale !== off && kind !== "flux";
+  const both = isGuided ? 2 : 1;
+  const branches = isGuided && guidance.gradient === "both" ? 2 : 1;
+  const penalties = drift.weight > 0 ? trained : 0;
+  const rows = (points: number) => Math.max(1, Math.round(points * images)) * branches;
+  return [
+    {
+      name: "text",
+      programs: encoders.map((encoder): { program: Program; times: number } => {
+        if (encoder.kind !== "clip") {
+          return { program: encoderProgram(encoder, { tokens: long, ...target }), times: images };
+        }
+        const graph = clipGraph(encoder, { tokens: clip, target });
+        return { program: { kind: "whole", name: graph.name, graph }, times: images };
+      }),
+    },
+    {
+      name: "sampling",
+      programs: network("prediction", images * both, steps + redraws + penalties),
+    },
+    { name: "decoder", programs: decoder("image") },
+    { name: "decoder gradient", programs: decoder("product") },
+    {
+      name: "transformer gradient",
+      programs: [
+        ...inputStopGradient
+          ? network("product", rows(trained - nested), 1)
+          : network("product with input", rows(1), backward),
+        ...nested > 0 ? network("product with input", rows(1), nested) : [],
+        ...redraws > 0 ? network("product", rows(1), redraws) : [],
+      ],
+    },
+  ];
+}
