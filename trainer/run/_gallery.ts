@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { onDisk } from "./_disk.ts";
 import type { AdaptedDenoiser } from "../model/mod.ts";
 import type { RewardScores } from "../step/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
@@ -44,7 +45,8 @@ export class Gallery {
   ): Promise<SampleReference[]> {
     const { heldOutPrompts, lora } = this.#config;
     const path = `samples/step-${String(step).padStart(6, "0")}`;
-    await mkdir(join(this.#folder, path), { recursive: true });
+    const folder = join(this.#folder, path);
+    await onDisk("pictures.folder", () => mkdir(folder, { recursive: true }));
     const requests = heldOutPrompts.slice(0, SAMPLE_LIMIT)
       .map((prompt, seed) => ({ prompt, seed }));
     const denoiser = await this.#opened.model.adapt(parameters, { scale: lora.sampleScale });
@@ -59,7 +61,11 @@ export class Gallery {
             images,
             lora: { name: basename(this.#folder), scale: lora.sampleScale },
           });
-          await writeFile(join(this.#folder, file), await encodePng(images, i, note));
+          const png = await encodePng(images, i, note);
+          await onDisk(
+            "pictures.write",
+            (part = 1) => writeFile(join(this.#folder, file), png.subarray(0, part * png.length)),
+          );
           const rewards = Object.entries(scores).flatMap(([name, { perImage }]) => {
             const found = perImage[i];
             return found === undefined ? [] : [[name, found]];

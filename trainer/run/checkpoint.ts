@@ -6,6 +6,7 @@ import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import { CheckpointError, DamagedCheckpointError } from "./run_errors.ts";
 import { sha256File } from "./_sha256_file.ts";
 import type { AdamWState } from "../optim/mod.ts";
+import { onDisk } from "./_disk.ts";
 import { parseConfig } from "../parse_config.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
 import { ifAbsent } from "./_if_absent.ts";
@@ -49,12 +50,19 @@ export async function writeCheckpoint(
 ): Promise<void> {
   const attempt = join(folder, `${ATTEMPT}${randomUUID()}`);
   try {
-    await mkdir(attempt, { recursive: true });
-    await writeSafetensors(join(attempt, LORA), parameters, { ...metadata, ...header });
-    await writeSafetensors(join(attempt, OPTIMIZER), {
+    await onDisk("checkpoint.folder", () => mkdir(attempt, { recursive: true }));
+    await onDisk(
+      "checkpoint.lora",
+      () => writeSafetensors(join(attempt, LORA), parameters, { ...metadata, ...header }),
+    );
+    const moments = {
       ...prefixed("mean.", optimizer.mean),
       ...prefixed("square.", optimizer.square),
-    });
+    };
+    await onDisk(
+      "checkpoint.optimizer",
+      () => writeSafetensors(join(attempt, OPTIMIZER), moments),
+    );
     const files = {
       [LORA]: await sha256File(join(attempt, LORA)),
       [OPTIMIZER]: await sha256File(join(attempt, OPTIMIZER)),
@@ -62,10 +70,11 @@ export async function writeCheckpoint(
     const manifest = { step, updates: optimizer.updates, files, metadata };
     await writeWhole(join(attempt, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`);
     await syncFolder(attempt);
-    await rename(attempt, join(folder, nameOf(step)));
+    await onDisk("checkpoint.rename", () => rename(attempt, join(folder, nameOf(step))));
     await syncFolder(folder);
   } catch (error) {
-    await rm(attempt, { recursive: true, force: true }).catch(() => {});
+    await onDisk("checkpoint.tidy", () => rm(attempt, { recursive: true, force: true }))
+      .catch(() => {});
     throw error;
   }
 }
@@ -162,7 +171,8 @@ export async function moveAside(folder: string, step: number): Promise<string> {
   for (let n = 1;; n++) {
     const name = `damaged-${nameOf(step)}-${n}`;
     if (await stat(join(folder, name)).then(() => true, ifAbsent(false))) continue;
-    await rename(join(folder, nameOf(step)), join(folder, name));
+    const [from, to] = [join(folder, nameOf(step)), join(folder, name)];
+    await onDisk("checkpoint.aside", () => rename(from, to));
     await syncFolder(folder);
     return name;
   }
@@ -171,7 +181,9 @@ export async function moveAside(folder: string, step: number): Promise<string> {
 /** Removes what interrupted attempts to write a checkpoint left behind. */
 export async function removeAttempts(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(ifAbsent([]))) {
-    if (name.startsWith(ATTEMPT)) await rm(join(folder, name), { recursive: true, force: true });
+    if (!name.startsWith(ATTEMPT)) continue;
+    const left = join(folder, name);
+    await onDisk("checkpoint.attempt", () => rm(left, { recursive: true, force: true }));
   }
 }
 

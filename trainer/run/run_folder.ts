@@ -6,6 +6,7 @@ import { parseConfig } from "../parse_config.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
 import { type RunEvent, runEventSchema } from "./run_events.ts";
 import { ifAbsent } from "./_if_absent.ts";
+import { onDisk, partOf } from "./_disk.ts";
 import { writeWhole } from "./_write_whole.ts";
 
 const frozenSchema = z.strictObject({ createdAt: z.iso.datetime(), config: z.unknown() });
@@ -46,19 +47,22 @@ export class RunFolder {
     },
   ): Promise<void> {
     // A folder that somebody made before is left to them.
-    const isNew = await mkdir(this.path, { recursive: true }) !== undefined;
+    const { path } = this;
+    const isNew = await onDisk("create.folder", () => mkdir(path, { recursive: true })) !==
+      undefined;
     try {
-      await mkdir(this.checkpoints, { recursive: true });
-      await mkdir(join(this.path, "samples"), { recursive: true });
+      await onDisk("create.checkpoints", () => mkdir(this.checkpoints, { recursive: true }));
+      await onDisk("create.samples", () => mkdir(join(path, "samples"), { recursive: true }));
       // Of a start that was killed.
-      await rm(this.#log, { force: true });
+      await onDisk("create.clear", () => rm(this.#log, { force: true }));
       await first();
       const text = JSON.stringify({ createdAt, config }, null, 2);
       await writeWhole(this.#config, `${text}\n`);
     } catch (error) {
       const leftover = isNew ? [this.path] : [this.#config, this.#log, `${this.#log}.partial`];
       for (const path of leftover) {
-        await rm(path, { recursive: isNew, force: true }).catch(() => {});
+        await onDisk("create.tidy", () => rm(path, { recursive: isNew, force: true }))
+          .catch(() => {});
       }
       throw error;
     }
@@ -91,14 +95,14 @@ export class RunFolder {
   async append(event: RunEvent): Promise<void> {
     const line = linesOf([event]);
     await this.#writing.add(async () => {
-      const file = await open(this.#log, "a");
+      const file = await onDisk("event.open", () => open(this.#log, "a"));
       const { size } = await file.stat();
       try {
-        await file.appendFile(line);
-        await file.datasync();
+        await onDisk("event.write", (part) => file.appendFile(partOf(line, part)));
+        await onDisk("event.flush", () => file.datasync());
       } catch (error) {
         // Half a line would swallow the next one.
-        await file.truncate(size).catch(() => {});
+        await onDisk("event.tidy", () => file.truncate(size)).catch(() => {});
         throw error;
       } finally {
         await file.close();

@@ -11,6 +11,7 @@ import {
   TooManyRunsError,
   UnknownRunError,
 } from "./run_errors.ts";
+import { onDisk } from "./_disk.ts";
 import { RunFolder } from "./run_folder.ts";
 import type { RunDependencies } from "./run_dependencies.ts";
 import { TrainingRun } from "./training_run.ts";
@@ -61,7 +62,13 @@ export class RunStore {
     const runs = new Map<string, TrainingRun>();
     const unreadable = new Map<string, string>();
     for (const id of (await readdir(root)).sort()) {
-      if (id.startsWith(DELETED)) await rm(join(root, id), { recursive: true, force: true });
+      if (id.startsWith(DELETED)) {
+        const left = join(root, id);
+        // What cannot be removed now is in nobody's way.
+        await onDisk("delete.leftover", () => rm(left, { recursive: true, force: true }))
+          .catch(() => {});
+        continue;
+      }
       const folder = new RunFolder(join(root, id));
       if (!existsSync(join(folder.path, "config.json"))) continue;
       try {
@@ -201,9 +208,10 @@ export class RunStore {
     await run?.executed;
     // What a crash leaves of it is removed when the folder is opened again.
     const grave = join(this.#root, `${DELETED}${randomUUID()}`);
-    await rename(join(this.#root, id), grave);
+    await onDisk("delete.rename", () => rename(join(this.#root, id), grave));
     // Nobody can tell that it is there.
-    await rm(grave, { recursive: true, force: true }).catch(() => {});
+    await onDisk("delete.remove", () => rm(grave, { recursive: true, force: true }))
+      .catch(() => {});
   }
 
   /** Ends after the present step, with a checkpoint; runs go on when the folder is opened again. */

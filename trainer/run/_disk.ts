@@ -1,0 +1,41 @@
+/**
+ * Every place at which a run changes its folder, by name. `disk_faults_test.ts` lets each of them fail, do half of its
+ * work, and be the last thing that a process does; it also keeps this list complete.
+ */
+export const DISK_POINTS = [
+  ...["create.folder", "create.checkpoints", "create.samples", "create.clear"],
+  ...["whole.open", "whole.write", "whole.flush", "whole.rename", "folder.flush"],
+  ...["event.open", "event.write", "event.flush"],
+  ...["checkpoint.folder", "checkpoint.lora", "checkpoint.optimizer", "checkpoint.rename"],
+  ...["checkpoint.aside", "checkpoint.attempt"],
+  ...["pictures.folder", "pictures.write"],
+  ...["delete.rename", "delete.remove", "delete.leftover"],
+] as const;
+
+/** Places at which what failed is tidied up: they are reached after another fault only. */
+export const TIDY_POINTS = [
+  ...["create.tidy", "whole.tidy", "event.tidy", "checkpoint.tidy"],
+] as const;
+
+export type DiskPoint = typeof DISK_POINTS[number] | typeof TIDY_POINTS[number];
+
+/** Stands between a point and what is done there, of which it may let a part be done, 0 to 1. */
+export type DiskFault = <T>(point: DiskPoint, act: (part?: number) => Promise<T>) => Promise<T>;
+
+let fault: DiskFault | undefined;
+
+/** Does what changes a folder. A write writes the given part of its bytes, which is all but in tests. */
+export function onDisk<T>(point: DiskPoint, act: (part?: number) => Promise<T>): Promise<T> {
+  return fault === undefined ? act() : fault(point, act);
+}
+
+/** For tests: lets a fault stand at all points, or none. */
+export function injectDiskFault(injected: DiskFault | undefined): void {
+  fault = injected;
+}
+
+/** The first part of a text's bytes. */
+export function partOf(text: string, part = 1): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
+  return bytes.subarray(0, Math.floor(part * bytes.length));
+}
