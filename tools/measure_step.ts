@@ -1,7 +1,7 @@
 /**
  * `deno task measure-step`: one DRTune step of a diffusers folder, whatever its size, with a given image gradient in
  * place of a reward's: estimated and measured memory of all its processes, and time by phase. With `--only unet` one
- * prediction of the U-Net and one vector-Jacobian product against its LoRA.
+ * prediction of the U-Net, or of a flow's transformer, and one vector-Jacobian product against its LoRA.
  *
  *     deno task measure-step --model FOLDER [--only unet] [--latents 64] [--steps 4] [--k 2] [--m 2] [--guidance 7.5]
  *                            [--rank 32] [--memory-limit GIB] [--threads N] [--provider cpu]
@@ -84,7 +84,7 @@ try {
   const { model, latents } = opened;
   const estimate = await opened.plan?.();
   const phases = estimate?.phases.filter(({ name }) =>
-    !onlyUNet || name === "sampling" || name === "U-Net gradient"
+    !onlyUNet || name === "sampling" || /^(U-Net|transformer) gradient$/.test(name)
   );
   const denoiser = await model.adapt(model.initialParameters(0));
   const run = onlyUNet
