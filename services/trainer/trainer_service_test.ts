@@ -385,7 +385,7 @@ Deno.test("Damaged model files are named, when a run is asked for or in its stat
       ],
       [
         (f) => rm(join(f, "tokenizer"), { recursive: true }),
-        /tokenizer\/vocab\.json: does not exist/,
+        /tokenizer\/(vocab\.json|merges\.txt): does not exist/,
       ],
       [
         (f) =>
