@@ -95,6 +95,13 @@ Deno.test("a run trains, and its folder says all there is to say", async () => {
         ["sample", "decode", "reward", "gradient", "update", "total"].every((p) => p in seconds),
       );
     }
+    // What is left takes as long as the median of the iterations so far; the last has nothing left.
+    const totals = steps.slice(1).map(({ seconds }) => seconds.total ?? NaN);
+    for (const { step, secondsLeft } of steps.slice(1)) {
+      const sorted = totals.slice(0, step).sort((a, b) => a - b);
+      assert.equal(secondsLeft, (sorted[Math.floor(step / 2)] ?? NaN) * (9 - step));
+    }
+    assert.equal(steps.at(-1)?.secondsLeft, 0);
     // Every prompt is seen twice in six images.
     const seen = steps.slice(1, 4).flatMap((e) => e.prompts).sort();
     assert.deepEqual(seen, CONFIG.prompts.flatMap((p) => [p, p]).sort());
