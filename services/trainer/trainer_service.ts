@@ -10,7 +10,13 @@ import {
   TrainerService,
 } from "../../proto/mod.ts";
 import type { Tensor } from "../../autodiff/mod.ts";
-import { toDiffusersLora, toKohyaLora } from "../../models/lora/mod.ts";
+import {
+  type Lora,
+  type LoraFile,
+  toDiffusersLora,
+  toKohyaLora,
+  toPeftLora,
+} from "../../models/lora/mod.ts";
 import { encodeSafetensors, float32ToFloat16, toFloat32 } from "../../models/weights/mod.ts";
 import {
   encodePng,
@@ -202,17 +208,13 @@ export function trainerHandlers(
     async *exportLora({ runId, step, format, precision }) {
       const run = store.get(runId);
       const checkpoint = await checkpointOf(run, step);
-      const { rank, alpha, targets } = run.config.lora;
-      const lora = { rank, alpha, targets, tensors: loraTensors(checkpoint.parameters) };
-      const write = format === LoraFormat.KOHYA ? toKohyaLora : toDiffusersLora;
+      const lora = { ...run.config.lora, tensors: loraTensors(checkpoint.parameters) };
+      const { name, write } = exportIn(format, runId);
       const { tensors, metadata } = write(lora, await run.savedProvenance(checkpoint.step));
       const stored = precision === LoraPrecision.FLOAT16
         ? Object.fromEntries(Object.entries(tensors).map(([n, t]) => [n, toHalf(t)]))
         : tensors;
       const bytes = encodeSafetensors({ ...stored }, { ...metadata });
-      const name = format === LoraFormat.KOHYA
-        ? `${runId}.safetensors`
-        : "pytorch_lora_weights.safetensors";
       const sha256 = createHash("sha256").update(bytes).digest("hex");
       const file = { name, size: BigInt(bytes.length), sha256, step: checkpoint.step };
       yield { part: { case: "file", value: file } };
@@ -225,6 +227,30 @@ export function trainerHandlers(
 
 function toHalf(tensor: Tensor): Tensor {
   return { dtype: "float16", shape: tensor.shape, data: float32ToFloat16(toFloat32(tensor).data) };
+}
+
+/** How a LoRA is written in a format, and what its file is called there. */
+function exportIn(
+  format: LoraFormat,
+  runId: string,
+): {
+  readonly name: string;
+  readonly write: (lora: Lora, notes: Readonly<Record<string, string>>) => LoraFile;
+} {
+  switch (format) {
+    case LoraFormat.KOHYA:
+      return { name: `${runId}.safetensors`, write: toKohyaLora };
+    case LoraFormat.PEFT:
+      return { name: "adapter_model.safetensors", write: toPeftFile };
+    default:
+      return { name: "pytorch_lora_weights.safetensors", write: toDiffusersLora };
+  }
+}
+
+/** PEFT's file, with the configuration that belongs beside it in its header. */
+function toPeftFile(lora: Lora, notes: Readonly<Record<string, string>>): LoraFile {
+  const { tensors, metadata, config } = toPeftLora(lora, notes);
+  return { tensors, metadata: { ...metadata, adapter_config: JSON.stringify(config) } };
 }
 
 function loraTensors(parameters: Parameters) {

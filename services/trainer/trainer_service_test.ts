@@ -555,7 +555,12 @@ Deno.test("Images are drawn, rewards measured and LoRAs sent, by a real model", 
       await refused(all(client.evaluateRun({ runId, ...request })), status, message);
     }
 
-    for (const format of [LoraFormat.DIFFUSERS, LoraFormat.KOHYA]) {
+    const keys = new Map([
+      [LoraFormat.DIFFUSERS, /^unet\..*\.weight$/],
+      [LoraFormat.KOHYA, /^lora_unet_/],
+      [LoraFormat.PEFT, /^base_model\.model\..*\.lora_[AB]\.weight$/],
+    ]);
+    for (const [format, pattern] of keys) {
       for (const precision of [LoraPrecision.FLOAT32, LoraPrecision.FLOAT16]) {
         const [about, ...pieces] = await all(
           client.exportLora({ runId, step: 2, format, precision }),
@@ -569,9 +574,13 @@ Deno.test("Images are drawn, rewards measured and LoRAs sent, by a real model", 
         assert.equal(sha256, createHash("sha256").update(bytes).digest("hex"));
         const path = join(root, name);
         await writeFile(path, bytes);
-        const { tensors } = openSafetensors(path);
+        const { tensors, metadata } = openSafetensors(path);
+        if (format === LoraFormat.PEFT) {
+          const { r, lora_alpha } = JSON.parse(metadata.get("adapter_config") ?? "{}");
+          assert.deepEqual([r, lora_alpha], [2, 2]);
+        }
         const [key = "", tensor] = [...tensors][0] ?? [];
-        assert.match(key, format === LoraFormat.KOHYA ? /^lora_unet_/ : /^unet\..*\.weight$/);
+        assert.match(key, pattern);
         assert.equal(tensor?.dtype, precision === LoraPrecision.FLOAT16 ? "float16" : "float32");
       }
     }

@@ -37,7 +37,12 @@ export async function fromWireConfig(
     guidance: guidance &&
       compact({ scale: guidance.scale, gradient: gradientOf(guidance.gradient) }),
     lora: lora &&
-      compact({ ...plain(lora), targets: lora.targets.length > 0 ? lora.targets : undefined }),
+      compact({
+        ...plain(lora),
+        targets: lora.targets.length > 0 ? lora.targets : undefined,
+        rankPattern: someOf(lora.rankPattern),
+        alphaPattern: someOf(lora.alphaPattern),
+      }),
     optimizer: optimizer && plain(optimizer),
     batch: batch && plain(batch),
     prompts: await promptsOf(config.prompts, modelRoot, "prompts") ?? [],
@@ -55,6 +60,11 @@ export async function fromWireConfig(
     memoryLimit: config.memoryLimit,
     precision: config.precision || undefined,
   });
+}
+
+/** A map's entries; `undefined` where it has none, as it has where it was not given. */
+function someOf(map: Readonly<Record<string, number>>): Record<string, number> | undefined {
+  return Object.keys(map).length > 0 ? { ...map } : undefined;
 }
 
 /** The schema's name; for a number that this version does not know, the number, which the schema refuses. */

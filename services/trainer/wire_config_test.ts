@@ -38,6 +38,7 @@ function schemaFields(schema: z.output<typeof node>, prefix = ""): string[] {
 /** Every field of a value, by the same names. */
 function fieldsOf(value: unknown, prefix = ""): string[] {
   const one: unknown = Array.isArray(value) ? value[0] : value;
+  if (prefix.endsWith("Pattern.")) return [prefix.slice(0, -1)];
   if (typeof one !== "object" || one === null) return [prefix.slice(0, -1)];
   return Object.entries(one).flatMap(([name, field]) => fieldsOf(field, `${prefix}${name}.`));
 }
@@ -48,7 +49,15 @@ const EVERY = {
   method: { name: "draft-k", k: 3, m: 4, inputStopGradient: true, earlyStop: true },
   sampler: { kind: "ddim", steps: 12, eta: 0.5, karrasSigmas: true },
   guidance: { scale: 3, gradient: "none" },
-  lora: { rank: 3, alpha: 5, targets: ["to_q"], init: "a.safetensors", sampleScale: 0.7 },
+  lora: {
+    rank: 3,
+    alpha: 5,
+    targets: ["to_q"],
+    init: "a.safetensors",
+    sampleScale: 0.7,
+    rankPattern: { "attn1.to_q": 2 },
+    alphaPattern: { "attn2.to_q": 4 },
+  },
   optimizer: {
     learningRate: 1e-3,
     beta1: 0.5,

@@ -5,11 +5,17 @@
  */
 import { parseArgs } from "node:util";
 import { hostileFiles } from "./hostile_files.ts";
+import { hostileLoras } from "./hostile_loras.ts";
 import { hostileRequests } from "./hostile_requests.ts";
 
 const { values } = parseArgs({ options: { count: { type: "string", default: "10000" } } });
 const count = Number(values.count);
-for (const [what, attack] of [["files", hostileFiles], ["requests", hostileRequests]] as const) {
+for (
+  const [what, attack] of [["files", hostileFiles], ["loras", hostileLoras], [
+    "requests",
+    hostileRequests,
+  ]] as const
+) {
   const { refused, kinds, before, after, seconds } = await attack(count);
   const mb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
   console.log(

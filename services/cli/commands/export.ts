@@ -1,13 +1,18 @@
-import { open } from "node:fs/promises";
 import { createHash } from "node:crypto";
-import { rename, rm } from "node:fs/promises";
+import { mkdir, open, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { openSafetensors } from "../../../models/weights/mod.ts";
 import { LoraFormat, LoraPrecision, type TrainerService } from "../../../proto/mod.ts";
 import type { GrpcClient } from "../../rpc/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { runIdOf } from "./runs.ts";
 
-const FORMATS = new Map([["diffusers", LoraFormat.DIFFUSERS], ["kohya", LoraFormat.KOHYA]]);
+const FORMATS = new Map([
+  ["diffusers", LoraFormat.DIFFUSERS],
+  ["kohya", LoraFormat.KOHYA],
+  ["peft", LoraFormat.PEFT],
+]);
 const PRECISIONS = new Map([
   ["float32", LoraPrecision.FLOAT32],
   ["float16", LoraPrecision.FLOAT16],
@@ -17,14 +22,14 @@ const PRECISIONS = new Map([
 export const exportLora: Command = {
   name: "export",
   summary: "Write a run's LoRA as a safetensors file that other tools load",
-  usage: "RUN [--out FILE] [--format diffusers|kohya]",
+  usage: "RUN [--out PATH] [--format diffusers|kohya|peft]",
   options: {
     out: {
       type: "string",
-      value: "FILE",
-      help: "where to (default: the name the trainer suggests)",
+      value: "PATH",
+      help: "where to; of peft a folder (default: the name the trainer suggests, or RUN-peft)",
     },
-    format: { type: "string", value: "NAME", help: "diffusers (default) or kohya" },
+    format: { type: "string", value: "NAME", help: "diffusers (default), kohya or peft" },
     precision: { type: "string", value: "TYPE", help: "float32 (default) or float16" },
     step: { type: "string", value: "N", help: "checkpoint to export (default: the newest)" },
     ...TRAINER_OPTIONS,
@@ -32,14 +37,18 @@ export const exportLora: Command = {
   examples: [
     "drtune export books-1",
     "drtune export books-1 --format kohya --out books.safetensors",
+    "drtune export books-1 --format peft --out books/",
   ],
   async run(args, signal) {
     const step = args.number("step", { min: 0, integer: true });
     const client = await trainerClient(args);
     try {
-      const file = await downloadLora(client, {
-        runId: runIdOf(args),
-        format: choice(FORMATS, args.text("format") ?? "diffusers", "format"),
+      const runId = runIdOf(args);
+      const format = choice(FORMATS, args.text("format") ?? "diffusers", "format");
+      const download = format === LoraFormat.PEFT ? downloadPeftFolder : downloadLora;
+      const file = await download(client, {
+        runId,
+        format,
         precision: choice(PRECISIONS, args.text("precision") ?? "float32", "precision"),
         ...(step !== undefined && { step }),
         ...(args.text("out") !== undefined && { out: args.required("out") }),
@@ -63,18 +72,46 @@ function choice<T>(table: ReadonlyMap<string, T>, name: string, option: string):
   return value;
 }
 
+/** Downloads a LoRA as a folder for PEFT: the file, and beside it the configuration that its header holds. */
+async function downloadPeftFolder(
+  client: GrpcClient<typeof TrainerService>,
+  options: DownloadOptions,
+): Promise<DownloadedLora> {
+  const { out = `${options.runId}-peft` } = options;
+  await mkdir(out, { recursive: true });
+  const file = await downloadLora(client, {
+    ...options,
+    out: join(out, "adapter_model.safetensors"),
+  });
+  const config = openSafetensors(file.path).metadata.get("adapter_config");
+  if (config === undefined) throw new Error(`${file.path} has no adapter_config in its header`);
+  const text = `${JSON.stringify(JSON.parse(config), null, 2)}\n`;
+  await writeFile(join(out, "adapter_config.json"), text);
+  return { ...file, path: out };
+}
+
+/** What is to be downloaded, and where to. */
+export interface DownloadOptions {
+  readonly runId: string;
+  readonly format: LoraFormat;
+  readonly precision?: LoraPrecision;
+  readonly step?: number;
+  readonly out?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** What was downloaded. */
+export interface DownloadedLora {
+  readonly path: string;
+  readonly step: number;
+  readonly sha256: string;
+}
+
 /** Downloads a LoRA file; it appears under its name only when it is whole and its digest agrees. */
 export async function downloadLora(
   client: GrpcClient<typeof TrainerService>,
-  { runId, format, precision = LoraPrecision.FLOAT32, step, out, signal }: {
-    readonly runId: string;
-    readonly format: LoraFormat;
-    readonly precision?: LoraPrecision;
-    readonly step?: number;
-    readonly out?: string;
-    readonly signal?: AbortSignal;
-  },
-): Promise<{ readonly path: string; readonly step: number; readonly sha256: string }> {
+  { runId, format, precision = LoraPrecision.FLOAT32, step, out, signal }: DownloadOptions,
+): Promise<DownloadedLora> {
   const request = { runId, format, precision, ...(step !== undefined && { step }) };
   const hash = createHash("sha256");
   let expected = { path: out ?? "", step: 0, sha256: "" };
