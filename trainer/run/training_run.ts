@@ -180,7 +180,7 @@ export class TrainingRun {
     let opened: OpenedModel | undefined;
     try {
       await this.setState("running");
-      opened = await this.#open();
+      opened = await openUnless(this.#giveUp.signal, this.#dependencies.openModel(this.config));
       const cost = opened && await this.#train(opened);
       const { step, iterations, end } = this.#progress;
       if (opened && step >= iterations) await this.setState("finished", cost);
@@ -199,19 +199,6 @@ export class TrainingRun {
   /** What a LoRA file of this run says about where it comes from, as its checkpoint was written. */
   async savedProvenance(step: number): Promise<Readonly<Record<string, string>>> {
     return await readProvenance(this.folder.checkpoints, step);
-  }
-
-  /** Opens the model; `undefined` where that is given up. */
-  async #open(): Promise<OpenedModel | undefined> {
-    const { signal } = this.#giveUp;
-    const opening = this.#dependencies.openModel(this.config);
-    try {
-      return await raceAbort(opening, signal);
-    } catch (error) {
-      if (!signal.aborted) throw error;
-      void opening.then((late) => late.release()).catch(() => {});
-      return undefined;
-    }
   }
 
   /** Trains from the newest checkpoint. Answers what it cost beside its estimate, in words. */
@@ -267,5 +254,19 @@ export class TrainingRun {
 
   #panelTerms(): readonly RewardTerm[] {
     return this.config.panel.rewards.map((reward) => ({ ...reward, weight: 0 }));
+  }
+}
+
+/** The model that is being opened; `undefined` where that is given up. */
+async function openUnless(
+  giveUp: AbortSignal,
+  opening: Promise<OpenedModel>,
+): Promise<OpenedModel | undefined> {
+  try {
+    return await raceAbort(opening, giveUp);
+  } catch (error) {
+    if (!giveUp.aborted) throw error;
+    void opening.then((late) => late.release()).catch(() => {});
+    return undefined;
   }
 }
