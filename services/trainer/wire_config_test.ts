@@ -90,18 +90,46 @@ const EVERY = {
   precision: "float16",
 } satisfies z.input<typeof runConfigSchema>;
 
+/** The same with the fields that only other methods and samplers have, none of them at its default. */
+const OTHERS = [
+  { ...EVERY, method: { name: "drtune", k: 2, stepRule: "prefix" } },
+  { ...EVERY, method: { name: "flowbp-sparse", k: 3, bias: 2, rescale: 0.25, window: 0.5 } },
+  {
+    ...EVERY,
+    sampler: { kind: "flow-euler", steps: 12, sigmas: "linspace" },
+    method: {
+      name: "flowbp-lagrange",
+      rescale: 0.5,
+      alpha: 0.2,
+      tau: 0.3,
+      order: 2,
+      weights: "uniform",
+      supports: "start",
+      supportScale: 0.5,
+      anchor: 0.5,
+      concentration: [1, 2, 3],
+      longestEnd: 4,
+      window: 0.75,
+    },
+  },
+] satisfies readonly z.input<typeof runConfigSchema>[];
+
 Deno.test("every field of a configuration can be set by RPC, and the other way round", () => {
   const schema = node.parse(z.toJSONSchema(runConfigSchema, { io: "input" }));
   const fields = schemaFields(schema).sort();
   assert.deepEqual(wireFields(RunConfigSchema).sort(), fields);
-  assert.deepEqual(fieldsOf(EVERY).sort(), fields, "the next test forgets a field");
+  const tried = new Set([EVERY, ...OTHERS].flatMap((config) => fieldsOf(config)));
+  assert.deepEqual([...tried].sort(), fields, "the next test forgets a field");
 });
 
 Deno.test("a configuration is the same after a journey over the wire", async () => {
+  for (const given of [EVERY, ...OTHERS]) {
+    const config = parseRunConfig(given);
+    const wire: MessageInitShape<typeof RunConfigSchema> = toWireConfig(config);
+    const back = parseRunConfig(await fromWireConfig(create(RunConfigSchema, wire), ROOT));
+    assert.deepEqual(back, config);
+  }
   const config = parseRunConfig(EVERY);
-  const wire: MessageInitShape<typeof RunConfigSchema> = toWireConfig(config);
-  const back = parseRunConfig(await fromWireConfig(create(RunConfigSchema, wire), ROOT));
-  assert.deepEqual(back, config);
   for (const gradient of ["both", "conditional", "none"] as const) {
     const wire = toWireConfig({ ...config, guidance: { scale: 2, gradient } });
     const { guidance } = await fromWireConfig(create(RunConfigSchema, wire), ROOT);
