@@ -97,6 +97,7 @@ const OTHERS = [
   {
     ...EVERY,
     sampler: { kind: "flow-euler", steps: 12, sigmas: "linspace" },
+    drift: { kind: "l2", weight: 2 },
     method: {
       name: "flowbp-lagrange",
       rescale: 0.5,
