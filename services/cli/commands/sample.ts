@@ -23,7 +23,7 @@ export const sample: Command = {
     model: {
       type: "string",
       value: "DIR",
-      help: "diffusers folder; draws here, without a service",
+      help: "diffusers folder or single file; draws here, without a service",
     },
     lora: {
       type: "string",
