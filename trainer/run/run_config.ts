@@ -209,7 +209,14 @@ export function parseRunConfig(
   const rank = config.lora.rank ?? start?.rank ?? DEFAULT_RANK;
   const alpha = config.lora.alpha ?? start?.alpha ?? rank;
   const targets = [...config.lora.targets ?? start?.targets ?? defaults.targets];
-  const { rankPattern: _ranks, alphaPattern: _alphas, ...own } = config.lora;
+  const {
+    rank: _rank,
+    alpha: _alpha,
+    targets: _targets,
+    rankPattern: _ranks,
+    alphaPattern: _alphas,
+    ...own
+  } = config.lora;
   const rankPattern = config.lora.rankPattern ?? start?.rankPattern ?? {};
   const alphaPattern = config.lora.alphaPattern ?? start?.alphaPattern ??
     // Where alpha is not given it is the rank, also a module's own.
@@ -219,9 +226,10 @@ export function parseRunConfig(
   const { drift } = config;
   const { kind = defaults.samplerKind, ...rest } = config.sampler;
   const sampler = { kind, ...rest };
+  // Fields stand in one order, whether they were given or filled in: what is written of a run depends on nothing else.
   const guidance = {
-    ...config.guidance,
     scale: config.guidance.scale ?? defaults.guidanceScale,
+    gradient: config.guidance.gradient,
   };
   const isFlow = defaults.isFlow || kind === "flow-euler";
   const isNoisy = sampler.kind === "ddpm" || (sampler.kind === "ddim" && sampler.eta > 0);
@@ -232,18 +240,19 @@ export function parseRunConfig(
         "transitions have no divergence",
     );
   }
+  const { heldOutPrompts: _held, ...others } = config;
   return {
-    ...config,
+    ...others,
     sampler,
     guidance,
     method: resolveMethod(config.method, sampler.steps, { isFlow }),
     lora: {
-      ...own,
       rank,
       alpha,
       targets,
       ...(isSome(rankPattern) && { rankPattern }),
       ...(isSome(alphaPattern) && { alphaPattern }),
+      ...own,
     },
     heldOutPrompts,
   };

@@ -91,3 +91,21 @@ Deno.test("a wrong field is named, with what was found and expected", () => {
   refused({ learning_rate: 1 }, /^Field learning_rate is not known here/);
   assert.throws(() => parseRunConfig(3, { file: "c.json" }), /Field \(all\) of c\.json is 3/);
 });
+
+Deno.test("a configuration that was written and read again is the same to the letter", () => {
+  const given = {
+    model: "pipeline",
+    prompts: ["a fox"],
+    rewards: [{ name: "clip", endpoint: "h:1" }],
+  };
+  for (
+    const config of [
+      given,
+      { ...given, lora: { sampleScale: 0.5, rank: 3 }, guidance: { gradient: "none" } },
+      { ...given, sampler: { kind: "flow-euler", steps: 9 }, method: { name: "flowbp-lagrange" } },
+    ]
+  ) {
+    const written = JSON.stringify(parseRunConfig(config));
+    assert.equal(JSON.stringify(parseRunConfig(JSON.parse(written))), written);
+  }
+});
