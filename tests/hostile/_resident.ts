@@ -2,7 +2,7 @@
 export interface Outcome {
   readonly refused: number;
   readonly kinds: number;
-  /** Resident bytes of the processes under attack after a tenth of it, and at its end. */
+  /** Resident bytes of the processes under attack after a tenth of it, five rounds at least, and at its end. */
   readonly before: number;
   readonly after: number;
   readonly seconds: number;
@@ -16,7 +16,7 @@ export async function repeat(
   const start = performance.now();
   let before = 0;
   for (let i = 0; i < count; i++) {
-    if (i === Math.max(Math.floor(count / 10), Math.min(count - 1, 2 * attempts.length))) {
+    if (i === Math.max(Math.floor(count / 10), Math.min(count - 1, 5 * attempts.length))) {
       before = await resident();
     }
     await attempts[i % attempts.length]?.();
