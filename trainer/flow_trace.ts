@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { float32 } from "../autodiff/mod.ts";
+import { checkDrawn } from "./_check_drawn.ts";
 import { FieldError } from "./errors.ts";
 import { type Plan, straightThroughPlan } from "./methods/mod.ts";
 import type { FlowTextOptions, Model } from "./model/mod.ts";
@@ -140,18 +141,7 @@ export function checkFlowInputs(
     redraw_noise: [redraws, prompts.length, ...size],
     image_grad: [prompts.length, 3, "height", "width"],
   };
-  for (const [name, shape] of Object.entries(expected)) {
-    const found = inputs[name];
-    if (found === undefined) continue;
-    const fits = found.shape.length === shape.length &&
-      shape.every((d, i) => typeof d === "string" || d === found.shape[i]);
-    if (!fits) {
-      throw new FieldError(name, `has shape [${found.shape}], expected [${shape}]`, options);
-    }
-    const at = found.data.findIndex((v) => !Number.isFinite(v));
-    if (at < 0) continue;
-    throw new FieldError(name, `is ${found.data[at]} at ${at}, expected finite numbers`, options);
-  }
+  checkDrawn(inputs, expected, options);
 }
 
 /** The levels that a case asks for. */

@@ -6,6 +6,7 @@ import { readPipeline } from "../models/diffusers/mod.ts";
 import { readTextToImage } from "../models/flow/mod.ts";
 import { openSafetensors } from "../models/weights/mod.ts";
 import type { Engine, SessionOptions } from "../runtime/mod.ts";
+import { checkDrawn } from "./_check_drawn.ts";
 import { FieldError } from "./errors.ts";
 import {
   checkFlowInputs,
@@ -97,18 +98,7 @@ function checkInputs(
     redraw_noise: [redraws, prompts.length, ...size],
     image_grad: [prompts.length, 3, "height", "width"],
   };
-  for (const [name, shape] of Object.entries(expected)) {
-    const found = inputs[name];
-    if (found === undefined) continue;
-    const fits = found.shape.length === shape.length &&
-      shape.every((d, i) => typeof d === "string" || d === found.shape[i]);
-    if (!fits) {
-      throw new FieldError(name, `has shape [${found.shape}], expected [${shape}]`, options);
-    }
-    const at = found.data.findIndex((v) => !Number.isFinite(v));
-    if (at < 0) continue;
-    throw new FieldError(name, `is ${found.data[at]} at ${at}, expected finite numbers`, options);
-  }
+  checkDrawn(inputs, expected, options);
 }
 
 /** The model of a case. */
