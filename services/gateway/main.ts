@@ -5,110 +5,81 @@
  *
  * Prints one JSON line on stdout when it listens, and logs to stderr. SIGTERM and SIGINT drain and end it.
  */
-import { parseArgs } from "node:util";
-import { createLogger } from "../../base/mod.ts";
+import { createLogger, LOG_LEVELS } from "../../base/mod.ts";
 import {
-  AddressError,
+  LISTEN_OPTIONS,
   parseAddress,
   parseAddresses,
+  portOf,
   readClientTls,
   readToken,
-  toldToEnd,
+  runService,
+  type ServiceProgram,
 } from "../launch/mod.ts";
 import { serveGateway } from "./serve_gateway.ts";
 
-const USAGE = `Usage: deno run -A services/gateway/main.ts --trainer HOST:PORT [options]
-
-  --trainer HOST:PORT     the trainer service
-  --trainer-token FILE    its first line is what the trainer asks for
-  --rewards NAME=ADDR,…   reward servers, e.g. clip=127.0.0.1:50051,jpeg=127.0.0.1:50052
-                          addresses with TLS, of both, begin with grpcs://
-  --ca FILE               authorities of their certificates (the system's); PEM
-  --cert FILE             certificate for those that ask for one, and --key
-  --key FILE
-  --runs DIR              the trainer's folder of runs, for sample images
-  --presets DIR           folder of run configurations to start from (the project's configs)
-  --token-file FILE       its first line is the token that every route asks for
-  --host HOST             address to listen on (127.0.0.1)
-  --port PORT             0 takes a free port (8080)
-  --log-level LEVEL       debug, info, warn, error or silent (info)
-  --help                  this text`;
-
-/** A command line that cannot be used. */
-class UsageError extends Error {}
-
-/** Runs a gateway until it is told to end. Answers the exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  try {
-    const { values } = parse(args);
-    if (values.help) {
-      console.log(USAGE);
-      return 0;
-    }
-    const { trainer, runs, presets, ca, cert, key } = values;
-    if (trainer === undefined) throw new UsageError("Option --trainer is missing");
-    const token = values["token-file"] && await readToken(values["token-file"]);
-    const trainerToken = values["trainer-token"] && await readToken(values["trainer-token"]);
-    const server = await serveGateway({
-      trainer: parseAddress("--trainer", trainer),
-      rewards: parseAddresses("--rewards", values.rewards ?? ""),
+const PROGRAM: ServiceProgram = {
+  entry: "services/gateway/main.ts",
+  usage: "--trainer HOST:PORT",
+  options: {
+    trainer: { type: "string", value: "HOST:PORT", help: "the trainer service" },
+    "trainer-token": {
+      type: "string",
+      value: "FILE",
+      help: "its first line is what the trainer asks for",
+    },
+    rewards: {
+      type: "string",
+      value: "NAME=ADDR,…",
+      help: "reward servers; addresses with TLS, of the trainer too, begin with grpcs://",
+    },
+    ca: {
+      type: "string",
+      value: "FILE",
+      help: "PEM of the authorities of their certificates (default: the system's)",
+    },
+    cert: {
+      type: "string",
+      value: "FILE",
+      help: "PEM of a certificate for those that ask for one, with --key",
+    },
+    key: { type: "string", value: "FILE", help: "PEM of its key" },
+    runs: { type: "string", value: "DIR", help: "the trainer's folder of runs, for images" },
+    presets: {
+      type: "string",
+      value: "DIR",
+      help: "folder of run configurations to start from (default: the project's configs)",
+    },
+    "token-file": {
+      type: "string",
+      value: "FILE",
+      help: "its first line is the token that every route asks for",
+    },
+    port: { type: "string", value: "PORT", help: "0 takes a free port (default 8080)" },
+    ...LISTEN_OPTIONS,
+  },
+  async start(args) {
+    const [runs, presets] = [args.text("runs"), args.text("presets")];
+    const [ca, cert, key] = [args.text("ca"), args.text("cert"), args.text("key")];
+    const [tokenFile, trainerTokenFile] = [args.text("token-file"), args.text("trainer-token")];
+    return await serveGateway({
+      trainer: parseAddress("--trainer", args.required("trainer")),
+      rewards: parseAddresses("--rewards", args.text("rewards") ?? ""),
+      host: args.text("host") ?? "127.0.0.1",
+      port: portOf(args, "port") ?? 8080,
+      log: createLogger({ level: args.oneOf("log-level", LOG_LEVELS) ?? "info" }),
       tls: await readClientTls({ ca, cert, key }),
-      host: values.host,
-      port: portOf(values.port),
-      log: createLogger({ level: logLevel(values["log-level"]) }),
       ...(runs !== undefined && { runs }),
       ...(presets !== undefined && { presets: folderUrl(presets) }),
-      ...(token && { token }),
-      ...(trainerToken && { trainerToken }),
+      ...(tokenFile !== undefined && { token: await readToken(tokenFile) }),
+      ...(trainerTokenFile !== undefined && { trainerToken: await readToken(trainerTokenFile) }),
     });
-    const ended = toldToEnd();
-    console.log(JSON.stringify({ ready: true, address: server.address }));
-    await ended;
-    await server.stop();
-    return 0;
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    return error instanceof UsageError || error instanceof AddressError ? 2 : 1;
-  }
-}
+  },
+};
 
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        trainer: { type: "string" },
-        "trainer-token": { type: "string" },
-        rewards: { type: "string" },
-        ca: { type: "string" },
-        cert: { type: "string" },
-        key: { type: "string" },
-        runs: { type: "string" },
-        presets: { type: "string" },
-        "token-file": { type: "string" },
-        host: { type: "string", default: "127.0.0.1" },
-        port: { type: "string", default: "8080" },
-        "log-level": { type: "string", default: "info" },
-        help: { type: "boolean" },
-      },
-    });
-  } catch (cause) {
-    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause });
-  }
-}
-
-function portOf(text: string): number {
-  const port = Number(text);
-  if (/^\d+$/.test(text) && port <= 65535) return port;
-  throw new UsageError(`Option --port is "${text}", expected 0 to 65535`);
-}
-
-function logLevel(text: string) {
-  const level = (["debug", "info", "warn", "error", "silent"] as const).find((l) => l === text);
-  if (level) return level;
-  throw new UsageError(
-    `Option --log-level is "${text}", expected debug, info, warn, error or silent`,
-  );
+/** Runs a gateway until it is told to end. Answers the exit code. */
+export async function main(words: readonly string[]): Promise<number> {
+  return await runService(PROGRAM, words);
 }
 
 function folderUrl(path: string): URL {

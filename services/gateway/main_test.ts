@@ -34,8 +34,8 @@ Deno.test("The process says that it is ready, serves, and ends streams when it i
   const flags = ["--trainer", stack.address, "--rewards", rewards, "--runs", stack.runs];
   const child = spawn(...flags, "--token-file", tokenFile, "--port", "0", "--log-level", "warn");
   const stdout = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  const { ready, address } = JSON.parse((await stdout.read()).value ?? "");
-  assert.equal(ready, true);
+  const { event, address } = JSON.parse((await stdout.read()).value ?? "");
+  assert.equal(event, "ready");
 
   const headers = { authorization: `Bearer ${token}` };
   const image = `http://${address}/v1/runs/foxes/images/samples/step-000020/0.png`;
@@ -71,7 +71,11 @@ Deno.test("What is wrong with a command line, a port or a file is said at start"
         2,
         /^Option --rewards has "clip", expected NAME=HOST:PORT$/,
       ],
-      [[...trainer, "--port", "99999"], 2, /^Option --port is "99999", expected 0 to 65535$/],
+      [
+        [...trainer, "--port", "99999"],
+        2,
+        /^Option --port is "99999", expected a whole number from 0 to 65535$/,
+      ],
       [[...trainer, "--colour"], 2, /--colour/],
       [
         [...trainer, "--port", String(taken.addr.port)],

@@ -7,96 +7,102 @@
  * write a checkpoint and end it; the next start goes on from there.
  */
 import { resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { TrainerService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
-import { createLogger, InputError, LOG_LEVELS } from "../../base/mod.ts";
+import { createLogger, LOG_LEVELS } from "../../base/mod.ts";
 import {
   answerFirst,
+  type Arguments,
+  LISTEN_OPTIONS,
   parseAddresses,
+  portOf,
   readClientTls,
   readServerTls,
   readToken,
-  toldToEnd,
+  runService,
+  type ServiceProgram,
+  UsageError,
 } from "../launch/mod.ts";
 import { grpcService, startGrpcServer } from "../rpc/mod.ts";
 import { RpcMetrics, serveMetrics } from "../rpc/metrics/mod.ts";
 import { checkFolders } from "./check_folders.ts";
 import { TrainerThread } from "./trainer_thread.ts";
 
-const USAGE = `Usage: deno run -A services/trainer/main.ts [options]
-
-  --models DIR         folder of models and prompt files; requests name paths inside it (.)
-  --runs DIR           folder of runs (runs)
-  --rewards LIST       NAME=HOST:PORT,…: where rewards are to which a run gives no endpoint;
-                       grpcs://HOST:PORT where it is to be asked over TLS
-  --reward-ca FILE     authorities of such rewards' certificates (the system's); PEM
-  --reward-cert FILE   certificate for those that ask for one, and --reward-key
-  --reward-key FILE
-  --host HOST          address to listen on (127.0.0.1)
-  --port PORT          0 takes a free port (50060)
-  --metrics-port PORT  serves Prometheus' metrics there, under /metrics (not)
-  --threads N          threads of one operator (all cores)
-  --provider NAME      cpu, cuda or webgpu (cpu)
-  --token-file FILE    callers must send "authorization: Bearer" and the file's first line
-  --tls-cert FILE      serves over TLS with this certificate, and --tls-key; PEM
-  --tls-key FILE
-  --client-ca FILE     callers must show a certificate that this authority signed
-  --log-level LEVEL    debug, info, warn, error or silent (info)
-  --help               this text`;
-
-/** Runs the trainer service until it is told to end. Answers the exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  try {
-    const { values } = parse(args);
-    if (values.help) {
-      console.log(USAGE);
-      return 0;
-    }
-    const port = wholeNumber("port", values.port, 0, 65_535);
-    const metricsPort = values["metrics-port"] === undefined
-      ? undefined
-      : wholeNumber("metrics-port", values["metrics-port"], 0, 65_535);
-    const threads = values.threads === undefined
-      ? undefined
-      : wholeNumber("threads", values.threads, 1, 1024);
-    const provider = PROVIDERS.find((p) => p === values.provider);
-    if (provider === undefined) {
-      throw new InputError(
-        `Option --provider is "${values.provider}", expected ${PROVIDERS.join(", ")}`,
-      );
-    }
-    const rewards = parseAddresses("--rewards", values.rewards ?? "");
-    const token = values["token-file"] === undefined
-      ? undefined
-      : await readToken(values["token-file"]);
-    const level = LOG_LEVELS.find((l) => l === values["log-level"]);
-    if (level === undefined) {
-      throw new InputError(
-        `Option --log-level is "${values["log-level"]}", expected ${LOG_LEVELS.join(", ")}`,
-      );
-    }
-    const { "tls-cert": cert, "tls-key": key, "client-ca": clientCa } = values;
-    if ((cert === undefined) !== (key === undefined) || (clientCa !== undefined && !cert)) {
-      throw new InputError(
-        "Options --tls-cert and --tls-key go together, and --client-ca with them",
-      );
-    }
-    const tls = cert !== undefined && key !== undefined
-      ? await readServerTls({ cert, key, clientCa })
-      : undefined;
+const PROGRAM: ServiceProgram = {
+  entry: "services/trainer/main.ts",
+  options: {
+    models: {
+      type: "string",
+      value: "DIR",
+      help: "folder of models and prompt files; requests name paths inside it (default .)",
+    },
+    runs: { type: "string", value: "DIR", help: "folder of runs (default runs)" },
+    rewards: {
+      type: "string",
+      value: "NAME=ADDR,…",
+      help:
+        "where rewards are to which a run gives no endpoint; grpcs://HOST:PORT where it is to be asked over TLS",
+    },
+    "reward-ca": {
+      type: "string",
+      value: "FILE",
+      help: "PEM of the authorities of such rewards' certificates (default: the system's)",
+    },
+    "reward-cert": {
+      type: "string",
+      value: "FILE",
+      help: "PEM of a certificate for those that ask for one, with --reward-key",
+    },
+    "reward-key": { type: "string", value: "FILE", help: "PEM of its key" },
+    port: { type: "string", value: "PORT", help: "0 takes a free port (default 50060)" },
+    "metrics-port": {
+      type: "string",
+      value: "PORT",
+      help: "serves Prometheus' metrics there, under /metrics (default: not)",
+    },
+    threads: { type: "string", value: "N", help: "threads of one operator (default: all cores)" },
+    provider: { type: "string", value: "NAME", help: `${PROVIDERS.join(", ")} (default cpu)` },
+    "token-file": {
+      type: "string",
+      value: "FILE",
+      help: 'callers must send "authorization: Bearer" and the file\'s first line',
+    },
+    "tls-cert": {
+      type: "string",
+      value: "FILE",
+      help: "PEM of a certificate to serve over TLS with, with --tls-key",
+    },
+    "tls-key": { type: "string", value: "FILE", help: "PEM of its key" },
+    "client-ca": {
+      type: "string",
+      value: "FILE",
+      help: "callers must show a certificate that this authority signed",
+    },
+    ...LISTEN_OPTIONS,
+  },
+  async start(args) {
+    const host = args.text("host") ?? "127.0.0.1";
+    const port = portOf(args, "port") ?? 50060;
+    const metricsPort = portOf(args, "metrics-port");
+    const threads = args.number("threads", { min: 1, max: 1024, integer: true });
+    const provider = args.oneOf("provider", PROVIDERS) ?? "cpu";
+    const rewards = parseAddresses("--rewards", args.text("rewards") ?? "");
+    const level = args.oneOf("log-level", LOG_LEVELS) ?? "info";
+    const tokenFile = args.text("token-file");
+    const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
+    const tls = await serverTls(args);
     const rewardTls = await readClientTls({
-      ca: values["reward-ca"],
-      cert: values["reward-cert"],
-      key: values["reward-key"],
+      ca: args.text("reward-ca"),
+      cert: args.text("reward-cert"),
+      key: args.text("reward-key"),
     });
-    const log = createLogger({ level });
-    const [modelRoot, runs] = [resolve(values.models), resolve(values.runs)];
-    await checkFolders({ models: modelRoot, runs });
+    const models = resolve(args.text("models") ?? ".");
+    const runs = resolve(args.text("runs") ?? "runs");
+    await checkFolders({ models, runs });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
     const calls = new RpcMetrics();
     const trainer = await TrainerThread.start({
-      models: modelRoot,
+      models,
       runs,
       rewards,
       rewardTls,
@@ -105,67 +111,47 @@ export async function main(args: readonly string[]): Promise<number> {
     });
     // Not before: threads begin with the priority of the one that starts them.
     answerFirst();
-    const ended = toldToEnd();
     const server = await startGrpcServer({
       services: [grpcService(TrainerService, trainer.handlers, { ...(token && { token }) })],
-      host: values.host,
+      host,
       port,
-      log,
+      log: createLogger({ level }),
       observe: calls.observe,
       ...(tls && { tls }),
     });
     const metrics = metricsPort === undefined ? undefined : serveMetrics(
       async () => [...calls.families(), ...await trainer.families()],
-      { host: values.host, port: metricsPort },
+      { host, port: metricsPort },
     );
-    const addresses = { address: server.address, metricsAddress: metrics?.address };
-    console.log(JSON.stringify({ event: "ready", ...addresses, pid: Deno.pid }));
-    await ended;
-    await trainer.close();
-    await server.stop({ drainSeconds: 2 });
-    await metrics?.stop();
-    return 0;
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    return error instanceof InputError ? 2 : 1;
-  }
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        models: { type: "string", default: "." },
-        runs: { type: "string", default: "runs" },
-        rewards: { type: "string" },
-        "reward-ca": { type: "string" },
-        "reward-cert": { type: "string" },
-        "reward-key": { type: "string" },
-        host: { type: "string", default: "127.0.0.1" },
-        port: { type: "string", default: "50060" },
-        "metrics-port": { type: "string" },
-        threads: { type: "string" },
-        provider: { type: "string", default: "cpu" },
-        "token-file": { type: "string" },
-        "tls-cert": { type: "string" },
-        "tls-key": { type: "string" },
-        "client-ca": { type: "string" },
-        "log-level": { type: "string", default: "info" },
-        help: { type: "boolean" },
+    return {
+      address: server.address,
+      metricsAddress: metrics?.address,
+      async stop() {
+        await trainer.close();
+        await server.stop({ drainSeconds: 2 });
+        await metrics?.stop();
       },
-    });
-  } catch (cause) {
-    throw new InputError(cause instanceof Error ? cause.message : String(cause), { cause });
+    };
+  },
+};
+
+async function serverTls(args: Arguments) {
+  const [cert, key, clientCa] = [
+    args.text("tls-cert"),
+    args.text("tls-key"),
+    args.text("client-ca"),
+  ];
+  if ((cert === undefined) !== (key === undefined) || (clientCa !== undefined && !cert)) {
+    throw new UsageError("Options --tls-cert and --tls-key go together, and --client-ca with them");
   }
+  return cert !== undefined && key !== undefined
+    ? await readServerTls({ cert, key, clientCa })
+    : undefined;
 }
 
-function wholeNumber(name: string, text: string, low: number, high: number): number {
-  const n = Number(text);
-  if (Number.isInteger(n) && n >= low && n <= high && text.trim() !== "") return n;
-  throw new InputError(
-    `Option --${name} is "${text}", expected a whole number from ${low} to ${high}`,
-  );
+/** Runs the trainer service until it is told to end. Answers the exit code. */
+export async function main(words: readonly string[]): Promise<number> {
+  return await runService(PROGRAM, words);
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));
