@@ -4,7 +4,8 @@ export type Arrow = readonly string[] | "*";
 /**
  * Which top folder may import which. A folder under services/ is a unit of its own, so that services never
  * import one another; what they share lies in services/rpc
- * (servers and clients) and services/launch (how a service starts and ends). A row of such a folder goes before
+ * (servers and clients), services/launch (how a service starts and ends) and services/reward_client (the trainer's and
+ * the workers' side of rewards). A row of such a folder goes before
  * the row of services.
  */
 export const IMPORT_ARROWS: Readonly<Record<string, Arrow>> = {
@@ -18,8 +19,18 @@ export const IMPORT_ARROWS: Readonly<Record<string, Arrow>> = {
   trainer: ["models", "runtime", "compile", "autodiff", "base"],
   "services/rpc": ["rewards", "proto", "base"],
   "services/launch": ["services/rpc", "base", "proto"],
+  "services/reward_client": [
+    "services/launch",
+    "services/rpc",
+    "rewards",
+    "trainer",
+    "autodiff",
+    "proto",
+    "base",
+  ],
   services: [
     "services/launch",
+    "services/reward_client",
     "services/rpc",
     "rewards",
     "trainer",

@@ -35,7 +35,7 @@ import { pageOf } from "./_run_page.ts";
 import { Turns } from "./_turns.ts";
 import { fillInEndpoints } from "./fill_in_endpoints.ts";
 import { pairedSummary } from "./paired_summary.ts";
-import { connectAll } from "./reward_client.ts";
+import { connectAll } from "../reward_client/mod.ts";
 import { trainerErrors } from "./trainer_errors.ts";
 import { fromWireConfig, promptsOf, toWireTerm } from "./wire_config.ts";
 import { toUnreadableRun, toWireEvent, toWireRun } from "./wire_events.ts";

@@ -34,7 +34,7 @@ import {
   type StatusName,
 } from "../rpc/mod.ts";
 import { healthStatus } from "../rpc/testing/mod.ts";
-import { checkRewards } from "./reward_client.ts";
+import { checkRewards } from "../reward_client/mod.ts";
 import { trainerErrors } from "./trainer_errors.ts";
 import { trainerService } from "./trainer_service.ts";
 

@@ -10,7 +10,7 @@ import {
 import { createLogger } from "../../base/mod.ts";
 import { serveHandlers } from "../rpc/mod.ts";
 import { lowerPriority } from "./_lower_priority.ts";
-import { checkRewards, connectReward } from "./reward_client.ts";
+import { checkRewards, connectReward } from "../reward_client/mod.ts";
 import { recordRun } from "./tensorboard/record_run.ts";
 import { TrainerMetrics } from "./trainer_metrics.ts";
 import { trainerErrors } from "./trainer_errors.ts";

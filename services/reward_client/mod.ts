@@ -1,0 +1,2 @@
+/** Rewards as a run sees them: the connection of a mixture's term to its server. */
+export * from "./reward_client.ts";
