@@ -38,6 +38,9 @@ class FakeEngine implements Engine {
   forget(): Promise<void> {
     return Promise.resolve();
   }
+  cpuSeconds(): Promise<number> {
+    return Promise.resolve(0);
+  }
   close(): Promise<void> {
     return Promise.resolve();
   }

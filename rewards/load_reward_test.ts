@@ -290,6 +290,7 @@ Deno.test("A warmed bucket makes no session in its first request", async () => {
     },
     keep: () => Promise.reject(new Error("Not used")),
     forget: () => Promise.reject(new Error("Not used")),
+    cpuSeconds: () => engine.cpuSeconds(),
     close: () => engine.close(),
   };
   const reward = await loadReward({ kind: "clip", weights: "clip_gelu" }, {

@@ -37,6 +37,7 @@ export const requestSchema = z.discriminatedUnion("op", [
   z.object({ op: z.literal("dispose"), session: sessionId }),
   z.object({ op: z.literal("keep"), name: z.string() }),
   z.object({ op: z.literal("forget"), names: z.array(z.string()) }),
+  z.object({ op: z.literal("cpu") }),
   /** Answered once the process is up. */
   z.object({ op: z.literal("ping") }),
 ]);
@@ -50,10 +51,13 @@ export const loadedSchema = z.object({
   outputNames: z.array(z.string()),
 });
 
-/** An answer: the names of the tensors beside it, the facts of a loaded session, an error, or nothing. */
+/**
+ * An answer: the names of the tensors beside it, the facts of a loaded session, CPU seconds used, an error, or nothing.
+ */
 export const replySchema = z.object({
   loaded: loadedSchema,
   names: z.array(z.string()),
+  cpuSeconds: z.number(),
   error: z.object({ code: z.enum(RUNTIME_ERROR_CODES), message: z.string() }),
 }).partial();
 

@@ -92,6 +92,12 @@ export class ChildEngine implements Engine {
     await this.#call({ op: "forget", names: [...names] });
   }
 
+  async cpuSeconds(): Promise<number> {
+    const { reply: { cpuSeconds } } = await this.#call({ op: "cpu" });
+    if (cpuSeconds === undefined) throw new TypeError("Engine answered without its CPU seconds");
+    return cpuSeconds;
+  }
+
   async close(): Promise<void> {
     this.#closing = true;
     this.#queue.close(this.#closed());

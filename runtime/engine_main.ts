@@ -36,6 +36,8 @@ async function handle(request: Request, tensors: readonly Tensor[]): Promise<Fra
   switch (request.op) {
     case "ping":
       return reply({});
+    case "cpu":
+      return reply({ cpuSeconds: await engine.cpuSeconds() });
     case "load": {
       const [bytes] = tensors;
       if (bytes?.dtype !== "uint8") throw new TypeError("Request has no model");

@@ -153,6 +153,31 @@ testEngines("keeps what one run makes for another", async (engine) => {
   await fails(session.run({ a: { kept: "s" }, b }), "feed_invalid", /does not keep$/);
 });
 
+testEngines("says what CPU time it took, as the system counts it", async (engine) => {
+  const session = await engine.load({ bytes: counting() });
+  const before = await engine.cpuSeconds();
+  const counted = await systemCpuSeconds(engine.pid);
+  await session.run({ start: scalar(0), steps: steps(100_000n) });
+  const spent = await engine.cpuSeconds() - before;
+  assert(spent > 0.02, `${spent} s`);
+  // The system counts in hundredths of a second, this process's other work between two questions too.
+  if (counted !== undefined) {
+    const system = (await systemCpuSeconds(engine.pid) ?? NaN) - counted;
+    assert(
+      Math.abs(system - spent) < 0.05 + 0.1 * spent,
+      `${spent} s, the system says ${system} s`,
+    );
+  }
+});
+
+/** User and system seconds of a process in Linux's own table; undefined elsewhere. */
+async function systemCpuSeconds(pid: number): Promise<number | undefined> {
+  const stat = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => undefined);
+  // Fields 14 and 15; the second one, a name in brackets, may hold spaces.
+  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return fields && (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
 testEngines("refuses wrong feeds and fetches, and goes on", async (engine) => {
   const session = await engine.load({ bytes: sumAndProduct() });
   const a = float32([1, 2], [1, 2]);

@@ -1,6 +1,7 @@
 import process from "node:process";
 import { type Tensor, tensorOver } from "../autodiff/mod.ts";
 import { checkTensor } from "./_check_tensor.ts";
+import { cpuSeconds } from "./cpu_seconds.ts";
 import { checkWeights } from "./_check_weights.ts";
 import { ignoreClosed } from "./_ignore_closed.ts";
 import { KeptTensors } from "./_kept_tensors.ts";
@@ -59,6 +60,10 @@ export class InProcessEngine implements Engine {
     await this.#queue.add(() => {
       for (const name of names) this.#kept.delete(name);
     });
+  }
+
+  cpuSeconds(): Promise<number> {
+    return Promise.resolve(cpuSeconds());
   }
 
   async close(): Promise<void> {

@@ -13,6 +13,7 @@ export {
   type RuntimeErrorCode,
 } from "./errors.ts";
 export { FrameProcess, type FrameProcessOptions, type ProcessEnd } from "./frame_process.ts";
+export { cpuSeconds } from "./cpu_seconds.ts";
 export { giveWay } from "./give_way.ts";
 export { GpuMemory, type GpuMemoryOptions } from "./gpu_memory.ts";
 export { peakMemory } from "./peak_memory.ts";

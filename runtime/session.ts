@@ -86,6 +86,8 @@ export interface Engine {
   load(model: ModelSource, options?: SessionOptions): Promise<Session>;
   /** Keeps a copy of a tensor in the engine under a name, so that runs can refer to it. Replaces an older one. */
   keep(name: string, tensor: Tensor): Promise<void>;
+  /** CPU seconds (user and system) that the process which holds the sessions has used so far. */
+  cpuSeconds(): Promise<number>;
   /** Forgets kept tensors; runs already called still see them. */
   forget(...names: readonly string[]): Promise<void>;
   /** Ends the engine and everything it holds. Calls not finished throw. Safe to call twice. */

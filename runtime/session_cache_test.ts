@@ -29,6 +29,9 @@ class FakeEngine implements Engine {
   keep(): Promise<void> {
     return Promise.resolve();
   }
+  cpuSeconds(): Promise<number> {
+    return Promise.resolve(0);
+  }
   forget(): Promise<void> {
     return Promise.resolve();
   }

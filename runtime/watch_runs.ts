@@ -17,6 +17,7 @@ export function watchRuns(engine: Engine, onRun: (name: string) => void): Engine
       watched(await engine.load(model, options), model.name ?? "unnamed"),
     keep: (name, tensor) => engine.keep(name, tensor),
     forget: (...names) => engine.forget(...names),
+    cpuSeconds: () => engine.cpuSeconds(),
     close: () => engine.close(),
   };
 }

@@ -71,6 +71,7 @@ Deno.test("No branch reads from outside of it, and the score alone is computed w
     },
     keep: (...args) => engine.keep(...args),
     forget: (...args) => engine.forget(...args),
+    cpuSeconds: () => engine.cpuSeconds(),
     close: () => engine.close(),
   };
   try {

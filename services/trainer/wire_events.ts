@@ -32,6 +32,7 @@ export function toWireStep(step: StepEvent) {
     ...(step.drift !== undefined && { drift: step.drift }),
     rewards: toWireMetrics(step.rewards),
     seconds: { ...step.seconds },
+    ...(step.cpuSeconds !== undefined && { cpuSeconds: step.cpuSeconds }),
     secondsLeft: step.secondsLeft,
     samples: step.samples.map((s) => ({ ...s, rewards: { ...s.rewards } })),
     at: at(step.at),

@@ -44,4 +44,9 @@ Deno.test("a panel's measurement arrives with its alarm, and a step with its dri
     return wire.case === "step" ? wire.value.drift : NaN;
   });
   assert.deepEqual(drifts, [undefined, 0.25]);
+  const spent = [event, { ...event, cpuSeconds: 1.5 }].map((e) => {
+    const wire = create(WatchRunResponseSchema, toWireEvent(e)).event;
+    return wire.case === "step" ? wire.value.cpuSeconds : NaN;
+  });
+  assert.deepEqual(spent, [undefined, 1.5]);
 });

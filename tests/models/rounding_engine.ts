@@ -24,6 +24,7 @@ export function roundingEngine(engine: Engine): Engine {
       ),
     keep: (name, tensor) => engine.keep(name, tensor),
     forget: (...names) => engine.forget(...names),
+    cpuSeconds: () => engine.cpuSeconds(),
     close: () => engine.close(),
   };
 }

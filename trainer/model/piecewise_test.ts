@@ -194,6 +194,7 @@ Deno.test("a value that pieces make is freed when the call ends, and when it fai
         for (const name of names) kept.delete(name);
         return engine.forget(...names);
       },
+      cpuSeconds: () => engine.cpuSeconds(),
       close: () => engine.close(),
     };
     const runner = new PiecewiseRunner(watching, { intraOpNumThreads: 1 });

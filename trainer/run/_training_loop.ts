@@ -169,6 +169,7 @@ export class TrainingLoop {
 
   async #computed(at: Checkpoint, boundary: Boundary) {
     const { config } = this.#run;
+    const cpuBefore = await this.#opened.cpuSeconds?.();
     const { next, facts } = await iterate(this.#opened, {
       at,
       config,
@@ -185,10 +186,14 @@ export class TrainingLoop {
     });
     const { step, parameters } = next;
     await this.#denoiser.update(parameters);
+    const cpuAfter = await this.#opened.cpuSeconds?.();
+    const spent = cpuBefore !== undefined && cpuAfter !== undefined
+      ? { cpuSeconds: cpuAfter - cpuBefore }
+      : {};
     const samples = step % (config.sampleEvery || Infinity) === 0
       ? await traced("pictures", () => this.#show(parameters, { step, mixture: boundary.mixture }))
       : [];
-    return { next, facts, samples };
+    return { next, facts: { ...facts, ...spent }, samples };
   }
 
   /** A step 0 in the log, with pictures of the model as it is before training. */

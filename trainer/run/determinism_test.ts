@@ -106,6 +106,7 @@ Deno.test("with convolutions by Winograd's algorithm too", async () => {
       },
       keep: (...kept) => engine.keep(...kept),
       forget: (...names) => engine.forget(...names),
+      cpuSeconds: () => engine.cpuSeconds(),
       close: () => engine.close(),
     };
     return {

@@ -10,6 +10,7 @@ import {
   trainableLora,
 } from "../../models/lora/mod.ts";
 import {
+  cpuSeconds,
   GpuMemory,
   openEngine,
   peakMemory,
@@ -200,6 +201,7 @@ export async function openRunModel(
         return planRun(config, { pipeline, speed, limits, provider: session.provider });
       },
       peakMemory: async () => gpu?.peak ?? await peakMemory(engine.pid),
+      cpuSeconds: async () => cpuSeconds() + await engine.cpuSeconds(),
       release,
     };
   } catch (error) {

@@ -131,6 +131,12 @@ Deno.test("a real model trains in a process of its own, and goes on bit for bit"
     assert.deepEqual(a, b);
     const losses = run.log.events.flatMap((e) => e.type === "step" ? e.loss : []);
     assert.equal(losses.length, 2);
+    // What both processes spent: more than nothing, and no more than the cores of this machine can in the time.
+    const steps = run.log.events.flatMap((e) => e.type === "step" && e.step > 0 ? e : []);
+    for (const { cpuSeconds = NaN, seconds: { total = NaN } } of steps) {
+      const most = navigator.hardwareConcurrency * (total + 1);
+      assert.ok(cpuSeconds > 0.01 && cpuSeconds < most, `${cpuSeconds} s in ${total} s`);
+    }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

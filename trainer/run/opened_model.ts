@@ -22,6 +22,8 @@ export interface OpenedModel {
   readonly plan?: () => Promise<RunPlan>;
   /** Most bytes that running the model has taken so far: resident ones of its process, or the GPU's. */
   readonly peakMemory?: () => Promise<number | undefined>;
+  /** CPU seconds (user and system) that this process and the one that runs the model have used so far. */
+  readonly cpuSeconds?: () => Promise<number>;
   /** Ends it, also in the middle of work, whose promises reject then. */
   release(): Promise<void>;
 }

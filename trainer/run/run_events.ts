@@ -51,6 +51,8 @@ const stepEventSchema = z.strictObject({
   rewards: z.record(z.string(), metricsSchema),
   /** By phase, and "total". */
   seconds: z.record(z.string(), z.number()),
+  /** CPU seconds (user and system) of this process and the model's; absent where they are not measured. */
+  cpuSeconds: z.number().exactOptional(),
   secondsLeft: z.number(),
   samples: z.array(sampleSchema),
   /** Of its images, in the order of `perImage`. */

@@ -21,7 +21,7 @@ import type {
 /** Fields that may be absent from an answer: messages, and those that the contract marks `optional`. */
 export const MAY_BE_ABSENT = [
   ...(["at", "createdAt", "updatedAt", "endedAt", "config", "latest", "selfCheck"] as const),
-  ...(["drift", "relativeError", "weight", "limits"] as const),
+  ...(["cpuSeconds", "drift", "relativeError", "weight", "limits"] as const),
 ] as const;
 
 type MayBeAbsent = (typeof MAY_BE_ABSENT)[number];
