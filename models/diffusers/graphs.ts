@@ -148,7 +148,7 @@ export function imageSize(
 
 /** The types of a U-Net's inputs, in the order of its graphs. */
 export function unetInputTypes(
-  { inChannels, contextWidth, textTime }: UNetConfig,
+  { inChannels, contextWidth, textTime, guidanceWidth }: UNetConfig,
   { batch, contexts = 1, height, width, tokens }: UNetSize,
 ): { readonly [K in keyof UNetInputs]: ValueType } {
   const float = (...shape: Shape): ValueType => ({ dtype: "float32", shape });
@@ -159,6 +159,9 @@ export function unetInputTypes(
     ...(textTime && {
       text_embeds: float(contexts * batch, textTime.textWidth),
       time_ids: float(contexts * batch, TIME_IDS),
+    }),
+    ...(guidanceWidth !== undefined && {
+      timestep_cond: float(contexts * batch, guidanceWidth),
     }),
   };
 }
@@ -184,10 +187,8 @@ function buildUNet(
   },
 ) {
   const b = new Builder({ differentiable: options.differentiable });
-  const { sample, timestep, encoder_hidden_states, text_embeds, time_ids } = unetInputTypes(
-    config,
-    options,
-  );
+  const { sample, timestep, encoder_hidden_states, text_embeds, time_ids, timestep_cond } =
+    unetInputTypes(config, options);
   const inputs: UNetInputs = {
     sample: b.input("sample", sample),
     timestep: b.input("timestep", timestep),
@@ -196,6 +197,7 @@ function buildUNet(
       text_embeds: b.input("text_embeds", text_embeds),
       time_ids: b.input("time_ids", time_ids),
     }),
+    ...(timestep_cond && { timestep_cond: b.input("timestep_cond", timestep_cond) }),
   };
   const changed = new ChangeInputs(b, changes, options.target?.precision);
   const prediction = unet(new WeightScope(b, weights, { changes: changed }), inputs, { config });

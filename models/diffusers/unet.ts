@@ -1,5 +1,5 @@
 import type { Builder, Value } from "../../autodiff/mod.ts";
-import { conv2d, groupNorm } from "../nn.ts";
+import { conv2d, groupNorm, linear } from "../nn.ts";
 import { compose, type Segment } from "../segments.ts";
 import type { WeightScope } from "../weight_scope.ts";
 import { resnet, upsample } from "./_resnet.ts";
@@ -8,7 +8,7 @@ import { embed, sinusoids } from "./_time_embedding.ts";
 import { addTokens, tokensOf, transformerBlock } from "./_transformer.ts";
 import { TIME_IDS, type UNetConfig, type UNetLevel } from "./unet_config.ts";
 
-/** What a U-Net reads. The last two are SDXL's, and required there. */
+/** What a U-Net reads. `text_embeds` and `time_ids` are SDXL's, `timestep_cond` latent consistency models', required there. */
 export interface UNetInputs {
   /** Latents, [B, inChannels, H, W], any H and W. */
   readonly sample: Value;
@@ -23,6 +23,8 @@ export interface UNetInputs {
   readonly text_embeds?: Value;
   /** float32 [R·B, 6]: original height and width, crop top and left, target height and width, in pixels. */
   readonly time_ids?: Value;
+  /** The scale of guidance as `guidanceEmbedding` has it, [R·B, guidanceWidth]. */
+  readonly timestep_cond?: Value;
 }
 
 /** Where the segments of a U-Net are built. */
@@ -50,7 +52,10 @@ export function unet(
   });
 }
 
-function checkInputs(inputs: UNetInputs, { inChannels, contextWidth, textTime }: UNetConfig): void {
+function checkInputs(
+  inputs: UNetInputs,
+  { inChannels, contextWidth, textTime, guidanceWidth }: UNetConfig,
+): void {
   const batch = inputs.sample.shape[0] ?? 1;
   const contexts = inputs.encoder_hidden_states.shape[0] ?? 1;
   const check = (
@@ -68,6 +73,9 @@ function checkInputs(inputs: UNetInputs, { inChannels, contextWidth, textTime }:
   check("Timesteps", inputs.timestep, [batch]);
   const rows = contexts % batch === 0 ? contexts : batch;
   check("Text states", inputs.encoder_hidden_states, [rows, "tokens", contextWidth]);
+  if (guidanceWidth !== undefined) {
+    check("Embeddings of guidance", inputs.timestep_cond, [rows, guidanceWidth]);
+  }
   if (textTime === undefined) return;
   check("Pooled text embeddings", inputs.text_embeds, [rows, textTime.textWidth]);
   check("Time ids", inputs.time_ids, [rows, TIME_IDS]);
@@ -87,7 +95,11 @@ export function unetSegments(
 
   const time = add(
     "time_embedding",
-    config.textTime ? ["timestep", "text_embeds", "time_ids"] : ["timestep"],
+    [
+      "timestep",
+      ...(config.textTime ? ["text_embeds", "time_ids"] : []),
+      ...(config.guidanceWidth === undefined ? [] : ["timestep_cond"]),
+    ],
     (c, read) => timeEmbedding(c.s, read, config),
   );
   let h = add(
@@ -208,10 +220,16 @@ export function unetSegments(
 function timeEmbedding(
   s: WeightScope,
   read: (name: string) => Value,
-  { levels, timeWidth, textTime, ...options }: UNetConfig,
+  { levels, timeWidth, textTime, guidanceWidth, ...options }: UNetConfig,
 ): Value {
   const { b } = s;
-  const wave = sinusoids(s, read("timestep"), { width: levels[0]?.channels ?? 1, ...options });
+  const width = levels[0]?.channels ?? 1;
+  const time = sinusoids(s, read("timestep"), { width, ...options });
+  const guidance = guidanceWidth === undefined ? undefined : read("timestep_cond");
+  const wave = guidance === undefined ? time : b.add(
+    rowsLike(b, time, guidance),
+    linear(s.at("time_embedding.cond_proj"), guidance, width),
+  );
   const embedded = embed(s.at("time_embedding"), wave, timeWidth);
   if (textTime === undefined) return b.silu(embedded);
   const [text, ids] = [read("text_embeds"), read("time_ids")];

@@ -49,6 +49,8 @@ export interface UNetConfig {
   readonly linearProjection: boolean;
   /** Its attention overflows in float16. */
   readonly upcastAttention: boolean;
+  /** Sinusoids of the scale of guidance, which latent consistency models read. */
+  readonly guidanceWidth?: number | undefined;
   readonly textTime?: TextTimeConfig | undefined;
 }
 
@@ -125,9 +127,7 @@ const SCHEMA = z.strictObject({
   time_embedding_dim: count().nullable().default(null),
   time_embedding_act_fn: only(null).default(null),
   timestep_post_act: only(null).default(null),
-  time_cond_proj_dim: z.null(
-    "null: the guidance embedding of latent consistency models is not done here",
-  )
+  time_cond_proj_dim: z.int("a width of 4 or more").min(4, "a width of 4 or more").nullable()
     .default(null),
   conv_in_kernel: only(3).default(3),
   conv_out_kernel: only(3).default(3),
@@ -246,6 +246,7 @@ export function parseUNetConfig(
     normEpsilon: c.norm_eps,
     linearProjection: c.use_linear_projection,
     upcastAttention: c.upcast_attention === true,
+    guidanceWidth: c.time_cond_proj_dim ?? undefined,
     textTime: c.addition_embed_type === null ? undefined : textTime(),
   };
 

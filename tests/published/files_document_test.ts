@@ -23,6 +23,8 @@ const COUNTS_FOR: Readonly<Record<string, string>> = {
   algorithm_type: "nothing: the sampler is dpmsolver++; said where it differs",
   solver_type: "dpmsolver++ (midpoint, heun; others are midpoint)",
   solver_order: "dpmsolver++ (3 is taken as 2, and said)",
+  original_inference_steps: "lcm",
+  timestep_scaling: "lcm",
   lower_order_final: "dpmsolver++",
   euler_at_final: "dpmsolver++",
   final_sigmas_type: "dpmsolver++",

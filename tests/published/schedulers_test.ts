@@ -8,7 +8,10 @@ import { DISCRETE_SAMPLER_KINDS, makeSampler, parseSchedulerConfig } from "../..
 const folder = new URL("./schedulers/", import.meta.url);
 const read = (name: string): unknown =>
   JSON.parse(readFileSync(new URL(`${name}.json`, folder), "utf8"));
-const expected = z.record(z.string(), z.record(z.enum(DISCRETE_SAMPLER_KINDS), z.array(z.number())))
+const expected = z.record(
+  z.string(),
+  z.partialRecord(z.enum(DISCRETE_SAMPLER_KINDS), z.array(z.number())),
+)
   .parse(read("expected"));
 
 Deno.test("published scheduler files of any class give diffusers' timesteps", () => {
@@ -21,7 +24,7 @@ Deno.test("published scheduler files of any class give diffusers' timesteps", ()
     const known = Object.entries(expected).find(([key]) => key.replace(/ *\(.*/, "") === name);
     for (const kind of DISCRETE_SAMPLER_KINDS) {
       const { steps } = makeSampler({ kind, steps: 10 }, scheduler);
-      if (known === undefined) continue;
+      if (known?.[1][kind] === undefined) continue;
       assert.deepEqual(steps.map(({ timestep }) => timestep), known[1][kind], `${name} ${kind}`);
       compared++;
     }

@@ -5,6 +5,7 @@ export * from "./model.ts";
 export { NetworkRunner, type NetworkRunnerOptions } from "./network_runner.ts";
 export { openPipeline } from "./open_pipeline.ts";
 export * from "./pipeline_model.ts";
+export { LCM_GUIDANCE } from "./prompt_encoder.ts";
 export {
   decoderProgram,
   encoderProgram,

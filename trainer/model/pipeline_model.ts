@@ -140,6 +140,9 @@ export class PipelineModel implements Model {
   async adapt(parameters: Parameters, { scale = 1 } = {}): Promise<AdaptedDenoiser> {
     const { feeds, update, release } = await keepAdapter(this.#engine, parameters, scale);
     return {
+      guidance: this.#pipeline.unet.config.guidanceWidth === undefined
+        ? "classifier-free"
+        : "embedded",
       predict: (rows) => this.#predict(rows, feeds),
       vjp: (rows, cotangents, { input }) => this.#product(rows, { cotangents, input, feeds }),
       update,

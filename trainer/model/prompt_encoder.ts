@@ -1,7 +1,12 @@
 import { float32, int64 } from "../../autodiff/mod.ts";
 import type { Target } from "../../compile/mod.ts";
 import type { Adapter, LoraTensors } from "../../models/lora/mod.ts";
-import { imageSize, type Pipeline, textGraphs } from "../../models/diffusers/mod.ts";
+import {
+  guidanceEmbedding,
+  imageSize,
+  type Pipeline,
+  textGraphs,
+} from "../../models/diffusers/mod.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Session } from "../../runtime/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
@@ -9,6 +14,9 @@ import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { joinLast } from "./_join_last.ts";
 import type { NetworkRunner } from "./network_runner.ts";
+
+/** The scale of guidance that latent consistency models are published with. */
+export const LCM_GUIDANCE = 8.5;
 
 interface Encoded {
   /** [1, tokens, width]. */
@@ -66,7 +74,7 @@ export class PipelinePromptEncoder implements PromptEncoder {
 
   async encode(
     prompts: readonly string[],
-    { height: rows, width: columns, negative }: PromptOptions,
+    { height: rows, width: columns, negative, embeddedGuidance = LCM_GUIDANCE }: PromptOptions,
   ): Promise<{ conditional: Conditioning; unconditional: Conditioning }> {
     const encoded: Encoded[] = [];
     for (const prompt of prompts) encoded.push(await this.#encode(prompt));
@@ -83,11 +91,21 @@ export class PipelinePromptEncoder implements PromptEncoder {
     });
     // Original size, crop corner, target size: an uncropped image of the size drawn.
     const timeIds = [height, width, 0, 0, height, width];
+    const { guidanceWidth } = this.#pipeline.unet.config;
     const batch = (all: readonly Encoded[]): Conditioning => {
       const states = concatBatch(all.map((e) => e.states));
-      if (this.#pipeline.kind === "sd") return { encoder_hidden_states: states };
-      return {
+      const common = {
         encoder_hidden_states: states,
+        ...(guidanceWidth !== undefined && {
+          timestep_cond: guidanceEmbedding(embeddedGuidance, {
+            rows: all.length,
+            width: guidanceWidth,
+          }),
+        }),
+      };
+      if (this.#pipeline.kind === "sd") return common;
+      return {
+        ...common,
         text_embeds: concatBatch(all.flatMap((e) => e.pooled ?? [])),
         time_ids: float32(all.flatMap(() => timeIds), [all.length, timeIds.length]),
       };

@@ -36,6 +36,7 @@ const NAMES: Readonly<Record<SamplerOptions["kind"], string>> = {
   ddpm: "DDPM",
   ddim: "DDIM",
   "dpmsolver++": "DPM++ 2M",
+  lcm: "LCM",
   "flow-euler": "Euler",
 };
 

@@ -80,7 +80,7 @@ export const runConfigSchema = z.strictObject({
     window: z.number().gt(0).exactOptional(),
   }).prefault({}),
   sampler: z.strictObject({
-    /** Default: "ddpm", "flow-euler" for flow-matching models. */
+    /** Default: "ddpm", "lcm" for latent consistency models, "flow-euler" for flow-matching ones. */
     kind: z.enum(SAMPLER_KINDS).optional(),
     steps: count.max(1000).default(50),
     eta: z.number().min(0).max(1).default(0),
@@ -90,7 +90,7 @@ export const runConfigSchema = z.strictObject({
     sigmas: z.enum(SIGMA_RANGES).optional(),
   }).prefault({}),
   guidance: z.strictObject({
-    /** Default: 7.5, a family's published one for flow-matching models. */
+    /** Default: 7.5, 8.5 for latent consistency models, a family's published one for flow-matching models. */
     scale: guidanceScale.optional(),
     gradient: z.enum(GUIDANCE_GRADIENTS).default("both"),
   }).prefault({}),
@@ -232,7 +232,8 @@ export function parseRunConfig(
     gradient: config.guidance.gradient,
   };
   const isFlow = defaults.isFlow || kind === "flow-euler";
-  const isNoisy = sampler.kind === "ddpm" || (sampler.kind === "ddim" && sampler.eta > 0);
+  const isNoisy = sampler.kind === "ddpm" || sampler.kind === "lcm" ||
+    (sampler.kind === "ddim" && sampler.eta > 0);
   if (drift.weight > 0 && drift.kind === "kl" && !isNoisy) {
     throw new FieldError(
       "drift.kind",

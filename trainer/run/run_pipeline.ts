@@ -9,7 +9,7 @@ import {
   readTextToImage,
   type TextToImage,
 } from "../../models/flow/mod.ts";
-import type { LatentSize } from "../model/mod.ts";
+import { type LatentSize, LCM_GUIDANCE } from "../model/mod.ts";
 import {
   type FlowFamily,
   parseScheduler,
@@ -54,6 +54,13 @@ export const UNET_DEFAULTS: ModelDefaults = {
   targets: ATTENTION_TARGETS,
 };
 
+/** Latent consistency models'. */
+const LCM_DEFAULTS: ModelDefaults = {
+  ...UNET_DEFAULTS,
+  samplerKind: "lcm",
+  guidanceScale: LCM_GUIDANCE,
+};
+
 /** Scales of guidance that families' pipelines are published with. */
 const GUIDANCE = { sd3: 4.5, flux: 3.5, flux2: 4, zimage: 4 } as const;
 
@@ -64,7 +71,7 @@ export async function readRunPipeline(folder: string): Promise<RunPipeline> {
     pipeline,
     layers: unetModules(pipeline.unet),
     parts: loraParts(pipeline),
-    defaults: UNET_DEFAULTS,
+    defaults: pipeline.unet.config.guidanceWidth === undefined ? UNET_DEFAULTS : LCM_DEFAULTS,
     channels: pipeline.unet.config.inChannels,
     ...pipeline.unet.config.sampleSize &&
       { sampleSize: sizeOf(pipeline.unet.config.sampleSize) },

@@ -14,7 +14,7 @@ const isTrue = (value: unknown) => value === true ? "false" : undefined;
 
 /** Fields that count for some samplers only and have values that these do not do. */
 export const SOLVER_FIELDS: readonly SolverField[] = [
-  { field: "clip_sample", kinds: ["ddpm", "ddim"], refuses: isTrue },
+  { field: "clip_sample", kinds: ["ddpm", "ddim", "lcm"], refuses: isTrue },
   {
     field: "variance_type",
     kinds: ["ddpm"],

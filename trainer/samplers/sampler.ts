@@ -100,6 +100,9 @@ export function stopAt(sampler: Sampler, index: number): Sampler {
   return { ...sampler, steps: [...sampler.steps.slice(0, index), { ...stop, next }] };
 }
 
+/** Standard deviation of the data in a consistency model's boundary condition (diffusers' `sigma_data`). */
+const CONSISTENCY_DEVIATION = 0.5;
+
 /** Of a model with discrete betas. */
 export type DiscreteSamplerOptions = SamplerOptions & { readonly kind: DiscreteSamplerKind };
 
@@ -141,6 +144,20 @@ const TABLES: Readonly<Record<DiscreteSamplerKind, Table>> = {
         eps: Math.sqrt(Math.max(1 - p - variance, 0)),
         noise: Math.sqrt(variance),
       };
+    });
+    return { levels, updates };
+  },
+
+  // Luo et al., "Latent Consistency Models" (2310.04378), algorithm 3: to the clean sample, and back by fresh noise.
+  lcm(options, config) {
+    const { alphas, levels } = discreteLevels(options, config);
+    const updates = levels.map(({ timestep }, i) => {
+      const t = timestep * config.timestep_scaling;
+      const spread = t * t + CONSISTENCY_DEVIATION ** 2;
+      const [skip, out] = [CONSISTENCY_DEVIATION ** 2 / spread, t / Math.sqrt(spread)];
+      const following = levels[i + 1];
+      const p = following === undefined ? 1 : alphas(following.timestep);
+      return { x: Math.sqrt(p) * skip, clean: Math.sqrt(p) * out, noise: Math.sqrt(1 - p) };
     });
     return { levels, updates };
   },

@@ -352,6 +352,8 @@ const REFUSED = {
   timestep_type: "continuous",
   shift_terminal: 0.1,
   snr_shift_scale: 3,
+  original_inference_steps: 0,
+  timestep_scaling: "10",
   predict_epsilon: false,
 };
 /** Read by features that are off, and those of other classes that change nothing here. */
@@ -371,8 +373,6 @@ const IDLE = [
   "predictor_order",
   "corrector_order",
   "tau_func",
-  "original_inference_steps",
-  "timestep_scaling",
   "eta",
   "tensor_format",
   "timestep_values",
@@ -408,10 +408,13 @@ Deno.test("no accepted value is ignored: each changes the coefficients of the sa
     { prediction_type: "v_prediction" },
     { prediction_type: "sample" },
     { prediction_type: "v_prediction", rescale_betas_zero_snr: true },
+  ];
+  const spacing = [
     { timestep_spacing: "linspace" },
     { timestep_spacing: "trailing" },
     { steps_offset: 2 },
   ];
+  const consistency = [{ original_inference_steps: 40 }, { timestep_scaling: 1 }];
   const multistep = [
     { use_karras_sigmas: true },
     { use_karras_sigmas: true, sigma_min: 0.05 },
@@ -428,6 +431,7 @@ Deno.test("no accepted value is ignored: each changes the coefficients of the sa
   for (const kind of DISCRETE_SAMPLER_KINDS) {
     const changes = [
       ...everywhere,
+      ...kind === "lcm" ? consistency : spacing,
       ...kind === "dpmsolver++" ? multistep : [],
       ...kind === "ddim" ? [{ set_alpha_to_one: false }] : [],
       ...kind === "ddpm" ? [{ variance_type: "fixed_large" }] : [],

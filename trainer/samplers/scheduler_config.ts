@@ -33,7 +33,7 @@ export const schedulerConfigSchema = z.strictObject({
   timestep_spacing: z.enum(["linspace", "leading", "trailing"]).optional(),
   steps_offset: z.int().min(0).default(0),
 
-  // DDIM and DDPM.
+  // DDIM, DDPM and LCM.
   clip_sample: flag(false),
   clip_sample_range: idle,
   // DDIM.
@@ -61,6 +61,10 @@ export const schedulerConfigSchema = z.strictObject({
   sigma_min: level(),
   sigma_max: level(),
 
+  // LCM.
+  original_inference_steps: z.int().min(1).default(50),
+  timestep_scaling: z.number().gt(0).default(10),
+
   // Latents are never thresholded, and nothing here is a flow.
   thresholding: off,
   dynamic_thresholding_ratio: idle,
@@ -73,7 +77,7 @@ export const schedulerConfigSchema = z.strictObject({
   timestep_type: z.literal("discrete").optional(),
   snr_shift_scale: z.literal(1).optional(),
 
-  // Solvers that are not here: PNDM, Euler, UniPC, DPM-Solver SDE, SA, LCM and TCD, RePaint.
+  // Solvers that are not here: PNDM, Euler, UniPC, DPM-Solver SDE, SA, TCD, RePaint.
   skip_prk_steps: idle,
   interpolation_type: idle,
   predict_x0: idle,
@@ -83,8 +87,6 @@ export const schedulerConfigSchema = z.strictObject({
   predictor_order: idle,
   corrector_order: idle,
   tau_func: idle,
-  original_inference_steps: idle,
-  timestep_scaling: idle,
   eta: idle,
 
   // diffusers before 0.10: what they meant is said otherwise now, or nothing.

@@ -2,8 +2,11 @@ import { FieldError } from "../errors.ts";
 import { linspace, roundHalfEven } from "./_linspace.ts";
 import type { SchedulerConfig } from "./scheduler_config.ts";
 
-/** The samplers of models with discrete betas. "dpmsolver++" is the multistep one of second order (2M). */
-export const DISCRETE_SAMPLER_KINDS = ["ddpm", "ddim", "dpmsolver++"] as const;
+/**
+ * The samplers of models with discrete betas. "dpmsolver++" is the multistep one of second order (2M), "lcm" that of latent
+ * consistency models.
+ */
+export const DISCRETE_SAMPLER_KINDS = ["ddpm", "ddim", "dpmsolver++", "lcm"] as const;
 
 export type DiscreteSamplerKind = typeof DISCRETE_SAMPLER_KINDS[number];
 
@@ -16,7 +19,7 @@ export type SamplerKind = typeof SAMPLER_KINDS[number];
 export interface TimestepsConfig extends
   Pick<
     SchedulerConfig,
-    "num_train_timesteps" | "timestep_spacing" | "steps_offset"
+    "num_train_timesteps" | "timestep_spacing" | "steps_offset" | "original_inference_steps"
   > {
   /** How many of the noisiest timesteps are left out, for DPM-Solver++. Default 0. */
   readonly clipped?: number;
@@ -31,6 +34,7 @@ export function timesteps(
   steps: number,
   config: TimestepsConfig,
 ): number[] {
+  if (kind === "lcm") return consistencyTimesteps(steps, config);
   const n = config.num_train_timesteps;
   const multistep = kind === "dpmsolver++";
   // diffusers lays out one step more for the multistep solver, and drops the last.
@@ -62,6 +66,30 @@ export function timesteps(
     throw tooMany(Math.floor(n / 2), "lambda_min_clipped leaves fewer with trailing timesteps");
   }
   return all;
+}
+
+/** Of the steps that a latent consistency model was distilled at, those that are about evenly spaced, its last one first. */
+function consistencyTimesteps(
+  steps: number,
+  { num_train_timesteps: n, original_inference_steps: distilled }: TimestepsConfig,
+): number[] {
+  if (distilled > n) {
+    throw new FieldError(
+      "original_inference_steps",
+      `is ${distilled}, expected 1 to ${n} (num_train_timesteps) with sampler.kind lcm`,
+    );
+  }
+  if (steps > distilled) {
+    throw new FieldError(
+      "sampler.steps",
+      `is ${steps}, expected 1 to ${distilled} (original_inference_steps of the model)`,
+    );
+  }
+  const stride = Math.floor(n / distilled);
+  return Array.from(
+    { length: steps },
+    (_, i) => (distilled - Math.floor(i * distilled / steps)) * stride - 1,
+  );
 }
 
 /** Most steps whose leading timesteps stay within the schedule. */

@@ -2,7 +2,8 @@ import type { Float32Tensor, Parameters } from "../tensors.ts";
 
 /**
  * What a denoiser reads besides latents and timesteps, batch first, by its graph's input names: for Stable Diffusion
- * "encoder_hidden_states" [N, tokens, width]; SDXL adds "text_embeds" [N, width] and "time_ids" [N, 6].
+ * "encoder_hidden_states" [N, tokens, width]; SDXL adds "text_embeds" [N, width] and "time_ids" [N, 6], a latent
+ * consistency model "timestep_cond" [N, width].
  */
 export type Conditioning = Readonly<Record<string, Float32Tensor>>;
 
@@ -18,7 +19,8 @@ export interface DenoiserRows {
 
 /**
  * How a model takes the scale w of guidance. "classifier-free": o_u + w (o_c - o_u), off at 1. "excess": o_c +
- * w (o_c - o_u), off at 0 (Z-Image). "embedded": the network reads w and answers guided, in one branch (FLUX.1). "none":
+ * w (o_c - o_u), off at 0 (Z-Image). "embedded": the network reads w and answers guided, in one branch (FLUX.1,
+ * latent consistency models). "none":
  * it was distilled to need none (FLUX.2 Klein's 4 steps, Z-Image Turbo's at 0).
  */
 export type GuidanceKind = "classifier-free" | "excess" | "embedded" | "none";
@@ -54,7 +56,7 @@ export interface PromptOptions {
   readonly width: number;
   /** What images should not show, one for each prompt: the unconditional branch. Default: nothing, "". */
   readonly negative?: readonly string[] | undefined;
-  /** The scale of guidance that a network trained to apply it by itself reads (FLUX.1-dev). Default 3.5. */
+  /** The scale of guidance that a network trained to apply it by itself reads. Default: 3.5 (FLUX.1-dev), 8.5 (LCM). */
   readonly embeddedGuidance?: number | undefined;
 }
 

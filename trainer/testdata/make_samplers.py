@@ -5,7 +5,7 @@ float32: for Karras' levels of squaredcos_cap_v2 they are truncated, and the pre
 Needs diffusers 0.42 and torch. The denoiser's outputs and the noise are sines that the test computes too."""
 import json, math, os
 import numpy as np, torch
-from diffusers.schedulers import scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_lcm
 
 
 class In64:
@@ -19,12 +19,13 @@ class In64:
 
 
 def use(torch_module, np_module):
-    for m in (scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep):
+    for m in (scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep, scheduling_lcm):
         m.torch, m.np = torch_module, np_module
 
 
 CLASSES = {"ddpm": scheduling_ddpm.DDPMScheduler, "ddim": scheduling_ddim.DDIMScheduler,
-           "dpmsolver++": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler}
+           "dpmsolver++": scheduling_dpmsolver_multistep.DPMSolverMultistepScheduler,
+           "lcm": scheduling_lcm.LCMScheduler}
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1)
 
 
@@ -51,9 +52,9 @@ def trajectory(kind, steps, config, eta):
     s.set_timesteps(steps)
     for i, t in enumerate(s.timesteps):
         o, n = wave(1, i), wave(2, i)
-        scheduling_ddpm.randn_tensor = lambda *a, **k: n
+        scheduling_ddpm.randn_tensor = scheduling_lcm.randn_tensor = lambda *a, **k: n
         kw = {"eta": eta, "variance_noise": n} if kind == "ddim" and eta else {}
-        x = s.step(o, t, x, **kw).prev_sample
+        x = s.step(o, int(t) if kind == "lcm" else t, x, **kw).prev_sample  # LCM multiplies it, in float32 where it is a tensor.
         assert x.dtype == torch.float64
         xs += x.flatten().tolist()
     return {"kind": kind, "steps": steps, "eta": eta, "config": config, "timesteps": timesteps, "x": xs}
@@ -71,8 +72,9 @@ def cases():
         yield kind, 6, dict(SD, timestep_spacing="trailing", num_train_timesteps=777), 0.0
         yield kind, 6, dict(SD, **zero), 0.0
         yield kind, 1, SD, 0.0
-        yield kind, 4, {}, 0.0
-        yield kind, 3, dict(trained_betas=[0.01 * (i + 1) for i in range(20)], num_train_timesteps=20), 0.0
+        yield kind, 4, {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"} if kind == "lcm" else {}, 0.0
+        few = {"original_inference_steps": 10} if kind == "lcm" else {}
+        yield kind, 3, dict(few, trained_betas=[0.01 * (i + 1) for i in range(20)], num_train_timesteps=20), 0.0
     yield "ddim", 6, SD, 0.7
     yield "ddim", 6, dict(SD, set_alpha_to_one=False), 1.0
     for k in (dict(use_karras_sigmas=True), dict(final_sigmas_type="sigma_min"), dict(solver_order=1),
@@ -80,12 +82,16 @@ def cases():
               dict(use_karras_sigmas=True, beta_schedule="squaredcos_cap_v2"), dict(use_karras_sigmas=True, **v)):
         yield "dpmsolver++", 6, dict(SD, **k), 0.0
         yield "dpmsolver++", 16, dict(SD, **k), 0.0
+    yield "lcm", 8, dict(SD, original_inference_steps=40, timestep_scaling=0.001), 0.0
     # A level at position 747.5, which float32 rounds up.
     yield "dpmsolver++", 50, dict(beta_schedule="scaled_linear", beta_end=.012, use_karras_sigmas=True), 0.0
 
 
 grid = []
 for kind in CLASSES:
+    if kind == "lcm":
+        grid += [[kind, "leading", steps, published_timesteps(kind, steps, {})] for steps in (1, 2, 3, 4, 6, 7, 8, 16, 25, 50)]
+        continue
     for spacing in ("linspace", "leading", "trailing"):
         for steps in (2, 3, 7, 12, 16, 25, 30, 48, 50, 96):
             grid.append([kind, spacing, steps, published_timesteps(kind, steps, {"timestep_spacing": spacing})])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes scheduler_files.json: what diffusers' DDPM, DDIM and DPM-Solver++ make of scheduler files of other classes.
+"""Writes scheduler_files.json: what diffusers' DDPM, DDIM, DPM-Solver++ and LCM make of scheduler files of other classes.
 
     make_scheduler_files.py [--count 40] [--seed 0] [--out scheduler_files.json]
 
@@ -9,12 +9,13 @@ denoiser's outputs and noise are sines that the test computes too; null where di
 Needs diffusers 0.42 and torch."""
 import argparse, json, math, os, random, warnings
 import diffusers, numpy as np, torch
-from diffusers.schedulers import scheduling_ddpm
+from diffusers.schedulers import scheduling_ddpm, scheduling_lcm
 diffusers.logging.set_verbosity_error(); warnings.simplefilter("ignore"); np.seterr(all="ignore")
 
 SOURCES = ["DDIM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSinglestep", "EulerAncestralDiscrete", "EulerDiscrete",
            "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM", "PNDM", "SASolver", "TCD", "UniPCMultistep"]
-TARGETS = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler, "dpmsolver++": diffusers.DPMSolverMultistepScheduler}
+TARGETS = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler, "dpmsolver++": diffusers.DPMSolverMultistepScheduler,
+           "lcm": diffusers.LCMScheduler}
 # Old files leave these out.
 OPTIONAL = ["timestep_spacing", "prediction_type", "rescale_betas_zero_snr", "final_sigmas_type", "use_karras_sigmas", "steps_offset",
             "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "flow_shift", "euler_at_final"]
@@ -73,7 +74,7 @@ def run(kind, config, steps, eta):
     x, xs = wave(.5, 0), []
     for i, t in enumerate(s.timesteps):
         n = wave(2, i)
-        scheduling_ddpm.randn_tensor = lambda *a, **k: n
+        scheduling_ddpm.randn_tensor = scheduling_lcm.randn_tensor = lambda *a, **k: n
         x = s.step(wave(1, i), t, x, **({"eta": eta, "variance_noise": n} if kind == "ddim" and eta else {})).prev_sample
         xs += x.flatten().tolist()
     assert all(map(math.isfinite, xs)) and len(s.timesteps) == steps

@@ -629,7 +629,8 @@ export const MethodConfigSchema: GenMessage<MethodConfig, {jsonType: MethodConfi
  */
 export type SamplerConfig = Message<"drtune.trainer.v1.SamplerConfig"> & {
   /**
-   * "ddpm" (default), "ddim" or "dpmsolver++"; of flow-matching models "flow-euler" (default) or "dpmsolver++".
+   * "ddpm" (default), "ddim", "dpmsolver++" or "lcm" (default of latent consistency models); of flow-matching
+   * models "flow-euler" (default) or "dpmsolver++".
    *
    * @generated from field: string kind = 1;
    */
@@ -672,7 +673,8 @@ export type SamplerConfig = Message<"drtune.trainer.v1.SamplerConfig"> & {
  */
 export type SamplerConfigJson = {
   /**
-   * "ddpm" (default), "ddim" or "dpmsolver++"; of flow-matching models "flow-euler" (default) or "dpmsolver++".
+   * "ddpm" (default), "ddim", "dpmsolver++" or "lcm" (default of latent consistency models); of flow-matching
+   * models "flow-euler" (default) or "dpmsolver++".
    *
    * @generated from field: string kind = 1;
    */
