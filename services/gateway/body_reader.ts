@@ -1,14 +1,8 @@
-import {
-  type DescMessage,
-  fromBinary,
-  type JsonObject,
-  type MessageShape,
-  toBinary,
-} from "@bufbuild/protobuf";
+import { type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import type { StatusName } from "../rpc/mod.ts";
 import type { MessageSchemas } from "../rpc/mod.ts";
 import { HttpError } from "./http_error.ts";
-import { parseBody, requestMessage } from "./request_message.ts";
+import { camelCased, parseBody, requestMessage } from "./request_message.ts";
 
 /** A body of more characters is read in a thread of its own. */
 const LARGE = 2 ** 18;
@@ -112,7 +106,7 @@ export function messageOf<D extends DescMessage>(
   { text, type, params = {} }: BodyText,
   schemas: MessageSchemas,
 ): MessageShape<D> {
-  const value: JsonObject = text.trim() === "" ? {} : parseBody(text, type);
+  const value = camelCased(text.trim() === "" ? {} : parseBody(text, type), descriptor);
   return requestMessage(descriptor, value, { schemas, params, text });
 }
 

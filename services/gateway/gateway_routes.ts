@@ -2,18 +2,27 @@ import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
 import type { GrpcClient } from "../rpc/mod.ts";
 import { messageOf } from "./body_reader.ts";
+import { editYaml } from "./edit_yaml.ts";
 import { HttpError } from "./http_error.ts";
 import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../rpc/metrics/mod.ts";
 import type { GatewayMetrics } from "./gateway_metrics.ts";
 import type { Overview } from "./overview.ts";
 import type { Preset } from "./presets.ts";
-import { mediaType, MESSAGE_TYPES } from "./request_message.ts";
+import { checked, mediaType, MESSAGE_TYPES, parseBody } from "./request_message.ts";
 import type { Route } from "./route.ts";
 import { endsOnce, messageJson, type RpcEnvironment, streamOnceStarted } from "./rpc_routes.ts";
 import { runMetrics } from "./run_metrics.ts";
 
 /** Scraping must not wait for a trainer that is away. */
 const SCRAPE_TIMEOUT_MS = 2000;
+
+const EDIT = z.strictObject({
+  yaml: z.string().default(""),
+  changes: z.array(z.strictObject({
+    path: z.array(z.union([z.string().min(1), z.int().min(0)])).min(1),
+    value: z.unknown(),
+  })).default([]),
+});
 
 /** The routes that are the gateway's own: the overview for the page, presets, health, metrics. */
 export function gatewayRoutes(
@@ -121,6 +130,37 @@ export function gatewayRoutes(
         const type = text.trim() === "" ? "" : mediaType(req.raw);
         const config = messageOf(RunConfigSchema, { text, type }, schemas);
         return Response.json(messageJson(RunConfigSchema, config));
+      },
+    },
+    {
+      method: "post",
+      path: "/v1/configs/edit",
+      tag: "Gateway",
+      operationId: "editConfig",
+      summary: "Change fields of a run configuration in YAML",
+      description:
+        "Answers the text with these fields changed and all else, comments too, as it was written, " +
+        "and the configuration in JSON. Starts nothing.",
+      body: { content: { "application/json": EDIT } },
+      response: {
+        status: 200,
+        description: "The text and the configuration.",
+        content: { "application/json": z.object({ yaml: z.string(), config: runConfig }) },
+      },
+      handle: async ({ req }) => {
+        const { yaml, changes } = checked(
+          EDIT,
+          parseBody(await req.raw.text(), mediaType(req.raw)),
+        );
+        const read = (text: string) =>
+          messageOf(RunConfigSchema, { text, type: "application/yaml" }, schemas);
+        // What cannot be read is refused with its line before it is changed.
+        read(yaml);
+        const edited = editYaml(yaml, changes);
+        return Response.json({
+          yaml: edited,
+          config: messageJson(RunConfigSchema, read(edited)),
+        });
       },
     },
     {

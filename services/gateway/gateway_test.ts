@@ -430,6 +430,53 @@ Deno.test("Presets can be started as they are; where they are wrong, the line is
     }]);
   }));
 
+Deno.test("Fields of a configuration change in its text, where all else stays; runs are planned by HTTP", () =>
+  withGateway(async ({ ask }) => {
+    const yaml = "# mine\nmodel: pipeline # tiny\nlora: { rank: 4 }\nsample_every: 5\n";
+    const edit = async (changes: unknown, text = yaml) =>
+      await ask(
+        "/v1/configs/edit",
+        post(JSON.stringify({ yaml: text, changes }), "application/json"),
+      );
+    const changes = [
+      { path: ["lora", "rank"], value: 8 },
+      { path: ["sampleEvery"], value: 10 },
+      { path: ["method", "k"], value: 2 },
+      { path: ["lora", "rankPattern"], value: { to_q: 4 } },
+    ];
+    const answer = await (await edit(changes)).json();
+    assert.equal(
+      answer.yaml,
+      "# mine\nmodel: pipeline # tiny\nlora: { rank: 8, rankPattern: { to_q: 4 } }\nsample_every: 10\nmethod:\n  k: 2\n",
+    );
+    assert.deepEqual([answer.config.lora.rank, answer.config.method.k], [8, 2]);
+    // Keys of maps are no fields.
+    assert.deepEqual(answer.config.lora.rankPattern, { to_q: 4 });
+    // What is taken away takes along what would be empty.
+    const back = await (await edit([{ path: ["method", "k"], value: null }], answer.yaml)).json();
+    assert.doesNotMatch(back.yaml, /method/);
+    assert.deepEqual(await errorOf(await edit([], "model: a\nlora:\n  rank: x\n")), [400, {
+      code: "INVALID_ARGUMENT",
+      message: 'Field lora.rank is "x", expected number',
+      field: "lora.rank",
+      line: 3,
+    }]);
+    assert.deepEqual(await errorOf(await edit([{ path: [], value: 1 }])), [400, {
+      code: "INVALID_ARGUMENT",
+      message: "Field changes.0.path is [], expected 1 or more",
+      field: "changes.0.path",
+    }]);
+
+    const config = { model: "pipeline", batch: { size: 4 } };
+    const plan = await (await ask("/v1/plan", post(JSON.stringify({ config }), "application/json")))
+      .json();
+    assert.deepEqual([plan.memory, plan.secondsPerIteration, plan.missing], [1, 2, []]);
+    const { models } = await (await ask("/v1/trainer")).json();
+    assert.deepEqual(models.map(({ path }: { path: string }) => path), [
+      ...["pipeline", "flow_pipeline", "broken"],
+    ]);
+  }));
+
 Deno.test("Health and metrics say how the gateway and its runs are", () =>
   withGateway(async ({ ask }) => {
     assert.deepEqual(await (await ask("/readyz")).json(), { status: "ok" });

@@ -33,15 +33,13 @@ export function mediaType({ headers }: Request): string {
   return type.trim();
 }
 
-/** Parses an object in JSON or YAML. Names may be in camelCase or snake_case. */
+/** Parses an object in JSON or YAML. */
 export function parseBody(text: string, type: string): JsonObject {
-  const value = camelCased(
-    type === "application/json"
-      ? parseJson(text)
-      : /^(?:application|text)\/(?:x-)?yaml$/.test(type)
-      ? parseYaml(text)
-      : refuseType(type, MESSAGE_TYPES),
-  );
+  const value = type === "application/json"
+    ? parseJson(text)
+    : /^(?:application|text)\/(?:x-)?yaml$/.test(type)
+    ? parseYaml(text)
+    : refuseType(type, MESSAGE_TYPES);
   if (!isObject(value)) {
     throw new HttpError("INVALID_ARGUMENT", `Body is ${kindOf(value)}, expected an object`);
   }
@@ -233,20 +231,45 @@ function hasRange(node: unknown): node is { readonly range: readonly [number, nu
   return typeof node === "object" && node !== null && "range" in node && Array.isArray(node.range);
 }
 
-const snakeCase = (name: string) => name.replaceAll(/[A-Z]/g, (ch) => `_${ch.toLowerCase()}`);
+/** A name in camelCase as the `.proto` files have it. */
+export const snakeCase = (name: string) =>
+  name.replaceAll(/[A-Z]/g, (ch) => `_${ch.toLowerCase()}`);
 
-function camelCased(value: JsonValue, depth = 0): JsonValue {
+/**
+ * A message's JSON with its fields' names in camelCase, as they may also be in snake_case. Keys of maps are no names: they
+ * stay. Throws `HttpError` where it is nested too deep.
+ *
+ * @param descriptor of the message; undefined inside of a field that it does not know
+ */
+export function camelCased(
+  value: JsonObject,
+  descriptor: DescMessage | undefined,
+  depth = 0,
+): JsonObject {
   if (depth > MAX_DEPTH) {
     throw new HttpError("INVALID_ARGUMENT", `Body is nested more than ${MAX_DEPTH} deep`);
   }
-  if (Array.isArray(value)) return value.map((inner) => camelCased(inner, depth + 1));
-  if (!isObject(value)) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([name, inner]) => [
-      name.replaceAll(/(?<=[a-z0-9])_([a-z0-9])/g, (_, ch: string) => ch.toUpperCase()),
-      camelCased(inner, depth + 1),
-    ]),
+    Object.entries(value).map(([written, inner]) => {
+      const name = written.replaceAll(/(?<=[a-z0-9])_([a-z0-9])/g, (_, ch) => ch.toUpperCase());
+      const field = descriptor?.fields.find(({ jsonName }) => jsonName === name);
+      return [
+        name,
+        field?.fieldKind === "map" ? inner : camelCasedInside(inner, field?.message, depth),
+      ];
+    }),
   );
+}
+
+function camelCasedInside(
+  value: JsonValue,
+  descriptor: DescMessage | undefined,
+  depth: number,
+): JsonValue {
+  if (isObject(value)) return camelCased(value, descriptor, depth + 1);
+  return Array.isArray(value)
+    ? value.map((inner) => camelCasedInside(inner, descriptor, depth + 1))
+    : value;
 }
 
 function isObject(value: JsonValue): value is JsonObject {

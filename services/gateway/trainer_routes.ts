@@ -92,6 +92,28 @@ export function trainerRoutes(
       },
       environment,
     }),
+    unaryRoute(rpc.planRun, (request, options) => trainer.planRun(request, options), {
+      binding: {
+        method: "post",
+        path: "/v1/plan",
+        tag,
+        summary: "Estimate a run before it starts",
+      },
+      environment,
+    }),
+    unaryRoute(
+      rpc.describeTrainer,
+      (request, options) => trainer.describeTrainer(request, options),
+      {
+        binding: {
+          method: "get",
+          path: "/v1/trainer",
+          tag,
+          summary: "List models, prompt files and methods",
+        },
+        environment,
+      },
+    ),
     exportRoute(trainer, environment),
     imageRoute(samples, environment),
   ];

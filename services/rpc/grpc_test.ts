@@ -252,6 +252,8 @@ Deno.test("A server stream ends with its handler, and leaving it early cancels t
       sample: none,
       evaluateRun: none,
       exportLora: none,
+      planRun: missing,
+      describeTrainer: missing,
       async *watchRun({ fromStep }, { signal }) {
         void abortOf(signal).then(cancelled.resolve);
         for (let step = fromStep; step < fromStep + 3; step++) {

@@ -26,6 +26,8 @@ Deno.test("Handlers at the other end of a port answer, stream, fail and are canc
     resumeRun: missing,
     deleteRun: () => Promise.reject(new TypeError("Known")),
     swapReward: missing,
+    planRun: missing,
+    describeTrainer: missing,
     sample: none,
     evaluateRun: none,
     exportLora: none,
@@ -93,6 +95,7 @@ Deno.test("What a stream has at hand crosses together, and a slow one is not wai
     ...{ startRun: missing, getRun: missing, listRuns: missing, stopRun: missing },
     ...{ saveRun: missing, resumeRun: missing, deleteRun: missing, swapReward: missing },
     ...{ sample: none, evaluateRun: none, exportLora: none, watchRun },
+    ...{ planRun: missing, describeTrainer: missing },
   };
   serveHandlers(TrainerService, handlers, { port: port2 });
   let sent = 0;

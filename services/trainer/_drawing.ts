@@ -63,13 +63,26 @@ export function sampling(
   );
 }
 
-/** A run's checkpoint of a step, or its newest. Throws `StatusError`. */
-export async function checkpointOf(run: TrainingRun, step: number | undefined) {
+/**
+ * A run's checkpoint of a step, or its newest, for which a run that is stopping is waited for: it is writing it. Throws
+ * `StatusError`, or the signal's reason.
+ */
+export async function checkpointOf(
+  run: TrainingRun,
+  { step, signal }: { readonly step: number | undefined; readonly signal: AbortSignal },
+) {
   const { checkpoints } = run.folder;
   if (step === undefined) {
+    if (run.state === "stopping") await raceAbort(run.executed, signal);
     const found = await newestCheckpoint(checkpoints);
     if (found !== undefined) return found.checkpoint;
-    throw new StatusError("FAILED_PRECONDITION", `Run "${run.id}" has no checkpoint yet`);
+    const advice = run.ended
+      ? `it ended before its first step (${run.state})`
+      : `\`drtune save ${run.id}\` (SaveRun) writes one at its next step`;
+    throw new StatusError(
+      "FAILED_PRECONDITION",
+      `Run "${run.id}" has no checkpoint yet: ${advice}`,
+    );
   }
   if (run.checkpoints.includes(step)) return await readCheckpoint(checkpoints, step);
   throw new StatusError(
@@ -81,8 +94,11 @@ export async function checkpointOf(run: TrainingRun, step: number | undefined) {
 }
 
 /** The LoRA of a step, or the newest. */
-export async function weights(run: TrainingRun, step: number | undefined): Promise<Parameters> {
-  return (await checkpointOf(run, step)).parameters;
+export async function weights(
+  run: TrainingRun,
+  of: { readonly step: number | undefined; readonly signal: AbortSignal },
+): Promise<Parameters> {
+  return (await checkpointOf(run, of)).parameters;
 }
 
 /** Uses a model and releases it, also where the caller goes while it is opened. */

@@ -21,6 +21,9 @@ import { encodeSafetensors, float32ToFloat16, toFloat32 } from "../../models/wei
 import {
   encodePng,
   FieldError,
+  listModels,
+  METHOD_NAMES,
+  methodParameters,
   type Parameters,
   RewardMixture,
   type RunDependencies,
@@ -35,6 +38,7 @@ import { pageOf } from "./_run_page.ts";
 import { Turns } from "./_turns.ts";
 import { fillInEndpoints } from "./fill_in_endpoints.ts";
 import { pairedSummary } from "./paired_summary.ts";
+import { planRunRequest } from "./plan_run.ts";
 import { connectAll } from "../reward_client/mod.ts";
 import { trainerErrors } from "./trainer_errors.ts";
 import { fromWireConfig, promptsOf, toWireTerm } from "./wire_config.ts";
@@ -129,7 +133,7 @@ export function trainerHandlers(
         request.prompts.length > 0 ? request.prompts : config.heldOutPrompts,
         request,
       );
-      const parameters = step === 0 ? undefined : await weights(run, step);
+      const parameters = step === 0 ? undefined : await weights(run, { step, signal });
       using _turn = await turns.take(signal);
       yield* withModel(dependencies, { config, signal }, async function* (opened) {
         for await (
@@ -162,7 +166,7 @@ export function trainerHandlers(
       const requests = requestsOf(prompts, request);
       fillIn("rewards", request.rewards);
       const terms = request.rewards.length > 0 ? mixtureOf(request.rewards) : run.rewards;
-      const checkpoint = await checkpointOf(run, request.step);
+      const checkpoint = await checkpointOf(run, { step: request.step, signal });
       const clients = await connectAll(terms, (term) => dependencies.connect(term, signal));
       try {
         using _turn = await turns.take(signal);
@@ -205,9 +209,9 @@ export function trainerHandlers(
         await Promise.all(clients.map(({ client }) => client.close()));
       }
     },
-    async *exportLora({ runId, step, format, precision }) {
+    async *exportLora({ runId, step, format, precision }, { signal }) {
       const run = store.get(runId);
-      const checkpoint = await checkpointOf(run, step);
+      const checkpoint = await checkpointOf(run, { step, signal });
       const lora = { ...run.config.lora, tensors: loraTensors(checkpoint.parameters) };
       const { name, write } = exportIn(format, runId);
       const { tensors, metadata } = write(lora, await run.savedProvenance(checkpoint.step));
@@ -221,6 +225,20 @@ export function trainerHandlers(
       for (let at = 0; at < bytes.length; at += PIECE) {
         yield { part: { case: "data", value: bytes.subarray(at, at + PIECE) } };
       }
+    },
+    planRun: ({ config }, { signal }) =>
+      planRunRequest(config, { dependencies, modelRoot, addresses, signal }),
+    async describeTrainer() {
+      const { models, promptFiles } = await listModels(modelRoot);
+      return {
+        models: models.map((model) => ({ ...model, samplers: [...model.samplers] })),
+        promptFiles: [...promptFiles],
+        methods: METHOD_NAMES.map((name) => ({
+          name,
+          parameters: [...methodParameters(name)],
+        })),
+        rewards: [...addresses.keys()],
+      };
     },
   };
 }

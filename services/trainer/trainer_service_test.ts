@@ -116,6 +116,15 @@ async function withTrainer(
       : () => Promise.resolve(fakeModel()),
     connect,
     admit: (config) => checkRewards(config, (term) => connect(term, AbortSignal.timeout(1000))),
+    estimate: () =>
+      Promise.resolve({
+        phases: [{
+          ...{ name: "sampling", runs: 1, pieces: 1, flops: 1, seconds: 3 },
+          bytes: 2 ** 31,
+        }],
+        bytes: 2 ** 31,
+        secondsPerIteration: 3,
+      }),
     maxRetryMs: 5,
   };
   const store = await RunStore.open(runs, dependencies);
@@ -224,7 +233,11 @@ Deno.test("A run is saved, stopped, resumed and deleted, each only where its sta
     await refused(client.deleteRun({ runId }), "FAILED_PRECONDITION", /is running: stop it first/);
     await refused(client.resumeRun({ runId }), "FAILED_PRECONDITION", /is running, expected it to/);
     assert.equal((await client.stopRun({ runId })).run?.state, RunState.STOPPING);
+    // What is asked for while it stops waits for the checkpoint that stopping writes.
+    const exported = all(client.exportLora({ runId }));
     held.resolve();
+    const [first] = await exported;
+    assert.equal(first?.part.case === "file" && first.part.value.step, 2);
     const events = await watched(client, runId);
     assert.deepEqual(events.filter((e) => e.endsWith("2")), ["save 2", "step 2", "checkpoint 2"]);
     assert.equal(await end(client, runId), "STOPPED");
@@ -492,6 +505,66 @@ Deno.test("Rewards are swapped at a step boundary, and what cannot be trained is
     );
   }));
 
+Deno.test("A run is planned without being started; all that it lacks here is listed", () =>
+  withTrainer(async ({ client, root }) => {
+    const { missing, config, phases, memory, secondsPerIteration } = await client.planRun({
+      config: CONFIG,
+    });
+    assert.deepEqual(missing, []);
+    assert.deepEqual([config?.method?.k, config?.lora?.alpha, config?.prompts?.count], [1, 2, 2]);
+    // As `planRun` says: tests of it compare its figures with what is measured.
+    assert.deepEqual([phases[0]?.name, phases[0]?.memory, phases[0]?.seconds], ["sampling", 2, 3]);
+    assert.deepEqual([memory, secondsPerIteration], [2, 3]);
+    assert.deepEqual((await client.listRuns({})).runs, []);
+
+    const lacking = await client.planRun({
+      config: {
+        ...CONFIG,
+        model: "nowhere",
+        prompts: file("none.txt"),
+        rewards: [{ name: "dark", endpoint: "dark" }, { name: "unknown" }],
+      },
+    });
+    assert.deepEqual(lacking.missing, [
+      'Field model is "nowhere", which the model root does not have',
+      'Field prompts.file is "none.txt", which the model root does not have',
+      'Field rewards.1.endpoint is missing and the term\'s name is "unknown", this server knows no ' +
+      "reward by name",
+    ]);
+    assert.equal(lacking.config, undefined);
+    const away = await client.planRun({
+      config: { ...CONFIG, rewards: [{ name: "dark", endpoint: "away" }, { name: "b" }] },
+    });
+    assert.equal(away.missing.length, 2);
+    assert.match(away.missing[0] ?? "", /^Field rewards\.1\.endpoint is missing/);
+    assert.equal(away.missing[1], "Reward dark at away does not answer");
+    assert.equal(away.memory, 2);
+    await refused(
+      client.planRun({ config: { ...CONFIG, lora: { rank: 0 } } }),
+      "INVALID_ARGUMENT",
+      /^Field lora\.rank is 0/,
+    );
+    await refused(client.planRun({}), "INVALID_ARGUMENT", /^Field config is missing/);
+
+    await mkdir(join(root, "prompts"));
+    await writeFile(join(root, "prompts/a.txt"), "a fox\n");
+    await mkdir(join(root, "half"));
+    await writeFile(join(root, "half/model_index.json"), '{"_class_name": "FluxPipeline"}');
+    const { models, promptFiles, methods } = await client.describeTrainer({});
+    assert.deepEqual(models.map(({ path, pipeline, samplers }) => [path, pipeline, samplers]), [
+      ["half", "FluxPipeline", []],
+      ["tiny-sd", "StableDiffusionPipeline", ["ddpm", "ddim", "dpmsolver++"]],
+    ]);
+    assert.match(models[0]?.fault ?? "", /half/);
+    assert.equal(models[1]?.fault, "");
+    assert.ok(promptFiles.includes("prompts/a.txt"));
+    assert.deepEqual(methods.find(({ name }) => name === "draft-lv")?.parameters, [
+      "inputStopGradient",
+      "earlyStop",
+      "m",
+    ]);
+  }));
+
 Deno.test("Images are drawn, rewards measured and LoRAs sent, by a real model", () =>
   withTrainer(async ({ client, root }) => {
     const runId = "a";
@@ -499,7 +572,7 @@ Deno.test("Images are drawn, rewards measured and LoRAs sent, by a real model", 
     await refused(
       all(client.exportLora({ runId })),
       "FAILED_PRECONDITION",
-      /has no checkpoint yet$/,
+      /^Run "a" has no checkpoint yet: `drtune save a` \(SaveRun\) writes one at its next step$/,
     );
     assert.equal(await end(client, runId), "FINISHED");
 

@@ -5,6 +5,7 @@ import {
   prepareRunConfig,
   type RewardTerm,
   type RunDependencies,
+  RunEstimator,
   RunStore,
 } from "../../trainer/mod.ts";
 import { createLogger } from "../../base/mod.ts";
@@ -48,9 +49,11 @@ async function open(
   const log = createLogger({ level: logLevel });
   const connect = (term: RewardTerm, signal: AbortSignal) =>
     connectReward(term, { tls: rewardTls, signal });
+  const estimator = new RunEstimator({ root: models, session });
   const dependencies: RunDependencies = {
     prepare: (config) => prepareRunConfig(config, { root: models, session }),
     openModel: (config) => openRunModel(config, { root: models, session }),
+    estimate: (config) => estimator.estimate(config),
     connect,
     admit: (config) => checkRewards(config, connect),
     record: (run) => metrics.record(run, (run) => recordRun(run, { log })),

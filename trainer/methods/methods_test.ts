@@ -3,6 +3,7 @@ import { randomStream } from "../random.ts";
 import {
   METHOD_NAMES,
   type MethodOptions,
+  methodParameters,
   METHODS,
   type Plan,
   plan,
@@ -232,4 +233,23 @@ Deno.test("parameters out of range are refused by name", () => {
   refused({ name: "flowbp-lagrange", concentration: [1, 2] }, 9, /method\.concentration is \[1,2/);
   refused({ name: "flowbp-lagrange", window: 0.3 }, 5, /may train 2, expected 3 or more/);
   refused({ name: "drtune", earlyStop: true }, 1, /method\.earlyStop is true, expected false/);
+});
+
+Deno.test("Every method takes the parameters that it is said to have, and refuses all others", () => {
+  const values = {
+    ...{ k: 2, m: 2, inputStopGradient: true, earlyStop: true, stepRule: "prefix", bias: 1 },
+    ...{ rescale: 0.5, alpha: 0.5, tau: 0.1, order: 2, weights: "uniform", supports: "all" },
+    ...{ supportScale: 0.5, anchor: 0.5, concentration: [1, 1, 1], longestEnd: 3, window: 0.5 },
+  } as const;
+  for (const name of METHOD_NAMES) {
+    const known = methodParameters(name);
+    for (const [field, value] of Object.entries(values)) {
+      // Methods with a surrogate may be told what they are anyway.
+      const isSwitch = field === "inputStopGradient" || field === "earlyStop";
+      if (isSwitch && "surrogate" in METHODS[name]) continue;
+      const resolve = () => resolveMethod({ name, [field]: value }, 10);
+      if (known.includes(field)) resolve();
+      else assert.throws(resolve, { name: "FieldError", field: `method.${field}` });
+    }
+  }
 });

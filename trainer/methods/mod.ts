@@ -1,5 +1,6 @@
 export type { Draws } from "./_draws.ts";
 export * from "./method_config.ts";
+export { methodParameters } from "./method_parameters.ts";
 export * from "./methods.ts";
 export * from "./plan.ts";
 export * from "./surrogate.ts";

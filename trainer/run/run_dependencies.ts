@@ -1,3 +1,4 @@
+import type { RunPlan } from "../plan/mod.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import type { RewardClient } from "./reward_mixture.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
@@ -12,6 +13,8 @@ export interface RunDependencies {
   readonly admit?: (config: RunConfig) => Promise<void>;
   /** Checks a configuration, also against its model's files. Default: `parseRunConfig`. */
   readonly prepare?: (value: unknown) => Promise<RunConfig>;
+  /** Estimates what a prepared configuration takes. Default: nothing is estimated. */
+  readonly estimate?: (config: RunConfig) => Promise<RunPlan>;
   /** Begins a record of a run beside its log. */
   readonly record?: (run: RecordedRun) => Promise<RunRecorder>;
   /** Present time. */

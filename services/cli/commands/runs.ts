@@ -1,5 +1,5 @@
 import { toJson } from "@bufbuild/protobuf";
-import { type Run, RunSchema } from "../../../proto/mod.ts";
+import { type Run, RunSchema, RunState } from "../../../proto/mod.ts";
 import { type Arguments, type Command, UsageError } from "../command.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { followRun } from "../trainer/follow.ts";
@@ -85,17 +85,23 @@ export const watch: Command = {
 /** Stops a run. */
 export const stop: Command = {
   name: "stop",
-  summary: "Finish a run's step, write a checkpoint and stop it",
+  summary: "Finish a run's step, write a checkpoint and stop it; waits until that is done",
   usage: "RUN",
   options: TRAINER_OPTIONS,
   examples: ["drtune stop books-1"],
   async run(args, signal) {
     const client = await trainerClient(args);
+    const runId = runIdOf(args);
     try {
-      show(
-        (await client.stopRun({ runId: runIdOf(args) }, { ...CALL, signal })).run,
-        args.flag("json"),
-      );
+      const { run } = await client.stopRun({ runId }, { ...CALL, signal });
+      if (run?.state !== RunState.STOPPING) {
+        show(run, args.flag("json"));
+        return 0;
+      }
+      if (!args.flag("json")) console.error(`${runId} finishes step ${run.step + 1} …`);
+      // The events end when the run has, its checkpoint written.
+      for await (const _ of client.watchRun({ runId, fromStep: run.step + 1 }, { signal }));
+      show((await client.getRun({ runId }, { ...CALL, signal })).run, args.flag("json"));
       return 0;
     } finally {
       client.close();

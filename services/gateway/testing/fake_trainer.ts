@@ -19,6 +19,7 @@ import {
 import { raceAbort } from "../../../base/mod.ts";
 import { type GrpcService, grpcService, StatusError } from "../../rpc/mod.ts";
 import { drawImage } from "./draw_image.ts";
+import { FAKE_TRAINER, fakePlan } from "./fake_plan.ts";
 
 const PROMPTS = [
   "a fox in the snow",
@@ -129,6 +130,8 @@ export class FakeTrainer {
         this.#sample(runId, { step, prompts, seed, imagesPerPrompt }),
       evaluateRun: ({ runId, seed = 0 }) => this.#evaluate(runId, seed),
       exportLora: ({ runId, step = 60 }) => this.#export(runId, step),
+      planRun: ({ config }) => Promise.resolve(fakePlan(config)),
+      describeTrainer: () => Promise.resolve(FAKE_TRAINER),
     });
   }
 
