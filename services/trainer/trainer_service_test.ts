@@ -17,6 +17,7 @@ import {
 } from "../../proto/mod.ts";
 import { openSafetensors } from "../../models/weights/mod.ts";
 import {
+  DISCRETE_SAMPLER_KINDS,
   openRunModel,
   prepareRunConfig,
   RewardRefusedError,
@@ -553,7 +554,7 @@ Deno.test("A run is planned without being started; all that it lacks here is lis
     const { models, promptFiles, methods } = await client.describeTrainer({});
     assert.deepEqual(models.map(({ path, pipeline, samplers }) => [path, pipeline, samplers]), [
       ["half", "FluxPipeline", []],
-      ["tiny-sd", "StableDiffusionPipeline", ["ddpm", "ddim", "dpmsolver++"]],
+      ["tiny-sd", "StableDiffusionPipeline", [...DISCRETE_SAMPLER_KINDS]],
     ]);
     assert.match(models[0]?.fault ?? "", /half/);
     assert.equal(models[1]?.fault, "");
