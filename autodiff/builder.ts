@@ -1,5 +1,5 @@
 import { ElementwiseBuilder } from "./_elementwise_builder.ts";
-import { float, int, ints, string } from "./attributes.ts";
+import { type Attributes, float, int, ints, string } from "./attributes.ts";
 import type { Body, Value } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 import { type Shape, sizeOf } from "./tensor.ts";
@@ -272,14 +272,25 @@ export class Builder extends ElementwiseBuilder {
   gather(x: Value, indices: Value, axis = 0): Value {
     return this.call("Gather", [x, indices], { axis: int(axis) });
   }
-  /** x with updates added at indices along an axis, as `ScatterElements`. */
+  /** x with updates added at indices along an axis, as `ScatterElements`; halves are added up in float32. */
   scatterAdd(x: Value, indices: Value, updates: Value, axis = 0): Value {
-    const attributes = { axis: int(axis), reduction: string("add") };
-    return this.call("ScatterElements", [x, indices, updates], attributes);
+    return this.#scattered("ScatterElements", [x, indices, updates], { axis: int(axis) });
   }
-  /** x with updates added at coordinates, as `ScatterND`. */
+  /** x with updates added at coordinates, as `ScatterND`; halves are added up in float32. */
   scatterNdAdd(x: Value, indices: Value, updates: Value): Value {
-    return this.call("ScatterND", [x, indices, updates], { reduction: string("add") });
+    return this.#scattered("ScatterND", [x, indices, updates], {});
+  }
+  #scattered(
+    op: "ScatterElements" | "ScatterND",
+    [x, indices, updates]: readonly [Value, Value, Value],
+    attributes: Attributes,
+  ): Value {
+    const isHalf = x.dtype === "float16" || x.dtype === "bfloat16";
+    const [wide, added] = isHalf
+      ? [this.cast(x, "float32"), this.cast(updates, "float32")]
+      : [x, updates];
+    const sum = this.call(op, [wide, indices, added], { ...attributes, reduction: string("add") });
+    return isHalf ? this.cast(sum, x.dtype) : sum;
   }
   /** [B, C·n², H, W] to [B, C, n·H, n·W]: channel (n·i + j)·C + c goes to row i and column j of block pixel c. */
   depthToSpace(x: Value, blocksize: number): Value {

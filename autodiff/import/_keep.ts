@@ -33,6 +33,16 @@ export const REFUSED: Readonly<Record<string, string>> = {
     ]),
   ),
   ImageDecoder: "models are given pixels",
+  // In blocks of 8 or 16 channels, as wide as the registers of the machine, and the file does not say how wide.
+  ...Object.fromEntries(
+    ["Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Upsample"].concat(
+      "ReorderInput",
+      "ReorderOutput",
+    ).map((op) => [
+      `com.microsoft.nchwc.${op}`,
+      "it is laid out for one machine: save the model with graph optimization level extended at most",
+    ]),
+  ),
 };
 
 /** The same call, without attributes that change nothing here. Throws on an operator that graphs do not have. */

@@ -1,9 +1,10 @@
-import { type Attributes, intOf } from "../attributes.ts";
+import { type Attributes, floatOf, int, intOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
 import { dim, normalizeAxis } from "../infer/_types.ts";
 import { type DType, isFloat, type Shape } from "../tensor.ts";
+import { without } from "./_keep.ts";
 import { type Conversion, type Conversions, type ForeignNode, given } from "./_node.ts";
 
 /**
@@ -113,9 +114,11 @@ const matMulInteger: Conversion = (b, node) => {
   return b.matMul(less(b, x, zeroX, rows), less(b, y, zeroY, scalar(b)));
 };
 
+/** One number, or one for each entry of the first axis of a tensor of that rank. */
 function perChannel(b: Builder, v: Value, rank: number): Value {
+  if (v.shape.length !== 1 || dim(v.shape, 0) === 1) return scalar(b)(v);
   const shape: Shape = Array.from({ length: rank }, (_, i) => i === 0 ? dim(v.shape, 0) : 1);
-  return v.shape.length === 1 && dim(v.shape, 0) > 1 ? b.reshape(v, shape) : scalar(b)(v);
+  return b.reshape(v, shape);
 }
 
 const convInteger: Conversion = (b, node) => {
@@ -159,6 +162,50 @@ const qLinearConv: Conversion = (b, node) => {
 
 const qLinearMatMul: Conversion = (b, node) =>
   written(b, node, b.matMul(read(b, node, 0), read(b, node, 3)), 6);
+
+/** A product of matrices and a bias in units of both scales; without a scale of its own the result is real. */
+const qGemm: Conversion = (b, node) => {
+  const own = ["transA", "transB", "alpha"];
+  const isTransposed = intOf(node.attributes, "transB", 0) === 1;
+  const alpha = floatOf(node.attributes, "alpha", 1);
+  const scale = given(node, 4);
+  const w = dequantized(b, {
+    x: given(node, 3),
+    scale,
+    zero: node.inputs[5],
+    attributes: { axis: int(isTransposed ? 0 : 1) },
+  });
+  const attributes = Object.fromEntries(
+    Object.entries(node.attributes).filter(([name]) => own.includes(name)),
+  );
+  const product = b.call("Gemm", [read(b, node, 0), w], attributes);
+  const bias = node.inputs[6];
+  const unit = b.mul(b.mul(scalar(b)(given(node, 1)), scalar(b)(scale)), alpha);
+  const y = bias === undefined ? product : b.add(product, b.mul(b.cast(bias, "float32"), unit));
+  return node.inputs[7] === undefined ? y : written(b, node, y, 7);
+};
+
+/** Means over windows, also of pictures whose channels are last. */
+const averagePool = (b: Builder, x: Value, node: ForeignNode): Value => {
+  const attributes = without(node.attributes, "channels_last");
+  if (intOf(node.attributes, "channels_last", 0) === 0) {
+    return b.call("AveragePool", [x], attributes);
+  }
+  const last = x.shape.length - 1;
+  const spatial = x.shape.slice(2).map((_, i) => i + 1);
+  const first = b.transpose(x, [0, last, ...spatial]);
+  const y = b.call("AveragePool", [first], attributes);
+  return b.transpose(y, [0, ...x.shape.slice(2).map((_, i) => i + 2), 1]);
+};
+
+/** Softmax over one axis; operator sets before 13 mean all from it on. */
+const softmax = (b: Builder, x: Value, { attributes }: ForeignNode): Value => {
+  const axis = normalizeAxis(intOf(attributes, "axis", -1), x.shape.length);
+  if (intOf(attributes, "opset", 13) < 13 && axis !== x.shape.length - 1) {
+    throw new ImportError(`Attribute axis is ${axis}, expected the last one before opset 13`);
+  }
+  return b.softmax(x, axis);
+};
 
 /** An operator of ONNX Runtime on two quantized operands. */
 const pair = (apply: (b: Builder, x: Value, y: Value) => Value): Conversion => (b, node) =>
@@ -231,10 +278,18 @@ export const QUANTIZED: Conversions = {
     const y = b.mul(b.mul(product, scaleX), scaleW);
     return bias === undefined ? y : b.add(y, bias);
   },
+  "com.microsoft.QGemm": qGemm,
   "com.microsoft.QLinearAdd": pair((b, x, y) => b.add(x, y)),
+  "com.microsoft.QLinearAveragePool": single(averagePool),
   "com.microsoft.QLinearConcat": qLinearConcat,
   "com.microsoft.QLinearGlobalAveragePool": single(globalMean),
+  "com.microsoft.QLinearLeakyRelu": single((b, x, { attributes }) =>
+    b.call("LeakyRelu", [x], attributes)
+  ),
   "com.microsoft.QLinearMul": pair((b, x, y) => b.mul(x, y)),
   "com.microsoft.QLinearSigmoid": single((b, x) => b.sigmoid(x)),
+  "com.microsoft.QLinearSoftmax": single(softmax),
+  "com.microsoft.QLinearWhere": (b, node) =>
+    written(b, node, b.where(given(node, 0), read(b, node, 1), read(b, node, 4)), 7),
   "com.microsoft.QuantizeLinear": quantize,
 };
