@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { fromBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
 import { Builder, float32, gradient, type Value } from "../autodiff/mod.ts";
-import type { Engine, ModelSource, Session, SessionOptions } from "../runtime/mod.ts";
+import type { Engine, ModelSource, Place, Session, SessionOptions } from "../runtime/mod.ts";
 import { CPU_TARGET } from "../compile/mod.ts";
 import { RewardSessions, type RewardSessionsOptions } from "./_reward_sessions.ts";
 
@@ -31,6 +31,9 @@ class FakeEngine implements Engine {
         return Promise.resolve();
       },
     });
+  }
+  place(place: string): Place {
+    return { place };
   }
   keep(): Promise<void> {
     return Promise.resolve();

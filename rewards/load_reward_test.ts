@@ -288,6 +288,7 @@ Deno.test("A warmed bucket makes no session in its first request", async () => {
       made.push(model.name ?? "");
       return engine.load(model, options);
     },
+    place: (name) => engine.place(name),
     keep: () => Promise.reject(new Error("Not used")),
     forget: () => Promise.reject(new Error("Not used")),
     cpuSeconds: () => engine.cpuSeconds(),

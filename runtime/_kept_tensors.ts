@@ -1,26 +1,27 @@
 import type { Tensor } from "../autodiff/mod.ts";
+import type { Place } from "./session.ts";
 
-/** Tensors an engine owns, by name. What is replaced or forgotten is freed at once, not when garbage is collected. */
+/** Tensors an engine owns, by place. What is replaced or forgotten is freed at once, not when garbage is collected. */
 export class KeptTensors {
-  readonly #tensors = new Map<string, Tensor>();
+  readonly #tensors = new Map<Place, Tensor>();
 
-  get(name: string): Tensor | undefined {
-    return this.#tensors.get(name);
+  get(place: Place): Tensor | undefined {
+    return this.#tensors.get(place);
   }
 
   /** Takes the tensor over: nobody else may hold its memory. */
-  set(name: string, tensor: Tensor): void {
-    this.delete(name);
-    this.#tensors.set(name, tensor);
+  set(place: Place, tensor: Tensor): void {
+    this.delete(place);
+    this.#tensors.set(place, tensor);
   }
 
-  delete(name: string): void {
-    const buffer = this.#tensors.get(name)?.data.buffer;
-    this.#tensors.delete(name);
+  delete(place: Place): void {
+    const buffer = this.#tensors.get(place)?.data.buffer;
+    this.#tensors.delete(place);
     if (buffer instanceof ArrayBuffer) buffer.transfer(0);
   }
 
   clear(): void {
-    for (const name of [...this.#tensors.keys()]) this.delete(name);
+    for (const place of [...this.#tensors.keys()]) this.delete(place);
   }
 }

@@ -14,6 +14,9 @@ const sessionOptionsSchema = z.object({
 
 const sessionId = z.number().int();
 
+/** A place in the process: the number that its engine gave it, and its name. */
+const place = z.object({ id: z.number().int(), name: z.string() });
+
 /** What an engine asks of its process. Tensors travel beside the message, in the order they are named here. */
 export const requestSchema = z.discriminatedUnion("op", [
   /** With the model's bytes as a uint8 tensor. */
@@ -26,23 +29,26 @@ export const requestSchema = z.discriminatedUnion("op", [
   z.object({
     op: z.literal("run"),
     session: sessionId,
-    /** Inputs fed with the tensors sent, and inputs fed with kept ones as [input, name]. */
+    /** Inputs fed with the tensors sent, and inputs fed with kept ones. */
     sent: z.array(z.string()),
-    kept: z.array(z.tuple([z.string(), z.string()])),
+    kept: z.array(z.tuple([z.string(), place])),
     /** Absent: all outputs that are not kept. */
     fetches: z.array(z.string()).optional(),
-    /** Outputs to keep, and their names there. */
-    keep: z.record(z.string(), z.string()).optional(),
+    /** Outputs to keep, and where. */
+    keep: z.array(z.tuple([z.string(), place])),
   }),
   z.object({ op: z.literal("dispose"), session: sessionId }),
-  z.object({ op: z.literal("keep"), name: z.string() }),
-  z.object({ op: z.literal("forget"), names: z.array(z.string()) }),
+  z.object({ op: z.literal("keep"), place }),
+  z.object({ op: z.literal("forget"), places: z.array(place) }),
   z.object({ op: z.literal("cpu") }),
   /** Answered once the process is up. */
   z.object({ op: z.literal("ping") }),
 ]);
 
 export type Request = z.infer<typeof requestSchema>;
+
+/** A place as messages name it. */
+export type SentPlace = z.infer<typeof place>;
 
 /** The answer to "load". */
 export const loadedSchema = z.object({

@@ -41,10 +41,10 @@ function lookUp(
   if (feed === undefined) {
     throw invalid(`${name} is missing, expected ${input.dtype} [${input.shape.join(", ")}]`);
   }
-  if (!("kept" in feed)) return feed;
-  const tensor = kept.get(feed.kept);
+  if (!("place" in feed)) return feed;
+  const tensor = kept.get(feed);
   if (tensor === undefined) {
-    throw invalid(`${name} refers to '${feed.kept}', which the engine does not keep`);
+    throw invalid(`${name} refers to '${feed.place}', which the engine does not keep`);
   }
   return tensor;
 }

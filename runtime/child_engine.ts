@@ -4,13 +4,14 @@ import type { Tensor } from "../autodiff/mod.ts";
 import { checkTensor } from "./_check_tensor.ts";
 import { FrameProcess, type ProcessEnd } from "./frame_process.ts";
 import { ignoreClosed } from "./_ignore_closed.ts";
-import { type Reply, replySchema, type Request } from "./_messages.ts";
+import { type Reply, replySchema, type Request, type SentPlace } from "./_messages.ts";
 import { SerialQueue } from "../base/mod.ts";
 import { EngineCrashedError, RuntimeError } from "./errors.ts";
 import type {
   Engine,
   Feed,
   ModelSource,
+  Place,
   RunOptions,
   Session,
   SessionOptions,
@@ -41,6 +42,8 @@ export class ChildEngine implements Engine {
   readonly #queue = new SerialQueue();
   /** Resolves when the process has ended, to the error calls fail with from then on. */
   readonly #ended: Promise<RuntimeError>;
+  readonly #places = new WeakMap<Place, number>();
+  #lastPlace = 0;
   #closing = false;
 
   private constructor({ name = "engine", onStderr }: ChildEngineOptions) {
@@ -83,13 +86,19 @@ export class ChildEngine implements Engine {
     };
   }
 
-  async keep(name: string, tensor: Tensor): Promise<void> {
-    checkTensor(`Tensor '${name}'`, tensor);
-    await this.#call({ op: "keep", name }, [tensor]);
+  place(name: string): Place {
+    const place = { place: name };
+    this.#places.set(place, ++this.#lastPlace);
+    return place;
   }
 
-  async forget(...names: readonly string[]): Promise<void> {
-    await this.#call({ op: "forget", names: [...names] });
+  async keep(place: Place, tensor: Tensor): Promise<void> {
+    checkTensor(`Tensor '${place.place}'`, tensor);
+    await this.#call({ op: "keep", place: this.#sent(place) }, [tensor]);
+  }
+
+  async forget(...places: readonly Place[]): Promise<void> {
+    await this.#call({ op: "forget", places: places.map((place) => this.#sent(place)) });
   }
 
   async cpuSeconds(): Promise<number> {
@@ -107,17 +116,17 @@ export class ChildEngine implements Engine {
 
   async #run(
     session: number,
-    { feeds, fetches, signal, keep }: RunOptions & {
+    { feeds, fetches, signal, keep = {} }: RunOptions & {
       readonly feeds: Readonly<Record<string, Feed>>;
       readonly fetches: readonly string[] | undefined;
     },
   ): Promise<Tensors> {
     const sent: string[] = [];
     const tensors: Tensor[] = [];
-    const kept: [string, string][] = [];
+    const kept: [string, SentPlace][] = [];
     for (const [input, feed] of Object.entries(feeds)) {
-      if ("kept" in feed) {
-        kept.push([input, feed.kept]);
+      if ("place" in feed) {
+        kept.push([input, this.#sent(feed)]);
       } else {
         checkTensor(`Feed '${input}'`, feed);
         sent.push(input);
@@ -130,11 +139,21 @@ export class ChildEngine implements Engine {
       sent,
       kept,
       fetches: fetches && [...fetches],
-      keep: keep && { ...keep },
+      keep: Object.entries(keep).map(([output, place]) => [output, this.#sent(place)]),
     };
     const answer = await this.#call(request, tensors, signal);
     return Object.fromEntries(
       answer.tensors.map((tensor, i) => [answer.reply.names?.[i] ?? "", tensor]),
+    );
+  }
+
+  /** A place as its process knows it. Throws `RuntimeError` "feed_invalid" for that of another engine. */
+  #sent(place: Place): SentPlace {
+    const id = this.#places.get(place);
+    if (id !== undefined) return { id, name: place.place };
+    throw new RuntimeError(
+      "feed_invalid",
+      `'${place.place}' is a place of another engine than '${this.#name}'`,
     );
   }
 

@@ -4,15 +4,17 @@
  */
 import { readStdin, writeStdout } from "./_blocking_stdio.ts";
 import { encodeFrame, type Frame, readFrame } from "./_frames.ts";
-import { type Reply, type Request, requestSchema } from "./_messages.ts";
+import { type Reply, type Request, requestSchema, type SentPlace } from "./_messages.ts";
 import { RuntimeError } from "./errors.ts";
 import { InProcessEngine } from "./in_process_engine.ts";
-import type { Feed, Session } from "./session.ts";
+import type { Feed, Place, Session } from "./session.ts";
 import type { Tensor } from "../autodiff/mod.ts";
 
 const engine = new InProcessEngine();
 const sessions = new Map<number, Session>();
 let lastSession = 0;
+/** Places by the number that the parent gave them; those it forgot are gone. */
+const places = new Map<number, Place>();
 
 // Ctrl-C reaches the whole group of processes; what to do about it is the parent's to decide.
 Deno.addSignalListener("SIGINT", () => {});
@@ -61,14 +63,16 @@ async function handle(request: Request, tensors: readonly Tensor[]): Promise<Fra
       const session = sessions.get(request.session);
       if (!session) throw new RuntimeError("closed", "The session is disposed");
       const feeds = Object.fromEntries<Feed>(
-        request.kept.map(([input, kept]) => [input, { kept }]),
+        request.kept.map(([input, place]) => [input, placeOf(place)]),
       );
       request.sent.forEach((input, i) => {
         const tensor = tensors[i];
         if (tensor) feeds[input] = tensor;
       });
-      const { fetches, keep } = request;
-      const outputs = await session.run(feeds, fetches, { keep });
+      const keep = Object.fromEntries(
+        request.keep.map(([output, place]) => [output, placeOf(place)]),
+      );
+      const outputs = await session.run(feeds, request.fetches, { keep });
       return reply({ names: Object.keys(outputs) }, Object.values(outputs));
     }
     case "dispose":
@@ -78,13 +82,20 @@ async function handle(request: Request, tensors: readonly Tensor[]): Promise<Fra
     case "keep": {
       const [tensor] = tensors;
       if (!tensor) throw new TypeError("Request has no tensor");
-      await engine.keep(request.name, tensor);
+      await engine.keep(placeOf(request.place), tensor);
       return reply({});
     }
     case "forget":
-      await engine.forget(...request.names);
+      await engine.forget(...request.places.map(placeOf));
+      for (const { id } of request.places) places.delete(id);
       return reply({});
   }
+}
+
+function placeOf({ id, name }: SentPlace): Place {
+  const place = places.get(id) ?? engine.place(name);
+  places.set(id, place);
+  return place;
 }
 
 function reply(message: Reply, tensors: readonly Tensor[] = []): Frame {

@@ -117,40 +117,56 @@ testEngines("means by float16 bits and bool bytes what ONNX Runtime does", async
 testEngines("keeps tensors for later runs", async (engine) => {
   const session = await engine.load({ bytes: sumAndProduct() });
   const b = float32([1, 1], [1, 2]);
-  const run = async (kept: string) => (await session.run({ a: { kept }, b }, ["sum"])).sum;
+  const k = engine.place("k");
+  const run = async () => (await session.run({ a: k, b }, ["sum"])).sum;
   const kept = float32([2, 3], [1, 2]);
-  await engine.keep("k", kept);
+  await engine.keep(k, kept);
   kept.data.fill(99);
-  assert.deepEqual(await run("k"), float32([3, 4], [1, 2]));
+  assert.deepEqual(await run(), float32([3, 4], [1, 2]));
   // Calls take effect in their order, awaited or not.
-  const replaced = engine.keep("k", float32([5, 6], [1, 2]));
-  const before = run("k");
-  const forgotten = engine.forget("k");
+  const replaced = engine.keep(k, float32([5, 6], [1, 2]));
+  const before = run();
+  const forgotten = engine.forget(k);
   assert.deepEqual(await before, float32([6, 7], [1, 2]));
   await Promise.all([replaced, forgotten]);
-  await fails(run("k"), "feed_invalid", /^Feed 'a' refers to 'k', which the engine does not keep$/);
-  await engine.keep("k", float32([5], [1, 1]));
-  await fails(run("k"), "feed_invalid", /^Feed 'a' has shape \[1, 1\], expected \[rows, 2\]$/);
+  await fails(run(), "feed_invalid", /^Feed 'a' refers to 'k', which the engine does not keep$/);
+  await engine.keep(k, float32([5], [1, 1]));
+  await fails(run(), "feed_invalid", /^Feed 'a' has shape \[1, 1\], expected \[rows, 2\]$/);
+  // Places of one name are two places, and another engine's is none of this one's.
+  const other = engine.place("k");
+  await engine.keep(other, float32([7, 8], [1, 2]));
+  assert.deepEqual((await session.run({ a: other, b }, ["sum"])).sum, float32([8, 9], [1, 2]));
+  await fails(run(), "feed_invalid", /has shape \[1, 1\]/);
+  const elsewhere = await openEngine({ isolation: "in-process" });
+  try {
+    const foreign = elsewhere.place("k");
+    await elsewhere.keep(foreign, float32([7, 8], [1, 2]));
+    const lost = /'k', which the engine does not keep$|'k' is a place of another engine/;
+    await fails(session.run({ a: foreign, b }), "feed_invalid", lost);
+  } finally {
+    await elsewhere.close();
+  }
 });
 
 testEngines("keeps what one run makes for another", async (engine) => {
   const session = await engine.load({ bytes: sumAndProduct() });
   const [a, b] = [float32([2, 3], [1, 2]), float32([10, 10], [1, 2])];
-  const rest = await session.run({ a, b }, undefined, { keep: { sum: "s" } });
+  const [s, t] = [engine.place("s"), engine.place("t")];
+  const rest = await session.run({ a, b }, undefined, { keep: { sum: s } });
   assert.deepEqual(rest, { product: float32([20, 30], [1, 2]) });
   // A kept result may replace what the run that makes it reads.
-  assert.deepEqual(await session.run({ a: { kept: "s" }, b }, [], { keep: { sum: "s" } }), {});
-  const { sum } = await session.run({ a: { kept: "s" }, b }, ["sum"]);
+  assert.deepEqual(await session.run({ a: s, b }, [], { keep: { sum: s } }), {});
+  const { sum } = await session.run({ a: s, b }, ["sum"]);
   assert.deepEqual(sum, float32([32, 33], [1, 2]));
   await fails(
-    session.run({ a, b }, ["sum"], { keep: { sum: "t" } }),
+    session.run({ a, b }, ["sum"], { keep: { sum: t } }),
     "fetch_invalid",
     /^Fetch 'sum' is named twice/,
   );
-  const after = session.run({ a: { kept: "s" }, b }, ["sum"]);
-  await engine.forget("s", "t");
+  const after = session.run({ a: s, b }, ["sum"]);
+  await engine.forget(s, t);
   assert.deepEqual((await after).sum, float32([32, 33], [1, 2]));
-  await fails(session.run({ a: { kept: "s" }, b }), "feed_invalid", /does not keep$/);
+  await fails(session.run({ a: s, b }), "feed_invalid", /does not keep$/);
 });
 
 testEngines("says what CPU time it took, as the system counts it", async (engine) => {

@@ -15,6 +15,7 @@ import type {
   Engine,
   Feed,
   ModelSource,
+  Place,
   RunOptions,
   Session,
   SessionOptions,
@@ -48,17 +49,21 @@ export class InProcessEngine implements Engine {
     });
   }
 
-  async keep(name: string, tensor: Tensor): Promise<void> {
+  place(name: string): Place {
+    return { place: name };
+  }
+
+  async keep(place: Place, tensor: Tensor): Promise<void> {
     await this.#queue.add(() => {
-      checkTensor(`Tensor '${name}'`, tensor);
+      checkTensor(`Tensor '${place.place}'`, tensor);
       const copy = bytesOf(tensor).slice();
-      this.#kept.set(name, tensorOver({ dtype: tensor.dtype, shape: [...tensor.shape] }, copy));
+      this.#kept.set(place, tensorOver({ dtype: tensor.dtype, shape: [...tensor.shape] }, copy));
     });
   }
 
-  async forget(...names: readonly string[]): Promise<void> {
+  async forget(...places: readonly Place[]): Promise<void> {
     await this.#queue.add(() => {
-      for (const name of names) this.#kept.delete(name);
+      for (const place of places) this.#kept.delete(place);
     });
   }
 
@@ -130,9 +135,9 @@ class InProcessSession implements Session {
         const reason = cause instanceof Error ? cause.message : String(cause);
         throw new RuntimeError("run_failed", `Model '${name}' failed: ${reason}`, { cause });
       }
-      for (const [output, as] of Object.entries(keep)) {
+      for (const [output, place] of Object.entries(keep)) {
         const tensor = outputs[output];
-        if (tensor !== undefined) kept.set(as, tensor);
+        if (tensor !== undefined) kept.set(place, tensor);
         delete outputs[output];
       }
       return outputs;

@@ -46,18 +46,24 @@ export interface SessionOptions {
   readonly foldConstants?: boolean | undefined;
 }
 
-/** A feed: a tensor sent with this run, or the name of one kept in the engine by `Engine.keep`. */
-export type Feed = Tensor | { readonly kept: string };
+/** A place for one tensor in the engine that made it. Empty until `Engine.keep` or a run fills it. */
+export interface Place {
+  /** Shown in errors. Places of one name are places of their own. */
+  readonly place: string;
+}
+
+/** A feed: a tensor sent with this run, or the place in the engine where one is kept. */
+export type Feed = Tensor | Place;
 
 /** Options of one run. */
 export interface RunOptions {
   /** Takes the run off the queue. A run that has started finishes: ONNX Runtime cannot be interrupted. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * Outputs to keep in the engine, each under a name, as `Engine.keep` would, instead of returning them: what one model
+   * Outputs to keep in the engine, each in a place, as `Engine.keep` would, instead of returning them: what one model
    * makes and another reads need not leave the engine.
    */
-  readonly keep?: Readonly<Record<string, string>> | undefined;
+  readonly keep?: Readonly<Record<string, Place>> | undefined;
 }
 
 /** A loaded model. Runs of one engine happen one at a time, in the order of the calls. */
@@ -84,12 +90,14 @@ export interface Engine {
   /** The process that holds the sessions. */
   readonly pid: number;
   load(model: ModelSource, options?: SessionOptions): Promise<Session>;
-  /** Keeps a copy of a tensor in the engine under a name, so that runs can refer to it. Replaces an older one. */
-  keep(name: string, tensor: Tensor): Promise<void>;
+  /** An empty place in this engine. */
+  place(name: string): Place;
+  /** Keeps a copy of a tensor in a place, so that runs can refer to it. Replaces an older one. */
+  keep(place: Place, tensor: Tensor): Promise<void>;
+  /** Empties places; runs already called still see what was there. */
+  forget(...places: readonly Place[]): Promise<void>;
   /** CPU seconds (user and system) that the process which holds the sessions has used so far. */
   cpuSeconds(): Promise<number>;
-  /** Forgets kept tensors; runs already called still see them. */
-  forget(...names: readonly string[]): Promise<void>;
   /** Ends the engine and everything it holds. Calls not finished throw. Safe to call twice. */
   close(): Promise<void>;
 }

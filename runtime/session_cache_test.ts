@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Engine, ModelSource, Session } from "./session.ts";
+import type { Engine, ModelSource, Place, Session } from "./session.ts";
 import { SessionCache } from "./session_cache.ts";
 
 /** An engine that remembers which sessions live, and fails where it is told to. */
@@ -25,6 +25,9 @@ class FakeEngine implements Engine {
         return Promise.resolve();
       },
     };
+  }
+  place(place: string): Place {
+    return { place };
   }
   keep(): Promise<void> {
     return Promise.resolve();

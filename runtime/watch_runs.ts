@@ -15,8 +15,9 @@ export function watchRuns(engine: Engine, onRun: (name: string) => void): Engine
     pid: engine.pid,
     load: async (model, options) =>
       watched(await engine.load(model, options), model.name ?? "unnamed"),
-    keep: (name, tensor) => engine.keep(name, tensor),
-    forget: (...names) => engine.forget(...names),
+    place: (name) => engine.place(name),
+    keep: (place, tensor) => engine.keep(place, tensor),
+    forget: (...places) => engine.forget(...places),
     cpuSeconds: () => engine.cpuSeconds(),
     close: () => engine.close(),
   };

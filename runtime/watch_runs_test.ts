@@ -14,8 +14,9 @@ Deno.test("a watched engine says what it runs, and runs it", async () => {
     const x = b.input("x", { dtype: "float32", shape: [2] });
     const session = await engine.load({ bytes: serialize(b, { y: b.add(x, 1) }), name: "sum" });
     assert.deepEqual(names, []);
-    await engine.keep("ones", float32([1, 1]));
-    const { y } = await session.run({ x: { kept: "ones" } });
+    const ones = engine.place("ones");
+    await engine.keep(ones, float32([1, 1]));
+    const { y } = await session.run({ x: ones });
     assert.deepEqual([...y?.data ?? []], [2, 2]);
     assert.deepEqual(names, ["sum"]);
   } finally {

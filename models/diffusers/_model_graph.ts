@@ -19,6 +19,11 @@ export interface ModelGraph extends Compiled {
   readonly name: string;
   /** Folder of the weight files the graph points into. */
   readonly weightsRoot: string;
+  /**
+   * Where the graph is a vector-Jacobian product: the output that is the gradient of each input and LoRA tensor it is
+   * wanted for. It reads d loss / d result as "cotangent", unless it says otherwise.
+   */
+  readonly gradients?: ReadonlyMap<string, string> | undefined;
 }
 
 /** Bytes of weights above which a second copy of them is not worth the time it saves. */
@@ -28,18 +33,24 @@ const MANY_WEIGHTS = 2 ** 30;
 export function modelGraph(
   { weights }: Part<unknown>,
   b: Builder,
-  { name, outputs, fold = weights.byteLength <= MANY_WEIGHTS, target = CPU_TARGET, policy }:
+  {
+    name,
+    outputs,
+    gradients,
+    fold = weights.byteLength <= MANY_WEIGHTS,
+    target = CPU_TARGET,
+    policy,
+  }:
     & GraphOptions
     & Pick<CompileOptions, "fold">
-    & {
-      readonly name: string;
-      readonly outputs: Readonly<Record<string, Value>>;
-    },
+    & Pick<ModelGraph, "name" | "gradients">
+    & { readonly outputs: Readonly<Record<string, Value>> },
 ): ModelGraph {
   const compiled = compile(b, outputs, { ...target, fold, policy });
   return {
     name,
     weightsRoot: weights.root,
+    gradients,
     inputs: compiled.inputs,
     outputs: compiled.outputs,
     sessionOptions: compiled.sessionOptions,

@@ -1,8 +1,8 @@
-import { Builder, type Shape, type Value, type ValueType } from "../../autodiff/mod.ts";
-import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
+import { Builder, type Seed, type Shape, type Value, type ValueType } from "../../autodiff/mod.ts";
 import { clipText, type ClipTextConfig, clipTextProjection, clipTextScope } from "../clip/mod.ts";
 import { ChangeInputs, type ModuleChange } from "../lora/mod.ts";
 import { WeightScope } from "../weight_scope.ts";
+import { gradientOutputs } from "./_gradient_outputs.ts";
 import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 import type { Part, Pipeline } from "./pipeline.ts";
 import { unet, type UNetInputs } from "./unet.ts";
@@ -80,8 +80,8 @@ export function unetGraph(
 
 /**
  * A U-Net's vector-Jacobian product: `unetGraph`'s inputs and `cotangent`, d loss / d prediction. Outputs
- * `prediction`, `grad.<name>` for every tensor of the changes, and with `sampleGradient` also `grad.sample`. Gradients of
- * these tensors are summed over the batch, so that several steps go through in one.
+ * `prediction` and, as `gradients` names them, those of every tensor of the changes and with `sampleGradient` of `sample`.
+ * Gradients of these tensors are summed over the batch, so that several steps go through in one.
  */
 export function unetVjpGraph(
   part: Part<UNetConfig>,
@@ -93,8 +93,13 @@ export function unetVjpGraph(
   const { b, inputs, changed, prediction } = buildUNet(part, { ...options, differentiable: true });
   const wrt = new Map(changed.declared);
   if (sampleGradient) wrt.set("sample", inputs.sample);
-  const outputs = { prediction, ...vjp(b, prediction, { wrt, ...options }) };
-  return modelGraph(part, b, { ...writing(options), name: "U-Net gradient", outputs });
+  const product = gradientOutputs(b, [seed(b, prediction)], { wrt, ...options });
+  return modelGraph(part, b, {
+    ...writing(options),
+    name: "U-Net gradient",
+    outputs: { prediction, ...product.outputs },
+    gradients: product.gradients,
+  });
 }
 
 /** A VAE decoder forward: input `latents` [batch, channels, height, width], output `image` as `vaeDecode`'s. */
@@ -113,18 +118,20 @@ export function decodeGraph(
 
 /**
  * A VAE decoder's vector-Jacobian product: `latents` and `cotangent`, d loss / d image, [batch, 3, F·height, F·width].
- * Outputs `image` and `grad.latents`.
+ * Outputs `image` and, as `gradients` names it, that of `latents`.
  */
 export function decodeVjpGraph(
   part: Part<VaeConfig>,
   size: LatentsSize & GraphOptions,
 ): ModelGraph {
   const { b, latents, image } = buildDecoder(part, { ...size, differentiable: true });
-  const outputs = { image, ...vjp(b, image, { wrt: new Map([["latents", latents]]), ...size }) };
+  const wrt = new Map([["latents", latents]]);
+  const product = gradientOutputs(b, [seed(b, image)], { wrt, ...size });
   return modelGraph(part, b, {
     ...writing(size),
     name: "VAE decoder gradient",
-    outputs,
+    outputs: { image, ...product.outputs },
+    gradients: product.gradients,
     fold: isSmall(part),
   });
 }
@@ -214,19 +221,7 @@ function buildDecoder(
   return { b, latents, image: vaeDecode(new WeightScope(b, weights), latents, config) };
 }
 
-/** Appends the gradient of `y` against an input "cotangent": `grad.<name>` for each of `wrt`. */
-function vjp(
-  b: Builder,
-  y: Value,
-  { wrt, target = CPU_TARGET }: GraphOptions & { readonly wrt: ReadonlyMap<string, Value> },
-): Record<string, Value> {
-  const cotangent = b.input("cotangent", y);
-  const gradients = scaledGradient(b, [{ value: y, cotangent }], {
-    wrt: [...wrt.values()],
-    precision: target.precision,
-  });
-  return Object.fromEntries([...wrt.keys()].flatMap((name, i) => {
-    const g = gradients[i];
-    return g === undefined ? [] : [[`grad.${name}`, g]];
-  }));
+/** What a product starts from: a result, and d loss / d result as the input "cotangent". */
+export function seed(b: Builder, value: Value): Seed {
+  return { value, cotangent: b.input("cotangent", value) };
 }

@@ -3,11 +3,13 @@ export {
   decodeVjpGraph,
   imageSize,
   type LatentsSize,
+  seed,
   textGraphs,
   unetGraph,
   type UNetSize,
   unetVjpGraph,
 } from "./graphs.ts";
+export { gradientOutputs } from "./_gradient_outputs.ts";
 export { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 export {
   decoderPieces,

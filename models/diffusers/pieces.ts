@@ -5,10 +5,11 @@ import {
   type Value,
   type ValueType,
 } from "../../autodiff/mod.ts";
-import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
+import { CPU_TARGET } from "../../compile/mod.ts";
 import { ChangeInputs, type ModuleChange } from "../lora/mod.ts";
 import { composeAll, cut, type Segment } from "../segments.ts";
 import { WeightScope } from "../weight_scope.ts";
+import { gradientOutputs } from "./_gradient_outputs.ts";
 import { type GraphOptions, type ModelGraph, modelGraph } from "./_model_graph.ts";
 import { decoderInputTypes, type LatentsSize, unetInputTypes, type UNetSize } from "./graphs.ts";
 import type { Part } from "./pipeline.ts";
@@ -28,20 +29,21 @@ export interface PieceGraphs {
   readonly makes: readonly string[];
   /** Inputs: `reads`, and tensors of changed weights. Outputs: `makes`. */
   readonly forward: ModelGraph;
-  /**
-   * Inputs: those of `forward`, `cotangent.<value>` for each of `takes`, and `sum.<value>`, what later pieces found, for
-   * each of `adds`. Outputs: `grad.<value>` for each of `gives`, and `grad.<tensor of a change>`. It computes the piece again,
-   * and is absent where no gradient goes.
-   */
+  /** Absent where no gradient goes. */
   readonly gradient?: PieceGradient | undefined;
 }
 
-/** See `PieceGraphs`. All four name values. */
+/** A piece's vector-Jacobian product. The graph computes the piece again, so it also has the inputs of `forward`. */
 export interface PieceGradient {
   readonly graph: ModelGraph;
-  readonly takes: readonly string[];
-  readonly adds: readonly string[];
-  readonly gives: readonly string[];
+  /** Inputs with the complete gradients of what the piece makes, by value. */
+  readonly takes: ReadonlyMap<string, string>;
+  /** Inputs with what later pieces found of the gradients of what the piece reads, by value. */
+  readonly adds: ReadonlyMap<string, string>;
+  /** Outputs with the gradients of what the piece reads, what later pieces found included, by value. */
+  readonly gives: ReadonlyMap<string, string>;
+  /** Outputs with the gradients of the changes' tensors, by tensor. */
+  readonly changes: ReadonlyMap<string, string>;
 }
 
 /** A network in pieces. */
@@ -169,37 +171,39 @@ export function inPieces<C extends PieceContext>(
 
     function gradientOf(): PieceGradient | undefined {
       const { b, changed, values } = built(true);
-      const gives = reads.filter((v) => active.has(v));
-      const sources = new Map([
-        ...gives.map((v): [string, Value] => [v, valueOf(values, v)]),
+      const sources = reads.filter((v) => active.has(v));
+      const wrt = new Map([
+        ...sources.map((v): [string, Value] => [v, valueOf(values, v)]),
         ...changed?.declared ?? [],
       ]);
-      const reached = activeValues(b, [...sources.values()]);
-      const takes = makes.filter((v) => reached.has(valueOf(values, v)));
-      if (takes.length === 0) return undefined;
-      for (const v of takes) active.add(v);
-      const seeds = takes.map((v) => {
+      const reached = activeValues(b, [...wrt.values()]);
+      const made = makes.filter((v) => reached.has(valueOf(values, v)));
+      if (made.length === 0) return undefined;
+      for (const v of made) active.add(v);
+      const seeds = made.map((v) => {
         const value = valueOf(values, v);
-        return { value, cotangent: b.input(`cotangent.${v}`, value) };
+        return { value, cotangent: b.input(`cotangent of ${v}`, value) };
       });
-      const gradients = scaledGradient(b, seeds, {
-        wrt: [...sources.values()],
-        precision: target.precision,
-      });
-      const adds = gives.filter(read);
-      const results = [...sources.keys()].flatMap((v, k): [string, Value][] => {
-        const g = gradients[k];
-        if (g === undefined) return [];
-        return [[`grad.${v}`, adds.includes(v) ? b.add(g, b.input(`sum.${v}`, g)) : g]];
-      });
+      const { outputs, gradients } = gradientOutputs(b, seeds, { wrt, target });
+      const takes = new Map(made.map((v, k) => [v, seeds[k]?.cotangent.name ?? ""]));
+      const gives = new Map([...gradients].filter(([v]) => sources.includes(v)));
+      const adds = new Map<string, string>();
+      for (const [v, output] of gives) {
+        const found = outputs[output];
+        if (found === undefined || !read(v)) continue;
+        const sum = b.input(`sum of ${v}`, found);
+        adds.set(v, sum.name);
+        outputs[output] = b.add(found, sum);
+      }
       const graph = modelGraph(part, b, {
         name: `${title}, gradient`,
-        outputs: Object.fromEntries(results),
+        outputs,
         fold: false,
         target,
         policy,
       });
-      return { graph, takes, adds, gives };
+      const changes = new Map([...gradients].filter(([v]) => !sources.includes(v)));
+      return { graph, takes, adds, gives, changes };
     }
   });
   const bytesOf = (values: readonly string[]) =>

@@ -1,12 +1,13 @@
-import { Builder, type Value } from "../../autodiff/mod.ts";
-import { CPU_TARGET, scaledGradient } from "../../compile/mod.ts";
+import { Builder } from "../../autodiff/mod.ts";
 import {
+  gradientOutputs,
   type GraphOptions,
   inPieces,
   type ModelGraph,
   modelGraph,
   type PieceOptions,
   type Pieces,
+  seed,
 } from "../diffusers/mod.ts";
 import { ChangeInputs, type ModuleChange } from "../lora/mod.ts";
 import { compose } from "../segments.ts";
@@ -38,8 +39,8 @@ export function transformerGraph(
 
 /**
  * A transformer's vector-Jacobian product: `transformerGraph`'s inputs and `cotangent`, d loss / d prediction. Outputs
- * `prediction`, `grad.<name>` for every tensor of the changes that the prediction depends on, summed over the batch, and with
- * `sampleGradient` also `grad.sample`.
+ * `prediction` and, as `gradients` names them, those of every tensor of the changes that the prediction depends on, summed
+ * over the batch, and with `sampleGradient` of `sample`.
  */
 export function transformerVjpGraph(
   transformer: FlowTransformer,
@@ -54,20 +55,12 @@ export function transformerVjpGraph(
   });
   const wrt = new Map(changed.declared);
   if (sampleGradient) wrt.set("sample", sample);
-  const { target = CPU_TARGET, policy } = options;
-  const cotangent = b.input("cotangent", prediction);
-  const gradients = scaledGradient(b, [{ value: prediction, cotangent }], {
-    wrt: [...wrt.values()],
-    precision: target.precision,
-  });
-  const found = [...wrt.keys()].flatMap((name, i): [string, Value][] => {
-    const g = gradients[i];
-    return g === undefined ? [] : [[`grad.${name}`, g]];
-  });
-  const outputs = { prediction, ...Object.fromEntries(found) };
+  const { target, policy } = options;
+  const product = gradientOutputs(b, [seed(b, prediction)], { wrt, target });
   return modelGraph(transformer.part, b, {
     name: "transformer gradient",
-    outputs,
+    outputs: { prediction, ...product.outputs },
+    gradients: product.gradients,
     target,
     policy,
   });

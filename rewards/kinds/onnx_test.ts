@@ -69,6 +69,7 @@ Deno.test("No branch reads from outside of it, and the score alone is computed w
       loaded.push(model.bytes);
       return engine.load(model, options);
     },
+    place: (name) => engine.place(name),
     keep: (...args) => engine.keep(...args),
     forget: (...args) => engine.forget(...args),
     cpuSeconds: () => engine.cpuSeconds(),

@@ -22,8 +22,9 @@ export function roundingEngine(engine: Engine): Engine {
         { bytes: roundedToHalf(bytes), ...(weightsRoot !== undefined && { weightsRoot }) },
         { ...options, graphOptimizationLevel: "disabled" },
       ),
-    keep: (name, tensor) => engine.keep(name, tensor),
-    forget: (...names) => engine.forget(...names),
+    place: (name) => engine.place(name),
+    keep: (place, tensor) => engine.keep(place, tensor),
+    forget: (...places) => engine.forget(...places),
     cpuSeconds: () => engine.cpuSeconds(),
     close: () => engine.close(),
   };

@@ -9,27 +9,25 @@ export interface KeptAdapter {
   release(): Promise<void>;
 }
 
-let adapters = 0;
-
-/** Keeps LoRA weights in an engine under names of their own, their effect times `scale`. */
+/** Keeps LoRA weights in an engine, their effect times `scale`. */
 export async function keepAdapter(
   engine: Engine,
   parameters: Parameters,
   scale: number,
 ): Promise<KeptAdapter> {
-  const prefix = `lora.${adapters++}.`;
-  const names = Object.keys(parameters);
+  const places = new Map(Object.keys(parameters).map((name) => [name, engine.place(name)]));
   const update = async (next: Parameters) => {
-    for (const [name, tensor] of Object.entries(scaledTensors(next, scale))) {
-      await engine.keep(prefix + name, tensor);
+    const scaled = scaledTensors(next, scale);
+    for (const [name, place] of places) {
+      const tensor = scaled[name];
+      if (tensor === undefined) throw new RangeError(`LoRA weights lack "${name}"`);
+      await engine.keep(place, tensor);
     }
   };
   await update(parameters);
   return {
-    feeds: Object.fromEntries(names.map((name) => [name, { kept: prefix + name }])),
+    feeds: Object.fromEntries(places),
     update,
-    release: async () => {
-      for (const name of names) await engine.forget(prefix + name);
-    },
+    release: async () => await engine.forget(...places.values()),
   };
 }

@@ -51,8 +51,8 @@ export class ImageDecoder implements Decoder {
       } else {
         const program = this.#program("product", size);
         const part = sliceBatch(cotangent, start, end);
-        const found = await this.#runner.vjp(program, { feeds, cotangent: part });
-        out.push(asFloat32("grad.latents", found["grad.latents"]));
+        const gradients = await this.#runner.vjp(program, { feeds, cotangent: part });
+        out.push(asFloat32("gradient of latents", gradients.latents));
       }
     }
     return concatBatch(out);

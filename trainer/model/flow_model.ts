@@ -20,6 +20,7 @@ import {
   sliceBatch,
 } from "../tensors.ts";
 import { keepAdapter } from "./_adapter.ts";
+import { parametersOf } from "./_parameters_of.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";
 import { FlowPromptEncoder, type FlowTextOptions } from "./flow_prompts.ts";
@@ -162,17 +163,14 @@ export class FlowModel implements Model {
       }));
       const program = this.#program(input ? "product with input" : "product", items);
       const feeds = { ...lora, ...this.#feeds(items) };
-      const out = await this.#runner.vjp(program, { feeds, cotangent });
+      const { sample, ...gradients } = await this.#runner.vjp(program, { feeds, cotangent });
       if (input) {
-        const found = asFloat32("grad.sample", out["grad.sample"]);
+        const found = asFloat32("gradient of sample", sample);
         for (const [i, { row }] of items.entries()) {
           accumulate({ x: sliceBatch(x, row, row + 1) }, { x: sliceBatch(found, i, i + 1) });
         }
       }
-      const gradients = Object.entries(out).filter(([name]) => name !== "grad.sample").map((
-        [name, gradient],
-      ) => [name.slice("grad.".length), asFloat32(name, gradient)] as const);
-      accumulate(parameters, Object.fromEntries(gradients));
+      accumulate(parameters, parametersOf(gradients));
     }
     return input ? { parameters, x } : { parameters };
   }

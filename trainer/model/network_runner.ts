@@ -10,6 +10,7 @@ import {
 } from "../../runtime/mod.ts";
 import { ENGINE_BYTES, footprint, piecesFootprint } from "./memory.ts";
 import type { Program } from "./program.ts";
+import { byTensor } from "./_by_tensor.ts";
 import { PiecewiseRunner } from "./_piecewise.ts";
 import { sessionOptions } from "./_session_options.ts";
 
@@ -75,7 +76,7 @@ export class NetworkRunner {
     });
   }
 
-  /** `grad.<name>` for all that the network's graph, or its pieces, differentiate against. */
+  /** The gradient of each input and LoRA tensor that the network's graph, or its pieces, differentiate against. */
   async vjp(
     program: Program,
     { feeds, cotangent }: {
@@ -88,9 +89,13 @@ export class NetworkRunner {
       await this.#sessions.makeRoom(piecesFootprint(program.pieces));
       return await this.#piecewise.vjp(program.pieces, { feeds, cotangent });
     }
-    return await this.use(program.name, () => program.graph, (session) => {
-      const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
-      return session.run(readBy(program.graph, { ...feeds, cotangent }), wanted);
+    const { graph } = program;
+    const outputs = graph.gradients ?? new Map<string, string>();
+    return await this.use(program.name, () => graph, async (session) => {
+      const found = await session.run(readBy(graph, { ...feeds, cotangent }), [
+        ...outputs.values(),
+      ]);
+      return byTensor(outputs, found);
     });
   }
 

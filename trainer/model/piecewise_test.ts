@@ -14,9 +14,10 @@ import {
   unetVjpGraph,
 } from "../../models/diffusers/mod.ts";
 import { loraChanges } from "../../models/lora/mod.ts";
-import { type Engine, openEngine } from "../../runtime/mod.ts";
+import { type Engine, openEngine, type Place } from "../../runtime/mod.ts";
 import { relativeError, roundingEngine } from "../../tests/models/mod.ts";
 import { randomStream } from "../random.ts";
+import { byTensor } from "./_by_tensor.ts";
 import { PiecewiseRunner } from "./_piecewise.ts";
 import { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory.ts";
 
@@ -60,8 +61,12 @@ async function assertSame(
   assert.ok(cotangent);
   const [value] = Object.values(await (await engine.load(forward)).run(feeds));
   const session = await engine.load(gradient);
-  const wanted = session.outputNames.filter((name) => name.startsWith("grad."));
-  const expected = await session.run({ ...feeds, cotangent }, wanted);
+  const outputs = gradient.gradients ?? new Map<string, string>();
+  const wanted = [...outputs.keys()];
+  const expected = byTensor(
+    outputs,
+    await session.run({ ...feeds, cotangent }, [...outputs.values()]),
+  );
   const runner = new PiecewiseRunner(engine, { intraOpNumThreads: 1 });
   for (const pieces of cuts) {
     const what = `in ${pieces.pieces.length} pieces`;
@@ -173,7 +178,7 @@ Deno.test("a value that pieces make is freed when the call ends, and when it fai
   try {
     const folder = new URL("../../tests/golden/tiny-sd", import.meta.url).pathname;
     const { vae } = await readPipeline(folder);
-    const kept = new Set<string>();
+    const kept = new Set<Place>();
     const watching: Engine = {
       pid: engine.pid,
       load: async (model, options) => {
@@ -184,15 +189,16 @@ Deno.test("a value that pieces make is freed when the call ends, and when it fai
           outputNames: session.outputNames,
           dispose: () => session.dispose(),
           run: (feeds, fetches, run) => {
-            for (const name of Object.values(run?.keep ?? {})) kept.add(name);
+            for (const place of Object.values(run?.keep ?? {})) kept.add(place);
             return session.run(feeds, fetches, run);
           },
         };
       },
-      keep: (name, tensor) => engine.keep(name, tensor),
-      forget: (...names) => {
-        for (const name of names) kept.delete(name);
-        return engine.forget(...names);
+      place: (name) => engine.place(name),
+      keep: (place, tensor) => engine.keep(place, tensor),
+      forget: (...places) => {
+        for (const place of places) kept.delete(place);
+        return engine.forget(...places);
       },
       cpuSeconds: () => engine.cpuSeconds(),
       close: () => engine.close(),

@@ -23,6 +23,7 @@ import {
   sliceBatch,
 } from "../tensors.ts";
 import { keepAdapter } from "./_adapter.ts";
+import { parametersOf } from "./_parameters_of.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";
 import { ImageDecoder } from "./_image_decoder.ts";
@@ -187,11 +188,9 @@ export class PipelineModel implements Model {
         feeds: { ...feeds, ...feedsOf(part) },
         cotangent,
       });
-      if (input) xs.push(asFloat32("grad.sample", out["grad.sample"]));
-      const gradients = Object.entries(out).filter(([name]) => name !== "grad.sample").map((
-        [name, gradient],
-      ) => [name.slice("grad.".length), asFloat32(name, gradient)] as const);
-      accumulate(parameters, Object.fromEntries(gradients));
+      const { sample, ...gradients } = out;
+      if (input) xs.push(asFloat32("gradient of sample", sample));
+      accumulate(parameters, parametersOf(gradients));
     }
     return input ? { parameters, x: concatBatch(xs) } : { parameters };
   }

@@ -8,7 +8,7 @@ import {
   PRODUCT_KINDS,
   type ProductKind,
 } from "../../compile/mod.ts";
-import type { Engine, SessionOptions } from "../../runtime/mod.ts";
+import type { Engine, Place, SessionOptions } from "../../runtime/mod.ts";
 import { sessionOptions } from "../model/_session_options.ts";
 
 /** How fast a machine computes, as far as estimates go. */
@@ -178,12 +178,11 @@ async function load(
   const model = { bytes: compiled.bytes, name: "speed" };
   const loaded = await engine.load(model, sessionOptions(compiled, session));
   const loading = (performance.now() - begun) / 1000;
-  const feeds = Object.fromEntries(
-    values.map((v) => [v.name, { kept: `speed.${name}.${v.name}` }]),
-  );
-  for (const { name, shape } of values) {
-    const filling = float32(new Float32Array(sizeOf(shape)).fill(0.01), shape);
-    await engine.keep(feeds[name]?.kept ?? "", filling);
+  const feeds: Record<string, Place> = {};
+  for (const v of values) {
+    const place = engine.place(`speed of ${name}, ${v.name}`);
+    feeds[v.name] = place;
+    await engine.keep(place, float32(new Float32Array(sizeOf(v.shape)).fill(0.01), v.shape));
   }
   return {
     cost: compiled.cost,
@@ -191,7 +190,7 @@ async function load(
     seconds: Infinity,
     run: async () => void await loaded.run(feeds),
     free: async () => {
-      await engine.forget(...Object.values(feeds).map(({ kept }) => kept));
+      await engine.forget(...Object.values(feeds));
       await loaded.dispose();
     },
   };

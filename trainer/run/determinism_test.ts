@@ -104,6 +104,7 @@ Deno.test("with convolutions by Winograd's algorithm too", async () => {
         kernels.set(model.name ?? "", graph === undefined ? [] : kernelsOf(graph));
         return engine.load(model, options);
       },
+      place: (name) => engine.place(name),
       keep: (...kept) => engine.keep(...kept),
       forget: (...names) => engine.forget(...names),
       cpuSeconds: () => engine.cpuSeconds(),
