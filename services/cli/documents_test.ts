@@ -34,10 +34,11 @@ function commandsOf(line: string): string[][] {
   return found.map(withoutRunner).filter((words) => words.length > 0);
 }
 
-/** `npx --yes deno@2.9.6 task x` is `deno task x`; variables set before a command are left out. */
+/** `npx --yes deno@2.9.6 task x` is `deno task x`, `./drtune x` is `drtune x`; variables set before a command are left out. */
 function withoutRunner(words: readonly string[]): string[] {
   const start = words.findIndex((w) => !/^\w+=/.test(w));
   const rest = start < 0 ? [] : words.slice(start);
+  if (rest[0] === "./drtune") return ["drtune", ...rest.slice(1)];
   if (rest[0] === "npx" && rest[2]?.startsWith("deno@")) return ["deno", ...rest.slice(3)];
   return rest;
 }
