@@ -1,27 +1,66 @@
 /**
- * `deno task clients`: installs the published gRPC clients that our servers must work with, unmodified, by `go install`
- * into .cache/clients. The tests of tests/clients that need one are skipped by name where it is missing.
+ * `deno task clients [NAME...]`: installs the published gRPC clients that our servers must work with, unmodified, by
+ * `go install` into .cache/clients; all of them, or those that are named. The tests of tests/clients that need one are
+ * skipped by name where it is missing.
  */
+import { spawn } from "node:child_process";
 import process from "node:process";
+import { createInterface } from "node:readline";
 import { CLIENTS_FOLDER } from "./find_client.ts";
 
-const CLIENTS = [
-  "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
-  "github.com/grpc-ecosystem/grpc-health-probe@v0.4.62",
-  "github.com/bojand/ghz/cmd/ghz@v0.93.0",
-];
+const CLIENTS = new Map([
+  ["grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"],
+  ["grpc-health-probe", "github.com/grpc-ecosystem/grpc-health-probe@v0.4.62"],
+  ["ghz", "github.com/bojand/ghz/cmd/ghz@v0.93.0"],
+]);
+/** Time between lines of progress where stderr is no terminal, and where it is one, in milliseconds. */
+const [RARELY, OFTEN] = [10_000, 200];
 
+const isTerminal = Deno.stderr.isTerminal();
+const names = Deno.args.length > 0 ? Deno.args : [...CLIENTS.keys()];
+const unknown = names.find((name) => !CLIENTS.has(name));
+if (unknown !== undefined) {
+  console.error(`Client is ${JSON.stringify(unknown)}, expected ${[...CLIENTS.keys()].join(", ")}`);
+  process.exit(2);
+}
 await Deno.mkdir(CLIENTS_FOLDER, { recursive: true });
-for (const client of CLIENTS) {
-  console.error(`go install ${client}`);
-  try {
-    const { success } = await new Deno.Command("go", {
-      args: ["install", client],
-      env: { GOBIN: CLIENTS_FOLDER },
-    }).spawn().status;
-    if (!success) process.exit(1);
-  } catch (error) {
-    console.error(`Go cannot be run: ${error instanceof Error ? error.message : error}`);
+for (const [i, name] of names.entries()) {
+  const title = `${i + 1}/${names.length} ${name}`;
+  const failure = await install(CLIENTS.get(name) ?? "", title);
+  if (failure !== undefined) {
+    console.error(failure);
     process.exit(1);
   }
+}
+
+/** Builds and installs one, showing how many packages came and were compiled. Answers why it failed, where it did. */
+async function install(source: string, title: string): Promise<string | undefined> {
+  const started = performance.now();
+  let [fetched, compiled, shown] = [0, 0, -Infinity];
+  const said: string[] = [];
+  const show = (ended: string) => {
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    const line =
+      `${title}: ${fetched} modules fetched, ${compiled} packages compiled, ${seconds} s`;
+    const text = isTerminal ? `\r\x1b[2K${line}${ended}` : `${line}\n`;
+    Deno.stderr.writeSync(new TextEncoder().encode(text));
+    shown = performance.now();
+  };
+  // -v names each package that is compiled.
+  const go = spawn("go", ["install", "-v", source], {
+    env: { ...process.env, GOBIN: CLIENTS_FOLDER },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const ended = new Promise<string | undefined>((resolve) => {
+    go.on("error", ({ message }) => resolve(`Go cannot be run: ${message}`));
+    go.on("close", (code) => resolve(code === 0 ? undefined : said.slice(-20).join("\n")));
+  });
+  for await (const line of createInterface({ input: go.stderr })) {
+    if (line.startsWith("go: downloading ")) fetched++;
+    else if (/^[\w./~-]+$/.test(line)) compiled++;
+    else said.push(line);
+    if (performance.now() - shown > (isTerminal ? OFTEN : RARELY)) show("");
+  }
+  show("\n");
+  return await ended;
 }

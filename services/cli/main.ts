@@ -104,7 +104,9 @@ export async function main(words: readonly string[], signal: AbortSignal): Promi
 
 if (import.meta.main) {
   const interrupt = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
+  // Windows has no SIGTERM, and Deno throws there.
+  const signals = ["SIGINT", ...(Deno.build.os === "windows" ? [] : ["SIGTERM" as const])] as const;
+  for (const name of signals) {
     Deno.addSignalListener(name, () => {
       // The second signal ends at once: whatever hangs, a person can leave.
       if (interrupt.signal.aborted) Deno.exit(130);

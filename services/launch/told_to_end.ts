@@ -8,7 +8,8 @@ export const ENDS_WITH_STDIN = "DRTUNE_ENDS_WITH_STDIN";
 export async function toldToEnd(): Promise<void> {
   const told = Promise.withResolvers<void>();
   const child = Deno.env.get(ENDS_WITH_STDIN) === "1";
-  Deno.addSignalListener("SIGTERM", told.resolve);
+  // Windows has no SIGTERM, and Deno throws there.
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", told.resolve);
   Deno.addSignalListener("SIGINT", () => {
     if (!child) told.resolve();
   });

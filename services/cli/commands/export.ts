@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { mkdir, open, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { openSafetensors } from "../../../models/weights/mod.ts";
 import { LoraFormat, LoraPrecision, type TrainerService } from "../../../proto/mod.ts";
 import type { GrpcClient } from "../../rpc/mod.ts";
@@ -127,6 +127,7 @@ export async function downloadLora(
         // A name from the network is a name, not a path.
         const path = out ?? name.replaceAll(/[^A-Za-z0-9._-]/g, "_");
         expected = { path, step, sha256 };
+        await mkdir(dirname(path), { recursive: true });
         partial = { path: `${path}.partial`, file: await open(`${path}.partial`, "w") };
       } else if (part.case === "data") {
         hash.update(part.value);

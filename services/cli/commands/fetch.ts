@@ -1,4 +1,4 @@
-import { join, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { getHFHubCachePath } from "@huggingface/hub";
 import { type Command, UsageError } from "../command.ts";
 import { chooseFiles } from "../fetch/choose_files.ts";
@@ -6,6 +6,7 @@ import { download } from "../fetch/download.ts";
 import { type Hub, HubError, type HubFile, hubOf, listRepository } from "../fetch/hub.ts";
 import { KNOWN_MODELS } from "../fetch/known_models.ts";
 import { Progress } from "../progress.ts";
+import { EMBEDDED_STACK, readStack, stackFile } from "../stack/read_stack.ts";
 import { nearest } from "../../../base/mod.ts";
 
 /** A repository, and what of it is wanted. */
@@ -29,7 +30,8 @@ export const fetchModel: Command = {
     to: {
       type: "string",
       value: "DIR",
-      help: "folder of all models: each gets a folder in it (default models)",
+      help:
+        "folder of all models, each gets a folder in it (default: of the stack in the current folder, else weights)",
     },
     revision: { type: "string", value: "REV", help: "branch, tag or commit (default main)" },
     variant: { type: "string", value: "NAME", help: 'of weights that come in several, as "fp16"' },
@@ -53,7 +55,7 @@ export const fetchModel: Command = {
       return 0;
     }
     const hub = hubOf(Deno.env);
-    const root = args.text("to") ?? "models";
+    const root = args.text("to") ?? await modelsFolder();
     const [revision, variant] = [args.text("revision") ?? "main", args.text("variant")];
     const include = args.list("include");
     const json = args.flag("json");
@@ -79,13 +81,20 @@ export const fetchModel: Command = {
         continue;
       }
       await bring(hub, listed, { folder, quiet: json, signal });
+      const shown = relative(".", folder).startsWith("..") ? folder : relative(".", folder);
       console.log(
-        json ? JSON.stringify({ name, folder: resolve(folder) }) : `${name} is in ${folder}`,
+        json ? JSON.stringify({ name, folder: resolve(folder) }) : `${name} is in ${shown}`,
       );
     }
     return 0;
   },
 };
+
+/** Where runs of the stack that is meant here look for models. The embedded stack's folder is the project's own. */
+async function modelsFolder(): Promise<string> {
+  const file = await stackFile(undefined);
+  return file === EMBEDDED_STACK ? "weights" : (await readStack(file)).models;
+}
 
 async function bring(
   hub: Hub,

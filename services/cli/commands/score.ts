@@ -169,8 +169,12 @@ export const score: Command = {
       }
       progress.end();
       cut.say();
-      if (file !== undefined) await writeSafetensors(file, gradients);
+      if (file !== undefined) {
+        await mkdir(dirname(file), { recursive: true });
+        await writeSafetensors(file, gradients);
+      }
       if (sheet !== undefined) {
+        await mkdir(dirname(sheet), { recursive: true });
         await writeFile(sheet, await contactSheet([{ heading: "", tiles }], { columns: 5 }));
       }
       if (!json) print(rows, { rewards, table: out === undefined });

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { loadReward } from "../../../rewards/mod.ts";
 import { parseRewardConfig } from "../../../rewards/mod.ts";
 import { openEngine, PROVIDERS } from "../../../runtime/mod.ts";
@@ -37,6 +38,7 @@ export const trace: Command = {
       const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
       const model = await openTraceModel(given, engine, { session });
       const tensors = await replay(given, model, { upstream: rewardGradient });
+      await mkdir(dirname(out), { recursive: true });
       await writeSafetensors(out, { ...tensors });
       const names = Object.keys(tensors);
       console.log(
