@@ -4,7 +4,15 @@ import { Random } from "../models/random/mod.ts";
  * What random numbers are drawn for, with the upper half of the generator's key. Draws for one purpose never shift
  * those for another. 0 is taken by the initial LoRA weights (`initialLora`).
  */
-const PURPOSES = { prompts: 1, plan: 2, latents: 3, noise: 4, redraw: 5, shift: 6 } as const;
+const PURPOSES = {
+  prompts: 1,
+  plan: 2,
+  latents: 3,
+  noise: 4,
+  redraw: 5,
+  shift: 6,
+  perturb: 7,
+} as const;
 
 export type Purpose = keyof typeof PURPOSES;
 

@@ -24,7 +24,7 @@ export async function fromWireConfig(
   modelRoot: string,
 ): Promise<Record<string, unknown>> {
   if (config === undefined) throw new FieldError("config", "is missing");
-  const { method, sampler, guidance, lora, optimizer, batch, drift, panel } = config;
+  const { method, sampler, guidance, lora, optimizer, batch, drift, perturb, panel } = config;
   const heldOut = await promptsOf(config.heldOutPrompts, modelRoot, "heldOutPrompts");
   return compact({
     model: config.model,
@@ -50,6 +50,8 @@ export async function fromWireConfig(
     rewards: config.rewards.map(fromWireTerm),
     drift: drift && compact({ ...plain(drift), kind: drift.kind || undefined }),
     randomShift: config.randomShift,
+    combine: config.combine || undefined,
+    perturb: perturb && plain(perturb),
     panel: panel && { ...plain(panel), rewards: panel.rewards.map(fromWirePanelReward) },
     seed: config.seed,
     iterations: config.iterations,
@@ -81,16 +83,28 @@ export function fromWireTerm(term: WireTerm): Record<string, unknown> {
     reward: term.reward,
     weight: term.weight,
     expectedDigest: term.expectedDigest,
+    ...readingOf(term),
+    hinge: term.hinge,
+    zScore: term.zScore,
   });
 }
 
 function fromWirePanelReward(reward: PanelReward): Record<string, unknown> {
-  return { ...plain(reward), name: reward.name || reward.reward };
+  return compact({
+    ...plain(reward),
+    ...readingOf(reward),
+    name: reward.name || reward.reward,
+  });
+}
+
+/** How a reward reads prompts; what is empty was not given. */
+function readingOf({ prompt, without }: WireTerm | PanelReward) {
+  return { prompt: prompt || undefined, without: without.length > 0 ? without : undefined };
 }
 
 /** A term on the wire. */
-export function toWireTerm({ name, endpoint, reward, weight, expectedDigest }: RewardTerm) {
-  return { name, endpoint, reward, weight, expectedDigest };
+export function toWireTerm({ without = [], ...term }: RewardTerm) {
+  return { ...term, without: [...without] };
 }
 
 /** How much of a list of prompts a message holds. A list may be as large as a message may be. */
@@ -108,7 +122,10 @@ export function toWireConfig(config: RunConfig, shown: PromptsShown = "whole") {
     prompts: toWirePrompts(prompts, shown),
     heldOutPrompts: toWirePrompts(heldOutPrompts, shown),
     rewards: config.rewards.map(toWireTerm),
-    panel: { ...panel, rewards: [...panel.rewards] },
+    panel: {
+      ...panel,
+      rewards: panel.rewards.map(({ without = [], ...r }) => ({ ...r, without: [...without] })),
+    },
   };
 }
 

@@ -8,6 +8,7 @@ import {
 } from "../../models/flow/mod.ts";
 import { type Encoding, loadClipTokenizer, loadTextTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
+import { drawnPrompt } from "../prompt_columns.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { joinLast } from "./_join_last.ts";
@@ -99,7 +100,7 @@ export class FlowPromptEncoder implements PromptEncoder {
     const longest = this.#encoders.at(-1);
     if (longest === undefined) return undefined;
     const isChat = longest.encoder.kind === "qwen3";
-    const cut = prompts.filter((prompt) =>
+    const cut = prompts.map(drawnPrompt).filter((prompt) =>
       longest.tokenize(isChat ? qwenChat(prompt, { mayThink: true }) : prompt).truncated
     );
     const [first] = cut;
@@ -133,7 +134,7 @@ export class FlowPromptEncoder implements PromptEncoder {
       };
     };
     return {
-      conditional: await batch(prompts),
+      conditional: await batch(prompts.map(drawnPrompt)),
       unconditional: await batch(prompts.map((_, i) => negative?.[i] ?? "")),
     };
   }

@@ -10,6 +10,7 @@ import {
 import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Session } from "../../runtime/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
+import { drawnPrompt } from "../prompt_columns.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { joinLast } from "./_join_last.ts";
@@ -62,7 +63,7 @@ export class PipelinePromptEncoder implements PromptEncoder {
 
   remark(prompts: readonly string[]): string | undefined {
     const { tokens: maxLength } = this;
-    const cut = prompts.filter((prompt) =>
+    const cut = prompts.map(drawnPrompt).filter((prompt) =>
       this.#tokenizers.some((tokenizer) => tokenizer.encode(prompt, { maxLength }).truncated)
     );
     const [first] = cut;
@@ -77,7 +78,7 @@ export class PipelinePromptEncoder implements PromptEncoder {
     { height: rows, width: columns, negative, embeddedGuidance = LCM_GUIDANCE }: PromptOptions,
   ): Promise<{ conditional: Conditioning; unconditional: Conditioning }> {
     const encoded: Encoded[] = [];
-    for (const prompt of prompts) encoded.push(await this.#encode(prompt));
+    for (const line of prompts) encoded.push(await this.#encode(drawnPrompt(line)));
     const others: Encoded[] = [];
     for (const i of prompts.keys()) {
       const prompt = negative?.[i] ?? "";

@@ -1,3 +1,4 @@
+import type { Combination } from "./combine.ts";
 import type { Patience } from "./_patience.ts";
 import type { RewardClients } from "./_reward_clients.ts";
 import { RewardMixture } from "./reward_mixture.ts";
@@ -10,18 +11,21 @@ interface Rewards {
 
 interface Question<T> {
   readonly terms: readonly RewardTerm[];
+  /** How they become one number. Default: their sum. */
+  readonly combine?: Combination;
   readonly ask: (mixture: RewardMixture, signal: AbortSignal) => Promise<T>;
 }
 
 /** Asks rewards, and waits for those that are away until something else is wanted; see `Patience.until`. */
 export async function askPatiently<T>(
   { clients, patience }: Rewards,
-  { terms, ask, isWanted }: Question<T> & { readonly isWanted: () => boolean },
+  { terms, combine, ask, isWanted }: Question<T> & { readonly isWanted: () => boolean },
 ): Promise<T> {
   return await patience.until({
     work: async (signal) => {
       try {
-        return await ask(new RewardMixture(await clients.connected(terms, signal)), signal);
+        const connected = await clients.connected(terms, signal);
+        return await ask(new RewardMixture(connected, combine && { combine }), signal);
       } catch (error) {
         // What comes back may be another: it is asked for its facts again.
         await clients.close();

@@ -7,6 +7,7 @@ import { permutation, randomStream } from "../random.ts";
 import { makeSampler } from "../samplers/mod.ts";
 import {
   type ImageSeed,
+  perturbed,
   type RewardSource,
   seededNoise,
   type Shift,
@@ -70,7 +71,10 @@ export async function iterate(
       guidance: config.guidance,
       prompts: part,
       noise: seededNoise(images, latents),
-      reward: shifted(reward, { most: config.randomShift, shifts: shiftsOf(config, images) }),
+      reward: perturbed(
+        shifted(reward, { most: config.randomShift, shifts: shiftsOf(config, images) }),
+        { ...config.perturb, normals: perturbationOf(images) },
+      ),
       drift,
       probe: assertFinite,
     });
@@ -109,6 +113,19 @@ export async function iterate(
       // Which steps are trained says what a surrogate drew.
       plans: plans.map(({ surrogate: _, ...plan }) => plan),
     },
+  };
+}
+
+/** Noise of the images' copies, drawn image by image. */
+function perturbationOf(images: readonly ImageSeed[]) {
+  return (copy: number, size: number): Float32Array => {
+    const one = size / images.length;
+    const out = new Float32Array(size);
+    images.forEach(({ seed, iteration, image }, i) => {
+      const random = randomStream(seed, "perturb", { iteration, image, step: copy });
+      out.set(random.normals(one), i * one);
+    });
+    return out;
   };
 }
 

@@ -179,6 +179,7 @@ export class TrainingLoop {
         evaluate: (images, prompts) =>
           askPatiently(this.#run, {
             terms: boundary.mixture,
+            combine: config.combine,
             ask: (mixture, signal) => mixture.evaluate(images, prompts, { signal }),
             isWanted: () => isInterrupted(boundary, this.#run),
           }),
@@ -248,8 +249,8 @@ export class TrainingLoop {
       const before = log.events.slice(since).filter((e) => e.type === "panel")
         .filter(({ rewards }) => changes(rewards, found.rewards).length === 0);
       const alarm = findAlarm(
-        comparable({ step, ...found }, connected),
-        before.map((e) => comparable(e, connected)),
+        comparable({ step, ...found }, connected, config),
+        before.map((e) => comparable(e, connected, config)),
         panel,
       );
       const heldOut = terms.filter(({ weight }) => weight === 0).map(({ name }) => name);

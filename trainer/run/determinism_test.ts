@@ -12,7 +12,7 @@ import { FakeReward } from "../testing/fake_reward.ts";
 import { openRunModel, prepareRunConfig, type RunDependencies, RunStore } from "./mod.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
-/** Everything random is in it: two batches, redraws, noise in each step, shift, drift, a panel. */
+/** Everything random is in it: two batches, redraws, noise in each step, shift, perturbed copies, drift, a panel. */
 const CONFIG = {
   model: "tests/golden/tiny-sd",
   method: { name: "draft-lv", m: 2, earlyStop: true },
@@ -30,6 +30,7 @@ const CONFIG = {
   }],
   drift: { weight: 10 },
   randomShift: 3,
+  perturb: { copies: 2, noise: 0.1 },
   panel: { every: 2, rewards: [{ name: "grey", endpoint: "grey" }] },
   iterations: 2,
   sampleEvery: 0,

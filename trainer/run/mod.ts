@@ -12,6 +12,7 @@ export {
   openRunModel,
   prepareRunConfig,
 } from "./open_model.ts";
+export * from "./combine.ts";
 export { diversity, findAlarm, type PanelMeasurement } from "./panel.ts";
 export * from "./picture_note.ts";
 export * from "./pictures.ts";

@@ -1,4 +1,5 @@
 import { basename, extname } from "node:path";
+import { drawnPrompt } from "../prompt_columns.ts";
 import type { SamplerOptions } from "../samplers/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
 import type { RunConfig } from "./run_config.ts";
@@ -59,7 +60,7 @@ export function pictureNote(
     Version: "DRTune",
   }).flatMap(([name, value]) => value === undefined ? [] : [`${name}: ${value}`]);
   const added = lora === undefined ? "" : ` <lora:${stem(lora.name)}:${lora.scale}>`;
-  return `${prompt}${added}\n${settings.join(", ")}`;
+  return `${drawnPrompt(prompt)}${added}\n${settings.join(", ")}`;
 }
 
 /** A value with commas, colons or line breaks is written as JSON, as web UIs do. */

@@ -2,6 +2,8 @@ import { float32 } from "../../autodiff/mod.ts";
 import { assertFinite } from "../../runtime/mod.ts";
 import type { Evaluation, RewardScores, RewardSource } from "../step/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
+import { rewardPrompt } from "../prompt_columns.ts";
+import { type Combination, combined } from "./combine.ts";
 import type { RewardTerm } from "./run_config.ts";
 
 /** What a reward answers for a batch. */
@@ -51,15 +53,21 @@ export interface ConnectedTerm {
 }
 
 /**
- * The loss of a mixture: the mean over images of Σ -wᵢ sᵢ, where sᵢ is negated for rewards to be minimised, so that a
- * positive weight always improves its reward. Services are asked concurrently; sums are in the mixture's order.
+ * The loss of a mixture: the mean over images of minus their worth (`combined`): by default Σ wᵢ sᵢ, where sᵢ is negated for
+ * rewards to be minimised, so that a positive weight always improves its reward. Services are asked concurrently; sums are
+ * in the mixture's order. Each reward reads prompts in its own way (`rewardPrompt`).
  * Answers of the wrong shape or with NaN or infinity are `RewardUnavailableError`s naming reward and tensor.
  */
 export class RewardMixture implements RewardSource {
   readonly #terms: readonly ConnectedTerm[];
+  readonly #combination: Combination;
 
-  constructor(terms: readonly ConnectedTerm[]) {
+  constructor(
+    terms: readonly ConnectedTerm[],
+    { combine = "sum" }: { readonly combine?: Combination } = {},
+  ) {
     this.#terms = terms;
+    this.#combination = combine;
   }
 
   /** Scores without gradient, by the terms' names. */
@@ -85,13 +93,20 @@ export class RewardMixture implements RewardSource {
     const answers = await this.#ask(images, prompts, { gradient: true, signal });
     const sum = new Float64Array(images.data.length);
     const rewards: Record<string, RewardScores> = {};
-    let loss = 0;
-    for (const { term, client, answer: { scores, gradient, digest = client.digest } } of answers) {
+    const { perImage, slopes } = combined(
+      answers.map(({ term, client: { direction }, answer: { scores } }) => ({
+        ...term,
+        scores,
+        direction,
+      })),
+      this.#combination,
+    );
+    const loss = -perImage.reduce((a, b) => a + b, 0) / prompts.length;
+    const size = images.data.length / prompts.length;
+    for (const [j, { term, client, answer }] of answers.entries()) {
+      const { scores, gradient, digest = client.digest } = answer;
       rewards[term.name] = { perImage: [...scores], digest };
-      const sign = client.direction === "minimise" ? 1 : -1;
-      const factor = sign * term.weight / prompts.length;
-      if (factor === 0) continue;
-      for (const s of scores) loss += factor * s;
+      if (term.weight === 0) continue;
       if (gradient?.shape.join() !== images.shape.join()) {
         throw new RewardUnavailableError(
           `Reward ${term.name} answered a gradient of shape [${gradient?.shape ?? "none"}], ` +
@@ -99,7 +114,13 @@ export class RewardMixture implements RewardSource {
         );
       }
       assertSound(`gradient of reward ${term.name}`, gradient);
-      gradient.data.forEach((g, i) => sum[i] = (sum[i] ?? 0) + factor * g);
+      for (const [image, slope] of (slopes[j] ?? []).entries()) {
+        const factor = -slope / prompts.length;
+        if (factor === 0) continue;
+        for (let i = image * size; i < (image + 1) * size; i++) {
+          sum[i] = (sum[i] ?? 0) + factor * (gradient.data[i] ?? 0);
+        }
+      }
     }
     return { loss, gradient: float32(Float32Array.from(sum), images.shape), rewards };
   }
@@ -110,7 +131,8 @@ export class RewardMixture implements RewardSource {
     { gradient, signal }: { readonly gradient: boolean; readonly signal: AbortSignal | undefined },
   ): Promise<readonly (ConnectedTerm & { readonly answer: RewardAnswer })[]> {
     return await Promise.all(this.#terms.map(async ({ term, client }) => {
-      const answer = await client.score(images, prompts, {
+      const read = prompts.map((line) => rewardPrompt(line, term, `rewards.${term.name}`));
+      const answer = await client.score(images, read, {
         gradient: gradient && term.weight !== 0,
         signal,
       });

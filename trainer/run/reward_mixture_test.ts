@@ -55,6 +55,36 @@ Deno.test("the loss is minus the weighted sum of what is maximised, plus what is
   });
 });
 
+Deno.test("the same reward at two prompts is two terms, and each image's gradient has its own factor", async () => {
+  const asked: string[][] = [];
+  const reader: RewardClient = {
+    ...client("maximise", () => ({ scores: Float32Array.of(1, 2) })),
+    score: (_images, prompts) => {
+      asked.push([...prompts]);
+      return Promise.resolve({
+        // The first image suits the sharp text, the second the blurred one.
+        scores: prompts[0]?.startsWith("sharp") ? Float32Array.of(4, 1) : Float32Array.of(2, 3),
+        gradient: filled(prompts[0]?.startsWith("sharp") ? 1 : 10),
+      });
+    },
+  };
+  const terms = [
+    { term: { ...term("sharp", 1), prompt: "sharp, {prompt}" }, client: reader },
+    { term: { ...term("blurred", -0.5), prompt: "blurred, {prompt}" }, client: reader },
+  ];
+  const relative = await new RewardMixture(terms).evaluate(images, prompts);
+  assert.deepEqual(asked, [["sharp, a", "sharp, b"], ["blurred, a", "blurred, b"]]);
+  assert.equal(relative.loss, -(4 + 1 - 0.5 * (2 + 3)) / 2);
+  assert.ok(relative.gradient.data.every((g) => g === -(1 - 5) / 2));
+  const best = terms.map(({ term, client }) => ({ term: { ...term, weight: 1 }, client }));
+  const worst = await new RewardMixture(best, { combine: "min" }).evaluate(images, prompts);
+  assert.equal(worst.loss, -(2 + 1) / 2);
+  assert.deepEqual(
+    [...worst.gradient.data],
+    [...new Array<number>(12).fill(-5), ...new Array<number>(12).fill(-0.5)],
+  );
+});
+
 Deno.test("rewards are asked concurrently, and scores without gradient", async () => {
   let waiting = 0;
   const all = Promise.withResolvers<void>();

@@ -11,8 +11,10 @@ import {
   STEP_RULES,
 } from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
+import { checkReading } from "../prompt_columns.ts";
 import { SAMPLER_KINDS, type SamplerOptions, SIGMA_RANGES } from "../samplers/mod.ts";
 import { DRIFT_KINDS, type Guidance, GUIDANCE_GRADIENTS } from "../step/mod.ts";
+import { COMBINATIONS } from "./combine.ts";
 import { type ModelDefaults, UNET_DEFAULTS } from "./run_pipeline.ts";
 
 /** Images of an iteration that have random numbers of their own. */
@@ -38,6 +40,12 @@ export const rewardTermSchema = z.strictObject({
   weight: z.number().min(-MOST_WEIGHT).max(MOST_WEIGHT).default(1),
   /** sha256 (hex) its weights must have; empty: any. */
   expectedDigest: z.string().default(""),
+  /** What it reads; see `PromptReading`. */
+  prompt: z.string().min(1).max(10_000).exactOptional(),
+  without: z.array(z.string().min(1)).min(1).max(64).exactOptional(),
+  /** See `Counted`. */
+  hinge: z.number().exactOptional(),
+  zScore: z.boolean().exactOptional(),
 });
 
 /** A mixture of rewards with distinct names. */
@@ -53,7 +61,7 @@ export const trainedMixtureSchema = rewardMixtureSchema.refine(
 );
 
 /** A reward that is measured and never trained on. */
-const panelRewardSchema = rewardTermSchema.omit({ weight: true });
+const panelRewardSchema = rewardTermSchema.omit({ weight: true, hinge: true, zScore: true });
 
 /** How a run trains. Frozen when it starts, defaults filled in, prompts written out. */
 export const runConfigSchema = z.strictObject({
@@ -129,6 +137,14 @@ export const runConfigSchema = z.strictObject({
   /** Default: the first eight prompts. */
   heldOutPrompts: z.array(promptSchema).min(1).optional(),
   rewards: trainedMixtureSchema,
+  /** How the rewards of an image become one number; see `combined`. */
+  combine: z.enum(COMBINATIONS).default("sum"),
+  /** Averages the rewards' gradients over perturbed copies of the images; see `perturbed`. */
+  perturb: z.strictObject({
+    copies: count.max(64).default(1),
+    /** 0: none. */
+    noise: z.number().min(0).max(1).default(0),
+  }).prefault({}),
   /** Penalty on predicting otherwise than the frozen model at the trained steps; see `Drift`. */
   drift: z.strictObject({
     kind: z.enum(DRIFT_KINDS).default("l2"),
@@ -223,6 +239,7 @@ export function parseRunConfig(
     (config.lora.alpha === undefined ? rankPattern : {});
   const heldOutPrompts = config.heldOutPrompts ?? config.prompts.slice(0, HELD_OUT);
   checkPanel(config, heldOutPrompts.length);
+  checkRewards(config, [...config.prompts, ...heldOutPrompts]);
   const { drift } = config;
   const { kind = defaults.samplerKind, ...rest } = config.sampler;
   const sampler = { kind, ...rest };
@@ -276,6 +293,42 @@ function checkPanel(
       "panel.imagesPerPrompt",
       `makes ${images} images of ${prompts} held-out prompts, expected ${LEAST_PANEL} or more`,
     );
+  }
+}
+
+/** Throws `FieldError` for what the rewards cannot do with these prompts or this batch. */
+function checkRewards(
+  { rewards, panel, perturb, batch }: z.output<typeof runConfigSchema>,
+  lines: readonly string[],
+): void {
+  checkMixture(rewards, { lines, batch });
+  for (const [i, reward] of panel.rewards.entries()) {
+    checkReading(reward, { lines, field: `panel.rewards.${i}` });
+  }
+  if (perturb.noise === 0 && perturb.copies > 1) {
+    throw new FieldError(
+      "perturb.noise",
+      `is 0, expected more: ${perturb.copies} copies without noise are the same image`,
+    );
+  }
+}
+
+/** Throws `FieldError` for what the rewards of a mixture cannot do with these prompts or this batch. */
+export function checkMixture(
+  rewards: readonly RewardTerm[],
+  { lines, batch }: {
+    readonly lines: readonly string[];
+    readonly batch: { readonly size: number };
+  },
+): void {
+  for (const [i, term] of rewards.entries()) {
+    checkReading(term, { lines, field: `rewards.${i}` });
+    if (term.zScore && batch.size < 2) {
+      throw new FieldError(
+        `rewards.${i}.zScore`,
+        `is true with batch.size ${batch.size}, expected 2 or more images to standardise over`,
+      );
+    }
   }
 }
 

@@ -52,6 +52,20 @@ Deno.test("a wrong field is named, with what was found and expected", () => {
     );
   const { rewards: [reward] } = MINIMAL;
   refused({ model: undefined }, /^Field model is missing, .*expected string/);
+  const terms = (fields: object) => ({ rewards: [{ ...reward, ...fields }] });
+  refused(terms({ prompt: "{text}" }), /^Field rewards\.0\.prompt has "\{text\}", expected/);
+  refused(terms({ prompt: "{2}" }), /^Field rewards\.0\.prompt names column 2/);
+  refused(terms({ without: ["books"] }), /^Field rewards\.0\.without\.0 is "books"/);
+  refused(terms({ zScore: true }), /^Field rewards\.0\.zScore is true with batch\.size 1/);
+  refused(terms({ hinge: "high" }), /^Field rewards\.0\.hinge is "high"/);
+  refused(
+    { panel: { rewards: [{ name: "p", endpoint: "h:1", without: ["books"] }] } },
+    /^Field panel\.rewards\.0\.without\.0 is "books"/,
+  );
+  refused({ panel: { rewards: [{ name: "p", endpoint: "h:1", hinge: 1 }] } }, /hinge is not known/);
+  refused({ combine: "max" }, /^Field combine is "max", expected/);
+  refused({ perturb: { copies: 3 } }, /^Field perturb\.noise is 0, expected more: 3 copies/);
+  refused({ perturb: { copies: 0, noise: 1 } }, /^Field perturb\.copies is 0/);
   refused({ seed: -1 }, /^Field seed is -1/);
   refused({ method: { k: 60 } }, /^Field method\.k is 60, expected an integer of 1 to 50/);
   refused({ method: { m: 50 } }, /^Field method\.m is 50, expected an integer of 1 to 49/);

@@ -7,7 +7,7 @@ import { type LoopRun, TrainingLoop } from "./_training_loop.ts";
 import { listCheckpoints, readProvenance } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import { type PlanReport, planReport, reportText, writePlanReport } from "./plan_report.ts";
-import type { RewardTerm, RunConfig } from "./run_config.ts";
+import { checkMixture, type RewardTerm, type RunConfig } from "./run_config.ts";
 import type { RunDependencies } from "./run_dependencies.ts";
 import { RunStateError } from "./run_errors.ts";
 import type { RunEvent, RunState } from "./run_events.ts";
@@ -135,9 +135,12 @@ export class TrainingRun {
 
   /**
    * Changes the mixture from the next iteration on, once the new rewards have answered; an iteration that waits for a
-   * reward begins again with the new mixture. Returns how many iterations are done under the old one.
+   * reward begins again with the new mixture. Returns how many iterations are done under the old one. Throws `FieldError`
+   * for rewards that cannot read the run's prompts.
    */
   async swap(rewards: readonly RewardTerm[], signal?: AbortSignal): Promise<number> {
+    const { prompts, heldOutPrompts, batch } = this.config;
+    checkMixture(rewards, { lines: [...prompts, ...heldOutPrompts], batch });
     try {
       await this.#clients.connected(rewards, signal);
     } catch (error) {

@@ -76,8 +76,13 @@ function termOf(args: Arguments, present: readonly RewardTerm[]) {
   const reward = args.text("reward");
   // Elsewhere the same name may well be another reward, with other weights.
   const kept = at === undefined ? old : undefined;
+  const { prompt = "", without = [], hinge, zScore } = old ?? {};
   return {
     name,
+    prompt,
+    without: [...without],
+    ...(hinge !== undefined && { hinge }),
+    ...(zScore !== undefined && { zScore }),
     endpoint: at ?? old?.endpoint ?? "",
     reward: reward ?? kept?.reward ?? "",
     weight: args.number("weight") ?? old?.weight ?? 1,

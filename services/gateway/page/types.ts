@@ -21,13 +21,13 @@ import type {
 /** Fields that may be absent from an answer: messages, and those that the contract marks `optional`. */
 export const MAY_BE_ABSENT = [
   ...(["at", "createdAt", "updatedAt", "endedAt", "config", "latest", "selfCheck"] as const),
-  ...(["cpuSeconds", "drift", "relativeError", "weight", "limits"] as const),
+  ...(["cpuSeconds", "drift", "relativeError", "weight", "limits", "hinge", "zScore"] as const),
 ] as const;
 
 type MayBeAbsent = (typeof MAY_BE_ABSENT)[number];
 
 /** Numbers that the trainer writes finite alone; the others may be "NaN" or an infinity in quotes. */
-type IsFinite = "weight" | "seconds" | "secondsLeft";
+type IsFinite = "weight" | "hinge" | "seconds" | "secondsLeft";
 
 type Field<K, V> = K extends IsFinite ? Finite<V> : Answer<V>;
 

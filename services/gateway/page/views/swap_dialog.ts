@@ -7,7 +7,9 @@ import type { RewardTerm, RewardTermJson, Run } from "../types.ts";
 export function openSwapDialog({ id, rewards, state }: Run): void {
   const rows = h("div", { class: "terms" });
   const terms: (() => RewardTermJson | undefined)[] = [];
-  const add = ({ name, endpoint, weight, expectedDigest, reward }: Partial<RewardTerm>) => {
+  const add = (
+    { name, endpoint, weight, expectedDigest, reward, without = [], ...how }: Partial<RewardTerm>,
+  ) => {
     const fields = {
       name: h("input", { type: "text", value: name ?? "" }),
       endpoint: h("input", { type: "text", value: endpoint ?? "", placeholder: "host:port" }),
@@ -29,6 +31,9 @@ export function openSwapDialog({ id, rewards, state }: Run): void {
         name: fields.name.value,
         endpoint: fields.endpoint.value,
         weight: fields.weight.valueAsNumber,
+        // What it reads and how it counts stay.
+        ...how,
+        without: [...without],
         // Another service may have other weights and other names.
         ...(unchanged && reward && { reward }),
         ...(unchanged && expectedDigest && { expectedDigest }),
