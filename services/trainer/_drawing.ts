@@ -4,6 +4,7 @@ import type { SampleRequest } from "../../proto/mod.ts";
 import {
   draw,
   FieldError,
+  loraOf,
   newestCheckpoint,
   type OpenedModel,
   type Parameters,
@@ -98,7 +99,7 @@ export async function weights(
   run: TrainingRun,
   of: { readonly step: number | undefined; readonly signal: AbortSignal },
 ): Promise<Parameters> {
-  return (await checkpointOf(run, of)).parameters;
+  return loraOf(await checkpointOf(run, of));
 }
 
 /** Uses a model and releases it, also where the caller goes while it is opened. */

@@ -22,6 +22,7 @@ import {
   encodePng,
   FieldError,
   listModels,
+  loraOf,
   METHOD_NAMES,
   methodParameters,
   type Parameters,
@@ -188,7 +189,7 @@ export function trainerHandlers(
           };
           const before: Scores[] = [];
           for await (const scores of scored(undefined)) before.push(scores);
-          for await (const after of scored(checkpoint.parameters)) {
+          for await (const after of scored(loraOf(checkpoint))) {
             const [at, first] = [pairs.length, before[pairs.length] ?? {}];
             pairs.push({ before: first, after });
             const { prompt = "", seed = 0 } = requests[at] ?? {};
@@ -212,7 +213,7 @@ export function trainerHandlers(
     async *exportLora({ runId, step, format, precision }, { signal }) {
       const run = store.get(runId);
       const checkpoint = await checkpointOf(run, { step, signal });
-      const lora = { ...run.config.lora, tensors: loraTensors(checkpoint.parameters) };
+      const lora = { ...run.config.lora, tensors: { ...loraOf(checkpoint) } };
       const { name, write } = exportIn(format, runId);
       const { tensors, metadata } = write(lora, await run.savedProvenance(checkpoint.step));
       const stored = precision === LoraPrecision.FLOAT16
@@ -269,8 +270,4 @@ function exportIn(
 function toPeftFile(lora: Lora, notes: Readonly<Record<string, string>>): LoraFile {
   const { tensors, metadata, config } = toPeftLora(lora, notes);
   return { tensors, metadata: { ...metadata, adapter_config: JSON.stringify(config) } };
-}
-
-function loraTensors(parameters: Parameters) {
-  return Object.fromEntries(Object.entries(parameters).map(([name, t]) => [name, t]));
 }

@@ -2,7 +2,7 @@ import { float32 } from "../../autodiff/mod.ts";
 import { assertFinite } from "../../runtime/mod.ts";
 import { plan } from "../methods/mod.ts";
 import type { AdaptedDenoiser } from "../model/mod.ts";
-import { clipFactor, globalNorm, scaled, updateAdamW, warmedUp } from "../optim/mod.ts";
+import { averaged, clipFactor, globalNorm, scaled, updateAdamW, warmedUp } from "../optim/mod.ts";
 import { permutation, randomStream } from "../random.ts";
 import { makeSampler } from "../samplers/mod.ts";
 import {
@@ -40,7 +40,7 @@ export async function iterate(
     readonly at: Checkpoint;
     readonly config: RunConfig;
     readonly denoiser: AdaptedDenoiser;
-    /** The denoiser without LoRA, for a configuration that penalises drift. */
+    /** What drift is measured from, for a configuration that penalises it. */
     readonly frozen?: AdaptedDenoiser | undefined;
     readonly reward: RewardSource;
   },
@@ -59,8 +59,8 @@ export async function iterate(
   const sum: Record<string, Float32Tensor> = {};
   const scores: Record<string, { values: number[]; digest: string }> = {};
   const seconds: Record<string, number> = {};
-  const { weight, kind } = config.drift;
-  const drift = frozen && weight > 0 ? { weight, kind, frozen } : undefined;
+  const { weight, kind, gate } = config.drift;
+  const drift = frozen && weight > 0 ? { weight, kind, gate, frozen } : undefined;
   let [loss, drifted] = [0, 0];
   for (const [a, plan] of plans.entries()) {
     const part = prompts.slice(a * size, (a + 1) * size);
@@ -158,7 +158,20 @@ function updated(
     gradients: scaled(mean, clipFactor(gradNorm, maxGradNorm)),
     state: at.optimizer,
   }, { ...options, learningRate: warmedUp(options.learningRate, { update, warmup }) });
-  return { next: { step: at.step + 1, parameters, optimizer: state }, gradNorm };
+  const { drift: { weight, resetEvery }, lora: { ema } } = config;
+  const step = at.step + 1;
+  const isReset = weight > 0 && resetEvery > 0 && step % resetEvery === 0;
+  const reference = isReset ? parameters : at.reference;
+  const next: Checkpoint = {
+    step,
+    parameters,
+    optimizer: state,
+    ...(ema !== undefined && {
+      average: averaged(parameters, { before: at.average, update, decay: ema }),
+    }),
+    ...(reference && { reference }),
+  };
+  return { next, gradNorm };
 }
 
 /** Prompts of an iteration: each pass over the list is a new seeded permutation. */

@@ -4,9 +4,10 @@ import type { AdaptedDenoiser } from "../model/mod.ts";
 import type { Parameters } from "../tensors.ts";
 import { traced } from "../traced.ts";
 import { askOnce, askPatiently } from "./_ask_rewards.ts";
+import { changes, panelRound, watched } from "./_panel_round.ts";
+import { DriftReference } from "./_drift_reference.ts";
 import { Gallery, type Scoring } from "./_gallery.ts";
 import { iterate } from "./_iterate.ts";
-import { comparable } from "./_comparable.ts";
 import { InterruptedError, type Patience } from "./_patience.ts";
 import {
   type Boundary,
@@ -19,9 +20,8 @@ import {
 import { provenance } from "./_provenance.ts";
 import type { Restored } from "./_restore.ts";
 import type { RewardClients } from "./_reward_clients.ts";
-import { type Checkpoint, listCheckpoints, writeCheckpoint } from "./checkpoint.ts";
+import { type Checkpoint, listCheckpoints, loraOf, writeCheckpoint } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
-import { findAlarm } from "./panel.ts";
 import { RewardUnavailableError } from "./reward_mixture.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
 import type { SampleReference, StepEvent } from "./run_events.ts";
@@ -51,16 +51,15 @@ export class TrainingLoop {
   readonly #gallery: Gallery;
   /** Holds the parameters of the present step. */
   readonly #denoiser: AdaptedDenoiser;
-  /** Without LoRA, where drift is penalised. */
-  readonly #frozen: AdaptedDenoiser | undefined;
+  readonly #reference: DriftReference;
   readonly #startDigest: string | undefined;
 
   private constructor(
     run: LoopRun,
-    { opened, denoiser, frozen, startDigest }: {
+    { opened, denoiser, reference, startDigest }: {
       readonly opened: OpenedModel;
       readonly denoiser: AdaptedDenoiser;
-      readonly frozen: AdaptedDenoiser | undefined;
+      readonly reference: DriftReference;
       readonly startDigest: string | undefined;
     },
   ) {
@@ -68,7 +67,7 @@ export class TrainingLoop {
     this.#opened = opened;
     this.#gallery = new Gallery(opened, { config: run.config, folder: run.folder.path });
     this.#denoiser = denoiser;
-    this.#frozen = frozen;
+    this.#reference = reference;
     this.#startDigest = startDigest;
   }
 
@@ -86,16 +85,15 @@ export class TrainingLoop {
   ): Promise<void> {
     const { model } = opened;
     const denoiser = await model.adapt(at.parameters);
-    const frozen = run.config.drift.weight > 0
-      ? await model.adapt(at.parameters, { scale: 0 })
-      : undefined;
+    const reference = new DriftReference(model, run.config);
     try {
-      await new TrainingLoop(run, { opened, denoiser, frozen, startDigest }).#train(at, onFirst);
+      await reference.become(at);
+      await new TrainingLoop(run, { opened, denoiser, reference, startDigest }).#train(at, onFirst);
     } finally {
       // What is given up still computes: it ends with the model.
       if (!run.giveUp.aborted) {
         await denoiser.release().catch(() => {});
-        await frozen?.release().catch(() => {});
+        await reference.release();
       }
     }
   }
@@ -113,7 +111,7 @@ export class TrainingLoop {
         if (asked.swap !== undefined) mixture = await this.#swap(asked.swap);
         if (asked.end !== undefined) break;
         if (asked.panel) {
-          await this.#measurePanel({ step, mixture });
+          await this.#measurePanel(at, mixture);
           continue;
         }
         if (step >= progress.iterations) break;
@@ -174,7 +172,7 @@ export class TrainingLoop {
       at,
       config,
       denoiser: this.#denoiser,
-      frozen: this.#frozen,
+      frozen: this.#reference.denoiser,
       reward: {
         evaluate: (images, prompts) =>
           askPatiently(this.#run, {
@@ -185,14 +183,18 @@ export class TrainingLoop {
           }),
       },
     });
-    const { step, parameters } = next;
-    await this.#denoiser.update(parameters);
+    const { step } = next;
+    await this.#denoiser.update(next.parameters);
+    if (next.reference !== at.reference) await this.#reference.become(next);
     const cpuAfter = await this.#opened.cpuSeconds?.();
     const spent = cpuBefore !== undefined && cpuAfter !== undefined
       ? { cpuSeconds: cpuAfter - cpuBefore }
       : {};
     const samples = step % (config.sampleEvery || Infinity) === 0
-      ? await traced("pictures", () => this.#show(parameters, { step, mixture: boundary.mixture }))
+      ? await traced(
+        "pictures",
+        () => this.#show(loraOf(next), { step, mixture: boundary.mixture }),
+      )
       : [];
     return { next, facts: { ...facts, ...spent }, samples };
   }
@@ -230,35 +232,24 @@ export class TrainingLoop {
   }
 
   /** Measures the panel once; an alarm may end the run. What is asked for meanwhile interrupts a wait for rewards. */
-  async #measurePanel({ step, mixture }: Boundary): Promise<void> {
-    const { clients, config, log, progress } = this.#run;
-    const { panel } = config;
-    const terms = [...mixture, ...watched(config, mixture)];
+  async #measurePanel(at: Checkpoint, mixture: readonly RewardTerm[]): Promise<void> {
     try {
-      const score: Scoring = (images, prompts) =>
-        askPatiently(this.#run, {
-          terms,
-          ask: (asked, signal) => asked.score(images, prompts, { signal }),
-          isWanted: () => isInterrupted({ step, mixture }, this.#run),
-        });
-      const found = await this.#givenUp(this.#gallery.measure(this.#denoiser, score));
-      if (log.mixtureOf(step + 1) !== mixture) throw new InterruptedError("Rewards swapped");
-      const connected = await clients.connected(terms);
-      const since = log.events.findLastIndex((e) => e.type === "swap") + 1;
-      // Measurements by other weights say nothing about these.
-      const before = log.events.slice(since).filter((e) => e.type === "panel")
-        .filter(({ rewards }) => changes(rewards, found.rewards).length === 0);
-      const alarm = findAlarm(
-        comparable({ step, ...found }, connected, config),
-        before.map((e) => comparable(e, connected, config)),
-        panel,
-      );
-      const heldOut = terms.filter(({ weight }) => weight === 0).map(({ name }) => name);
-      await log.emit({ type: "panel", step, ...found, heldOut, alarm });
-      if (alarm !== "" && panel.stop) progress.end ??= { state: "stopped", reason: alarm };
+      const measure = (score: Scoring) => this.#givenUp(this.#measured(at, score));
+      await panelRound(this.#run, { step: at.step, mixture, measure });
     } catch (error) {
       if (!(error instanceof InterruptedError)) throw error;
       await this.#goOn();
+    }
+  }
+
+  /** What the panel says of the LoRA that a checkpoint is for. */
+  async #measured(at: Checkpoint, score: Scoring) {
+    if (at.average === undefined) return await this.#gallery.measure(this.#denoiser, score);
+    const denoiser = await this.#opened.model.adapt(at.average);
+    try {
+      return await this.#gallery.measure(denoiser, score);
+    } finally {
+      await denoiser.release().catch(() => {});
     }
   }
 
@@ -294,12 +285,6 @@ export class TrainingLoop {
   }
 }
 
-/** The panel's rewards that the mixture does not have; they are not trained on. */
-function watched({ panel }: RunConfig, mixture: readonly RewardTerm[]): readonly RewardTerm[] {
-  return panel.rewards.filter(({ name }) => !mixture.some((term) => term.name === name))
-    .map((reward) => ({ ...reward, weight: 0 }));
-}
-
 /** Seconds per iteration lately: the median, for the first one and those with pictures take longer. */
 function pace({ events }: RunLog, { seconds }: Pick<StepEvent, "seconds">): number {
   const recent = events.slice(-2 * PACE_WINDOW).flatMap((e) =>
@@ -316,11 +301,4 @@ function changedDigests(
   const before = log.stepOf(step - 1);
   const isSame = log.mixtureOf(step - 1) === log.mixtureOf(step);
   return before && isSame ? changes(before.rewards, rewards) : [];
-}
-
-function changes(before: StepEvent["rewards"], after: StepEvent["rewards"]) {
-  return Object.entries(after).flatMap(([reward, { digest }]) => {
-    const known = before[reward]?.digest ?? digest;
-    return known === digest ? [] : [{ reward, before: known, digest }];
-  });
 }

@@ -18,18 +18,34 @@ export interface Checkpoint {
   readonly step: number;
   readonly parameters: Parameters;
   readonly optimizer: AdamWState;
+  /** The moving average of the parameters, where the run keeps one. */
+  readonly average?: Parameters | undefined;
+  /** What drift is measured from, where that is not the frozen model. */
+  readonly reference?: Parameters | undefined;
+}
+
+/** The LoRA that a checkpoint is for: what is drawn, measured and exported. */
+export function loraOf({ average, parameters }: Checkpoint): Parameters {
+  return average ?? parameters;
 }
 
 const manifestSchema = z.strictObject({
   step: z.int().min(0),
   updates: z.int().min(0),
   /** sha256 (hex) of each file. */
-  files: z.strictObject({ "lora.safetensors": z.string(), "optimizer.safetensors": z.string() }),
+  files: z.strictObject({
+    "lora.safetensors": z.string(),
+    "optimizer.safetensors": z.string(),
+    "average.safetensors": z.string().exactOptional(),
+    "reference.safetensors": z.string().exactOptional(),
+  }),
   metadata: z.record(z.string(), z.string()),
 });
 
 const LORA = "lora.safetensors";
 const OPTIMIZER = "optimizer.safetensors";
+const AVERAGE = "average.safetensors";
+const REFERENCE = "reference.safetensors";
 const MANIFEST = "manifest.json";
 const ATTEMPT = ".attempt-";
 const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
@@ -40,7 +56,7 @@ const nameOf = (step: number) => `step-${String(step).padStart(6, "0")}`;
  */
 export async function writeCheckpoint(
   folder: string,
-  { step, parameters, optimizer }: Checkpoint,
+  { step, parameters, optimizer, average, reference }: Checkpoint,
   { metadata = {}, header = {} }: {
     /** What `readProvenance` answers. */
     readonly metadata?: Readonly<Record<string, string>>;
@@ -63,10 +79,20 @@ export async function writeCheckpoint(
       "checkpoint.optimizer",
       () => writeSafetensors(join(attempt, OPTIMIZER), moments),
     );
-    const files = {
+    const files: Record<string, string> = {
       [LORA]: await sha256File(join(attempt, LORA)),
       [OPTIMIZER]: await sha256File(join(attempt, OPTIMIZER)),
     };
+    for (const [name, tensors] of [[AVERAGE, average], [REFERENCE, reference]] as const) {
+      if (tensors === undefined) continue;
+      // The average is a LoRA as the other is, with the same facts about it.
+      const facts = name === AVERAGE ? { ...metadata, ...header } : {};
+      await onDisk(
+        "checkpoint.more",
+        () => writeSafetensors(join(attempt, name), tensors, facts),
+      );
+      files[name] = await sha256File(join(attempt, name));
+    }
     const manifest = { step, updates: optimizer.updates, files, metadata };
     await writeWhole(join(attempt, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`);
     await syncFolder(attempt);
@@ -124,6 +150,8 @@ export async function readCheckpoint(folder: string, step: number): Promise<Chec
   return {
     step,
     parameters,
+    ...(files[AVERAGE] !== undefined && { average: await read(AVERAGE) }),
+    ...(files[REFERENCE] !== undefined && { reference: await read(REFERENCE) }),
     optimizer: { updates, mean: moment("mean."), square: moment("square.") },
   };
 }

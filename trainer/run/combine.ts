@@ -23,6 +23,31 @@ export interface Combined {
   readonly slopes: readonly (readonly number[])[];
 }
 
+/**
+ * How doubtful the worth of each image is, -1 to 1: the share of the other images that it beats by its worth, less the
+ * share that it beats by the rewards of weight 0, their mean (the uncertainty of GARDO, arXiv 2512.24138, by ranks). Equal
+ * images beat each other by half. `undefined` without such rewards.
+ */
+export function doubts(
+  rewards: readonly Counted[],
+  perImage: readonly number[],
+): readonly number[] | undefined {
+  const judges = rewards.filter(({ weight }) => weight === 0)
+    .map((judge) => wins(valued(judge).values));
+  if (judges.length === 0) return undefined;
+  return wins(perImage).map((own, i) =>
+    own - judges.reduce((sum, judge) => sum + (judge[i] ?? NaN), 0) / judges.length
+  );
+}
+
+/** Of each value, the share of the others that it is above. */
+function wins(values: readonly number[]): readonly number[] {
+  const others = Math.max(1, values.length - 1);
+  return values.map((v, i) =>
+    values.reduce((sum, w, j) => j === i ? sum : sum + (v > w ? 1 : v === w ? 0.5 : 0), 0) / others
+  );
+}
+
 /** Deviations below this are none: all images have the same score, and none is better than another. */
 const LEAST_DEVIATION = 1e-8;
 

@@ -14,6 +14,13 @@ const MEASURES: Readonly<Record<string, object>> = {
   "the worst reward": { combine: "min", rewards: [dark, bright] },
   "the mean reward": { combine: "mean", rewards: [dark, bright] },
   "perturbed copies": { perturb: { copies: 3, noise: 0.1 } },
+  "a moving average": { lora: { ema: 0.5 } },
+  "a hinge on the norm": { drift: { kind: "norm", weight: 5 } },
+  "a reference that is reset": { drift: { weight: 5, resetEvery: 3 } },
+  "a penalty on doubtful images": {
+    drift: { weight: 5, gate: 0.5 },
+    rewards: [dark, { ...bright, weight: 0 }],
+  },
 };
 
 Deno.test("what is there against hacking changes a run, and goes on bit for bit", async (t) => {

@@ -3,9 +3,19 @@ import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { FakeReward } from "../testing/fake_reward.ts";
-import { CONFIG, inFolder, result, undisturbed, until, world } from "../testing/run_world.ts";
+import {
+  CONFIG as PLAIN,
+  inFolder,
+  result,
+  undisturbed,
+  until,
+  world,
+} from "../testing/run_world.ts";
 import { DISK_POINTS, type DiskPoint, injectDiskFault, TIDY_POINTS } from "./_disk.ts";
 import { listCheckpoints, readCheckpoint, RunStore } from "./mod.ts";
+
+/** Its checkpoints hold all that they may. */
+const CONFIG = { ...PLAIN, lora: { ema: 0.5 }, drift: { weight: 0.1, resetEvery: 3 } };
 
 const ENOSPC = () => Object.assign(new Error("No space left on device"), { code: "ENOSPC" });
 
@@ -77,7 +87,7 @@ async function mended(root: string, expected: ReadonlyMap<number, string>): Prom
 
 /** What a run comes to after nine iterations and after ten. */
 async function results(): Promise<ReadonlyMap<number, string>> {
-  return new Map([[9, await undisturbed(9)], [10, await undisturbed(10)]]);
+  return new Map([[9, await undisturbed(9, CONFIG)], [10, await undisturbed(10, CONFIG)]]);
 }
 
 /** How often each point is passed in the scenario. */

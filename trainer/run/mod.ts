@@ -2,6 +2,7 @@ export { type PlanReport, planReport, reportText, writePlanReport } from "./plan
 export {
   type Checkpoint,
   listCheckpoints,
+  loraOf,
   newestCheckpoint,
   readCheckpoint,
 } from "./checkpoint.ts";

@@ -3,7 +3,7 @@ import { assertFinite } from "../../runtime/mod.ts";
 import type { Evaluation, RewardScores, RewardSource } from "../step/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
 import { rewardPrompt } from "../prompt_columns.ts";
-import { type Combination, combined } from "./combine.ts";
+import { type Combination, combined, doubts } from "./combine.ts";
 import type { RewardTerm } from "./run_config.ts";
 
 /** What a reward answers for a batch. */
@@ -93,14 +93,13 @@ export class RewardMixture implements RewardSource {
     const answers = await this.#ask(images, prompts, { gradient: true, signal });
     const sum = new Float64Array(images.data.length);
     const rewards: Record<string, RewardScores> = {};
-    const { perImage, slopes } = combined(
-      answers.map(({ term, client: { direction }, answer: { scores } }) => ({
-        ...term,
-        scores,
-        direction,
-      })),
-      this.#combination,
-    );
+    const counted = answers.map(({ term, client: { direction }, answer: { scores } }) => ({
+      ...term,
+      scores,
+      direction,
+    }));
+    const { perImage, slopes } = combined(counted, this.#combination);
+    const doubt = doubts(counted, perImage);
     const loss = -perImage.reduce((a, b) => a + b, 0) / prompts.length;
     const size = images.data.length / prompts.length;
     for (const [j, { term, client, answer }] of answers.entries()) {
@@ -122,7 +121,12 @@ export class RewardMixture implements RewardSource {
         }
       }
     }
-    return { loss, gradient: float32(Float32Array.from(sum), images.shape), rewards };
+    return {
+      loss,
+      gradient: float32(Float32Array.from(sum), images.shape),
+      ...(doubt && { doubt }),
+      rewards,
+    };
   }
 
   async #ask(

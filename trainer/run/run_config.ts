@@ -11,9 +11,9 @@ import {
   STEP_RULES,
 } from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
-import { checkReading } from "../prompt_columns.ts";
 import { SAMPLER_KINDS, type SamplerOptions, SIGMA_RANGES } from "../samplers/mod.ts";
 import { DRIFT_KINDS, type Guidance, GUIDANCE_GRADIENTS } from "../step/mod.ts";
+import { checkPanel, checkRewards } from "./check_rewards.ts";
 import { COMBINATIONS } from "./combine.ts";
 import { type ModelDefaults, UNET_DEFAULTS } from "./run_pipeline.ts";
 
@@ -114,6 +114,8 @@ export const runConfigSchema = z.strictObject({
     init: z.string().min(1).exactOptional(),
     /** Factor on the LoRA in samples and evaluations. */
     sampleScale: z.number().min(0).max(10).default(1),
+    /** Decay of the moving average that is drawn, measured and exported in place of what is trained; see `averaged`. */
+    ema: z.number().min(0).lt(1).exactOptional(),
   }).prefault({}),
   optimizer: z.strictObject({
     learningRate: z.number().positive().default(2e-5),
@@ -150,6 +152,10 @@ export const runConfigSchema = z.strictObject({
     kind: z.enum(DRIFT_KINDS).default("l2"),
     /** 0: none. */
     weight: z.number().min(0).max(MOST_WEIGHT).default(0),
+    /** Iterations after which the present LoRA becomes what drift is measured from; 0: the frozen model stays it. */
+    resetEvery: z.int().min(0).default(0),
+    /** Share of the images that is penalised; see `Drift`. */
+    gate: z.number().gt(0).max(1).exactOptional(),
   }).prefault({}),
   /** Rewards see windows of the images at random offsets of 0 to this many pixels; see `shifted`. */
   randomShift: z.int().min(0).max(64).default(0),
@@ -195,6 +201,7 @@ export type RunConfig =
     readonly lora: LoraConfig & {
       readonly targets: readonly string[];
       readonly init?: string;
+      readonly ema?: number;
       readonly sampleScale: number;
     };
     readonly heldOutPrompts: readonly string[];
@@ -203,8 +210,6 @@ export type RunConfig =
 /** Prompts sampled and evaluated where a configuration names none: the first of those trained on. */
 const HELD_OUT = 8;
 
-/** Fewest images of a panel: a confidence interval of fewer says nothing. */
-const LEAST_PANEL = 4;
 const DEFAULT_RANK = 16;
 
 /**
@@ -277,60 +282,6 @@ export function parseRunConfig(
 }
 
 const isSome = (pattern: object) => Object.keys(pattern).length > 0;
-
-function checkPanel(
-  { panel, rewards }: z.output<typeof runConfigSchema>,
-  prompts: number,
-): void {
-  const names = [...rewards, ...panel.rewards].map(({ name }) => name);
-  const twice = names.find((name, i) => names.indexOf(name) < i);
-  if (twice !== undefined) {
-    throw new FieldError("panel.rewards", `has "${twice}" a second time, expected distinct names`);
-  }
-  const images = prompts * panel.imagesPerPrompt;
-  if (panel.every > 0 && images < LEAST_PANEL) {
-    throw new FieldError(
-      "panel.imagesPerPrompt",
-      `makes ${images} images of ${prompts} held-out prompts, expected ${LEAST_PANEL} or more`,
-    );
-  }
-}
-
-/** Throws `FieldError` for what the rewards cannot do with these prompts or this batch. */
-function checkRewards(
-  { rewards, panel, perturb, batch }: z.output<typeof runConfigSchema>,
-  lines: readonly string[],
-): void {
-  checkMixture(rewards, { lines, batch });
-  for (const [i, reward] of panel.rewards.entries()) {
-    checkReading(reward, { lines, field: `panel.rewards.${i}` });
-  }
-  if (perturb.noise === 0 && perturb.copies > 1) {
-    throw new FieldError(
-      "perturb.noise",
-      `is 0, expected more: ${perturb.copies} copies without noise are the same image`,
-    );
-  }
-}
-
-/** Throws `FieldError` for what the rewards of a mixture cannot do with these prompts or this batch. */
-export function checkMixture(
-  rewards: readonly RewardTerm[],
-  { lines, batch }: {
-    readonly lines: readonly string[];
-    readonly batch: { readonly size: number };
-  },
-): void {
-  for (const [i, term] of rewards.entries()) {
-    checkReading(term, { lines, field: `rewards.${i}` });
-    if (term.zScore && batch.size < 2) {
-      throw new FieldError(
-        `rewards.${i}.zScore`,
-        `is true with batch.size ${batch.size}, expected 2 or more images to standardise over`,
-      );
-    }
-  }
-}
 
 const samplingSchema = runConfigSchema.pick({
   sampler: true,

@@ -25,7 +25,7 @@ Deno.test("defaults are the paper's, filled in, and stay when read again", () =>
     targets: ["to_q", "to_k", "to_v", "to_out.0"],
     sampleScale: 1,
   });
-  assert.deepEqual(config.drift, { kind: "l2", weight: 0 });
+  assert.deepEqual(config.drift, { kind: "l2", weight: 0, resetEvery: 0 });
   assert.deepEqual(config.panel, {
     every: 0,
     rewards: [],
@@ -63,6 +63,17 @@ Deno.test("a wrong field is named, with what was found and expected", () => {
     /^Field panel\.rewards\.0\.without\.0 is "books"/,
   );
   refused({ panel: { rewards: [{ name: "p", endpoint: "h:1", hinge: 1 }] } }, /hinge is not known/);
+  refused(
+    { drift: { gate: 0.5 } },
+    /^Field drift\.gate is 0\.5, expected none: rewards has none of/,
+  );
+  refused(
+    { drift: { gate: 0.5 }, rewards: [reward, { name: "judge", endpoint: "h:2", weight: 0 }] },
+    /^Field drift\.gate is 0\.5 with batch\.size 1, expected 2 or more/,
+  );
+  refused({ drift: { gate: 0 } }, /^Field drift\.gate is 0/);
+  refused({ drift: { resetEvery: -1 } }, /^Field drift\.resetEvery is -1/);
+  refused({ lora: { ema: 1 } }, /^Field lora\.ema is 1/);
   refused({ combine: "max" }, /^Field combine is "max", expected/);
   refused({ perturb: { copies: 3 } }, /^Field perturb\.noise is 0, expected more: 3 copies/);
   refused({ perturb: { copies: 0, noise: 1 } }, /^Field perturb\.copies is 0/);

@@ -1,4 +1,5 @@
 import { raceAbort } from "../../base/mod.ts";
+import { checkMixture } from "./check_rewards.ts";
 import { Patience } from "./_patience.ts";
 import { doneOf, type Progress } from "./_pending.ts";
 import { restore } from "./_restore.ts";
@@ -7,7 +8,7 @@ import { type LoopRun, TrainingLoop } from "./_training_loop.ts";
 import { listCheckpoints, readProvenance } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import { type PlanReport, planReport, reportText, writePlanReport } from "./plan_report.ts";
-import { checkMixture, type RewardTerm, type RunConfig } from "./run_config.ts";
+import type { RewardTerm, RunConfig } from "./run_config.ts";
 import type { RunDependencies } from "./run_dependencies.ts";
 import { RunStateError } from "./run_errors.ts";
 import type { RunEvent, RunState } from "./run_events.ts";
@@ -139,8 +140,8 @@ export class TrainingRun {
    * for rewards that cannot read the run's prompts.
    */
   async swap(rewards: readonly RewardTerm[], signal?: AbortSignal): Promise<number> {
-    const { prompts, heldOutPrompts, batch } = this.config;
-    checkMixture(rewards, { lines: [...prompts, ...heldOutPrompts], batch });
+    const { prompts, heldOutPrompts, batch, drift } = this.config;
+    checkMixture(rewards, { lines: [...prompts, ...heldOutPrompts], batch, drift });
     try {
       await this.#clients.connected(rewards, signal);
     } catch (error) {

@@ -53,7 +53,11 @@ function mean(evaluations: readonly Evaluation[], { data, shape }: Float32Tensor
       digest: evaluations.at(-1)?.rewards[name]?.digest ?? digest,
     }];
   });
+  const doubt = first.doubt?.map((_, i) =>
+    evaluations.reduce((sum, one) => sum + (one.doubt?.[i] ?? NaN) / n, 0)
+  );
   return {
+    ...(doubt && { doubt }),
     loss: evaluations.reduce((sum, { loss }) => sum + loss / n, 0),
     gradient: float32(Float32Array.from(gradient), shape),
     rewards: Object.fromEntries(rewards),

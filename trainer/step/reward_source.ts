@@ -13,6 +13,11 @@ export interface Evaluation {
   readonly loss: number;
   /** d loss / d images, the images' shape. */
   readonly gradient: Float32Tensor;
+  /**
+   * Of each image, -1 to 1: how much more often it is better than another of the batch by what is trained than by the rewards
+   * that are measured only. Absent where nothing is.
+   */
+  readonly doubt?: readonly number[];
   /** By the reward's name in the mixture. */
   readonly rewards: Readonly<Record<string, RewardScores>>;
 }

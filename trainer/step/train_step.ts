@@ -3,7 +3,7 @@ import type { Plan } from "../methods/mod.ts";
 import { type Sampler, stopAt } from "../samplers/mod.ts";
 import { accumulate, batchOf, type Float32Tensor, type Parameters } from "../tensors.ts";
 import { fullAdjoint, pointAt, scaledProducts, straightThroughProducts } from "./_backward.ts";
-import { type Drift, driftFactor } from "./drift.ts";
+import { type Drift, driftPenalty, gated } from "./drift.ts";
 import { type Guidance, GuidedDenoiser } from "./guided_denoiser.ts";
 import type { Networks } from "./networks.ts";
 import { PhaseClock, type StepPhase } from "./_phase_clock.ts";
@@ -108,6 +108,9 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
     () =>
       penalised(trajectory, {
         drift: penalty,
+        factors: penalty.gate === undefined
+          ? prompts.map(() => 1)
+          : gated(evaluation.doubt ?? prompts.map(() => 0), penalty.gate),
         frozen: new GuidedDenoiser(penalty.frozen, conditioning),
         sampler: options.sampler,
         trained,
@@ -168,8 +171,10 @@ function weighted(gradient: Float32Tensor, weights: readonly number[]): Float32T
 /** The penalty of the trained steps and its gradients at their outputs. Inputs are constants, whatever the method. */
 async function penalised(
   { inputs, outputs }: Trajectory,
-  { drift: { kind, weight }, frozen, sampler, trained }: {
+  { drift: { kind, weight }, factors, frozen, sampler, trained }: {
     readonly drift: Drift;
+    /** Of the images. */
+    readonly factors: readonly number[];
     readonly frozen: GuidedDenoiser;
     /** As it was before an early stop: the penalty is about the sampler's own transitions. */
     readonly sampler: Sampler;
@@ -180,13 +185,14 @@ async function penalised(
   let mean = 0;
   for (const i of trained) {
     const { x, timestep, step } = pointAt(i, { sampler, inputs });
-    const difference = combine([
-      [1, outputs.get(i) ?? []],
-      [-1, await frozen.predict(x, timestep)],
-    ]);
-    const factor = driftFactor(kind, step) / (trained.length * difference.length);
-    for (const d of difference) mean += factor * d * d;
-    cotangents.set(i, difference.map((d) => 2 * weight * factor * d));
+    const penalty = driftPenalty(kind, {
+      step,
+      output: outputs.get(i) ?? [],
+      frozen: await frozen.predict(x, timestep),
+      factors,
+    });
+    mean += penalty.mean / trained.length;
+    cotangents.set(i, penalty.gradient.map((g) => weight * g / trained.length));
   }
   return { mean, cotangents };
 }

@@ -70,10 +70,13 @@ export const isStep = (step: number) => (e: RunEvent) => e.type === "step" && e.
 
 /** What a run has come to, bit by bit. */
 export async function result(root: string, { step = 9 } = {}): Promise<string> {
-  const { parameters, optimizer } = await readCheckpoint(join(root, "run", "checkpoints"), step);
+  const { parameters, optimizer, average = {}, reference = {} } = await readCheckpoint(
+    join(root, "run", "checkpoints"),
+    step,
+  );
   const bits = ({ data }: { data: Float32Array }) => [...new Uint32Array(data.slice().buffer)];
   return JSON.stringify(
-    [parameters, optimizer.mean, optimizer.square].map((tensors) =>
+    [parameters, optimizer.mean, optimizer.square, average, reference].map((tensors) =>
       Object.entries(tensors).map(([name, t]) => [name, bits(t)])
     ),
   );
@@ -93,11 +96,11 @@ export async function finish(
 }
 
 /** What a run comes to that nothing disturbs. */
-export async function undisturbed(iterations = 9): Promise<string> {
+export async function undisturbed(iterations = 9, config: object = CONFIG): Promise<string> {
   let bytes = "";
   await inFolder(async (root) => {
     const store = await RunStore.open(root, world({ dark: new FakeReward(0.2) }));
-    await until((await store.start("run", { ...CONFIG, iterations })).run);
+    await until((await store.start("run", { ...config, iterations })).run);
     await store.close();
     bytes = await result(root, { step: iterations });
   });
