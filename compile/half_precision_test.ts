@@ -110,6 +110,28 @@ Deno.test("gradients of parameters are sums over all rows, in float32", () => {
   assert.deepEqual(made, ["Gemm", "Gemm", "Cast"]);
 });
 
+Deno.test("a product that is one number is a sum over all positions, in float32; other fused ones are float16", async () => {
+  const b = differentiable();
+  const [x, y] = [b.input("x", float(1, 4096)), b.input("y", float(2, 4096))];
+  const one = b.fusedMatMul(x, x, { transB: true });
+  const two = b.fusedMatMul(x, y, { transB: true, alpha: 0.5 });
+  assert.deepEqual(nodesOf(b, [one, two]), [
+    "FusedMatMul float32",
+    "Cast float16",
+    "Cast float16",
+    "FusedMatMul float16",
+    "Cast float32",
+  ]);
+  // 4,096 squares of 5 are 102,400, above the 65,504 that float16 holds.
+  const feeds = {
+    x: float32(new Float32Array(4096).fill(5), [1, 4096]),
+    y: float32(new Float32Array(8192).fill(1), [2, 4096]),
+  };
+  const [found] = await evaluate(serialize(b, { one, two }, { policy: HALF }), [feeds]);
+  assert.deepEqual(found?.one, float32([102_400], [1, 1]));
+  assert.deepEqual(found?.two, float32([10_240, 10_240], [1, 2]));
+});
+
 Deno.test("loops, and what they read from around them, are float32", async () => {
   const sines = (size: number) => Float32Array.from({ length: size }, (_, i) => Math.sin(i * i));
   const feeds = { q: float32(sines(128), [1, 16, 8]), cotangent: float32(sines(128), [1, 16, 8]) };

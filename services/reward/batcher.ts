@@ -221,7 +221,7 @@ class Entry {
     const [size = 0, ...rest] = job.images.shape;
     this.size = size;
     this.bytes = job.images.data.byteLength;
-    this.kind = `${job.gradient} ${job.processing} ${rest.join("x")}`;
+    this.kind = `${job.gradient} ${job.processing ?? "tensor"} ${rest.join("x")}`;
     this.scores = new Float32Array(size);
     const { promise, resolve, reject } = Promise.withResolvers<ScoredJob>();
     this.promise = promise;

@@ -50,6 +50,24 @@ Deno.test("Jobs of one kind run together, larger ones in parts, each with its ow
   assert.deepEqual(runs, [1, 4, 1, 4, 1, 2]);
 });
 
+Deno.test("Jobs of another processing run apart; tensor is what a job has that names none", async () => {
+  const { batcher, runs, go } = gated();
+  const first = batcher.submit(job([0]));
+  await Promise.resolve();
+  const jobs = [
+    job([0.25]),
+    { ...job([0.5, 0.75]), processing: "reference" as const },
+    { ...job([1]), processing: "tensor" as const },
+    { ...job([1.25]), processing: "reference" as const },
+  ];
+  const results = jobs.map((job) => batcher.submit(job));
+  go();
+  await first;
+  const scores = (await Promise.all(results)).map(({ scores }) => [...scores]);
+  assert.deepEqual(scores, [[2.25], [102.5, 104.75], [3], [103.25]]);
+  assert.deepEqual(runs, [1, 2, 3]);
+});
+
 Deno.test("A job is told which of its prompts were cut, whatever ran beside it", async () => {
   const { batcher, runs, go } = gated({ maxBatch: 3 });
   const jobs = [["a"], ["b…", "c", "d…"], ["e…"]].map((prompts) => ({
