@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { RewardService, TrainerService } from "../../proto/mod.ts";
+import { TrainerService } from "../../proto/mod.ts";
 import { createLogger, type Logger } from "../../base/mod.ts";
-import { type ClientTls, grpcClient, MessageSchemas } from "../rpc/mod.ts";
+import { type ClientTls, grpcClient, MessageSchemas, rewardClient } from "../rpc/mod.ts";
 import { gatewayApp } from "./app.ts";
 import { BodyReader } from "./body_reader.ts";
 import { gatewayRoutes } from "./gateway_routes.ts";
@@ -81,7 +81,7 @@ export async function createGateway(
   const rewards = new Map(
     [...addresses].map(([name, address]) => [
       name,
-      { address, client: grpcClient(RewardService, address, connection) },
+      { address, client: rewardClient(address, connection) },
     ]),
   );
 

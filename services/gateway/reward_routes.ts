@@ -30,7 +30,7 @@ export type RewardServers = ReadonlyMap<string, RewardServer>;
 
 /** A reward server the gateway knows. */
 export interface RewardServer {
-  /** "host:port" or "grpcs://host:port". */
+  /** Its address, or its replicas'; see `parseReplicaAddresses`. */
   readonly address: string;
   readonly client: GrpcClient<typeof RewardService>;
 }

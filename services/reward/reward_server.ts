@@ -57,6 +57,11 @@ export const rewardServerSchema = z.strictObject({
   maxSessionBytes: count.default(2 ** 33),
   /** Pack the matrices of each reward's session that is used a third time, or of the largest that is warmed up. */
   packWeights: z.boolean().default(true),
+  /**
+   * Gives an image's score and gradient the same bits whatever else is asked, on every server of equal hardware and
+   * `threads`: each image runs alone, and no matrix is packed, since both change the order of sums.
+   */
+  reproducible: z.boolean().default(false),
   /** PEM files. With `clientCa` callers must show a certificate it signed. */
   tls: z.strictObject({ cert: z.string(), key: z.string(), clientCa: z.string().optional() })
     .optional(),
@@ -71,7 +76,8 @@ export const rewardServerSchema = z.strictObject({
   /** Calls in progress get this long to end when the server stops. */
   drainSeconds: z.number().nonnegative().default(30),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
-}).superRefine(({ rewards, default: name, limits, batching, warmUp }, { addIssue }) => {
+}).superRefine((config, { addIssue }) => {
+  const { rewards, default: name, limits, batching, warmUp } = config;
   const names = rewards.map((reward) => reward.name ?? reward.kind);
   names.forEach((name, i) => {
     if (names.indexOf(name) < i) {
@@ -84,11 +90,11 @@ export const rewardServerSchema = z.strictObject({
   }
   for (const [i, { height, width, batch }] of warmUp.entries()) {
     if (
-      Math.max(height, width) <= limits.maxSide && batch <= batching.maxBatch &&
+      Math.max(height, width) <= limits.maxSide && batch <= maxBatchOf(config) &&
       batch * height * width <= limits.maxPixels
     ) continue;
     const message =
-      `Found ${batch} of ${height}x${width}, more than limits or batching.maxBatch allow`;
+      `Found ${batch} of ${height}x${width}, more than limits, batching.maxBatch or reproducible allow`;
     addIssue({ code: "custom", path: ["warmUp", i], message });
   }
   if (limits.maxImages > batching.maxQueuedImages) {
@@ -99,6 +105,13 @@ export const rewardServerSchema = z.strictObject({
 
 /** A reward server's configuration, defaults filled in. */
 export type RewardServerConfig = z.infer<typeof rewardServerSchema>;
+
+/** Images that run together. */
+function maxBatchOf(
+  { batching, reproducible }: Pick<RewardServerConfig, "batching" | "reproducible">,
+): number {
+  return reproducible ? 1 : batching.maxBatch;
+}
 
 /** A reward server that listens and has loaded its rewards. */
 export interface RewardServer {
@@ -132,9 +145,9 @@ export async function startRewardServer(
     cacheDir: resolve(folder, config.cacheDir),
     ...(provider !== undefined && { provider }),
     ...(threads !== undefined && { threads }),
-    maxBatch: config.batching.maxBatch,
+    maxBatch: maxBatchOf(config),
     maxSessionBytes: config.maxSessionBytes,
-    packWeights: config.packWeights,
+    packWeights: config.packWeights && !config.reproducible,
     warmUp: config.warmUp,
   };
   const servers: GrpcServer[] = [];
@@ -151,6 +164,7 @@ export async function startRewardServer(
   };
   const host = new LocalRewardHost({
     ...config.batching,
+    maxBatch: maxBatchOf(config),
     ...(config.default !== undefined && { defaultName: config.default }),
     beginsWith: config.rewards.map(({ name, kind }) => name ?? kind),
     log,

@@ -38,7 +38,7 @@ const RETRY = { attempts: 6, initialMs: 100, maxMs: 2000 };
 const [CALL_MS, CONNECT_MS] = [300_000, 15_000];
 
 /**
- * Connects a term of a mixture to its service. Throws `RewardUnavailableError` where it does not answer, and the
+ * Connects a term of a mixture to its service, or to its replicas. Throws `RewardUnavailableError` where it does not answer, and the
  * signal's reason when that aborts.
  *
  * @param tls for endpoints that begin with "grpcs://"
@@ -46,10 +46,12 @@ const [CALL_MS, CONNECT_MS] = [300_000, 15_000];
  */
 export async function connectReward(
   term: RewardTerm,
-  { tls, timeoutMs = CALL_MS, signal }: {
+  { tls, timeoutMs = CALL_MS, signal, onSetAside }: {
     readonly tls?: ClientTls;
     readonly timeoutMs?: number;
     readonly signal?: AbortSignal | undefined;
+    /** Told of replicas whose weights are not those of the others; see `RemoteRewardOptions`. */
+    readonly onSetAside?: (message: string) => void;
   } = {},
 ): Promise<RewardClient> {
   const where = `Reward ${term.name} at ${term.endpoint}`;
@@ -81,6 +83,7 @@ export async function connectReward(
       retry: RETRY,
       ...(tls && { tls }),
       ...(signal && { signal }),
+      ...(onSetAside && { onSetAside }),
     }),
     signal,
   );

@@ -16,7 +16,10 @@ export function parseEndpoint(text: string): Endpoint | undefined {
   return { host: name.replace(/^\[|\]$/g, ""), authority, secure: scheme !== undefined };
 }
 
-/** The address of the same server over TLS. */
+/** The address of the same server, or replicas, over TLS. */
 export function secured(address: string): string {
-  return address.startsWith("grpcs://") ? address : `grpcs://${address}`;
+  if (address.startsWith("dns:///")) return `grpcs+${address}`;
+  if (address.startsWith("grpcs+dns:///")) return address;
+  return address.split(",").map((one) => one.startsWith("grpcs://") ? one : `grpcs://${one}`)
+    .join(",");
 }

@@ -24,8 +24,9 @@ import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
 import { connectionFault } from "./_connection_fault.ts";
 import "./_goaway_guard.ts";
-import { type Endpoint, parseEndpoint } from "./endpoint.ts";
-import { StatusError, type StatusName, statusName } from "./errors.ts";
+import { parseEndpoint } from "./endpoint.ts";
+import { retried, type RetryOptions } from "./_retry.ts";
+import { StatusError, statusName } from "./errors.ts";
 import { methodDefinition } from "./grpc_service.ts";
 import { DEFAULT_MAX_MESSAGE_BYTES } from "./grpc_server.ts";
 import { raceAbort } from "../../base/mod.ts";
@@ -38,18 +39,6 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
   /** Sent along; keys in lower case. */
   readonly metadata?: Readonly<Record<string, string>>;
-}
-
-/** When a unary call is tried again, with random exponential backoff. */
-export interface RetryOptions {
-  /** Default 5, the first included. */
-  readonly attempts?: number;
-  /** Longest wait before the second attempt; doubles with each. Default 100 ms. */
-  readonly initialMs?: number;
-  /** Longest wait. Default 5,000 ms. */
-  readonly maxMs?: number;
-  /** Default UNAVAILABLE only. */
-  readonly statuses?: readonly StatusName[];
 }
 
 /** PEM files of a client; a certificate and key of its own where the server asks for them. */
@@ -70,6 +59,8 @@ export interface GrpcClientOptions {
   readonly maxMessageBytes?: number;
   /** Default: unary calls are not tried again. */
   readonly retry?: RetryOptions;
+  /** Name that the server's certificate must be for, where the address is not that. Default: the address's host. */
+  readonly serverName?: string;
   /**
    * While a call is in progress, the server is asked this often whether it is there, and the connection is given up when
    * no answer comes. Servers of other makes may not like it more often than every five minutes. Default: never.
@@ -104,8 +95,14 @@ export type GrpcClient<S extends DescService> =
 export function grpcClient<S extends DescService>(
   descriptor: S,
   address: string,
-  { tls = {}, token, maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES, retry, keepalive }:
-    GrpcClientOptions = {},
+  {
+    tls = {},
+    token,
+    maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES,
+    retry,
+    serverName,
+    keepalive,
+  }: GrpcClientOptions = {},
 ): GrpcClient<S> {
   const target = parseEndpoint(address);
   if (target === undefined) {
@@ -114,9 +111,10 @@ export function grpcClient<S extends DescService>(
       `Address is "${address}", expected HOST:PORT or grpcs://HOST:PORT`,
     );
   }
+  const name = serverName ?? target.host;
   const channel = new Client(
     target.authority,
-    target.secure ? secureCredentials(target, tls) : credentials.createInsecure(),
+    target.secure ? secureCredentials(name, tls) : credentials.createInsecure(),
     {
       "grpc.max_receive_message_length": maxMessageBytes,
       "grpc.max_send_message_length": maxMessageBytes,
@@ -130,7 +128,7 @@ export function grpcClient<S extends DescService>(
       }),
       // An IP address is no name to ask a server for: some name has to stand in its place.
       ...(target.secure && isIP(target.host) !== 0 &&
-        { "grpc.ssl_target_name_override": "localhost" }),
+        { "grpc.ssl_target_name_override": isIP(name) === 0 ? name : "localhost" }),
       // Images are answered by gradients of their size: the default of 64 KiB waits once for each piece of them.
       "grpc-node.flow_control_window": 2 ** 23,
     },
@@ -151,10 +149,10 @@ export function grpcClient<S extends DescService>(
 }
 
 /** Throws `StatusError` INVALID_ARGUMENT for files that are not what they should be. */
-function secureCredentials({ host }: Endpoint, { ca, cert, key }: ClientTls): ChannelCredentials {
+function secureCredentials(serverName: string, { ca, cert, key }: ClientTls): ChannelCredentials {
   const pem = (bytes: Uint8Array | undefined) => bytes ? Buffer.from(bytes) : null;
   return credentials.createSsl(pem(ca), pem(key), pem(cert), {
-    checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
+    checkServerIdentity: (_name, certificate) => checkServerIdentity(serverName, certificate),
   });
 }
 
@@ -195,11 +193,9 @@ async function unary(
 ): Promise<Message> {
   const { channel, token, retry } = call;
   const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
-  const { attempts = 5, initialMs = 100, maxMs = 5000, statuses = ["UNAVAILABLE"] } = retry ??
-    { attempts: 1 };
   const { metadata, callOptions } = prepare(options, token);
-  for (let attempt = 1;; attempt++) {
-    options.signal?.throwIfAborted();
+  const { signal } = options;
+  return await retried(async () => {
     const { promise, resolve, reject } = Promise.withResolvers<Message>();
     const sent = channel.makeUnaryRequest(
       path,
@@ -212,20 +208,13 @@ async function unary(
         error || !response ? reject(clientError(error, call)) : resolve(response),
     );
     const cancel = () => sent.cancel();
-    options.signal?.addEventListener("abort", cancel);
+    signal?.addEventListener("abort", cancel);
     try {
       return await promise;
-    } catch (error) {
-      options.signal?.throwIfAborted();
-      const again = error instanceof StatusError && statuses.includes(error.status);
-      const wait = Math.random() * Math.min(maxMs, initialMs * 2 ** (attempt - 1));
-      const late = callOptions.deadline.valueOf() <= Date.now() + wait;
-      if (!again || attempt >= attempts || late) throw error;
-      await raceAbort(new Promise<void>((resolve) => setTimeout(resolve, wait)), options.signal);
     } finally {
-      options.signal?.removeEventListener("abort", cancel);
+      signal?.removeEventListener("abort", cancel);
     }
-  }
+  }, { retry, deadline: callOptions.deadline, signal });
 }
 
 function serverStream(

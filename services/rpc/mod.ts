@@ -13,7 +13,11 @@ export {
   type Handlers,
 } from "./grpc_service.ts";
 export * from "./message_schemas.ts";
+export * from "./replica_addresses.ts";
+export * from "./replica_pool.ts";
 export * from "./remote_reward.ts";
+export * from "./reward_client.ts";
 export * from "./server_limits.ts";
 export * from "./worker_handlers.ts";
+export type { RetryOptions } from "./_retry.ts";
 export { faultOf, readMessage } from "./_read_message.ts";

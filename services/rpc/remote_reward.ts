@@ -14,7 +14,9 @@ import {
   type ScoreOptions,
 } from "../../rewards/mod.ts";
 import { StatusError } from "./errors.ts";
-import { type GrpcClient, grpcClient, type GrpcClientOptions } from "./grpc_client.ts";
+import type { CallOptions, GrpcClient, GrpcClientOptions } from "./grpc_client.ts";
+import type { LookUp } from "./replica_addresses.ts";
+import { ReplicaPool } from "./replica_pool.ts";
 
 /** How a reward on a server is reached. */
 export interface RemoteRewardOptions extends GrpcClientOptions {
@@ -28,6 +30,12 @@ export interface RemoteRewardOptions extends GrpcClientOptions {
   readonly connectMs?: number;
   /** Ends the connecting. */
   readonly signal?: AbortSignal;
+  /** Told, once each, of replicas that are not asked since their weights are not those of the others. */
+  readonly onSetAside?: (message: string) => void;
+  /** How names are looked up. Default: by the system. */
+  readonly lookUp?: LookUp;
+  /** See `ReplicaPoolOptions`. */
+  readonly watchMs?: number;
 }
 
 /** How often a batch is asked for while the weights change under it. */
@@ -36,50 +44,71 @@ const TRIES = 5;
 /** Rest of a connection before it is closed. */
 const SETTLE_MS = 50;
 
-/** A reward behind `drtune.reward.v1.RewardService`, with the interface of one in this process. */
+/** How long replicas are waited for when one of them has answered, in milliseconds. */
+const SETTLE_REPLICAS_MS = 1000;
+
+type Client = GrpcClient<typeof RewardService>;
+
+/**
+ * A reward behind `drtune.reward.v1.RewardService`, with the interface of one in this process. Where replicas serve it,
+ * the images of a batch are divided among them; each image's answer stands where the image stood.
+ */
 export class RemoteReward implements Reward {
   #info: RewardInfo;
-  readonly #client: GrpcClient<typeof RewardService>;
+  readonly #pool: ReplicaPool<typeof RewardService>;
   readonly #options: RemoteRewardOptions;
   #maxImages: number;
 
   private constructor(
-    client: GrpcClient<typeof RewardService>,
+    pool: ReplicaPool<typeof RewardService>,
     description: RewardDescription,
     options: RemoteRewardOptions,
   ) {
     this.#info = infoOf(description);
-    this.#client = client;
+    this.#pool = pool;
     this.#options = options;
-    this.#maxImages = Math.max(1, description.limits?.maxImages ?? 1);
+    this.#maxImages = maxImagesOf(description);
   }
 
   /**
-   * Connects to "host:port" or "grpcs://host:port" and asks for the reward's facts. Throws `StatusError`: UNAVAILABLE where nothing answers
-   * within the deadline, NOT_FOUND, FAILED_PRECONDITION for another digest than expected.
+   * Connects to "host:port" or "grpcs://host:port", or to replicas as `parseReplicaAddresses` reads them, and asks for
+   * the reward's facts. Throws `StatusError`: UNAVAILABLE where nothing answers within the deadline, NOT_FOUND,
+   * FAILED_PRECONDITION for another digest than expected, or where no digest is expected and replicas disagree.
    */
   static async connect(endpoint: string, options: RemoteRewardOptions = {}): Promise<RemoteReward> {
-    const client = grpcClient(RewardService, endpoint, { retry: { attempts: 100 }, ...options });
-    try {
-      const { rewards, defaultReward } = await client.describe(
-        { reward: options.reward ?? "" },
-        {
-          timeoutMs: options.connectMs ?? options.timeoutMs ?? 60_000,
-          ...(options.signal && { signal: options.signal }),
-        },
-      );
-      const wanted = options.reward || defaultReward;
+    const { reward = "", expectedDigest = "" } = options;
+    const facts = async (client: Client, call: CallOptions) => {
+      const { rewards, defaultReward } = await client.describe({ reward }, call);
+      const wanted = reward || defaultReward;
       const found = rewards.find(({ name }) => name === wanted);
-      if (found === undefined) {
-        throw new StatusError(
-          "INVALID_ARGUMENT",
-          `${endpoint} serves ${rewards.map((r) => r.name).join(", ") || "no reward"}: name one`,
-        );
+      if (found !== undefined) return found;
+      throw new StatusError(
+        "INVALID_ARGUMENT",
+        `${endpoint} serves ${rewards.map((r) => r.name).join(", ") || "no reward"}: name one`,
+      );
+    };
+    const pool = new ReplicaPool(RewardService, endpoint, {
+      retry: { attempts: 100 },
+      ...options,
+      probe: async (client, call) => (await facts(client, call)).digest,
+    });
+    try {
+      const answers = await pool.askAll(facts, {
+        timeoutMs: options.connectMs ?? options.timeoutMs ?? 60_000,
+        ...(options.signal && { signal: options.signal }),
+        settleMs: SETTLE_REPLICAS_MS,
+        version: ({ digest }) => digest,
+      });
+      const expected = answers.find(({ answer }) => answer.digest === expectedDigest);
+      const { answer } = expected ?? answers[0];
+      if (expectedDigest === "") {
+        checkAgreement(answers.map(({ address, answer }) => [address, answer]));
       }
-      checkDigest(found.digest, options.expectedDigest, `${found.name} at ${endpoint}`);
-      return new RemoteReward(client, found, { ...options, reward: found.name });
+      checkDigest(answer.digest, expectedDigest, `${answer.name} at ${endpoint}`);
+      pool.prefer(answer.digest);
+      return new RemoteReward(pool, answer, { ...options, reward: answer.name });
     } catch (error) {
-      client.close();
+      pool.close();
       throw error;
     }
   }
@@ -93,14 +122,23 @@ export class RemoteReward implements Reward {
   async refresh(
     call: { readonly timeoutMs: number; readonly signal?: AbortSignal },
   ): Promise<RewardInfo> {
-    const { rewards } = await this.#client.describe({ reward: this.#info.name }, call);
-    const found = rewards.find(({ name }) => name === this.#info.name);
-    if (found === undefined) {
-      throw new StatusError("NOT_FOUND", `Reward "${this.#info.name}" is no longer served`);
-    }
-    checkDigest(found.digest, this.#options.expectedDigest, found.name);
-    this.#maxImages = Math.max(1, found.limits?.maxImages ?? 1);
-    return this.#info = infoOf(found);
+    const { name } = this.#info;
+    const facts = async (client: Client, call: CallOptions) => {
+      const { rewards } = await client.describe({ reward: name }, call);
+      const found = rewards.find((reward) => reward.name === name);
+      if (found !== undefined) return found;
+      throw new StatusError("NOT_FOUND", `Reward "${name}" is no longer served`);
+    };
+    const answers = await this.#pool.askAll(facts, {
+      ...call,
+      settleMs: 0,
+      version: ({ digest }) => digest,
+    });
+    const current = answers.find(({ answer }) => answer.digest === this.#pool.version);
+    const { answer } = current ?? answers[0];
+    checkDigest(answer.digest, this.#options.expectedDigest, answer.name);
+    this.#maxImages = maxImagesOf(answer);
+    return this.#info = infoOf(answer);
   }
 
   /**
@@ -146,42 +184,55 @@ export class RemoteReward implements Reward {
     const digests = new Set<string>();
     // They may change while this waits.
     const [{ name, readsPrompt }, maxImages] = [this.#info, this.#maxImages];
-    for (let at = 0; at < batch; at += maxImages) {
-      const count = Math.min(maxImages, batch - at);
-      const part = images.data.subarray(at * width, (at + count) * width);
-      const shape = [count, ...size];
+    const failed = new AbortController();
+    const call = {
+      timeoutMs: this.#options.timeoutMs ?? 60_000,
+      signal: options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal,
+    };
+    const askPart = async (at: number, end: number) => {
+      const shape = [end - at, ...size];
+      const part = images.data.subarray(at * width, end * width);
+      const tensor = { dtype: DataType.FLOAT32, shape, data: bytesOf(part) };
       const request = {
         reward: name,
-        images: [{
-          source: {
-            case: "tensor" as const,
-            value: { dtype: DataType.FLOAT32, shape, data: bytesOf(part) },
-          },
-        }],
-        prompts: readsPrompt ? prompts.slice(at, at + count) : [],
-      };
-      const call = {
-        timeoutMs: this.#options.timeoutMs ?? 60_000,
-        ...(options.signal && { signal: options.signal }),
+        images: [{ source: { case: "tensor" as const, value: tensor } }],
+        prompts: readsPrompt ? prompts.slice(at, end) : [],
       };
       const take = (answer: Answer) => {
-        this.#check(answer, count);
+        this.#check(answer, end - at);
         scores.set(answer.scores, at);
         cut.push(...answer.truncatedPrompts.map((i) => at + i));
         digests.add(answer.digest);
       };
+      const digestOf = ({ digest }: Answer) => digest;
       if (gradient === undefined) {
         const processing = options.processing === "reference"
           ? Processing.REFERENCE
           : Processing.TENSOR;
-        take(await this.#client.score({ ...request, processing }, call));
+        const score = (client: Client, call: CallOptions) =>
+          client.score({ ...request, processing }, call);
+        take(await this.#pool.ask(score, call, digestOf));
       } else {
-        const answer = await this.#client.scoreAndGradient(request, call);
+        const scoreAndGradient = (client: Client, call: CallOptions) =>
+          client.scoreAndGradient(request, call);
+        const answer = await this.#pool.ask(scoreAndGradient, call, digestOf);
         take(answer);
         const data = gradientOf(answer.gradients[0], { name, shape });
         new Uint8Array(gradient.buffer, at * width * 4, data.byteLength).set(data);
       }
+    };
+    const lanes = this.#pool.width;
+    const parts = partsOf(batch, { atLeast: lanes, maxImages }).values();
+    try {
+      // Each lane takes the next part when it is done with one: a quick replica takes more of them.
+      await Promise.all(Array.from({ length: lanes }, async () => {
+        for (const [at, end] of parts) await askPart(at, end);
+      }));
+    } catch (error) {
+      failed.abort(error);
+      throw error;
     }
+    cut.sort((a, b) => a - b);
     return {
       scores,
       digests,
@@ -193,7 +244,7 @@ export class RemoteReward implements Reward {
   async dispose(): Promise<void> {
     // Deno 2.9's HTTP/2 server can crash when a connection closes right behind a large answer.
     await new Promise<void>((resolve) => setTimeout(resolve, SETTLE_MS));
-    this.#client.close();
+    this.#pool.close();
   }
 
   #check(answer: Answer, count: number): void {
@@ -205,6 +256,35 @@ export class RemoteReward implements Reward {
       );
     }
   }
+}
+
+/** Where the parts of a batch begin and end: at least so many, of nearly equal size, none above `maxImages`. */
+function partsOf(
+  batch: number,
+  { atLeast, maxImages }: { readonly atLeast: number; readonly maxImages: number },
+): readonly (readonly [number, number])[] {
+  const count = Math.min(batch, Math.max(atLeast, Math.ceil(batch / maxImages)));
+  const end = (i: number) => Math.floor(i * batch / count);
+  return Array.from({ length: count }, (_, i) => [end(i), end(i + 1)] as const);
+}
+
+function maxImagesOf({ limits }: RewardDescription): number {
+  return Math.max(1, limits?.maxImages ?? 1);
+}
+
+/** Throws `StatusError` FAILED_PRECONDITION where replicas have different weights. */
+function checkAgreement(
+  found:
+    readonly (readonly [address: string, { readonly digest: string; readonly name: string }])[],
+): void {
+  if (new Set(found.map(([, { digest }]) => digest)).size < 2) return;
+  const list = found.map(([address, { digest }]) => `${address} ${digest || "none"}`).join(", ");
+  throw new StatusError(
+    "FAILED_PRECONDITION",
+    `Replicas of ${
+      found[0]?.[1].name
+    } have different weights, expected one digest or expectedDigest: ${list}`,
+  );
 }
 
 interface Answer {

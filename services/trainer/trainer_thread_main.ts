@@ -48,7 +48,11 @@ async function open(
 ): Promise<void> {
   const log = createLogger({ level: logLevel });
   const connect = (term: RewardTerm, signal: AbortSignal) =>
-    connectReward(term, { tls: rewardTls, signal });
+    connectReward(term, {
+      tls: rewardTls,
+      signal,
+      onSetAside: (reason) => log.warn("A replica is set aside", { reward: term.name, reason }),
+    });
   const estimator = new RunEstimator({ root: models, session });
   const dependencies: RunDependencies = {
     prepare: (config) => prepareRunConfig(config, { root: models, session }),
