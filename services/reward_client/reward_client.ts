@@ -38,7 +38,7 @@ const RETRY = { attempts: 6, initialMs: 100, maxMs: 2000 };
 const [CALL_MS, CONNECT_MS] = [300_000, 15_000];
 
 /**
- * Connects a term of a mixture to its service, or to its replicas. Throws `RewardUnavailableError` where it does not answer, and the
+ * Connects a term of a mixture to its service, or its replicas. Throws `RewardUnavailableError` where none answers, and the
  * signal's reason when that aborts.
  *
  * @param tls for endpoints that begin with "grpcs://"
