@@ -76,7 +76,7 @@ async function attached(described: Stack, { folder, json, signal }: Options): Pr
   const started = performance.now();
   console.error(
     `Stack ${stack.name} (${stack.file}): ${
-      stack.rewards.length + 2
+      stack.rewards.reduce((sum, { replicas }) => sum + replicas, 2)
     } services, logs in ${folder.logs}`,
   );
   const news = new News();

@@ -10,12 +10,12 @@ const ATTEMPTS = 100;
 /** The stack with free ports in place of 0, so that every address is known before anything starts. */
 export function choosePorts(stack: Stack): Stack {
   const listeners: Deno.Listener[] = [];
-  const chosen = <T extends { readonly host: string; readonly port: number }>(service: T): T => {
+  const chosen = <T extends Service>(service: T): T => {
     if (service.port !== 0) return service;
-    const { listener, port } = listenSomewhere(service.host);
+    const found = listenSomewhere(service.host, service.replicas ?? 1);
     // Kept open until all are chosen, so that none is chosen twice.
-    listeners.push(listener);
-    return { ...service, port };
+    listeners.push(...found.listeners);
+    return { ...service, port: found.port };
   };
   try {
     return {
@@ -29,12 +29,25 @@ export function choosePorts(stack: Stack): Stack {
   }
 }
 
-function listenSomewhere(hostname: string): { listener: Deno.Listener; port: number } {
+interface Service {
+  readonly host: string;
+  readonly port: number;
+  readonly replicas?: number;
+}
+
+/** The first of so many ports, one behind the other. */
+function listenSomewhere(
+  hostname: string,
+  count: number,
+): { readonly listeners: readonly Deno.Listener[]; readonly port: number } {
   for (let attempt = 1;; attempt++) {
-    const port = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST + 1));
+    const port = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST + 2 - count));
+    const listeners: Deno.Listener[] = [];
     try {
-      return { listener: Deno.listen({ hostname, port }), port };
+      for (let i = 0; i < count; i++) listeners.push(Deno.listen({ hostname, port: port + i }));
+      return { listeners, port };
     } catch (error) {
+      for (const listener of listeners) listener.close();
       if (!(error instanceof Deno.errors.AddrInUse) || attempt === ATTEMPTS) throw error;
     }
   }

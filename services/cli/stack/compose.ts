@@ -64,6 +64,7 @@ function containerPlace(stack: Stack): Place {
     cache: "/cache",
     listen: () => "0.0.0.0",
     address: ({ name, port }) => `${name}:${port}`,
+    replicas: "together",
     file: (path) => {
       const secret = secrets.get(path);
       return secret === undefined ? "/presets" : `/run/secrets/${secret}`;
@@ -104,7 +105,7 @@ function composeFile(stack: Stack, folder: string): Fields {
   const { presets } = stack.gateway;
   const names = secretNames(stack);
   const services = containers(stack).map(({ plan, published, memory, secrets }) => {
-    const { kind, port } = plan;
+    const { kind, port, replicas } = plan;
     const volumes = {
       reward: [`${host(stack.models)}:/models:ro`, "cache:/cache"],
       trainer: [`${host(stack.models)}:/models:ro`, "runs:/runs"],
@@ -116,7 +117,8 @@ function composeFile(stack: Stack, folder: string): Fields {
       command: command(plan),
       user: "${DRTUNE_USER:-10001:10001}",
       environment: environment(plan),
-      ports: [`${published}:${port}:${port}`],
+      // Of several only one could have the host's port.
+      ...(replicas > 1 ? { deploy: { replicas } } : { ports: [`${published}:${port}:${port}`] }),
       volumes,
       ...(secrets.length > 0 && { secrets }),
       ...(memory !== undefined && { mem_limit: memory }),

@@ -10,6 +10,7 @@ export function localPlace({ models, runs, state }: Stack): Place {
     cache: join(state, "weights"),
     listen: (host) => host,
     address: localAddress,
+    replicas: "apart",
     file: (path) => path,
   };
 }

@@ -1,5 +1,6 @@
 import { secured } from "../../rpc/mod.ts";
 import type { Stack } from "./read_stack.ts";
+import { eachReplica } from "./stack_schema.ts";
 
 /** What kind of service a plan starts. */
 export type ServiceKind = "reward" | "trainer" | "gateway";
@@ -11,6 +12,8 @@ export interface ServicePlan {
   /** Address it listens on. */
   readonly host: string;
   readonly port: number;
+  /** Containers that are made of it. */
+  readonly replicas: number;
   /** Its entry module, relative to the project's root. */
   readonly entry: string;
   readonly args: readonly string[];
@@ -35,6 +38,8 @@ export interface Place {
   readonly address: (
     service: { readonly name: string; readonly host: string; readonly port: number },
   ) => string;
+  /** Whether replicas have names and ports of their own, or one name that leads to all. */
+  readonly replicas: "apart" | "together";
   /** Path at which a service finds a file of the description. */
   readonly file: (path: string) => string;
 }
@@ -45,7 +50,13 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
   const addressOf = (
     service: Parameters<Place["address"]>[0] & { readonly tls?: unknown },
   ) => service.tls === undefined ? place.address(service) : secured(place.address(service));
-  const addresses = rewards.map((r) => `${r.name}=${addressOf(r)}`).join(",");
+  const replicasOf = <T>(reward: Stack["rewards"][number], make: (one: typeof reward) => T) =>
+    place.replicas === "apart" ? eachReplica(reward, make) : [make(reward)];
+  const addresses = rewards.map((reward) => {
+    const all = replicasOf(reward, addressOf);
+    const isName = all.length < reward.replicas;
+    return `${reward.name}=${isName ? nameOf(all.join()) : all.join()}`;
+  }).join(",");
   const trainerAddress = addressOf({ ...trainer, name: "trainer" });
   const listen = ({ host, port }: { readonly host: string; readonly port: number }) => [
     "--host",
@@ -73,31 +84,35 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
     ...(devices && { CUDA_VISIBLE_DEVICES: devices.join(",") }),
   });
   return [
-    ...rewards.map((reward): ServicePlan => ({
-      name: reward.name,
-      kind: "reward",
-      host: place.listen(reward.host),
-      port: reward.port,
-      entry: "services/reward/main.ts",
-      args: [
-        ...listen(reward),
-        ...reward.records.flatMap((record) => ["--reward", JSON.stringify(record)]),
-        "--settings",
-        JSON.stringify(rewardSettings(reward, { place, logLevel: observability.logLevel })),
-      ],
-      env: env(reward.name, reward.devices),
-      health: "drtune.reward.v1.RewardService",
-      secure: reward.tls !== undefined,
-      files: files(
-        reward.admin?.tokenFile,
-        ...(reward.tls ? [...Object.values(reward.tls), ca, cert, key] : []),
-      ),
-    })),
+    ...rewards.flatMap((described) =>
+      replicasOf(described, (reward): ServicePlan => ({
+        name: reward.name,
+        kind: "reward",
+        host: place.listen(reward.host),
+        port: reward.port,
+        replicas: place.replicas === "apart" ? 1 : reward.replicas,
+        entry: "services/reward/main.ts",
+        args: [
+          ...listen(reward),
+          ...reward.records.flatMap((record) => ["--reward", JSON.stringify(record)]),
+          "--settings",
+          JSON.stringify(rewardSettings(reward, { place, logLevel: observability.logLevel })),
+        ],
+        env: env(reward.name, reward.devices),
+        health: "drtune.reward.v1.RewardService",
+        secure: reward.tls !== undefined,
+        files: files(
+          reward.admin?.tokenFile,
+          ...(reward.tls ? [...Object.values(reward.tls), ca, cert, key] : []),
+        ),
+      }))
+    ),
     {
       name: "trainer",
       kind: "trainer",
       host: place.listen(trainer.host),
       port: trainer.port,
+      replicas: 1,
       entry: "services/trainer/main.ts",
       args: [
         ...listen(trainer),
@@ -131,6 +146,7 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
       kind: "gateway",
       host: place.listen(gateway.host),
       port: gateway.port,
+      replicas: 1,
       entry: "services/gateway/main.ts",
       args: [
         ...listen(gateway),
@@ -155,10 +171,27 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
   ];
 }
 
+/** The same address as a name that has many. */
+function nameOf(address: string): string {
+  const plain = `dns:///${address.replace(/^grpcs:\/\//, "")}`;
+  return address.startsWith("grpcs://") ? secured(plain) : plain;
+}
+
 /** What the reward server reads besides records and address. */
 function rewardSettings(
-  { records, threads, provider, limits, batching, warmUp, tls, admin, metricsPort }:
-    Stack["rewards"][number],
+  {
+    records,
+    threads,
+    provider,
+    limits,
+    batching,
+    warmUp,
+    tls,
+    admin,
+    metricsPort,
+    replicas,
+    reproducible = replicas > 1,
+  }: Stack["rewards"][number],
   { place, logLevel }: { readonly place: Place; readonly logLevel: string },
 ): Record<string, unknown> {
   const [first] = records;
@@ -170,6 +203,7 @@ function rewardSettings(
     ...(limits && { limits }),
     ...(batching && { batching }),
     ...(warmUp && { warmUp }),
+    ...(reproducible && { reproducible }),
     ...(metricsPort !== undefined && { metricsPort }),
     ...(tls && {
       tls: {

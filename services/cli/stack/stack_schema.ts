@@ -54,6 +54,14 @@ const reward = z.strictObject({
     description: "Port to listen on; 0 takes a free one when the stack starts.",
   }),
   metricsPort,
+  replicas: z.int().min(1).max(100).default(1).meta({
+    description:
+      "Servers that serve the same, on this port and those behind it, or containers of one name.",
+  }),
+  reproducible: z.boolean().optional().meta({
+    description:
+      "Runs each image alone, so that its score has the same bits whatever it is asked with. Default: true where there are replicas.",
+  }),
   tls: serverTls,
   records: z.array(z.looseObject({ kind: z.string().min(1) })).min(1).meta({
     description:
@@ -124,12 +132,16 @@ export const stackSchema = z.strictObject({
   if ((clientTls.cert === undefined) !== (clientTls.key === undefined)) {
     fault(["clientTls"], "Found one of cert and key, expected both or none");
   }
-  const names = rewards.map((r) => r.name);
-  rewards.forEach(({ name, records }, i) => {
-    if (name === "trainer" || name === "gateway") {
-      fault(["rewards", i, "name"], `Found ${name}, which is the name of another service`);
+  const names = new Set(["trainer", "gateway"]);
+  rewards.forEach(({ name, records, replicas }, i) => {
+    for (const one of new Set([name, ...eachReplica({ name, replicas }, ({ name }) => name)])) {
+      if (names.has(one)) {
+        const isOwn = rewards.slice(0, i).some((other) => other.name === one);
+        const what = isOwn ? "for a second time" : "which is the name of another service";
+        fault(["rewards", i, "name"], `Found ${one}${isOwn ? "" : ","} ${what}`);
+      }
+      names.add(one);
     }
-    if (names.indexOf(name) < i) fault(["rewards", i, "name"], `Found ${name} for a second time`);
     records.forEach((record, j) => {
       try {
         parseRewardConfig(record);
@@ -148,6 +160,33 @@ export const stackSchema = z.strictObject({
     } else ports.set(port, path.join("."));
   }
 });
+
+/** What differs between replicas: a name, and ports. */
+interface Replicated {
+  readonly name: string;
+  readonly replicas: number;
+  readonly port?: number;
+  readonly metricsPort?: number | undefined;
+  readonly admin?: { readonly port: number } | undefined;
+}
+
+/** Each replica as a service of its own on this machine: numbered, its ports as far behind as its number says. */
+export function eachReplica<R extends Replicated, T>(
+  reward: R,
+  make: (replica: R) => T,
+): readonly T[] {
+  const { name, replicas, port, metricsPort, admin } = reward;
+  if (replicas === 1) return [make(reward)];
+  return Array.from({ length: replicas }, (_, i) =>
+    make({
+      ...reward,
+      name: `${name}-${i + 1}`,
+      // Where any port will do there is none yet.
+      ...(port !== undefined && { port: port === 0 ? 0 : port + i }),
+      ...(metricsPort !== undefined && { metricsPort: metricsPort + i }),
+      ...(admin !== undefined && { admin: { ...admin, port: admin.port + i } }),
+    }));
+}
 
 /** Every port of a stack: where the description has it, and where it is listened to. */
 export function stackListeners(
@@ -168,11 +207,13 @@ export function stackListeners(
       ? []
       : [{ path: [...path, "metricsPort"], host: service.host, port: service.metricsPort }];
   return [
-    ...rewards.flatMap((reward, i) => [
-      { path: ["rewards", i, "port"], host: reward.host, port: reward.port },
-      ...metrics(reward, ["rewards", i]),
-      ...(reward.admin ? [{ path: ["rewards", i, "admin", "port"], ...reward.admin }] : []),
-    ]),
+    ...rewards.flatMap((reward, i) =>
+      eachReplica(reward, (replica) => [
+        { path: ["rewards", i, "port"], host: replica.host, port: replica.port },
+        ...metrics(replica, ["rewards", i]),
+        ...(replica.admin ? [{ path: ["rewards", i, "admin", "port"], ...replica.admin }] : []),
+      ]).flat()
+    ),
     { path: ["trainer", "port"], host: trainer.host, port: trainer.port },
     ...metrics(trainer, ["trainer"]),
     { path: ["gateway", "port"], host: gateway.host, port: gateway.port },

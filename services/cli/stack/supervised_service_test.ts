@@ -15,6 +15,7 @@ async function supervise(
     name: "faulty",
     kind: "reward",
     host: "127.0.0.1",
+    replicas: 1,
     port: 1,
     entry: "services/cli/stack/testing/faulty_service.ts",
     args: [fault],
