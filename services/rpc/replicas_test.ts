@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { float32 } from "../../autodiff/mod.ts";
 import { createLogger } from "../../base/mod.ts";
 import { DataType, Direction, RewardService } from "../../proto/mod.ts";
 import { StatusError } from "./errors.ts";
@@ -88,7 +87,7 @@ async function withReward(
   /** Asks for a batch, checks that each image has its own answer in its place, and says whose it is. */
   const ask = async (batch: number) => {
     const data = Float32Array.from({ length: batch * WIDTH }, (_, i) => i);
-    const images = float32(data, [batch, 3, 2, 2]);
+    const images = { dtype: "float32" as const, shape: [batch, 3, 2, 2], data };
     const { scores, gradient, digest } = await reward.score(images, [], { gradient: true });
     assert.deepEqual([...scores], Array.from({ length: batch }, (_, i) => i * WIDTH));
     assert.deepEqual(gradient?.data, data);
