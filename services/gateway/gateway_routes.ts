@@ -101,11 +101,16 @@ export function gatewayRoutes(
       response: {
         status: 200,
         description:
-          "Run configurations in YAML, with the addresses of the rewards the gateway knows.",
+          "Run configurations in YAML and in JSON, with the addresses of the rewards the gateway knows.",
         content: {
           "application/json": z.object({
             presets: z.array(
-              z.object({ name: z.string(), description: z.string(), yaml: z.string() }),
+              z.object({
+                name: z.string(),
+                description: z.string(),
+                yaml: z.string(),
+                config: runConfig,
+              }),
             ),
           }),
         },

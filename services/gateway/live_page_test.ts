@@ -1,44 +1,9 @@
 import assert from "node:assert/strict";
 import { RunState } from "../../proto/mod.ts";
-import { createLogger } from "../../base/mod.ts";
-import { serveGateway } from "./serve_gateway.ts";
-import { BrowserPage, findChromium } from "./testing/chromium.ts";
-import { type FakeStack, startFakeStack } from "./testing/fake_stack.ts";
+import { findChromium } from "./testing/chromium.ts";
+import { withPage } from "./testing/with_page.ts";
 
 const chromium = findChromium();
-const log = createLogger({ level: "silent" });
-
-/** Opens the page of a gateway in front of a fake stack, in a real browser. `restart` takes the gateway away and back. */
-async function withPage(
-  test: (
-    page: BrowserPage,
-    stack: FakeStack,
-    restart: (whileAway: () => Promise<void>) => Promise<void>,
-  ) => Promise<void>,
-  { token }: { readonly token?: string } = {},
-): Promise<void> {
-  if (chromium === undefined) throw new Error("No Chromium");
-  await using stack = await startFakeStack();
-  const { address: trainer, rewards, runs } = stack;
-  const serve = (port: number) =>
-    serveGateway({ trainer, rewards, runs, port, log, ...(token && { token }) });
-  let gateway = await serve(0);
-  const restart = async (whileAway: () => Promise<void>) => {
-    const port = Number(gateway.address.split(":").at(-1));
-    await gateway.stop({ drainSeconds: 0 });
-    await whileAway();
-    gateway = await serve(port);
-  };
-  try {
-    await using page = await BrowserPage.open(chromium);
-    await page.goto(`http://${gateway.address}/`);
-    await test(page, stack, restart);
-    assert.deepEqual(page.faults, []);
-  } finally {
-    await gateway.stop({ drainSeconds: 0 });
-  }
-}
-
 /** Steps of the first chart, as a screen reader is told. */
 const STEP = 'Number(document.querySelector(".plot")?.getAttribute("aria-valuenow") ?? 0)';
 
@@ -47,14 +12,14 @@ Deno.test({
     "In a browser: a run is started, its curves move, a reward is swapped, the run is saved, stopped and resumed",
   ignore: chromium === undefined,
   fn: () =>
-    withPage(async (page, stack) => {
+    withPage(async ({ page, stack }) => {
       await page.click("Start a run");
       await page.fill('input[type="text"]', "from-the-page");
       await page.until('document.querySelector(".editor")?.value.includes("rewards:")');
       const yaml = String(await page.evaluate('document.querySelector(".editor").value'));
-      await page.fill(".editor", yaml.replace("rank: 16", "rank: many"));
-      await page.until('document.body.innerText.includes("Line 7: Field lora.rank is \\"many\\"")');
-      await page.fill(".editor", yaml);
+      await page.fill(".editor", yaml.replace("rank: 4", "rank: many"));
+      await page.until('document.body.innerText.includes("Line 5: Field lora.rank is \\"many\\"")');
+      await page.fill(".editor", yaml.replace("iterations: 2", "iterations: 60"));
       await page.until('document.body.innerText.includes("The configuration can be read.")');
       await page.click("Start");
       await page.until('location.hash === "#/runs/from-the-page"');
@@ -97,7 +62,7 @@ Deno.test({
     "In a browser: the token is asked for once, samples are uncovered, two checkpoints are compared blind",
   ignore: chromium === undefined,
   fn: () =>
-    withPage(async (page) => {
+    withPage(async ({ page }) => {
       const enter = async (token: string) => {
         await page.fill('input[type="password"]', token);
         await page.click("Enter");
@@ -158,7 +123,7 @@ Deno.test({
     "In a browser: nothing is lost while the gateway is away or the tab is hidden, and a deleted run goes",
   ignore: chromium === undefined,
   fn: () =>
-    withPage(async (page, stack, restart) => {
+    withPage(async ({ page, stack, restart }) => {
       const { trainer } = stack;
       await trainer.add({ id: "live", state: RunState.RUNNING, steps: 3 });
       await page.click("live");

@@ -2,8 +2,13 @@ import assert from "node:assert/strict";
 import type { DescMessage } from "@bufbuild/protobuf";
 import {
   CheckpointEventSchema,
+  DescribeTrainerResponseSchema,
   DigestEventSchema,
+  MethodDescriptionSchema,
+  ModelDescriptionSchema,
   PanelEventSchema,
+  PhaseEstimateSchema,
+  PlanRunResponseSchema,
   RewardDescriptionSchema,
   RewardMetricsSchema,
   RewardTermSchema,
@@ -20,7 +25,9 @@ import { MAY_BE_ABSENT } from "./page/types.ts";
 const READ: readonly DescMessage[] = [
   ...[RunSchema, RewardTermSchema, StepEventSchema, RewardMetricsSchema, SampleReferenceSchema],
   ...[StateEventSchema, SwapEventSchema, PanelEventSchema, CheckpointEventSchema],
-  ...[DigestEventSchema, RewardDescriptionSchema, SelfCheckSchema],
+  ...[DigestEventSchema, RewardDescriptionSchema, SelfCheckSchema, PlanRunResponseSchema],
+  ...[PhaseEstimateSchema, DescribeTrainerResponseSchema, ModelDescriptionSchema],
+  MethodDescriptionSchema,
 ];
 
 Deno.test("The page knows which fields of an answer may be absent: those with presence, and no others", () => {

@@ -1,7 +1,8 @@
-import { fromJson } from "@bufbuild/protobuf";
-import { type Document, isScalar, isSeq, parseDocument } from "yaml";
+import { fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { type Document, isScalar, isSeq, parse, parseDocument } from "yaml";
 import { RunConfigSchema } from "../../proto/mod.ts";
 import type { Logger } from "../../base/mod.ts";
+import { messageJson } from "./rpc_routes.ts";
 
 /** A configuration to start from. */
 export interface Preset {
@@ -11,6 +12,8 @@ export interface Preset {
   readonly description: string;
   /** A RunConfig in YAML. Rewards that the gateway knows by name have its addresses. */
   readonly yaml: string;
+  /** The same in JSON. */
+  readonly config: JsonValue;
 }
 
 /**
@@ -29,12 +32,13 @@ export async function readPresets(
     try {
       const text = await Deno.readTextFile(new URL(name, folder));
       const document = parseDocument(text);
-      fromJson(RunConfigSchema, document.toJS());
+      const yaml = withAddresses(text, document, addresses);
       const [comment = ""] = /^(?:#.*\n)*/.exec(text) ?? [];
       presets.push({
         name: name.slice(0, -".yaml".length),
         description: comment.replaceAll(/^# ?/gm, "").replaceAll("\n", " ").trim(),
-        yaml: withAddresses(text, document, addresses),
+        yaml,
+        config: messageJson(RunConfigSchema, fromJson(RunConfigSchema, parse(yaml))),
       });
     } catch (error) {
       log.info("Not a preset", {

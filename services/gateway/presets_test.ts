@@ -15,7 +15,13 @@ Deno.test("A preset's endpoints become the addresses known by name; all else sta
       addresses: new Map([["clip", "127.0.0.1:50052"]]),
       log: createLogger({ level: "silent" }),
     });
+    const [{ config } = { config: {} }] = presets;
+    const { rewards }: { rewards?: { endpoint: string }[] } = Object(config);
+    assert.deepEqual(rewards?.map(({ endpoint }) => endpoint), [
+      ...["127.0.0.1:50052", "10.0.0.1:1", ""],
+    ]);
     assert.deepEqual(presets, [{
+      config,
       name: "fox",
       description: "A fox, and books.",
       yaml: text('"127.0.0.1:50052"'),

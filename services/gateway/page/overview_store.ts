@@ -37,6 +37,16 @@ export class OverviewStore extends EventTarget {
     });
   }
 
+  /** Resolves when everything there is has arrived; never once the signal aborts. */
+  async whenReady(signal: AbortSignal): Promise<void> {
+    if (this.ready) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.addEventListener("change", () => {
+      if (this.ready) resolve();
+    }, { signal });
+    await promise;
+  }
+
   #take({ event, data }: StreamEvent): void {
     if (event === "services" && isServices(data)) this.services = data;
     else if (event === "run" && isRun(data)) {

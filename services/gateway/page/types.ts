@@ -4,8 +4,10 @@
  */
 import type {
   CheckpointEventJson,
+  DescribeTrainerResponseJson,
   DigestEventJson,
   PanelEventJson,
+  PlanRunResponseJson,
   RewardDescriptionJson,
   RewardMetricsJson,
   RewardTermJson,
@@ -27,7 +29,14 @@ export const MAY_BE_ABSENT = [
 type MayBeAbsent = (typeof MAY_BE_ABSENT)[number];
 
 /** Numbers that the trainer writes finite alone; the others may be "NaN" or an infinity in quotes. */
-type IsFinite = "weight" | "hinge" | "seconds" | "secondsLeft";
+type IsFinite =
+  | "weight"
+  | "hinge"
+  | "seconds"
+  | "secondsLeft"
+  | "secondsPerIteration"
+  | "memory"
+  | "runs";
 
 type Field<K, V> = K extends IsFinite ? Finite<V> : Answer<V>;
 
@@ -58,6 +67,10 @@ export type PanelEvent = Answer<PanelEventJson>;
 export type CheckpointEvent = Answer<CheckpointEventJson>;
 export type DigestEvent = Answer<DigestEventJson>;
 export type Run = Answer<Omit<RunJson, "config">> & { readonly config?: RunConfig };
+/** What the trainer has that a configuration may name. */
+export type TrainerDescription = Answer<DescribeTrainerResponseJson>;
+/** What a run would take. */
+export type RunPlan = Answer<Omit<PlanRunResponseJson, "config">> & { readonly config?: RunConfig };
 export type RewardDescription = Answer<RewardDescriptionJson>;
 /** `png` is a file in base64. */
 export type SampledImage = Answer<SampleResponseJson>;
@@ -80,4 +93,5 @@ export interface Preset {
   readonly name: string;
   readonly description: string;
   readonly yaml: string;
+  readonly config: RunConfig;
 }

@@ -115,6 +115,11 @@ export class BrowserPage implements AsyncDisposable {
     await this.#send("Page.navigate", { url });
   }
 
+  /** Lets pages that are loaded from now on run scripts that their policy forbids. */
+  async allowScripts(): Promise<void> {
+    await this.#send("Page.setBypassCSP", { enabled: true });
+  }
+
   /** How the page is looked at: its size in CSS pixels, with so many device pixels each, and the theme. */
   async look(
     { width, height, scale = 1, theme }: {

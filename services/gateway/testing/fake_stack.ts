@@ -1,13 +1,15 @@
 import { join } from "node:path";
-import { RunState } from "../../../proto/mod.ts";
+import { RunState, TrainerService } from "../../../proto/mod.ts";
 import { createLogger } from "../../../base/mod.ts";
-import { startGrpcServer } from "../../rpc/mod.ts";
+import { type GrpcClient, grpcClient, startGrpcServer } from "../../rpc/mod.ts";
 import { fakeReward } from "./fake_reward.ts";
 import { FakeTrainer } from "./fake_trainer.ts";
 
 /** A trainer and two reward servers that compute nothing, on real sockets. */
 export interface FakeStack extends AsyncDisposable {
   readonly trainer: FakeTrainer;
+  /** A client of the trainer. */
+  readonly client: GrpcClient<typeof TrainerService>;
   /** "host:port" of the trainer. */
   readonly address: string;
   /** "host:port" of the rewards "symmetry" and "clip". */
@@ -40,14 +42,17 @@ export async function startFakeStack(): Promise<FakeStack> {
   });
   trainer.swap("foxes", [{ name: "symmetry", endpoint: "127.0.0.1:50051", weight: 2 }]);
   for (let i = 0; i < 10; i++) await trainer.step("foxes");
+  const client = grpcClient(TrainerService, server.address);
   return {
     trainer,
+    client,
     address: server.address,
     rewards: new Map([...rewards].map(([name, { address }]) => [name, address])),
     runs,
     stopReward: async (name) => await rewards.get(name)?.stop({ drainSeconds: 0 }),
     async [Symbol.asyncDispose]() {
       trainer.close();
+      client.close();
       await Promise.all(
         [server, ...rewards.values()].map((server) => server.stop({ drainSeconds: 0 })),
       );

@@ -50,6 +50,7 @@ const DEFAULTS = {
 /** A run and what was recorded of it. */
 interface FakeRun {
   readonly run: Run;
+  readonly prompts: readonly string[];
   readonly events: WatchRunResponse[];
   /** Wakes those who watch. */
   changed: PromiseWithResolvers<void>;
@@ -137,7 +138,7 @@ export class FakeTrainer {
 
   /** Adds a run. */
   async add(
-    { id, steps = 0, state, reason = "", config = {}, minutesAgo = 0 }: {
+    { id, steps = 0, state, reason = "", config = {}, minutesAgo = 0, prompts = PROMPTS }: {
       readonly id: string;
       /** Steps it has done. */
       readonly steps?: number;
@@ -145,6 +146,8 @@ export class FakeTrainer {
       readonly reason?: string;
       readonly config?: MessageInitShape<typeof RunConfigSchema>;
       readonly minutesAgo?: number;
+      /** That it trains on and draws. */
+      readonly prompts?: readonly string[];
     },
   ): Promise<void> {
     const own = toJson(RunConfigSchema, create(RunConfigSchema, config));
@@ -159,7 +162,7 @@ export class FakeTrainer {
       config: full,
       rewards: full.rewards.map((term) => clone(RewardTermSchema, term)),
     });
-    this.#runs.set(id, { run, events: [], changed: Promise.withResolvers() });
+    this.#runs.set(id, { run, prompts, events: [], changed: Promise.withResolvers() });
     const samples = await this.#writeSamples(run);
     const before = create(StepEventSchema, { step: 0, samples, at });
     this.#record(id, { event: { case: "step", value: before } });
@@ -174,9 +177,9 @@ export class FakeTrainer {
 
   /** Does one step of a run. */
   async step(id: string): Promise<void> {
-    const { run } = this.#get(id);
+    const { run, prompts } = this.#get(id);
     const step = ++run.step;
-    const event = stepEvent(run, step);
+    const event = stepEvent(run, { step, of: prompts });
     if (step % (run.config?.sampleEvery ?? 10) === 0) {
       event.samples.push(...await this.#writeSamples(run));
     }
@@ -265,12 +268,12 @@ export class FakeTrainer {
       readonly imagesPerPrompt: number;
     },
   ) {
-    const { run } = this.#get(id);
+    const { run, prompts: heldOut } = this.#get(id);
     const from = step ?? run.checkpoints.at(-1) ?? 0;
     if (from !== 0 && !run.checkpoints.includes(from)) {
       throw new StatusError("NOT_FOUND", `Run ${id} has no checkpoint ${from}`);
     }
-    for (const prompt of prompts.length > 0 ? prompts : PROMPTS) {
+    for (const prompt of prompts.length > 0 ? prompts : heldOut) {
       for (let i = 0; i < imagesPerPrompt; i++) {
         const look = hash(prompt) + seed + i;
         const png = await drawImage({ seed: look, progress: from / run.iterations, side: 256 });
@@ -280,8 +283,8 @@ export class FakeTrainer {
   }
 
   async *#evaluate(runId: string, seed: number) {
-    this.#get(runId);
-    for (const [i, prompt] of PROMPTS.entries()) {
+    const { prompts } = this.#get(runId);
+    for (const [i, prompt] of prompts.entries()) {
       const pair = {
         prompt,
         seed: seed + i,
@@ -291,7 +294,7 @@ export class FakeTrainer {
       yield { event: { case: "pair" as const, value: pair } };
     }
     const symmetry = { before: 1, after: 0.5, difference: -0.5, lower: -0.6, upper: -0.4 };
-    const value = { rewards: { symmetry }, pairs: PROMPTS.length, step: 20 };
+    const value = { rewards: { symmetry }, pairs: prompts.length, step: 20 };
     yield { event: { case: "summary" as const, value } };
   }
 
@@ -305,7 +308,8 @@ export class FakeTrainer {
 
   #writeSamples(run: Run): Promise<SampleReference[]> {
     const progress = run.step / run.iterations;
-    return Promise.all(PROMPTS.map(async (prompt, seed) => {
+    const { prompts } = this.#get(run.id);
+    return Promise.all(prompts.map(async (prompt, seed) => {
       const path = `samples/step-${String(run.step).padStart(6, "0")}/${seed}.png`;
       const file = join(this.#folder, run.id, path);
       await Deno.mkdir(dirname(file), { recursive: true });
@@ -317,7 +321,10 @@ export class FakeTrainer {
 }
 
 /** What step n of a run says: symmetry falls, CLIP rises, with ripples that stand for noise. */
-function stepEvent({ rewards, iterations, config }: Run, step: number): StepEvent {
+function stepEvent(
+  { rewards, iterations, config }: Run,
+  { step, of }: { readonly step: number; readonly of: readonly string[] },
+): StepEvent {
   const t = step / iterations;
   const images = config?.batch?.size ?? 8;
   const names = rewards.map(({ name }) => name);
@@ -349,7 +356,7 @@ function stepEvent({ rewards, iterations, config }: Run, step: number): StepEven
       total: 2.29,
     },
     secondsLeft: (iterations - step) * 2.29,
-    prompts: Array.from({ length: images }, (_, i) => PROMPTS[(i + step) % PROMPTS.length] ?? ""),
+    prompts: Array.from({ length: images }, (_, i) => of[(i + step) % of.length] ?? ""),
     at: timestampFromMs(Date.now()),
   });
 }

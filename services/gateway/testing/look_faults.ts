@@ -82,7 +82,9 @@ export function lookFaults(): string[] {
   }
   if (matchMedia("(pointer: coarse), (max-width: 44rem)").matches) {
     for (const target of scope.querySelectorAll("a, button, input, select, textarea, summary")) {
-      const { width, height } = target.getBoundingClientRect();
+      // What is pressed to choose is all of the label.
+      const pressed = target.matches("[type=radio], [type=checkbox]") && target.closest("label");
+      const { width, height } = (pressed || target).getBoundingClientRect();
       if (!seen(target) || target.matches(".skip, p a") || (width >= 40 && height >= 40)) continue;
       faults.add(`Target of ${Math.round(width)} x ${Math.round(height)}: ${named(target)}`);
     }

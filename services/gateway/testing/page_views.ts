@@ -68,7 +68,7 @@ async function go(page: BrowserPage, hash: string, until: string): Promise<void>
   await page.until(until);
 }
 
-const goToRun = (page: BrowserPage, id: string) => go(page, `runs/${id}`, shown(".tiles"));
+const goToRun = (page: BrowserPage, id: string) => go(page, `runs/${id}`, shown(".run .tiles"));
 
 async function drawn(page: BrowserPage): Promise<void> {
   await goToRun(page, "foxes");
@@ -159,6 +159,14 @@ export const PAGE_VIEWS: readonly PageView[] = [
   },
   { name: "services", open: (page) => go(page, "services", says("Self-check")) },
   { name: "new", open: (page) => go(page, "new", says("The configuration can be read.")) },
+  {
+    name: "new-unfolded",
+    open: async (page) => {
+      await go(page, "new", says("The configuration can be read."));
+      await page.until(shown(".estimate .tiles"));
+      await page.evaluate('document.querySelectorAll("details").forEach((d) => d.open = true)');
+    },
+  },
   {
     name: "new-refused",
     open: async (page) => {

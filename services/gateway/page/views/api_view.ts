@@ -1,19 +1,16 @@
-import { json, request } from "../api.ts";
+import { request } from "../api.ts";
+import {
+  type Contract,
+  isNumber,
+  messageName,
+  readContract,
+  resolve,
+  type Schema,
+  valuesOf,
+} from "../contract.ts";
 import { faultText, textFault } from "../dialog.ts";
 import { button, field, h, replace } from "../dom.ts";
 import type { View, ViewContext } from "./view.ts";
-
-interface Schema {
-  readonly $ref?: string;
-  readonly type?: string;
-  readonly description?: string;
-  readonly properties?: Readonly<Record<string, Schema>>;
-  readonly additionalProperties?: Schema | boolean;
-  readonly items?: Schema;
-  readonly anyOf?: readonly Schema[];
-  readonly enum?: readonly string[];
-  readonly format?: string;
-}
 
 interface MediaType {
   readonly schema?: Schema;
@@ -41,12 +38,11 @@ interface Operation {
   >;
 }
 
-interface Document {
+interface Document extends Contract {
   readonly info: { readonly title: string; readonly description: string };
   readonly tags: readonly { readonly name: string }[];
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
   readonly security: readonly unknown[];
-  readonly components: { readonly schemas: Readonly<Record<string, Schema>> };
 }
 
 /** Longest answer that is shown. */
@@ -55,7 +51,7 @@ const MAX_SHOWN = 20_000;
 /** The API's description, to read and to try. */
 export function apiView({ signal }: ViewContext): View {
   const body = h("div", { class: "api" }, h("p", { class: "empty" }, "Loading…"));
-  json<Document>("/openapi.json", { signal }).then(
+  readContract<Document>(signal).then(
     (document) => replace(body, ...describe(document, signal)),
     (error) => {
       if (!signal.aborted) replace(body, h("p", { class: "fault" }, faultText(error)));
@@ -198,7 +194,7 @@ function schemaView(schema: Schema, document: Document): HTMLElement {
     "dl",
     { class: "schema" },
     ...Object.entries(full.properties).flatMap(([name, inner]) => {
-      const target = resolve(inner.items ?? additional(inner) ?? inner, document);
+      const target = resolve(inner.items ?? valuesOf(inner) ?? inner, document);
       return [
         h("dt", {}, h("code", {}, name), h("span", { class: "sub" }, typeName(inner))),
         h(
@@ -206,7 +202,7 @@ function schemaView(schema: Schema, document: Document): HTMLElement {
           {},
           inner.description ?? target.description ?? "",
           target.properties !== undefined &&
-            unfold(inner.items ?? additional(inner) ?? inner, document),
+            unfold(inner.items ?? valuesOf(inner) ?? inner, document),
         ),
       ];
     }),
@@ -221,22 +217,14 @@ function unfold(schema: Schema, document: Document): HTMLElement {
   return details;
 }
 
-function additional({ additionalProperties }: Schema): Schema | undefined {
-  return typeof additionalProperties === "object" ? additionalProperties : undefined;
-}
-
-function resolve(schema: Schema, document: Document): Schema {
-  const name = schema.$ref?.split("/").at(-1);
-  return name === undefined ? schema : document.components.schemas[name] ?? schema;
-}
-
 function typeName(schema: Schema): string {
-  const { $ref, type, items, anyOf, enum: values, format } = schema;
-  if ($ref !== undefined) return $ref.split("/").at(-1) ?? "";
+  const { type, items, anyOf, enum: values, format } = schema;
+  const name = messageName(schema);
+  if (name !== undefined) return name;
   if (items !== undefined) return `list of ${typeName(items)}`;
-  const map = additional(schema);
+  const map = valuesOf(schema);
   if (map !== undefined) return `${typeName(map)} by name`;
-  if (anyOf !== undefined) return anyOf.some((one) => one.type === "number") ? "number" : "any";
+  if (anyOf !== undefined) return isNumber(schema) ? "number" : "any";
   if (values !== undefined) return values.join(" | ");
   return [type, format].filter(Boolean).join(", ");
 }

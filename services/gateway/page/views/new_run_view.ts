@@ -1,14 +1,18 @@
 import { ApiError, json, request } from "../api.ts";
-import { faultText, textFault } from "../dialog.ts";
-import { button, field, h, replace } from "../dom.ts";
-import type { Preset, RunConfig } from "../types.ts";
+import { type Contract, readContract } from "../contract.ts";
+import { faultText } from "../dialog.ts";
+import { button, field, h, replace, say } from "../dom.ts";
+import { ConfigDraft } from "../form/config_draft.ts";
+import { configForm } from "../form/config_form.ts";
+import type { FormPart } from "../form/form_context.ts";
+import { PresetList } from "../form/preset_list.ts";
+import { RunEstimate } from "../form/run_estimate.ts";
+import { YamlEditor } from "../form/yaml_editor.ts";
+import type { Preset, RunConfig, TrainerDescription } from "../types.ts";
 import type { View, ViewContext } from "./view.ts";
 
-/** The time somebody stops typing before a configuration is checked. */
-const CHECK_MS = 350;
-
-/** Starts a run from a preset or a configuration of one's own. */
-export function newRunView({ signal }: ViewContext): View {
+/** Starts a run from a preset or a configuration of one's own, by a form and by its text. */
+export function newRunView({ overview, signal }: ViewContext): View {
   const id = h("input", {
     type: "text",
     value: `run-${new Date().toISOString().slice(0, 16).replaceAll(/[-:]/g, "").replace("T", "-")}`,
@@ -16,104 +20,77 @@ export function newRunView({ signal }: ViewContext): View {
     spellcheck: "false",
     autocomplete: "off",
   });
-  const editor = h("textarea", {
-    class: "editor",
-    rows: 20,
-    spellcheck: "false",
-    autocapitalize: "off",
-    "aria-describedby": "check",
-    oninput: () => checkSoon(),
+  const draft = new ConfigDraft(signal);
+  const editor = new YamlEditor(draft);
+  const estimate = new RunEstimate(signal);
+  const refused = h("p", { class: "fault", role: "alert" });
+  const place = h("fieldset", { class: "form-place" }, h("p", { class: "empty" }, "Loading…"));
+  const presets = new PresetList(({ yaml }) => {
+    draft.write(yaml);
+    void draft.settle();
   });
-  const verdict = h("p", { id: "check", role: "status", class: "sub" });
-  const presets = h(
-    "div",
-    { class: "presets", role: "group", "aria-label": "Presets" },
-    h("p", { class: "empty" }, "Loading…"),
-  );
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  signal.addEventListener("abort", () => clearTimeout(timer));
+  let form: FormPart | undefined;
 
-  const check = async (): Promise<RunConfig | undefined> => {
-    const text = editor.value;
-    try {
-      const config = await json<RunConfig>("/v1/configs/check", {
-        body: text,
-        type: "application/yaml",
-        signal,
-      });
-      if (editor.value === text) say("sub", "The configuration can be read.");
-      return config;
-    } catch (error) {
-      if (signal.aborted || editor.value !== text) return undefined;
-      say("fault", textFault(error));
-      if (error instanceof ApiError && error.line !== undefined) mark(editor, error.line);
-      return undefined;
-    }
-  };
-  const say = (kind: string, text: string) => {
-    verdict.className = kind;
-    replace(verdict, text);
-  };
-  const checkSoon = () => {
-    editor.removeAttribute("data-line");
-    clearTimeout(timer);
-    timer = setTimeout(check, CHECK_MS);
-  };
+  draft.addEventListener("change", () => {
+    editor.update();
+    // The form shows the last configuration that could be read.
+    place.disabled = draft.fault !== undefined;
+    form?.update();
+    if (draft.fault === undefined) void estimate.ask(draft.config);
+  }, { signal });
+  estimate.addEventListener("change", () => form?.update(), { signal });
+  overview.addEventListener("change", () => form?.update(), { signal });
+
   const start = async () => {
-    clearTimeout(timer);
-    const config = await check();
-    if (config === undefined) return;
+    say(refused, "");
+    if (!await draft.settle()) return say(refused, "Mend the configuration first.");
     try {
-      await request("/v1/runs", { body: { runId: id.value, config: withoutEmpty(config) } });
+      await request("/v1/runs", { body: { runId: id.value, config: withoutEmpty(draft.config) } });
       location.hash = `#/runs/${id.value}`;
     } catch (error) {
-      say("fault", faultText(error));
+      say(refused, faultText(error));
       const wrongName = error instanceof ApiError && error.field === "runId";
       id.ariaInvalid = String(wrongName);
       if (wrongName) id.focus();
     }
   };
 
-  json<{ presets: Preset[] }>("/v1/presets", { signal }).then(({ presets: known }) => {
-    const choose = (preset: Preset, chosen: HTMLButtonElement) => {
-      for (const other of presets.children) {
-        other.setAttribute("aria-pressed", String(other === chosen));
-      }
-      editor.value = preset.yaml;
-      checkSoon();
-    };
-    const buttons = known.map((preset) => {
-      const element: HTMLButtonElement = h(
-        "button",
-        {
-          type: "button",
-          class: "preset",
-          "aria-pressed": "false",
-          onclick: () => choose(preset, element),
-        },
-        h("b", {}, preset.name),
-        // Its first sentence; the rest stands in the configuration.
-        h("span", { class: "sub" }, preset.description.split(/(?<=\.) /)[0]),
-      );
-      return element;
+  Promise.all([
+    readContract<Contract>(signal),
+    json<TrainerDescription>("/v1/trainer", { signal }),
+    json<{ presets: Preset[] }>("/v1/presets", { signal }),
+    overview.whenReady(signal),
+  ]).then(([contract, trainer, { presets: known }]) => {
+    form = configForm({
+      draft,
+      contract,
+      trainer,
+      services: () => overview.services,
+      planned: () => estimate.planned,
+      faultOf: (path) => estimate.faultOf(path),
     });
-    replace(presets, ...buttons);
-    const [first] = known;
-    const [button] = buttons;
-    if (first && button && editor.value === "") choose(first, button);
+    replace(place, h("legend", { class: "covered" }, "Configuration by fields"), form.element);
+    presets.show(known, { trainer, services: overview.services });
+    const { first } = presets;
+    if (first && draft.text === "") presets.choose(first);
+    else form.update();
   }, (error) => {
-    if (!signal.aborted) replace(presets, h("p", { class: "fault" }, faultText(error)));
+    if (!signal.aborted) replace(place, h("p", { class: "fault" }, faultText(error)));
   });
-
   return {
     title: "Start a run",
     content: [
       h("a", { class: "back", href: "#/runs" }, "All runs"),
       h("div", { class: "page-head" }, h("h1", {}, "Start a run")),
       h(
+        "section",
+        { class: "preset-section", "aria-label": "Presets" },
+        h("h2", {}, "Start from"),
+        presets.element,
+      ),
+      h(
         "div",
         { class: "new-run" },
-        h("div", {}, h("h2", {}, "Presets"), presets),
         h(
           "div",
           {},
@@ -122,22 +99,20 @@ export function newRunView({ signal }: ViewContext): View {
             id,
             "1 to 64 of a-z, 0-9, “.”, “_”, “-”. The same name with the same configuration is the same run.",
           ),
-          field("Configuration", editor),
-          verdict,
+          place,
+        ),
+        h(
+          "div",
+          { class: "beside" },
+          estimate.element,
           h("div", { class: "actions" }, button("Start", start, { class: "primary" })),
+          refused,
+          h("h2", {}, "The same as YAML"),
+          editor.element,
         ),
       ),
     ],
   };
-}
-
-/** Selects a line of the text. */
-function mark(editor: HTMLTextAreaElement, line: number): void {
-  editor.dataset["line"] = String(line);
-  if (document.activeElement === editor) return;
-  const lines = editor.value.split("\n");
-  const start = lines.slice(0, line - 1).reduce((sum, text) => sum + text.length + 1, 0);
-  editor.setSelectionRange(start, start + (lines[line - 1]?.length ?? 0));
 }
 
 /** What was not said is not sent, so that it takes its default. */

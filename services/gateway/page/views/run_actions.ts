@@ -1,7 +1,7 @@
 import { request, runPath } from "../api.ts";
 import { faultText, openDialog } from "../dialog.ts";
 import { button, h, replace } from "../dom.ts";
-import type { Run } from "../types.ts";
+import type { Run, Services } from "../types.ts";
 import { openSampleDialog } from "./sample_dialog.ts";
 import { isGoing } from "./state_chip.ts";
 import { openSwapDialog } from "./swap_dialog.ts";
@@ -17,7 +17,13 @@ export class RunActions {
   readonly #download: HTMLButtonElement;
   readonly #fault = h("p", { class: "fault", role: "alert" });
 
-  constructor(id: string, run: () => Run | undefined) {
+  constructor(
+    id: string,
+    { run, services }: {
+      readonly run: () => Run | undefined;
+      readonly services: () => Services | undefined;
+    },
+  ) {
     const act = (what: () => Promise<unknown>) => async () => {
       replace(this.#fault);
       try {
@@ -33,7 +39,7 @@ export class RunActions {
     this.#stop = button("Stop", act(() => request(runPath(id, "/stop"), { method: "POST" })));
     this.#save = button("Save now", act(() => request(runPath(id, "/save"), { method: "POST" })));
     this.#resume = button("Resume", open(openResumeDialog));
-    this.#swap = button("Change rewards", open(openSwapDialog));
+    this.#swap = button("Change rewards", open((run) => openSwapDialog(run, services())));
     this.#delete = button("Delete", open(openDeleteDialog));
     this.#download = button("Download LoRA", act(() => download(id)));
     this.element = h(

@@ -3,6 +3,7 @@ import { configText } from "../config_text.ts";
 import { Cursor } from "../cursor.ts";
 import { faultText } from "../dialog.ts";
 import { h, onceAFrame, replace, say } from "../dom.ts";
+import { betterOf } from "../form/served_rewards.ts";
 import { follow } from "../follow.ts";
 import { stateName } from "../format.ts";
 import { RunHistory } from "../run_history.ts";
@@ -25,7 +26,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const state = h("span", { role: "status" });
   const reason = h("p", { class: "reason" });
   const head = h("div", { class: "page-head" }, h("h1", {}, id), state, reason);
-  const actions = new RunActions(id, () => run);
+  const actions = new RunActions(id, { run: () => run, services: () => overview.services });
   const notice = h("p", { class: "fault", role: "status", hidden: true });
   const tiles = h("dl", { class: "tiles" });
   const phases = h("div", { class: "phases" });
@@ -149,8 +150,8 @@ function reload(): void {
 function directions(services: Services | undefined): ReadonlyMap<string, string> {
   return new Map(
     (services?.rewards ?? []).flatMap(({ address, rewards = [] }) =>
-      rewards.flatMap(({ name, direction }, _, { length }) => {
-        const better = direction === "DIRECTION_MINIMISE" ? "smaller" : "larger";
+      rewards.flatMap((reward, _, { length }) => {
+        const [name, better] = [reward.name, betterOf(reward)];
         // A term that names no reward means the only one there is.
         return [...(length === 1 ? [""] : []), name].map((n) =>
           [`${address} ${n}`, better] as const

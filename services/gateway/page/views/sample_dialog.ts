@@ -1,5 +1,6 @@
 import { faultText } from "../dialog.ts";
 import { button, field, h, replace } from "../dom.ts";
+import { linesOf } from "../lines.ts";
 import { imageUrl, sampledImages } from "../sampled_images.ts";
 import type { Run } from "../types.ts";
 
@@ -97,9 +98,4 @@ export function checkpointSelect({ checkpoints }: Run, label = ""): HTMLSelectEl
     ...checkpoints.toReversed().map((step) => h("option", { value: step }, `Checkpoint ${step}`)),
     h("option", { value: 0 }, "Without LoRA"),
   );
-}
-
-/** Lines that say something. */
-export function linesOf(text: string): string[] {
-  return text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
 }

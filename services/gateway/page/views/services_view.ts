@@ -1,4 +1,5 @@
 import { button, h, onceAFrame, replace } from "../dom.ts";
+import { betterOf } from "../form/served_rewards.ts";
 import { number } from "../format.ts";
 import type { RewardDescription, Service, Services } from "../types.ts";
 import type { View, ViewContext } from "./view.ts";
@@ -58,7 +59,6 @@ function card({ name, address, ready, reason, rewards = [] }: Service): HTMLElem
 
 function facts(reward: RewardDescription, server: string): HTMLElement {
   const { name, kind, digest, provider, selfCheck, preprocessing, readsPrompt } = reward;
-  const minimise = reward.direction === "DIRECTION_MINIMISE";
   const row = (
     label: string,
     ...value: (Node | string)[]
@@ -72,7 +72,7 @@ function facts(reward: RewardDescription, server: string): HTMLElement {
       "dl",
       { class: "facts" },
       ...row("Kind", kind),
-      ...row("Better", minimise ? "smaller" : "larger"),
+      ...row("Better", betterOf(reward)),
       ...row("Range", `${number(Number(reward.lowest))} to ${number(Number(reward.highest))}`),
       ...row("Reads prompt", readsPrompt ? "yes" : "no"),
       ...row("Preprocessing", preprocessing || "none"),
