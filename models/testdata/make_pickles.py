@@ -6,7 +6,7 @@ are not byte-stable, as PyTorch puts addresses into the legacy layout.
 """
 
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 
 import torch
@@ -66,6 +66,13 @@ def nested():
     }
 
 
+def beside():
+    """Tensors with attributes, in a dictionary of another class, beside what training programs leave that is no tensor."""
+    tensor, parameter = torch.arange(3.), torch.nn.Parameter(torch.ones(2, 2))
+    tensor.tag, parameter.frozen = "a", True
+    return defaultdict(dict, {"tensor": tensor, "parameter": parameter, "seen": {1, 2}, "counts": Counter("aab"), "on": torch.device("cpu")})
+
+
 def leaves(value, path=()):
     if isinstance(value, torch.Tensor):
         dtype = torch.int32 if value.dtype == torch.int16 else value.dtype
@@ -90,7 +97,7 @@ class Untyped:
         return torch._utils._rebuild_tensor_v3, args
 
 
-for make, protocols in (dtypes, (2,)), (views, (2,)), (nested, (2, 3, 4, 5)):
+for make, protocols in (dtypes, (2,)), (views, (2,)), (nested, (2, 3, 4, 5)), (beside, (2, 4)):
     value, name = make(), make.__name__
     save_file(dict(leaves(value)), FOLDER / f"torch_{name}.safetensors")
     for protocol in protocols:

@@ -55,7 +55,16 @@ const DTYPES: ReadonlyMap<string, StoredDType> = new Map([
   ["torch.bool", "bool"],
 ]);
 
-const CALLABLE = new Map<string, (args: PickleTuple, fail: Fail) => PickleValue>([
+/** Classes of tensors that have no behaviour of their own. */
+const OWN_TYPES: ReadonlySet<string> = new Set([
+  "torch.Tensor",
+  "torch._tensor.Tensor",
+  "torch.nn.parameter.Parameter",
+]);
+
+type Call = (args: PickleTuple, fail: Fail) => PickleValue;
+
+const CALLABLE: ReadonlyMap<string, Call> = new Map<string, Call>([
   ["collections.OrderedDict", orderedDict],
   ["torch.Size", ([sizes], fail) => isTuple(sizes) ? sizes : fail("torch.Size lacks its tuple")],
   ["torch._utils._rebuild_tensor", rebuildTensor],
@@ -79,19 +88,28 @@ const CALLABLE = new Map<string, (args: PickleTuple, fail: Fail) => PickleValue>
         : fail(`tensor's dtype is ${kindOf(args[6])}`);
     },
   ],
-  [
-    "torch._utils._rebuild_parameter",
-    ([data], fail) => data instanceof TensorRef ? data : fail(`parameter holds ${kindOf(data)}`),
-  ],
+  ["torch._utils._rebuild_parameter", parameter],
+  // With attributes that someone hung on it, which change no value.
+  ["torch._utils._rebuild_parameter_with_state", parameter],
+  ["torch._tensor._rebuild_from_type_v2", rebuildFromType],
 ]);
 
 /** What training programs leave beside weights: classes as keys, and numbers of numpy. None is needed; all are inert. */
-const BESIDE = new Map<string, ((args: PickleTuple, fail: Fail) => PickleValue) | undefined>([
+const BESIDE = new Map<string, Call | undefined>([
   ["pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", undefined],
   ["pytorch_lightning.callbacks.early_stopping.EarlyStopping", undefined],
   ["numpy.core.multiarray.scalar", () => null],
   ["numpy._core.multiarray.scalar", () => null],
   ["numpy.dtype", () => new Map()],
+  ["__builtin__.set", () => null],
+  ["builtins.set", () => null],
+  ["torch.device", () => null],
+  // Dictionaries that make what they lack.
+  ["collections.defaultdict", () => new Map()],
+  ["collections.Counter", () => new Map()],
+  ...["list", "dict", "int", "float"].flatMap((name) =>
+    ["__builtin__", "builtins"].map((module) => [`${module}.${name}`, undefined] as const)
+  ),
   ["_codecs.encode", ([text], fail) => typeof text === "string" ? text : fail("encodes no text")],
 ]);
 
@@ -99,7 +117,7 @@ const first = ([value]: PickleTuple, fail: Fail): PickleValue =>
   value ?? fail("call lacks its argument");
 
 /** What TorchScript's pickler calls besides: notes of a list's type, and devices. */
-const OF_SCRIPTS = new Map<string, (args: PickleTuple, fail: Fail) => PickleValue>([
+const OF_SCRIPTS = new Map<string, Call>([
   ["torch.jit._pickle.restore_type_tag", first],
   ["torch.jit._pickle.build_intlist", first],
   ["torch.jit._pickle.build_doublelist", first],
@@ -127,7 +145,8 @@ export function scriptMeaning(storages: Map<string, StorageRef>): PickleMeaning 
 export function torchMeaning(storages: Map<string, StorageRef>): PickleMeaning {
   return {
     isKnown: (name) =>
-      CALLABLE.has(name) || STORAGES.has(name) || DTYPES.has(name) || BESIDE.has(name),
+      CALLABLE.has(name) || STORAGES.has(name) || DTYPES.has(name) || BESIDE.has(name) ||
+      OWN_TYPES.has(name),
     call: (name, args, fail) => {
       const made = (CALLABLE.get(name) ?? BESIDE.get(name))?.(args, fail);
       return made === undefined ? fail(`${name} is called, expected a function`) : made;
@@ -169,6 +188,20 @@ function storageOf(id: PickleTuple, fail: Fail): StorageRef {
     );
   }
   return new StorageRef(key, STORAGES.get(type.name), length);
+}
+
+/** A tensor with attributes that someone hung on it: which class it is of, and how it is made otherwise. */
+function rebuildFromType([rebuild, type, args]: PickleTuple, fail: Fail): PickleValue {
+  if (!(type instanceof PickleGlobal) || !OWN_TYPES.has(type.name)) {
+    return fail(`tensor is a ${kindOf(type)}, expected torch.Tensor`);
+  }
+  const call = rebuild instanceof PickleGlobal ? CALLABLE.get(rebuild.name) : undefined;
+  if (call === undefined || !isTuple(args)) return fail(`tensor is made by ${kindOf(rebuild)}`);
+  return call(args, fail);
+}
+
+function parameter([data]: PickleTuple, fail: Fail): PickleValue {
+  return data instanceof TensorRef ? data : fail(`parameter holds ${kindOf(data)}`);
 }
 
 /** Arguments: storage, offset, size, stride. `dtype` is given for an untyped storage only. */

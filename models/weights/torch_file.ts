@@ -27,6 +27,8 @@ export class TorchFile {
   readonly path: string;
   /** dtype and shape of every tensor; names are dictionary keys and list indices joined by dots. */
   readonly tensors: ReadonlyMap<string, TensorLayout>;
+  /** Numbers beside the tensors in the outermost dictionary: what a training program remembers, as "global_step". */
+  readonly numbers: ReadonlyMap<string, number>;
   /** Whether it is a TorchScript archive, whose tensors are named by the modules that hold them. */
   readonly isScript: boolean;
   readonly #file: WeightFile;
@@ -39,6 +41,7 @@ export class TorchFile {
     this.path = this.#file.path;
     const { root, positions, isScript } = readTorchLayout(this.#file);
     this.isScript = isScript;
+    this.numbers = numbersOf(root);
     this.#positions = positions;
     this.#refs = flatten(key === undefined ? root : select(root, key, this.path), this.path);
     this.tensors = new Map(
@@ -117,6 +120,13 @@ function select(root: PickleValue, key: string, path: string): PickleValue {
     throw new WeightsError(path, `has no key "${key}"; its first keys are ${found}`);
   }
   return value;
+}
+
+function numbersOf(root: PickleValue): Map<string, number> {
+  if (!(root instanceof Map)) return new Map();
+  return new Map(
+    [...root].flatMap(([key, value]) => typeof value === "number" ? [[String(key), value]] : []),
+  );
 }
 
 function flatten(root: PickleValue, path: string): Map<string, TensorRef> {

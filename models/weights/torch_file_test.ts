@@ -28,6 +28,7 @@ for (
     dtypes: ["zip2", "legacy2"],
     views: ["zip2", "legacy2"],
     nested: ["zip2", "zip3", "zip4", "zip5", "legacy2", "legacy3", "legacy4", "legacy5"],
+    beside: ["zip2", "zip4", "legacy2", "legacy4"],
     untyped: ["zip2"],
     cuda: ["zip2"],
   })
@@ -39,6 +40,20 @@ for (
     });
   }
 }
+
+Deno.test("torch file: numbers beside the tensors are told", () => {
+  const lightning = join(
+    TESTDATA,
+    "..",
+    "..",
+    "tests",
+    "published",
+    "single_files",
+    "lightning.ckpt",
+  );
+  const { numbers } = openTorchFile(lightning);
+  assert.deepEqual(Object.fromEntries(numbers), { epoch: 1, global_step: 875_000 });
+});
 
 Deno.test("torch file: a key selects what lies under it", () => {
   const path = join(TESTDATA, "torch_nested_zip2.pt");

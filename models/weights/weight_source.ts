@@ -105,6 +105,11 @@ export class WeightSource {
     return this.#source ?? (this.#files.length === 1 ? this.#files[0].path : this.root);
   }
 
+  /** Notes in the header of the file, of the first of several shards. */
+  get metadata(): ReadonlyMap<string, string> {
+    return this.#files[0].metadata;
+  }
+
   /** Every weight's name. */
   names(): string[] {
     return [...this.#holders.keys()];

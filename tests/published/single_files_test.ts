@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { z } from "zod";
-import { float32 } from "../../autodiff/mod.ts";
+import { float32, int64, type Tensor } from "../../autodiff/mod.ts";
 import { readPipeline } from "../../models/diffusers/mod.ts";
 import { loadClipTokenizer } from "../../models/tokenizer/mod.ts";
 import { float32ToFloat16, writeSafetensors } from "../../models/weights/mod.ts";
@@ -24,13 +24,24 @@ async function tokenizersIn(place: string): Promise<void> {
   }
 }
 
+/** The VAE's attention as converters of diffusers' folders name it, today and before 0.16. */
+const OTHER_ATTENTION: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  v1: {},
+  v2: { norm: "group_norm", q: "to_q", k: "to_k", v: "to_v", proj_out: "to_out.0" },
+  xl: { norm: "group_norm", q: "query", k: "key", v: "value", proj_out: "proj_attn" },
+};
+
 for (const kind of ["v1", "v2", "xl"]) {
   Deno.test(`a single-file checkpoint of kind ${kind} draws what diffusers draws with it`, () =>
     withFolder(async (place) => {
       await tokenizersIn(place);
       const path = join(place, "model.safetensors");
       const latents = join(place, "latents.safetensors");
-      await writeSafetensors(path, filled(await shapesOf(kind)));
+      const renamed = Object.entries(filled(await shapesOf(kind))).map(([name, tensor]) => [
+        name.replace(/(?<=attn_1\.)\w+/, (part) => OTHER_ATTENTION[kind]?.[part] ?? part),
+        tensor,
+      ]);
+      await writeSafetensors(path, Object.fromEntries(renamed));
       const x = noise(10 ** 4, 256).map((v) => 1.7 * v);
       await writeSafetensors(latents, { x: float32(Float32Array.from(x), [1, 4, 8, 8]) });
       const distance = distanceFromNpy(
@@ -65,6 +76,56 @@ Deno.test("a single-file checkpoint is read in half precision too, and its marks
     assert.equal(marked.scheduler.config.rescale_betas_zero_snr, true);
   }));
 
+Deno.test("what a single file of Stable Diffusion 2 predicts is what its marks, its YAML or its steps say", () =>
+  withFolder(async (place) => {
+    await tokenizersIn(place);
+    const path = join(place, "model.safetensors");
+    const weights = filled(await shapesOf("v2"));
+    const predicts = async (
+      more: Readonly<Record<string, Tensor>>,
+      metadata: Readonly<Record<string, string>> = {},
+    ) => {
+      await writeSafetensors(path, { ...weights, ...more }, metadata);
+      const { scheduler, unet } = await readPipeline(path);
+      return [scheduler.config.prediction_type, unet.config.sampleSize?.[0]];
+    };
+    const step = (value: number) => ({ global_step: int64([value], []) });
+    assert.deepEqual(await predicts({}), ["v_prediction", 96]);
+    // The steps of 512-base-ema.ckpt and of 768-v-ema.ckpt.
+    assert.deepEqual(await predicts(step(875_000)), ["epsilon", 64]);
+    assert.deepEqual(await predicts(step(140_000)), ["v_prediction", 96]);
+    const noted = (type: string) => ({ "modelspec.prediction_type": type });
+    assert.deepEqual(await predicts({}, noted("epsilon")), ["epsilon", 64]);
+    assert.deepEqual(await predicts(step(875_000), noted("v")), ["v_prediction", 96]);
+    await assert.rejects(predicts({}, noted("x0")), /prediction_type is "x0", expected epsilon or/);
+    const beside = join(place, "model.yaml");
+    const params = "model:\n  params:\n    linear_start: 0.00085\n";
+    await Deno.writeTextFile(beside, params);
+    assert.deepEqual(await predicts({}), ["epsilon", 64]);
+    await Deno.writeTextFile(beside, `${params}    parameterization: "v"\n`);
+    assert.deepEqual(await predicts(step(875_000)), ["v_prediction", 96]);
+    await Deno.writeTextFile(beside, `${params}    parameterization: x0\n`);
+    await assert.rejects(
+      predicts({}),
+      /model\.yaml: "model\.params\.parameterization" is not understood, expected .* eps or v/,
+    );
+  }));
+
+Deno.test("a file of Stable Diffusion 2 made of a folder has no last block to leave out", () =>
+  withFolder(async (place) => {
+    await tokenizersIn(place);
+    const path = join(place, "model.safetensors");
+    const weights = filled(await shapesOf("v2"));
+    const made = Object.entries(weights).filter(([name]) =>
+      !/text_projection|logit_scale|resblocks\.2\./.test(name)
+    );
+    for (const tensors of [weights, Object.fromEntries(made)]) {
+      await writeSafetensors(path, tensors);
+      const { textEncoders: [text] } = await readPipeline(path);
+      assert.equal(text?.config.layers, 2);
+    }
+  }));
+
 Deno.test("files that are no whole model are refused by what they are", () =>
   withFolder(async (place) => {
     const path = join(place, "model.safetensors");
@@ -87,6 +148,10 @@ Deno.test("files that are no whole model are refused by what they are", () =>
     await refused(without("first_stage_model."), /has no VAE \(first_stage_model\)/);
     await refused(without("cond_stage_model."), /has no text encoder/);
     await refused(without("model.diffusion_model.out."), /has no weight "out\.2\.weight"/);
+    await refused(
+      { ...shapes, "first_stage_model.decoder.mid.attn_2.q.weight": [1] },
+      /has "first_stage_model\.decoder\.mid\.attn_2\.q\.weight", which no layer of/,
+    );
     await refused(
       { ...shapes, "model.diffusion_model.input_blocks.0.0.weight": [32, 9, 3, 3] },
       /"in_channels" is 9, expected 4, .* a mask and an image, which inpainting models read/,

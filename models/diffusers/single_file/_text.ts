@@ -38,18 +38,28 @@ export function transformersText(source: WeightSource): Renamed {
   };
 }
 
+/** Blocks of the tower that Stable Diffusion 2 was trained with. */
+const BLOCKS_OF_2 = 24;
+
 /**
- * An open_clip text tower under transformers' names. `dropped` blocks at the end are left out: Stable Diffusion 2 reads the
- * state before the last, normalized.
+ * An open_clip text tower under transformers' names. Stable Diffusion 2 is `isPenultimate`: it reads the state before the
+ * last, normalized, so that the last block is left out. Files that were made of a diffusers folder do not have it any more,
+ * nor the projection behind it.
  */
-export function openClipText(source: WeightSource, dropped: 0 | 1): Renamed {
+export function openClipText(
+  source: WeightSource,
+  { isPenultimate }: { readonly isPenultimate: boolean },
+): Renamed {
   const aliases = new Map<string, WeightAlias>();
   const add = (ours: string, alias: WeightAlias) => {
     if (source.has(alias.name)) aliases.set(ours, alias);
   };
   for (const [theirs, ours] of OUTER) add(`text_model.${ours}`, { name: theirs });
   add("text_projection.weight", { name: "text_projection", transposed: true });
-  const layers = numbered(source.names(), "transformer.resblocks").length - dropped;
+  const blocks = numbered(source.names(), "transformer.resblocks").length;
+  const isWhole = blocks === BLOCKS_OF_2 ||
+    (source.has("text_projection") && blocks !== BLOCKS_OF_2 - 1);
+  const layers = blocks - (isPenultimate && isWhole ? 1 : 0);
   for (let i = 0; i < layers; i++) {
     const [from, to] = [`transformer.resblocks.${i}`, `text_model.encoder.layers.${i}`];
     for (const end of ["weight", "bias"]) {

@@ -2,12 +2,13 @@ import type { WeightAlias, WeightSource } from "../../weights/mod.ts";
 import { numbered } from "./_numbered.ts";
 import type { Renamed } from "./_unet.ts";
 
-const ATTENTION: readonly (readonly [string, string])[] = [
-  ["norm", "group_norm"],
-  ["q", "to_q"],
-  ["k", "to_k"],
-  ["v", "to_v"],
-  ["proj_out", "to_out.0"],
+/** Converters of diffusers' folders leave its names in the attention, of today or of before 0.16. */
+const ATTENTION: readonly (readonly [readonly string[], string])[] = [
+  [["norm", "group_norm"], "group_norm"],
+  [["q", "to_q", "query"], "to_q"],
+  [["k", "to_k", "key"], "to_k"],
+  [["v", "to_v", "value"], "to_v"],
+  [["proj_out", "to_out.0", "proj_attn"], "to_out.0"],
 ];
 
 const RESIDUAL: readonly (readonly [string, string])[] = [
@@ -42,8 +43,10 @@ export function renamedVae(source: WeightSource, scalingFactor: number): Renamed
   module("decoder.conv_out", "decoder.conv_out");
   for (const i of [0, 1]) residual(`decoder.mid.block_${i + 1}`, `decoder.mid_block.resnets.${i}`);
   for (const [theirs, ours] of ATTENTION) {
-    const squeezed = theirs !== "norm";
-    module(`decoder.mid.attn_1.${theirs}`, `decoder.mid_block.attentions.0.${ours}`, squeezed);
+    const squeezed = ours !== "group_norm";
+    for (const name of theirs) {
+      module(`decoder.mid.attn_1.${name}`, `decoder.mid_block.attentions.0.${ours}`, squeezed);
+    }
   }
   const levels = numbered(names, "decoder.up");
   const blocks = levels.map((i) => numbered(names, `decoder.up.${i}.block`));
@@ -63,7 +66,7 @@ export function renamedVae(source: WeightSource, scalingFactor: number): Renamed
       up_block_types: levels.map(() => "UpDecoderBlock2D"),
       layers_per_block: (blocks[0]?.length ?? 0) - 1,
       use_post_quant_conv: source.has("post_quant_conv.weight"),
-      mid_block_add_attention: source.has("decoder.mid.attn_1.q.weight"),
+      mid_block_add_attention: aliases.has("decoder.mid_block.attentions.0.to_q.weight"),
       scaling_factor: scalingFactor,
     },
   };

@@ -8,6 +8,7 @@ import { checkFit } from "../_check_fit.ts";
 import type { Part, Pipeline } from "../pipeline.ts";
 import { parseUNetConfig } from "../unet_config.ts";
 import { parseVaeConfig } from "../vae_config.ts";
+import { predictionOf } from "./_prediction.ts";
 import { type CheckpointKind, recognize } from "./_recognize.ts";
 import { openClipText, transformersText } from "./_text.ts";
 import { type Renamed, renamedUNet } from "./_unet.ts";
@@ -44,8 +45,7 @@ const VOCABULARY = 49408;
 /**
  * Reads a single-file checkpoint of Stable Diffusion 1, 2 or XL as model sites offer them, `.safetensors` or `.ckpt`, under
  * the names of latent-diffusion: a configuration is chosen by names and shapes, weights stay where they are. A noise
- * schedule is not in such a file; Stable Diffusion 2 is taken to predict v as diffusers takes it, and where a tensor "v_pred"
- * is there, XL is too. The tokenizer is CLIP's, or that of a folder `tokenizer` beside the file.
+ * schedule is not in such a file; what the U-Net predicts says `predictionOf`. The tokenizer is CLIP's, or that of a folder `tokenizer` beside the file.
  *
  * Throws `WeightsError` or `ConfigError`, both naming the file.
  */
@@ -63,6 +63,7 @@ export async function readSingleFile(
   ): Part<C> => {
     const source = whole.under(prefix);
     const { aliases, config } = rename(source);
+    checkAllRead(source, aliases, prefix);
     return { config: parse(config, path), weights: source.renamed(aliases) };
   };
   if (!whole.names().some((name) => name.startsWith(`${VAE_PREFIX}decoder.`))) {
@@ -71,9 +72,16 @@ export async function readSingleFile(
       "has no VAE (first_stage_model), expected a file with one baked in",
     );
   }
+  const prediction = await predictionOf(path, { whole, kind });
   const unet = part(
     "model.diffusion_model.",
-    (source) => renamedUNet(source, { heads, sampleSize, upcastAttention: kind === "v2" }),
+    (source) =>
+      renamedUNet(source, {
+        heads,
+        // The base model of 2, which predicts noise, was trained at 64.
+        sampleSize: kind === "v2" && prediction === "epsilon" ? 64 : sampleSize,
+        upcastAttention: kind === "v2",
+      }),
     parseUNetConfig,
   );
   const vae = part(VAE_PREFIX, (source) => renamedVae(source, scale), parseVaeConfig);
@@ -81,15 +89,19 @@ export async function readSingleFile(
     part(prefix, rename, parseClipTextConfig);
   const textEncoders = {
     v1: () => [text("cond_stage_model.transformer.", transformersText)],
-    v2: () => [text("cond_stage_model.model.", (source) => openClipText(source, 1))],
+    v2: () => [
+      text("cond_stage_model.model.", (source) => openClipText(source, { isPenultimate: true })),
+    ],
     xl: () => [
       text("conditioner.embedders.0.transformer.", transformersText),
-      text("conditioner.embedders.1.model.", (source) => openClipText(source, 0)),
+      text(
+        "conditioner.embedders.1.model.",
+        (source) => openClipText(source, { isPenultimate: false }),
+      ),
     ],
   }[kind]();
   const pipelineKind = kind === "xl" ? "sdxl" : "sd";
   checkFit(path, { kind: pipelineKind, unet: unet.config, vae: vae.config, texts: textEncoders });
-  const predictsV = kind === "v2" || whole.has("v_pred");
   return {
     folder: path,
     kind: pipelineKind,
@@ -111,13 +123,32 @@ export async function readSingleFile(
       config: {
         ...SCHEDULE,
         ...scheduler,
-        prediction_type: predictsV ? "v_prediction" : "epsilon",
+        prediction_type: prediction,
         // Two empty tensors tell so, of models that were trained to predict v from pure noise on.
         ...(whole.has("ztsnr") && { rescale_betas_zero_snr: true }),
       },
     },
     forceZerosForEmptyPrompt: kind === "xl",
   };
+}
+
+/** What of a part is not its inference: the VAE's other half, bookkeeping of text towers. */
+const UNREAD =
+  /^(encoder|loss)\.|^quant_conv\.|position_ids$|^logit_scale$|^attn_mask$|text_projection|^transformer\.resblocks\./;
+
+/** A weight that no layer reads would be left out without a word. */
+function checkAllRead(
+  source: WeightSource,
+  aliases: Renamed["aliases"],
+  prefix: string,
+): void {
+  const read = new Set([...aliases.values()].map(({ name }) => name));
+  const left = source.names().find((name) => !read.has(name) && !UNREAD.test(name));
+  if (left === undefined) return;
+  throw new WeightsError(
+    source.path,
+    `has "${prefix}${left}", which no layer of Stable Diffusion 1, 2 or XL reads`,
+  );
 }
 
 /** Training programs put the state dict beside what else they remember; others save nothing but it. */
