@@ -27,12 +27,15 @@ import { FlowPromptEncoder, type FlowTextOptions } from "./flow_prompts.ts";
 import { ImageDecoder } from "./_image_decoder.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
 import { NetworkRunner } from "./network_runner.ts";
+import type { TextNetworksOptions } from "./_text_networks.ts";
 import { DEFAULT_LIMITS, type PipelineModelOptions } from "./pipeline_model.ts";
 import { type Program, transformerProgram, type UNetTask } from "./program.ts";
 
 /** How a flow pipeline is run. */
 export interface FlowModelOptions extends PipelineModelOptions {
   readonly text?: FlowTextOptions | undefined;
+  /** Where what text encoders made is kept on disk, and how an engine of their own is opened; see `TextNetworksOptions`. */
+  readonly encoders?: Pick<TextNetworksOptions, "cacheDir" | "openEngine"> | undefined;
 }
 
 /** One row of one branch: what the transformer reads there, and where its result belongs. */
@@ -65,7 +68,7 @@ export class FlowModel implements Model {
   constructor(
     pipeline: FlowPipeline,
     engine: Engine,
-    { lora, precision = "float32", session = {}, limits = {}, text }: FlowModelOptions,
+    { lora, precision = "float32", session = {}, limits = {}, text, encoders }: FlowModelOptions,
   ) {
     const { layers, targets } = pipeline.transformer;
     this.#changes = "rank" in lora
@@ -82,9 +85,12 @@ export class FlowModel implements Model {
       precision,
       threads: session.intraOpNumThreads,
     };
-    this.#runner = new NetworkRunner(engine, { session, memory, sessions });
+    const running = { session, memory, sessions };
+    this.#runner = new NetworkRunner(engine, running);
     this.prompts = new FlowPromptEncoder(pipeline, {
+      ...encoders,
       runner: this.#runner,
+      own: running,
       target: this.#target,
       text,
     });

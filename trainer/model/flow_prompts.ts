@@ -1,19 +1,12 @@
 import { float32, int64 } from "../../autodiff/mod.ts";
-import type { Target } from "../../compile/mod.ts";
-import {
-  clipGraph,
-  type FlowKind,
-  type FlowPipeline,
-  type TextEncoder,
-} from "../../models/flow/mod.ts";
+import type { FlowKind, FlowPipeline, TextEncoder } from "../../models/flow/mod.ts";
 import { type Encoding, loadClipTokenizer, loadTextTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
 import { drawnPrompt } from "../prompt_columns.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { joinLast } from "./_join_last.ts";
-import type { NetworkRunner } from "./network_runner.ts";
-import { encoderProgram, type Program } from "./program.ts";
+import { TextNetworks, type TextNetworksOptions } from "./_text_networks.ts";
 
 /** How a flow pipeline's prompts are encoded. */
 export interface FlowTextOptions {
@@ -48,31 +41,24 @@ const CLIP_TOKENS = 77;
 
 /**
  * A flow pipeline's text encoders. Prompts longer than the tokenizers' lengths are cut, as diffusers does. Prompts are
- * encoded one by one, once each: what was encoded is kept.
+ * encoded one by one; what was encoded is kept.
  */
 export class FlowPromptEncoder implements PromptEncoder {
   readonly #pipeline: FlowPipeline;
-  readonly #runner: NetworkRunner;
-  readonly #target: Target;
+  readonly #networks: TextNetworks;
   readonly #maxLength: number;
   readonly #encoders: readonly Reader[];
   readonly #layers: readonly number[];
-  /** Of the encoder that is no CLIP, by tokens. */
-  readonly #programs = new Map<number, Program>();
-  readonly #encoded = new Map<string, Promise<EncodedPrompt>>();
 
   /** Reads the tokenizers. Throws `TokenizerError` for what is wrong with them. */
   constructor(
     pipeline: FlowPipeline,
-    { runner, target, text = {} }: {
-      readonly runner: NetworkRunner;
-      readonly target: Target;
+    { text = {}, ...networks }: TextNetworksOptions & {
       readonly text?: FlowTextOptions | undefined;
     },
   ) {
     this.#pipeline = pipeline;
-    this.#runner = runner;
-    this.#target = target;
+    this.#networks = new TextNetworks(networks);
     const last = pipeline.encoders.at(-1);
     this.#layers = last?.kind !== "qwen3"
       ? []
@@ -117,7 +103,7 @@ export class FlowPromptEncoder implements PromptEncoder {
   ): Promise<{ conditional: Conditioning; unconditional: Conditioning }> {
     const batch = async (texts: readonly string[]): Promise<Conditioning> => {
       const all: EncodedPrompt[] = [];
-      for (const text of texts) all.push(await this.#once(text));
+      for (const text of texts) all.push(await this.#encode(text));
       const pooled = all.flatMap((e) => e.pooled ?? []);
       const lengths = all.map(({ states }) => states.shape[1] ?? 0);
       return {
@@ -133,20 +119,22 @@ export class FlowPromptEncoder implements PromptEncoder {
         }),
       };
     };
-    return {
+    return await this.#networks.during(async () => ({
       conditional: await batch(prompts.map(drawnPrompt)),
       unconditional: await batch(prompts.map((_, i) => negative?.[i] ?? "")),
-    };
+    }));
   }
 
-  #once(prompt: string): Promise<EncodedPrompt> {
-    const known = this.#encoded.get(prompt);
-    if (known !== undefined) return known;
-    const found = this.#encode(prompt);
-    this.#encoded.set(prompt, found);
-    // What failed may be tried again.
-    found.catch(() => this.#encoded.delete(prompt));
-    return found;
+  async prepare(
+    prompts: readonly string[],
+    onProgress: (done: number) => void | Promise<void> = () => {},
+  ): Promise<void> {
+    await this.#networks.during(async () => {
+      for (const [i, text] of ["", ...prompts.map(drawnPrompt)].entries()) {
+        await this.#encode(text);
+        await onProgress(i);
+      }
+    });
   }
 
   get #encode(): Encode {
@@ -216,28 +204,13 @@ export class FlowPromptEncoder implements PromptEncoder {
     { encoder, tokens, tokenize }: Reader,
     prompt: string,
   ): Promise<{ states: Float32Tensor; pooled: Float32Tensor }> {
-    if (encoder.kind !== "clip") throw new TypeError("Not a CLIP");
     const { ids } = tokenize(prompt);
     const feeds = { input_ids: int64([...ids], [1, tokens]) };
-    const out = await this.#runner.use(
-      `text ${this.#pipeline.encoders.indexOf(encoder)}`,
-      () => clipGraph(encoder, { tokens, target: this.#target }),
-      (session) => session.run(feeds),
-    );
-    return { states: asFloat32("states", out.states), pooled: asFloat32("pooled", out.pooled) };
+    const { states, pooled } = await this.#networks.encode(encoder, { feeds, tokens, layers: [] });
+    return { states: asFloat32("states", states), pooled: asFloat32("pooled", pooled) };
   }
 
-  async #states(
-    { encoder, tokens, tokenize }: Reader,
-    prompt: string,
-  ): Promise<Float32Tensor> {
-    if (encoder.kind === "clip") throw new TypeError("A CLIP has two results");
-    const program = this.#programs.get(tokens) ?? encoderProgram(encoder, {
-      tokens,
-      ...this.#target,
-      layers: this.#layers,
-    });
-    this.#programs.set(tokens, program);
+  async #states({ encoder, tokens, tokenize }: Reader, prompt: string): Promise<Float32Tensor> {
     const { ids, mask } = tokenize(prompt);
     const feeds = {
       input_ids: int64([...ids.subarray(0, tokens)], [1, tokens]),
@@ -245,7 +218,12 @@ export class FlowPromptEncoder implements PromptEncoder {
         attention_mask: float32([...mask.subarray(0, tokens)], [1, tokens]),
       }),
     };
-    return asFloat32("states", await this.#runner.forward(program, feeds));
+    const { states } = await this.#networks.encode(encoder, {
+      feeds,
+      tokens,
+      layers: this.#layers,
+    });
+    return asFloat32("states", states);
   }
 }
 

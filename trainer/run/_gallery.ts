@@ -22,6 +22,17 @@ export type Scoring = (
   prompts: readonly string[],
 ) => Promise<Readonly<Record<string, RewardScores>>>;
 
+/** The held-out prompts that pictures and the panel show. */
+export function shownPrompts(
+  { heldOutPrompts, panel, sampleEvery }: Pick<
+    RunConfig,
+    "heldOutPrompts" | "panel" | "sampleEvery"
+  >,
+): readonly string[] {
+  const measured = panel.every > 0 ? Math.floor(MOST_IMAGES / panel.imagesPerPrompt) : 0;
+  return heldOutPrompts.slice(0, Math.max(measured, sampleEvery > 0 ? SAMPLE_LIMIT : 0));
+}
+
 /** Draws what a run shows of itself, and what it measures itself on: its held-out prompts at fixed seeds. */
 export class Gallery {
   readonly #opened: OpenedModel;

@@ -175,7 +175,7 @@ function updated(
 }
 
 /** Prompts of an iteration: each pass over the list is a new seeded permutation. */
-function promptsOf(
+export function promptsOf(
   { prompts, batch: { size, accumulation }, seed }: RunConfig,
   iteration: number,
 ): readonly string[] {

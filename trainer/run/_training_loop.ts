@@ -17,6 +17,7 @@ import {
   pendingAt,
   type Progress,
 } from "./_pending.ts";
+import { PromptsAhead } from "./_prompts_ahead.ts";
 import { provenance } from "./_provenance.ts";
 import type { Restored } from "./_restore.ts";
 import type { RewardClients } from "./_reward_clients.ts";
@@ -49,6 +50,7 @@ export class TrainingLoop {
   readonly #run: LoopRun;
   readonly #opened: OpenedModel;
   readonly #gallery: Gallery;
+  readonly #ahead: PromptsAhead;
   /** Holds the parameters of the present step. */
   readonly #denoiser: AdaptedDenoiser;
   readonly #reference: DriftReference;
@@ -66,6 +68,12 @@ export class TrainingLoop {
     this.#run = run;
     this.#opened = opened;
     this.#gallery = new Gallery(opened, { config: run.config, folder: run.folder.path });
+    const { config, log, progress } = run;
+    this.#ahead = new PromptsAhead(opened.model, {
+      config,
+      isInterrupted: () => progress.end !== undefined || run.giveUp.aborted,
+      say: (reason) => log.emit({ type: "state", state: "running", reason, ...doneOf(progress) }),
+    });
     this.#denoiser = denoiser;
     this.#reference = reference;
     this.#startDigest = startDigest;
@@ -103,6 +111,7 @@ export class TrainingLoop {
     let at = start;
     let mixture = log.mixtureOf(at.step + 1);
     try {
+      await this.#ahead.prepare(at.step);
       if (at.step === 0) await this.#showBefore(at.parameters, mixture);
       for (;;) {
         const { step } = at;
@@ -115,6 +124,7 @@ export class TrainingLoop {
           continue;
         }
         if (step >= progress.iterations) break;
+        await this.#ahead.prepare(step);
         at = await this.#advance(at, mixture);
         // Whatever ends the run later, the first iteration has shown what one takes.
         if (step === start.step && at.step > step) await onFirst();

@@ -11,6 +11,7 @@ import {
 } from "../../models/lora/mod.ts";
 import {
   cpuSeconds,
+  type Engine,
   GpuMemory,
   openEngine,
   peakMemory,
@@ -38,6 +39,9 @@ export interface OpenModelOptions {
   /** Hears the name of each graph before it runs. */
   readonly onRun?: ((graph: string) => void) | undefined;
 }
+
+/** Where embeddings of prompts are kept, beside converted weights. */
+const EMBEDDINGS = ".cache/embeddings";
 
 /** A file or folder below `root`, links resolved. Throws `MissingFileError` or, where it lies outside, `FieldError`. */
 export async function insideRoot(root: string, path: string, field: string): Promise<string> {
@@ -178,9 +182,19 @@ export async function openRunModel(
   const latents = { channels: read.channels, ...size };
   const engine = await openEngine({ isolation: "child", name: config.model });
   const gpu = session.provider === "cuda" ? await GpuMemory.open() : undefined;
+  const encoders = new Set<Engine>();
+  /** An engine that a flow's text encoders have to themselves: theirs may be larger than all else. */
+  const openEncoders = async () => {
+    const opened = watchRuns(
+      await openEngine({ isolation: "child", name: `${config.model}'s text encoders` }),
+      onRun,
+    );
+    encoders.add(opened);
+    return opened;
+  };
   const release = async () => {
     gpu?.close();
-    await engine.close();
+    await Promise.all([engine, ...encoders].map((open) => open.close()));
   };
   try {
     const model = openPipeline(pipeline, watchRuns(engine, onRun), {
@@ -188,6 +202,7 @@ export async function openRunModel(
       precision: config.precision,
       session,
       limits: { memory: bytesOf(config.memoryLimit), ...limits },
+      encoders: { openEngine: openEncoders, cacheDir: resolve(EMBEDDINGS) },
     });
     const { init } = config.lora;
     return {

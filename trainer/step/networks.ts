@@ -67,6 +67,14 @@ export interface PromptEncoder {
     prompts: readonly string[],
     options: PromptOptions,
   ): Promise<{ readonly conditional: Conditioning; readonly unconditional: Conditioning }>;
+  /**
+   * Encodes prompts ahead, and none, so that `encode` finds them and what encodes them can be freed meanwhile; tells
+   * how many are done. Absent: it would save nothing.
+   */
+  prepare?(
+    prompts: readonly string[],
+    onProgress?: (done: number) => void | Promise<void>,
+  ): Promise<void>;
   /** What to say of prompts that are longer than it reads; undefined where none is. Absent: none ever is. */
   remark?(prompts: readonly string[]): string | undefined;
 }
