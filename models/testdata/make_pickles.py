@@ -97,7 +97,7 @@ class Untyped:
         return torch._utils._rebuild_tensor_v3, args
 
 
-for make, protocols in (dtypes, (2,)), (views, (2,)), (nested, (2, 3, 4, 5)), (beside, (2, 4)):
+for make, protocols in (dtypes, (2,)), (views, (2,)), (nested, (2, 3, 4, 5)), (beside, (2, 3)):
     value, name = make(), make.__name__
     save_file(dict(leaves(value)), FOLDER / f"torch_{name}.safetensors")
     for protocol in protocols:

@@ -28,7 +28,7 @@ for (
     dtypes: ["zip2", "legacy2"],
     views: ["zip2", "legacy2"],
     nested: ["zip2", "zip3", "zip4", "zip5", "legacy2", "legacy3", "legacy4", "legacy5"],
-    beside: ["zip2", "zip4", "legacy2", "legacy4"],
+    beside: ["zip2", "zip3", "legacy2", "legacy3"],
     untyped: ["zip2"],
     cuda: ["zip2"],
   })
