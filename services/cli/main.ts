@@ -14,6 +14,7 @@ import { resume, runs, save, stop, watch } from "./commands/runs.ts";
 import { sample } from "./commands/sample.ts";
 import { score } from "./commands/score.ts";
 import { status } from "./commands/status.ts";
+import { study } from "./commands/study.ts";
 import { swap } from "./commands/swap.ts";
 import { trace } from "./commands/trace.ts";
 import { train } from "./commands/train.ts";
@@ -41,6 +42,7 @@ export const COMMANDS: readonly Command[] = [
   swap,
   sample,
   evaluate,
+  study,
   exportLora,
   trace,
   completion(() => COMMANDS),

@@ -61,6 +61,10 @@ export async function fromWireConfig(
     latentWidth: config.latentWidth,
     memoryLimit: config.memoryLimit,
     precision: config.precision || undefined,
+    budget: config.budget && compact({
+      seconds: config.budget.seconds,
+      of: config.budget.of || undefined,
+    }),
   });
 }
 

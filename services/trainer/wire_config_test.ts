@@ -108,6 +108,7 @@ const EVERY = {
   latentWidth: 9,
   memoryLimit: 6,
   precision: "float16",
+  budget: { seconds: 12.5, of: "gpu" },
 } satisfies z.input<typeof runConfigSchema>;
 
 /** The same with the fields that only other methods and samplers have, none of them at its default. */

@@ -1,3 +1,4 @@
+import { computeOf, isSpent } from "./budget.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
 import type { RunLog } from "./run_log.ts";
 
@@ -58,11 +59,25 @@ export function pendingAt({ step, mixture }: Boundary, { config, log, progress }
   const isAsked = (e: typeof log.events[number]) =>
     (e.type === "swap" || e.type === "save") && e.step === step;
   return {
-    end: progress.end,
+    end: progress.end ?? endOfBudget(config, log),
     save: step > 0 && !progress.checkpoints.includes(step) &&
       (step % (checkpointEvery || Infinity) === 0 || log.events.some(isAsked)),
     swap: wanted === mixture ? undefined : wanted,
     panel: panel.every > 0 && step % panel.every === 0 && !measured(log).has(step),
+  };
+}
+
+function endOfBudget({ budget }: RunConfig, { events }: RunLog): End | undefined {
+  if (budget === undefined) return undefined;
+  const { seconds, of } = budget;
+  const spent = events.flatMap((e) =>
+    e.type === "step" && e.step > 0 ? computeOf(e, of) ?? [] : []
+  );
+  if (!isSpent(spent, seconds)) return undefined;
+  const sum = spent.reduce((a, b) => a + b, 0);
+  return {
+    state: "stopped",
+    reason: `Its budget of ${seconds} ${of} seconds is spent: ${sum.toFixed(1)} s`,
   };
 }
 

@@ -118,6 +118,7 @@ export class TrainingLoop {
         const asked = pendingAt({ step, mixture }, this.#run);
         if (asked.save) await this.#save(at);
         if (asked.swap !== undefined) mixture = await this.#swap(asked.swap);
+        progress.end ??= asked.end;
         if (asked.end !== undefined) break;
         if (asked.panel) {
           await this.#measurePanel(at, mixture);

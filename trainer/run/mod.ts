@@ -1,3 +1,4 @@
+export { COMPUTE_KINDS, type ComputeKind, computeOf, isSpent } from "./budget.ts";
 export { type PlanReport, planReport, reportText, writePlanReport } from "./plan_report.ts";
 export {
   type Checkpoint,

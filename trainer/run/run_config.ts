@@ -15,6 +15,7 @@ import { SAMPLER_KINDS, type SamplerOptions, SIGMA_RANGES } from "../samplers/mo
 import { DRIFT_KINDS, type Guidance, GUIDANCE_GRADIENTS } from "../step/mod.ts";
 import { checkPanel, checkRewards } from "./check_rewards.ts";
 import { COMBINATIONS } from "./combine.ts";
+import { COMPUTE_KINDS } from "./budget.ts";
 import { type ModelDefaults, UNET_DEFAULTS } from "./run_pipeline.ts";
 
 /** Images of an iteration that have random numbers of their own. */
@@ -172,6 +173,11 @@ export const runConfigSchema = z.strictObject({
     /** Whether an alarm stops the run. */
     stop: z.boolean().default(false),
   }).prefault({}),
+  /** Compute after which the run stops; see `isSpent`. Absent: no end. */
+  budget: z.strictObject({
+    seconds: z.number().positive().max(1e9),
+    of: z.enum(COMPUTE_KINDS).default("cpu"),
+  }).exactOptional(),
   seed: z.int().min(0).max(2 ** 32 - 1).default(0),
   iterations: count.max(2 ** 21 - 1).default(100),
   /** 0: only when the run ends. */

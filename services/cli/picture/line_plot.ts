@@ -1,4 +1,5 @@
 import { CELL, textPath, textWidth } from "./pixel_font.ts";
+import { ticks } from "./ticks.ts";
 
 /** One curve of a plot. */
 export interface Series {
@@ -89,16 +90,6 @@ function extent(values: readonly number[], margin: number): readonly [number, nu
   if (!(low <= high)) return [0, 1];
   const pad = high > low ? (high - low) * margin : Math.abs(high) * 0.1 || 1;
   return [low - pad, high + pad];
-}
-
-/** Round values (1, 2 or 5 times a power of ten apart) within a range. */
-function ticks(low: number, high: number, about: number): readonly number[] {
-  const rough = (high - low) / about;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough) ?? rough;
-  const out: number[] = [];
-  for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i++) out.push(i * step);
-  return out;
 }
 
 const label = (v: number) => String(Number(v.toPrecision(4)));
