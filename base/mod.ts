@@ -11,3 +11,4 @@ export * from "./race_abort.ts";
 export * from "./serial_queue.ts";
 export * from "./statistics.ts";
 export * from "./student_quantile.ts";
+export * from "./student_within.ts";

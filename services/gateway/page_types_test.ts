@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import type { DescMessage } from "@bufbuild/protobuf";
 import {
   CheckpointEventSchema,
+  ChoiceCandidateSchema,
+  ChoiceEventSchema,
   DescribeTrainerResponseSchema,
   DigestEventSchema,
   MethodDescriptionSchema,
@@ -28,6 +30,7 @@ const READ: readonly DescMessage[] = [
   ...[DigestEventSchema, RewardDescriptionSchema, SelfCheckSchema, PlanRunResponseSchema],
   ...[PhaseEstimateSchema, DescribeTrainerResponseSchema, ModelDescriptionSchema],
   MethodDescriptionSchema,
+  ...[ChoiceEventSchema, ChoiceCandidateSchema],
 ];
 
 Deno.test("The page knows which fields of an answer may be absent: those with presence, and no others", () => {

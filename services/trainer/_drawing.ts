@@ -64,8 +64,16 @@ export function sampling(
   );
 }
 
+/** The factor that a run's LoRA is drawn with: what the run chose for this checkpoint, or as configured. */
+export function loraScaleOf({ config, log }: TrainingRun, step: number | undefined): number {
+  const { choice } = log;
+  return choice !== undefined && (step ?? choice.chosen) === choice.chosen
+    ? choice.loraScale
+    : config.lora.sampleScale;
+}
+
 /**
- * A run's checkpoint of a step, or its newest, for which a run that is stopping is waited for: it is writing it. Throws
+ * A run's checkpoint of a step, or the one it chose, or its newest, for which a run that is stopping is waited for: it is writing it. Throws
  * `StatusError`, or the signal's reason.
  */
 export async function checkpointOf(
@@ -75,6 +83,10 @@ export async function checkpointOf(
   const { checkpoints } = run.folder;
   if (step === undefined) {
     if (run.state === "stopping") await raceAbort(run.executed, signal);
+    const chosen = run.log.choice?.chosen;
+    if (chosen !== undefined && run.checkpoints.includes(chosen)) {
+      return await readCheckpoint(checkpoints, chosen);
+    }
     const found = await newestCheckpoint(checkpoints);
     if (found !== undefined) return found.checkpoint;
     const advice = run.ended

@@ -33,7 +33,15 @@ import {
   type RunStore,
 } from "../../trainer/mod.ts";
 import { type GrpcService, grpcService, type Handlers, StatusError } from "../rpc/mod.ts";
-import { checkpointOf, drawWith, requestsOf, sampling, weights, withModel } from "./_drawing.ts";
+import {
+  checkpointOf,
+  drawWith,
+  loraScaleOf,
+  requestsOf,
+  sampling,
+  weights,
+  withModel,
+} from "./_drawing.ts";
 import { changed, mixtureOf } from "./_mixture_change.ts";
 import { pageOf } from "./_run_page.ts";
 import { Turns } from "./_turns.ts";
@@ -58,6 +66,9 @@ export interface TrainerOptions {
 }
 
 const PIECE = 2 ** 20;
+
+/** Key of a LoRA file's metadata: the factor to draw it with. */
+const LORA_SCALE = "drtune.lora_scale";
 
 /** The trainer service over a folder of runs. */
 export function trainerService(options: TrainerOptions): GrpcService {
@@ -126,7 +137,7 @@ export function trainerHandlers(
       const { runId, step } = request;
       const run = store.get(runId);
       const config = sampling(run.config, request);
-      const { loraScale = config.lora.sampleScale } = request;
+      const { loraScale = loraScaleOf(run, step) } = request;
       if (!Number.isFinite(loraScale)) {
         throw new FieldError("loraScale", `is ${loraScale}, expected a finite number`);
       }
@@ -176,7 +187,7 @@ export function trainerHandlers(
           type Scores = Record<string, number>;
           const pairs: { before: Scores; after: Scores }[] = [];
           const scored = async function* (parameters: Parameters | undefined) {
-            const loraScale = config.lora.sampleScale;
+            const loraScale = loraScaleOf(run, request.step);
             const options = { config, parameters, loraScale, signal };
             for await (const { requests: part, images } of drawWith(opened, requests, options)) {
               const rewards = await mixture.score(images, part.map((r) => r.prompt), { signal });
@@ -215,13 +226,15 @@ export function trainerHandlers(
       const checkpoint = await checkpointOf(run, { step, signal });
       const lora = { ...run.config.lora, tensors: { ...loraOf(checkpoint) } };
       const { name, write } = exportIn(format, runId);
-      const { tensors, metadata } = write(lora, await run.savedProvenance(checkpoint.step));
+      const loraScale = loraScaleOf(run, step);
+      const notes = await run.savedProvenance(checkpoint.step);
+      const { tensors, metadata } = write(lora, { ...notes, [LORA_SCALE]: String(loraScale) });
       const stored = precision === LoraPrecision.FLOAT16
         ? Object.fromEntries(Object.entries(tensors).map(([n, t]) => [n, toHalf(t)]))
         : tensors;
       const bytes = encodeSafetensors({ ...stored }, { ...metadata });
       const sha256 = createHash("sha256").update(bytes).digest("hex");
-      const file = { name, size: BigInt(bytes.length), sha256, step: checkpoint.step };
+      const file = { name, size: BigInt(bytes.length), sha256, step: checkpoint.step, loraScale };
       yield { part: { case: "file", value: file } };
       for (let at = 0; at < bytes.length; at += PIECE) {
         yield { part: { case: "data", value: bytes.subarray(at, at + PIECE) } };

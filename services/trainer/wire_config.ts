@@ -51,8 +51,13 @@ export async function fromWireConfig(
     drift: drift && compact({ ...plain(drift), kind: drift.kind || undefined }),
     randomShift: config.randomShift,
     combine: config.combine || undefined,
+    stop: config.stop || undefined,
     perturb: perturb && plain(perturb),
-    panel: panel && { ...plain(panel), rewards: panel.rewards.map(fromWirePanelReward) },
+    panel: panel && compact({
+      ...plain(panel),
+      scales: panel.scales.length > 0 ? panel.scales : undefined,
+      rewards: panel.rewards.map(fromWirePanelReward),
+    }),
     seed: config.seed,
     iterations: config.iterations,
     checkpointEvery: config.checkpointEvery,
@@ -128,6 +133,7 @@ export function toWireConfig(config: RunConfig, shown: PromptsShown = "whole") {
     rewards: config.rewards.map(toWireTerm),
     panel: {
       ...panel,
+      scales: [...panel.scales],
       rewards: panel.rewards.map(({ without = [], ...r }) => ({ ...r, without: [...without] })),
     },
   };

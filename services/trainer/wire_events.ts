@@ -1,6 +1,6 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { RunState as Wire } from "../../proto/mod.ts";
-import type { RunEvent, RunState, StepEvent, TrainingRun } from "../../trainer/mod.ts";
+import type { ChoiceEvent, RunEvent, RunState, StepEvent, TrainingRun } from "../../trainer/mod.ts";
 import { type PromptsShown, toWireConfig, toWireTerm } from "./wire_config.ts";
 
 const STATES = {
@@ -76,6 +76,8 @@ export function toWireEvent(event: RunEvent) {
       const { type: _, ...facts } = event;
       return { event: { case: "digest" as const, value: { ...facts, at: at(event.at) } } };
     }
+    case "choice":
+      return { event: { case: "choice" as const, value: toWireChoice(event) } };
     case "checkpoint":
       return {
         event: { case: "checkpoint" as const, value: { step: event.step, at: at(event.at) } },
@@ -83,12 +85,20 @@ export function toWireEvent(event: RunEvent) {
   }
 }
 
+function toWireChoice({ type: _, candidates, ...facts }: ChoiceEvent) {
+  return {
+    ...facts,
+    candidates: candidates.map((c) => ({ ...c, heldOut: { ...c.heldOut } })),
+    at: at(facts.at),
+  };
+}
+
 /** A run on the wire; with no prompts none of its latest step either. */
 export function toWireRun(
   run: TrainingRun,
   { prompts = "beginning" }: { readonly prompts?: PromptsShown } = {},
 ) {
-  const { latest, lastState } = run.log;
+  const { choice, latest, lastState } = run.log;
   const updated = run.log.events.at(-1)?.at ?? run.createdAt;
   return {
     id: run.id,
@@ -104,6 +114,7 @@ export function toWireRun(
     ...(latest &&
       { latest: { ...toWireStep(latest), ...(prompts === "none" && { prompts: [] }) } }),
     checkpoints: [...run.checkpoints],
+    ...(choice && { choice: toWireChoice(choice) }),
   };
 }
 

@@ -4,7 +4,9 @@ import type { Scoring } from "./_gallery.ts";
 import { InterruptedError, type Patience } from "./_patience.ts";
 import { type Boundary, isInterrupted, type Progress } from "./_pending.ts";
 import type { RewardClients } from "./_reward_clients.ts";
-import { findAlarm } from "./panel.ts";
+import { type Candidate, choose } from "./choice.ts";
+import { type Evidence, evidenceOf } from "./evidence.ts";
+import { findAlarm, type PanelMeasurement } from "./panel.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
 import type { PanelEvent, StepEvent } from "./run_events.ts";
 import type { RunLog } from "./run_log.ts";
@@ -18,40 +20,128 @@ interface Measured {
   readonly patience: Patience;
 }
 
+type Found = Pick<PanelEvent, "rewards" | "diversity">;
+
 /**
- * Measures the panel once, with its event; an alarm may end the run. Throws `InterruptedError` where something else is
- * wanted while a reward is waited for.
+ * Measures the panel once, with its event; an alarm, or with `stop: auto` the evidence that a judge has turned, may end the
+ * run. Throws `InterruptedError` where something else is wanted while a reward is waited for.
  */
 export async function panelRound(
   run: Measured,
+  { step, mixture, measure }: Boundary & { readonly measure: (score: Scoring) => Promise<Found> },
+): Promise<void> {
+  const { config: { panel, stop }, log, progress } = run;
+  const { found, before, comparing, heldOut } = await measured(run, {
+    ...{ step, mixture, measure },
+    isWanted: () => isInterrupted({ step, mixture }, run),
+  });
+  const now = comparing({ step, ...found });
+  const alarm = findAlarm(now, before, panel);
+  const evidence = stop === "auto" ? evidenceOf([...before, now], panel) : undefined;
+  const seen = evidence && { evidence: evidence.value };
+  await log.emit({ type: "panel", step, ...found, heldOut, alarm, ...seen });
+  const turned = evidence === undefined ? "" : turnOf(evidence, panel.falseAlarmRate);
+  const reason = [...panel.stop ? [alarm] : [], turned].find((text) => text !== "");
+  if (reason !== undefined) progress.end ??= { state: "stopped", reason };
+}
+
+/** Why the panel's judges have turned; "" where the evidence is not enough. */
+function turnOf({ value, most: { judge, since, fall } }: Evidence, rate: number): string {
+  if (value < 1 / rate) return "";
+  return `The judges have turned: ${judge} is ${short(fall)} worse than at step ${since} ` +
+    `(evidence ${short(value)}, ${short(1 / rate)} ends a run)`;
+}
+
+const short = (v: number) => String(Number(v.toPrecision(3)));
+
+/**
+ * Chooses the LoRA to take when a run has ended: among its last one at several scales and, with `stop: auto`, the
+ * checkpoints that were measured. `measure` measures the last one at a scale. Nothing where the panel never was measured
+ * under the present mixture.
+ */
+export async function choiceRound(
+  run: Measured,
   { step, mixture, measure }: Boundary & {
-    readonly measure: (score: Scoring) => Promise<Pick<PanelEvent, "rewards" | "diversity">>;
+    readonly measure: (scale: number, score: Scoring) => Promise<Found>;
   },
 ): Promise<void> {
-  const { clients, config, log, progress } = run;
-  const { panel } = config;
+  const { config: { panel, stop }, log, progress } = run;
+  const { end } = progress;
+  const scaled: Candidate[] = [];
+  let known: readonly PanelMeasurement[] = [];
+  let signs: Readonly<Record<string, number>> = {};
+  for (const scale of [1, ...panel.scales]) {
+    const { found, before, comparing, directions } = await measured(run, {
+      ...{ step, mixture },
+      measure: (score) => measure(scale, score),
+      // What ended the run is not what may interrupt this.
+      isWanted: () => progress.end !== end,
+    });
+    scaled.push({ ...comparing({ step, ...found }), scale });
+    [known, signs] = [before, directions];
+  }
+  const saved = new Set(progress.checkpoints);
+  const earlier = stop === "auto"
+    ? known.filter((m) => m.step < step && saved.has(m.step)).map((m) => ({ ...m, scale: 1 }))
+    : [];
+  const { imagesPerPrompt } = panel;
+  const compared = choose([...scaled, ...earlier], { measurements: known, imagesPerPrompt });
+  const [best] = compared;
+  if (best === undefined) return;
+  await log.emit({
+    type: "choice",
+    step,
+    chosen: best.candidate.step,
+    loraScale: best.candidate.scale,
+    candidates: compared.map(({ candidate, trained, objections }) => ({
+      step: candidate.step,
+      loraScale: candidate.scale,
+      trained,
+      heldOut: Object.fromEntries(
+        Object.entries(candidate.heldOut).map(([name, scores]) => [
+          name,
+          (signs[name] ?? 1) * scores.reduce((a, b) => a + b, 0) / scores.length,
+        ]),
+      ),
+      objections: [...objections],
+    })),
+  });
+}
+
+/** One measurement, and the earlier ones that it may be compared with: of the same mixture and weights. */
+async function measured(
+  run: Measured,
+  { step, mixture, measure, isWanted }: Boundary & {
+    readonly measure: (score: Scoring) => Promise<Found>;
+    /** Whether a wait for a reward is to be given up. */
+    readonly isWanted: () => boolean;
+  },
+) {
+  const { clients, config, log } = run;
   const terms = [...mixture, ...watched(config, mixture)];
   const found = await measure((images, prompts) =>
     askPatiently(run, {
       terms,
       ask: (asked, signal) => asked.score(images, prompts, { signal }),
-      isWanted: () => isInterrupted({ step, mixture }, run),
+      isWanted,
     })
   );
   if (log.mixtureOf(step + 1) !== mixture) throw new InterruptedError("Rewards swapped");
   const connected = await clients.connected(terms);
   const since = log.events.findLastIndex((e) => e.type === "swap") + 1;
-  // Measurements by other weights say nothing about these.
-  const before = log.events.slice(since).filter((e) => e.type === "panel")
-    .filter(({ rewards }) => changes(rewards, found.rewards).length === 0);
-  const alarm = findAlarm(
-    comparable({ step, ...found }, connected, config),
-    before.map((e) => comparable(e, connected, config)),
-    panel,
-  );
-  const heldOut = terms.filter(({ weight }) => weight === 0).map(({ name }) => name);
-  await log.emit({ type: "panel", step, ...found, heldOut, alarm });
-  if (alarm !== "" && panel.stop) progress.end ??= { state: "stopped", reason: alarm };
+  const comparing = (m: Pick<PanelEvent, "step" | "rewards" | "diversity">) =>
+    comparable(m, connected, config);
+  return {
+    found,
+    comparing,
+    // Measurements by other weights say nothing about these.
+    before: log.events.slice(since).filter((e) => e.type === "panel")
+      .filter(({ rewards }) => changes(rewards, found.rewards).length === 0).map(comparing),
+    heldOut: terms.filter(({ weight }) => weight === 0).map(({ name }) => name),
+    directions: Object.fromEntries(
+      connected.map(({ term, client }) => [term.name, client.direction === "minimise" ? -1 : 1]),
+    ),
+  };
 }
 
 /** The panel's rewards that the mixture does not have; they are not trained on. */

@@ -54,16 +54,19 @@ interface Asked {
 /** What is asked of a run at a boundary: by its configuration, by requests in its log, and to end. */
 export function pendingAt({ step, mixture }: Boundary, { config, log, progress }: Asked): Pending {
   const wanted = log.mixtureOf(step + 1);
-  const { checkpointEvery, panel } = config;
+  const { checkpointEvery, panel, stop } = config;
+  // What is measured may be what is chosen.
+  const isMeasured = panel.every > 0 && step % panel.every === 0;
   // Where the mixture changes there is a checkpoint, so that what came before needs no reward that has gone.
   const isAsked = (e: typeof log.events[number]) =>
     (e.type === "swap" || e.type === "save") && e.step === step;
   return {
     end: progress.end ?? endOfBudget(config, log),
     save: step > 0 && !progress.checkpoints.includes(step) &&
-      (step % (checkpointEvery || Infinity) === 0 || log.events.some(isAsked)),
+      (step % (checkpointEvery || Infinity) === 0 || (stop === "auto" && isMeasured) ||
+        log.events.some(isAsked)),
     swap: wanted === mixture ? undefined : wanted,
-    panel: panel.every > 0 && step % panel.every === 0 && !measured(log).has(step),
+    panel: isMeasured && !measured(log).has(step),
   };
 }
 

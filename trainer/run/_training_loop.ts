@@ -4,7 +4,7 @@ import type { AdaptedDenoiser } from "../model/mod.ts";
 import type { Parameters } from "../tensors.ts";
 import { traced } from "../traced.ts";
 import { askOnce, askPatiently } from "./_ask_rewards.ts";
-import { changes, panelRound, watched } from "./_panel_round.ts";
+import { changes, choiceRound, panelRound, watched } from "./_panel_round.ts";
 import { DriftReference } from "./_drift_reference.ts";
 import { Gallery, type Scoring } from "./_gallery.ts";
 import { iterate } from "./_iterate.ts";
@@ -131,6 +131,7 @@ export class TrainingLoop {
         if (step === start.step && at.step > step) await onFirst();
       }
       await this.#save(at);
+      await this.#choose(at, mixture);
     } catch (error) {
       // What is done is kept, if the disk allows.
       await this.#save(at).catch(() => {});
@@ -253,10 +254,27 @@ export class TrainingLoop {
     }
   }
 
+  /** Chooses the LoRA to take, where the configuration asks for that and the run has come to its end. */
+  async #choose(at: Checkpoint, mixture: readonly RewardTerm[]): Promise<void> {
+    const { config: { panel }, log, progress } = this.#run;
+    const isOver = progress.end === undefined || progress.end.reason !== "" &&
+        progress.end.state === "stopped";
+    if (!isOver || at.step === 0 || panel.scales.length === 0 || log.choice !== undefined) return;
+    try {
+      const measure = (scale: number, score: Scoring) =>
+        this.#givenUp(this.#measured(at, score, scale));
+      await choiceRound(this.#run, { step: at.step, mixture, measure });
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+    }
+  }
+
   /** What the panel says of the LoRA that a checkpoint is for. */
-  async #measured(at: Checkpoint, score: Scoring) {
-    if (at.average === undefined) return await this.#gallery.measure(this.#denoiser, score);
-    const denoiser = await this.#opened.model.adapt(at.average);
+  async #measured(at: Checkpoint, score: Scoring, scale = 1) {
+    if (at.average === undefined && scale === 1) {
+      return await this.#gallery.measure(this.#denoiser, score);
+    }
+    const denoiser = await this.#opened.model.adapt(loraOf(at), { scale });
     try {
       return await this.#gallery.measure(denoiser, score);
     } finally {

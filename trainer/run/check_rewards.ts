@@ -67,15 +67,20 @@ export function checkMixture(
   }
 }
 
-/** Throws `FieldError` for a panel whose rewards have a name twice, or that is too small to compare. */
+/**
+ * Throws `FieldError` for a panel whose rewards have a name twice, or that is too small to compare, and for one that is not
+ * measured, or without a judge, where the run is to end or to choose by it.
+ */
 export function checkPanel(
-  { panel, rewards }: {
+  { panel, rewards, stop }: {
+    readonly stop: "never" | "auto";
     readonly panel: {
       readonly every: number;
+      readonly scales?: readonly number[];
       readonly rewards: readonly { readonly name: string }[];
       readonly imagesPerPrompt: number;
     };
-    readonly rewards: readonly { readonly name: string }[];
+    readonly rewards: readonly { readonly name: string; readonly weight: number }[];
   },
   prompts: number,
 ): void {
@@ -89,6 +94,23 @@ export function checkPanel(
     throw new FieldError(
       "panel.imagesPerPrompt",
       `makes ${images} images of ${prompts} held-out prompts, expected ${LEAST_PANEL} or more`,
+    );
+  }
+  const asks = stop === "auto" ? 'stop is "auto"' : panel.scales?.length ? "panel.scales" : "";
+  if (asks === "") return;
+  if (panel.every === 0) {
+    throw new FieldError("panel.every", `is 0, expected 1 or more: ${asks}, which needs a panel`);
+  }
+  if (panel.rewards.length === 0 && !rewards.some(({ weight }) => weight === 0)) {
+    throw new FieldError(
+      "panel.rewards",
+      `is [], expected a reward that is not trained on: ${asks}, which needs a judge`,
+    );
+  }
+  if (prompts < LEAST_PANEL) {
+    throw new FieldError(
+      "heldOutPrompts",
+      `has ${prompts}, expected ${LEAST_PANEL} or more: ${asks}, which compares prompts`,
     );
   }
 }

@@ -24,6 +24,12 @@ const MAX_IMAGES = 2 ** 16;
 /** A greater factor in the loss is a mistake: its square would not be a float32. */
 const MOST_WEIGHT = 1e6;
 
+/** What ends a run before its iterations are done. */
+export const STOPS = ["never", "auto"] as const;
+
+/** Scales of the last LoRA that a run with `stop: auto` chooses from where its configuration names none. */
+const AUTO_SCALES = [0.75, 0.5, 0.25];
+
 const count = z.int().min(1);
 /** A prompt. The tokenizer cuts what the text encoder does not read; far longer ones are a mistake. */
 export const promptSchema = z.string().trim().min(1).max(10_000);
@@ -172,12 +178,18 @@ export const runConfigSchema = z.strictObject({
     minDiversity: z.number().min(0).max(1).default(0.8),
     /** Whether an alarm stops the run. */
     stop: z.boolean().default(false),
+    /** Factors on the last LoRA that are measured when the run ends, to choose among them and itself; see `choose`. */
+    scales: z.array(z.number().positive().max(2)).max(16).exactOptional(),
+    /** α: the chance that `stop: auto` ends a run in which no held-out reward becomes worse; see `evidenceOf`. */
+    falseAlarmRate: z.number().gt(0).lt(1).default(0.05),
   }).prefault({}),
   /** Compute after which the run stops; see `isSpent`. Absent: no end. */
   budget: z.strictObject({
     seconds: z.number().positive().max(1e9),
     of: z.enum(COMPUTE_KINDS).default("cpu"),
   }).exactOptional(),
+  /** "auto": the run ends when the panel's judges turn, and chooses the LoRA to take. */
+  stop: z.enum(STOPS).default("never"),
   seed: z.int().min(0).max(2 ** 32 - 1).default(0),
   iterations: count.max(2 ** 21 - 1).default(100),
   /** 0: only when the run ends. */
@@ -199,11 +211,14 @@ export type RewardTerm = z.output<typeof rewardTermSchema>;
 
 /** A checked configuration with every default filled in, those that follow from other fields too. */
 export type RunConfig =
-  & Omit<z.output<typeof runConfigSchema>, "method" | "lora" | "sampler" | "guidance">
+  & Omit<z.output<typeof runConfigSchema>, "method" | "lora" | "sampler" | "guidance" | "panel">
   & {
     readonly method: MethodConfig;
     readonly sampler: SamplerOptions & { readonly eta: number };
     readonly guidance: Guidance;
+    readonly panel: z.output<typeof runConfigSchema>["panel"] & {
+      readonly scales: readonly number[];
+    };
     readonly lora: LoraConfig & {
       readonly targets: readonly string[];
       readonly init?: string;
@@ -269,9 +284,11 @@ export function parseRunConfig(
         "transitions have no divergence",
     );
   }
-  const { heldOutPrompts: _held, ...others } = config;
+  const { heldOutPrompts: _held, panel: { scales: given, ...panel }, ...others } = config;
+  const scales = given ?? (config.stop === "auto" ? AUTO_SCALES : []);
   return {
     ...others,
+    panel: { ...panel, scales },
     sampler,
     guidance,
     method: resolveMethod(config.method, sampler.steps, { isFlow }),

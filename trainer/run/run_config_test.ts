@@ -32,6 +32,8 @@ Deno.test("defaults are the paper's, filled in, and stay when read again", () =>
     imagesPerPrompt: 2,
     minDiversity: 0.8,
     stop: false,
+    falseAlarmRate: 0.05,
+    scales: [],
   });
   assert.equal(config.optimizer.maxGradNorm, 0.1);
   assert.equal(config.heldOutPrompts.length, 8);
@@ -74,6 +76,22 @@ Deno.test("a wrong field is named, with what was found and expected", () => {
   refused({ drift: { gate: 0 } }, /^Field drift\.gate is 0/);
   refused({ drift: { resetEvery: -1 } }, /^Field drift\.resetEvery is -1/);
   refused({ lora: { ema: 1 } }, /^Field lora\.ema is 1/);
+  const judged = { every: 5, rewards: [{ name: "p", endpoint: "h:1" }] };
+  const auto = { stop: "auto", panel: judged };
+  refused({ ...auto, panel: {} }, /^Field panel\.every is 0, expected 1 or more: stop is "auto"/);
+  refused(
+    { ...auto, panel: { every: 5 } },
+    /^Field panel\.rewards is \[\], expected a reward that/,
+  );
+  refused(
+    { ...auto, heldOutPrompts: ["a", "b"] },
+    /^Field heldOutPrompts has 2, expected 4 or more/,
+  );
+  refused({ panel: { scales: [0.5] } }, /^Field panel\.every is 0, .*panel\.scales, which needs/);
+  refused({ panel: { ...judged, scales: [0] } }, /^Field panel\.scales\.0 is 0/);
+  refused({ panel: { ...judged, falseAlarmRate: 1 } }, /^Field panel\.falseAlarmRate is 1/);
+  refused({ stop: "soon" }, /^Field stop is "soon", expected/);
+  assert.deepEqual(parseRunConfig({ ...MINIMAL, ...auto }).panel.scales, [0.75, 0.5, 0.25]);
   refused({ combine: "max" }, /^Field combine is "max", expected/);
   refused({ perturb: { copies: 3 } }, /^Field perturb\.noise is 0, expected more: 3 copies/);
   refused({ perturb: { copies: 0, noise: 1 } }, /^Field perturb\.copies is 0/);

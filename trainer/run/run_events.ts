@@ -99,6 +99,31 @@ const panelEventSchema = z.strictObject({
   diversity: z.number(),
   /** Why this is a sign of reward hacking; empty where it is none. */
   alarm: z.string(),
+  /** That a held-out reward has become worse since some measurement; see `Evidence.value`. With `stop: auto` only. */
+  evidence: z.number().exactOptional(),
+  at,
+});
+
+/** What a run that has ended chose of its LoRAs, by its panel. */
+const choiceEventSchema = z.strictObject({
+  type: z.literal("choice"),
+  /** At which it ended. */
+  step,
+  /** The checkpoint that was chosen. */
+  chosen: step,
+  /** Factor on its LoRA. */
+  loraScale: z.number(),
+  /** Among which, best first; see `choose`. */
+  candidates: z.array(z.strictObject({
+    step,
+    loraScale: z.number(),
+    /** Mean of what is trained, greater is better. */
+    trained: z.number(),
+    /** Means of the held-out rewards, in their own units. */
+    heldOut: z.record(z.string(), z.number()),
+    /** Names of held-out rewards that are worse than at their best. */
+    objections: z.array(z.string()),
+  })),
   at,
 });
 
@@ -135,6 +160,7 @@ export const runEventSchema = z.discriminatedUnion("type", [
   panelEventSchema,
   damageEventSchema,
   digestEventSchema,
+  choiceEventSchema,
 ]);
 
 /** What a run is doing. */
@@ -151,4 +177,5 @@ export type CheckpointEvent = z.output<typeof checkpointEventSchema>;
 export type PanelEvent = z.output<typeof panelEventSchema>;
 export type DamageEvent = z.output<typeof damageEventSchema>;
 export type DigestEvent = z.output<typeof digestEventSchema>;
+export type ChoiceEvent = z.output<typeof choiceEventSchema>;
 export type RunEvent = z.output<typeof runEventSchema>;

@@ -1,5 +1,6 @@
 import type { RewardTerm } from "./run_config.ts";
 import {
+  type ChoiceEvent,
   type RunEvent,
   runEventSchema,
   type RunState,
@@ -56,6 +57,12 @@ export class RunLog {
   /** Whether nothing more will happen unless the run is taken back. */
   get ended(): boolean {
     return ENDED.has(this.state);
+  }
+
+  /** What the run chose of its LoRAs, where it has not trained since. */
+  get choice(): ChoiceEvent | undefined {
+    const last = this.#events.findLast((e) => e.type === "choice" || e.type === "step");
+    return last?.type === "choice" ? last : undefined;
   }
 
   /** The event of an iteration. */

@@ -55,6 +55,7 @@ export const exportLora: Command = {
         signal,
       });
       console.log(args.flag("json") ? JSON.stringify(file) : file.path);
+      if (file.loraScale !== 1) console.error(`Draw with it at scale ${file.loraScale}`);
       return 0;
     } finally {
       client.close();
@@ -105,6 +106,8 @@ export interface DownloadedLora {
   readonly path: string;
   readonly step: number;
   readonly sha256: string;
+  /** Factor to draw it with. */
+  readonly loraScale: number;
 }
 
 /** Downloads a LoRA file; it appears under its name only when it is whole and its digest agrees. */
@@ -114,7 +117,7 @@ export async function downloadLora(
 ): Promise<DownloadedLora> {
   const request = { runId, format, precision, ...(step !== undefined && { step }) };
   const hash = createHash("sha256");
-  let expected = { path: out ?? "", step: 0, sha256: "" };
+  let expected = { path: out ?? "", step: 0, sha256: "", loraScale: 1 };
   let partial:
     | { readonly path: string; readonly file: Awaited<ReturnType<typeof open>> }
     | undefined;
@@ -123,10 +126,10 @@ export async function downloadLora(
       const { part } of client.exportLora(request, signal === undefined ? {} : { signal })
     ) {
       if (part.case === "file") {
-        const { name, step, sha256 } = part.value;
+        const { name, step, sha256, loraScale } = part.value;
         // A name from the network is a name, not a path.
         const path = out ?? name.replaceAll(/[^A-Za-z0-9._-]/g, "_");
-        expected = { path, step, sha256 };
+        expected = { path, step, sha256, loraScale };
         await mkdir(dirname(path), { recursive: true });
         partial = { path: `${path}.partial`, file: await open(`${path}.partial`, "w") };
       } else if (part.case === "data") {

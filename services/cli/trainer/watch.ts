@@ -78,6 +78,13 @@ function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefin
       const facts = [...means, `diversity ${short(diversity)}`].join("  ");
       return `Panel at step ${step}: ${facts}${alarm === "" ? "" : `\nAlarm: ${alarm}`}`;
     }
+    case "choice": {
+      const { chosen, loraScale, candidates: [best] } = event.value;
+      const against = best?.objections.length
+        ? `, to which ${best.objections.join(", ")} object`
+        : "";
+      return `Chose the LoRA of step ${chosen} at scale ${loraScale}${against}`;
+    }
     case "damage":
       return `Checkpoint ${event.value.step} is damaged and lies in ${event.value.movedTo} now: ${event.value.reason}`;
     case "digest": {

@@ -24,6 +24,7 @@ import type {
 export const MAY_BE_ABSENT = [
   ...(["at", "createdAt", "updatedAt", "endedAt", "config", "latest", "selfCheck"] as const),
   ...(["cpuSeconds", "drift", "relativeError", "weight", "limits", "hinge", "zScore"] as const),
+  ...(["choice", "evidence"] as const),
 ] as const;
 
 type MayBeAbsent = (typeof MAY_BE_ABSENT)[number];
@@ -32,6 +33,7 @@ type MayBeAbsent = (typeof MAY_BE_ABSENT)[number];
 type IsFinite =
   | "weight"
   | "hinge"
+  | "loraScale"
   | "seconds"
   | "secondsLeft"
   | "secondsPerIteration"

@@ -51,7 +51,9 @@ export function runTiles(run: Run, history: RunHistory): HTMLElement[] {
     tile(
       "Checkpoint",
       newest === undefined ? "none yet" : `step ${newest}`,
-      going && asked > (newest ?? -1)
+      run.choice !== undefined
+        ? `chose step ${run.choice.chosen} at scale ${number(run.choice.loraScale, 3)}`
+        : going && asked > (newest ?? -1)
         ? `writing step ${asked}…`
         : newest === undefined
         ? ""
