@@ -4,7 +4,7 @@ export type Arrow = readonly string[] | "*";
 /**
  * Which top folder may import which. A folder under services/ is a unit of its own, so that services never
  * import one another; what they share lies in services/rpc
- * (servers and clients), services/launch (how a service starts and ends) and services/reward_client (the trainer's and
+ * (servers and clients), services/launch (how a service starts and ends), services/cluster (what a trainer and its workers share) and services/reward_client (the trainer's and
  * the workers' side of rewards). A row of such a folder goes before
  * the row of services.
  */
@@ -28,7 +28,9 @@ export const IMPORT_ARROWS: Readonly<Record<string, Arrow>> = {
     "proto",
     "base",
   ],
+  "services/cluster": ["services/launch", "proto", "base"],
   services: [
+    "services/cluster",
     "services/launch",
     "services/reward_client",
     "services/rpc",

@@ -99,7 +99,7 @@ Deno.test("checkImports names a forbidden arrow, type-only and dynamic ones too"
       "models/m.ts:1: Import '../../elsewhere/mod.ts' leaves the repository",
       "rewards/clip.ts:1: 'rewards' may not import 'trainer'; it may import models, runtime, compile, autodiff, base",
       "runtime/r.ts:1: 'runtime' may not import 'services/rpc'; it may import compile, autodiff, base",
-      "services/cli/c.ts:1: 'services/cli' may not import 'services/reward'; it may import services/launch, services/rpc, rewards, trainer, runtime, models, compile, autodiff, proto, base",
+      "services/cli/c.ts:1: 'services/cli' may not import 'services/reward'; it may import services/cluster, services/launch, services/reward_client, services/rpc, rewards, trainer, runtime, models, compile, autodiff, proto, base",
       "services/rpc/c.ts:1: 'services/rpc' may not import 'services/reward'; it may import rewards, proto, base",
       "trainer/t_test.ts:1: 'trainer' may not import 'rewards'; it may import models, runtime, compile, autodiff, base, tests, tools",
     ],

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 export const CLIENTS_FOLDER = fileURLToPath(new URL("../.cache/clients/", import.meta.url));
 
 /**
- * A published gRPC client, installed by `deno task clients` or on the PATH; undefined where there is none. For tests:
+ * A published gRPC client or the NATS server, installed by `deno task clients` or on the PATH; undefined where there is none. For tests:
  * `ignore: findClient("grpcurl") === undefined`.
  */
 export function findClient(name: string): string | undefined {

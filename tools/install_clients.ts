@@ -1,7 +1,7 @@
 /**
- * `deno task clients [NAME...]`: installs the published gRPC clients that our servers must work with, unmodified, by
- * `go install` into .cache/clients; all of them, or those that are named. The tests of tests/clients that need one are
- * skipped by name where it is missing.
+ * `deno task clients [NAME...]`: installs the published gRPC clients that our servers must work with, unmodified, and
+ * the NATS server of a cluster, by `go install` into .cache/clients; all of them, or those that are named. Tests that need
+ * one are skipped by name where it is missing.
  */
 import { spawn } from "node:child_process";
 import process from "node:process";
@@ -12,6 +12,7 @@ const CLIENTS = new Map([
   ["grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"],
   ["grpc-health-probe", "github.com/grpc-ecosystem/grpc-health-probe@v0.4.62"],
   ["ghz", "github.com/bojand/ghz/cmd/ghz@v0.93.0"],
+  ["nats-server", "github.com/nats-io/nats-server/v2@v2.15.3"],
 ]);
 /** Time between lines of progress where stderr is no terminal, and where it is one, in milliseconds. */
 const [RARELY, OFTEN] = [10_000, 200];

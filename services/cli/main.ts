@@ -19,6 +19,7 @@ import { swap } from "./commands/swap.ts";
 import { trace } from "./commands/trace.ts";
 import { train } from "./commands/train.ts";
 import { up } from "./commands/up.ts";
+import { workers } from "./commands/workers.ts";
 import { typed } from "./typed.ts";
 
 /** Every command, in the order of the help. */
@@ -44,6 +45,7 @@ export const COMMANDS: readonly Command[] = [
   evaluate,
   study,
   exportLora,
+  workers,
   trace,
   completion(() => COMMANDS),
 ];

@@ -22,6 +22,10 @@ export function trainerRoutes(
       binding: { method: "get", path: "/v1/runs", tag, summary: "List runs" },
       environment,
     }),
+    unaryRoute(rpc.listWorkers, (request, options) => trainer.listWorkers(request, options), {
+      binding: { method: "get", path: "/v1/workers", tag, summary: "List workers" },
+      environment,
+    }),
     unaryRoute(rpc.startRun, (request, options) => trainer.startRun(request, options), {
       binding: { method: "post", path: "/v1/runs", tag, summary: "Start a run" },
       environment,

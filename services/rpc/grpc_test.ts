@@ -244,6 +244,7 @@ Deno.test("A server stream ends with its handler, and leaving it early cancels t
       startRun: missing,
       getRun: missing,
       listRuns: missing,
+      listWorkers: missing,
       stopRun: missing,
       saveRun: missing,
       resumeRun: missing,

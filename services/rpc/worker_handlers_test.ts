@@ -17,6 +17,7 @@ Deno.test("Handlers at the other end of a port answer, stream, fail and are canc
   const handlers: Handlers<typeof TrainerService> = {
     startRun: missing,
     getRun: ({ runId }) => Promise.resolve({ run: { id: `${runId}!`, state: RunState.PAUSED } }),
+    listWorkers: () => Promise.reject(new Error("None")),
     listRuns: () => Promise.reject(new RangeError("Secret")),
     stopRun: missing,
     saveRun: (_request, { signal }) =>
@@ -92,7 +93,13 @@ Deno.test("What a stream has at hand crosses together, and a slow one is not wai
   };
   const { port1, port2 } = new MessageChannel();
   const handlers: Handlers<typeof TrainerService> = {
-    ...{ startRun: missing, getRun: missing, listRuns: missing, stopRun: missing },
+    ...{
+      startRun: missing,
+      getRun: missing,
+      listRuns: missing,
+      listWorkers: missing,
+      stopRun: missing,
+    },
     ...{ saveRun: missing, resumeRun: missing, deleteRun: missing, swapReward: missing },
     ...{ sample: none, evaluateRun: none, exportLora: none, watchRun },
     ...{ planRun: missing, describeTrainer: missing },

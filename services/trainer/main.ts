@@ -6,17 +6,20 @@
  * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT let the present step finish,
  * write a checkpoint and end it; the next start goes on from there.
  */
+import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { TrainerService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
-import { createLogger, LOG_LEVELS } from "../../base/mod.ts";
+import { createLogger, LOG_LEVELS, type Logger } from "../../base/mod.ts";
 import {
   answerFirst,
   type Arguments,
   LISTEN_OPTIONS,
+  NATS_OPTIONS,
   parseAddresses,
   portOf,
   readClientTls,
+  readNatsOptions,
   readServerTls,
   readToken,
   runService,
@@ -26,6 +29,7 @@ import {
 import { grpcService, startGrpcServer } from "../rpc/mod.ts";
 import { RpcMetrics, serveMetrics } from "../rpc/metrics/mod.ts";
 import { checkFolders } from "./check_folders.ts";
+import type { ClusterOptions, Leadership } from "./cluster/mod.ts";
 import { TrainerThread } from "./trainer_thread.ts";
 
 const PROGRAM: ServiceProgram = {
@@ -54,6 +58,12 @@ const PROGRAM: ServiceProgram = {
       help: "PEM of a certificate for those that ask for one, with --reward-key",
     },
     "reward-key": { type: "string", value: "FILE", help: "PEM of its key" },
+    ...NATS_OPTIONS,
+    silence: {
+      type: "string",
+      value: "SECONDS",
+      help: "a job whose worker says nothing for so long is given to another (default 10)",
+    },
     port: { type: "string", value: "PORT", help: "0 takes a free port (default 50060)" },
     "metrics-port": {
       type: "string",
@@ -100,6 +110,8 @@ const PROGRAM: ServiceProgram = {
     const runs = resolve(args.text("runs") ?? "runs");
     await checkFolders({ models, runs });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
+    const log = createLogger({ level });
+    const cluster = await joinCluster(args, log);
     const calls = new RpcMetrics();
     const trainer = await TrainerThread.start({
       models,
@@ -108,6 +120,7 @@ const PROGRAM: ServiceProgram = {
       rewardTls,
       session,
       logLevel: level,
+      cluster: cluster?.options,
     });
     // Not before: threads begin with the priority of the one that starts them.
     answerFirst();
@@ -115,7 +128,7 @@ const PROGRAM: ServiceProgram = {
       services: [grpcService(TrainerService, trainer.handlers, { ...(token && { token }) })],
       host,
       port,
-      log: createLogger({ level }),
+      log,
       observe: calls.observe,
       ...(tls && { tls }),
     });
@@ -130,10 +143,30 @@ const PROGRAM: ServiceProgram = {
         await trainer.close();
         await server.stop({ drainSeconds: 2 });
         await metrics?.stop();
+        await cluster?.leadership.release();
       },
     };
   },
 };
+
+/** Waits until this trainer leads the cluster; `undefined` where it is to compute by itself. */
+async function joinCluster(
+  args: Arguments,
+  log: Logger,
+): Promise<{ readonly leadership: Leadership; readonly options: ClusterOptions } | undefined> {
+  const nats = await readNatsOptions(args);
+  if (nats === undefined) return undefined;
+  const silence = args.number("silence", { min: 1, max: 3600 }) ?? 10;
+  // Without a cluster nothing of NATS is loaded.
+  const { Leadership } = await import("./cluster/mod.ts");
+  const leadership = await Leadership.take(nats, { name: `${hostname()}-${Deno.pid}`, log });
+  leadership.lost.then((reason) => {
+    // At once: whatever is still written would be written twice.
+    log.error(`Leads no more: ${reason}`);
+    Deno.exit(1);
+  });
+  return { leadership, options: { nats, epoch: leadership.epoch, silenceMs: 1000 * silence } };
+}
 
 async function serverTls(args: Arguments) {
   const [cert, key, clientCa] = [

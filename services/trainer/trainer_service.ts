@@ -8,6 +8,7 @@ import {
   type RewardTerm as WireTerm,
   type SampleResponseSchema,
   TrainerService,
+  type WorkerSchema,
 } from "../../proto/mod.ts";
 import type { Tensor } from "../../autodiff/mod.ts";
 import {
@@ -61,6 +62,8 @@ export interface TrainerOptions {
   readonly modelRoot: string;
   /** Addresses of reward servers by name, for terms without an endpoint. Default: none. */
   readonly rewards?: ReadonlyMap<string, string>;
+  /** Those that compute for it. Default: none. */
+  readonly workers?: () => readonly MessageInitShape<typeof WorkerSchema>[];
   /** Callers must send it as "authorization: Bearer <token>". Default: none. */
   readonly token?: string;
 }
@@ -80,7 +83,8 @@ export function trainerService(options: TrainerOptions): GrpcService {
 
 /** The handlers, plain functions of requests. */
 export function trainerHandlers(
-  { store, dependencies, modelRoot, rewards: addresses = new Map() }: TrainerOptions,
+  { store, dependencies, modelRoot, rewards: addresses = new Map(), workers = () => [] }:
+    TrainerOptions,
 ): Handlers<typeof TrainerService> {
   const turns = new Turns();
   const fillIn = (field: string, terms: readonly (WireTerm | PanelReward)[]) =>
@@ -221,6 +225,7 @@ export function trainerHandlers(
         await Promise.all(clients.map(({ client }) => client.close()));
       }
     },
+    listWorkers: () => Promise.resolve({ workers: [...workers()] }),
     async *exportLora({ runId, step, format, precision }, { signal }) {
       const run = store.get(runId);
       const checkpoint = await checkpointOf(run, { step, signal });

@@ -2,6 +2,7 @@ import { TrainerService } from "../../proto/mod.ts";
 import type { SessionOptions } from "../../runtime/mod.ts";
 import { type LogLevel } from "../../base/mod.ts";
 import { type ClientTls, type Handlers, remoteHandlers } from "../rpc/mod.ts";
+import type { ClusterOptions } from "./cluster/mod.ts";
 import type { MetricFamily } from "../rpc/metrics/mod.ts";
 
 /** What a trainer works with. */
@@ -15,6 +16,8 @@ export interface TrainerThreadOptions {
   readonly rewardTls: ClientTls;
   readonly session: SessionOptions;
   readonly logLevel: LogLevel;
+  /** Workers compute what runs train on. Default: this process does. */
+  readonly cluster?: ClusterOptions | undefined;
 }
 
 /** What the thread is asked; it answers on the port. */

@@ -66,6 +66,7 @@ export async function fromWireConfig(
     latentWidth: config.latentWidth,
     memoryLimit: config.memoryLimit,
     precision: config.precision || undefined,
+    shard: config.shard && plain(config.shard),
     budget: config.budget && compact({
       seconds: config.budget.seconds,
       of: config.budget.of || undefined,

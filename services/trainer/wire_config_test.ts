@@ -111,6 +111,7 @@ const EVERY = {
   latentWidth: 9,
   memoryLimit: 6,
   precision: "float16",
+  shard: { images: 2 },
   budget: { seconds: 12.5, of: "gpu" },
 } satisfies z.input<typeof runConfigSchema>;
 

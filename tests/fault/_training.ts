@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { RunState, TrainerService } from "../../proto/mod.ts";
+import { fromJson } from "@bufbuild/protobuf";
+import { type RunConfigJson, RunConfigSchema, RunState, TrainerService } from "../../proto/mod.ts";
 import { grpcClient } from "../../services/rpc/mod.ts";
 import { Victim } from "./_victim.ts";
 
@@ -44,11 +45,13 @@ export function trainerOptions(runs: string): string[] {
 /** Asks for a run, which may be there already, and waits until it has ended. Throws where it did not finish. */
 export async function train(
   trainer: string,
-  { id, reward, iterations = ITERATIONS, signal }: {
+  { id, reward, iterations = ITERATIONS, fields = {}, signal }: {
     readonly id: string;
     /** Address of its reward. */
     readonly reward: string;
     readonly iterations?: number;
+    /** In place of these of the configuration. */
+    readonly fields?: Partial<Omit<RunConfigJson, "prompts">>;
     readonly signal?: AbortSignal;
   },
 ): Promise<void> {
@@ -56,7 +59,10 @@ export async function train(
   const options = signal === undefined ? {} : { signal };
   try {
     const rewards = [{ name: "symmetry", endpoint: reward }];
-    const config = { ...CONFIG, rewards, iterations };
+    const prompts = { list: CONFIG.prompts.source.value };
+    const config = fromJson(RunConfigSchema, {
+      ...{ ...CONFIG, prompts, rewards, iterations, ...fields },
+    });
     await client.startRun({ runId: id, config }, options);
     let last = { state: RunState.UNSPECIFIED, reason: "" };
     for await (const { event } of client.watchRun({ runId: id }, options)) {

@@ -1,5 +1,6 @@
 import { backoff, orSilence } from "../../base/mod.ts";
 import { RewardUnavailableError } from "./reward_mixture.ts";
+import { UnavailableError } from "./run_errors.ts";
 
 /** Work was given up because something else is wanted of the run. */
 export class InterruptedError extends Error {
@@ -44,7 +45,7 @@ export class Patience {
   }
 
   /**
-   * Does `work`, and where it throws `RewardUnavailableError` tries again with growing waits. A fifth of the longest
+   * Does `work`, and where it throws `UnavailableError` tries again with growing waits. A fifth of the longest
    * wait after it began, a reward that fails, or that neither answers nor says that it is there, is reported. From
    * then on whatever `isWanted` tells of interrupts the wait, an answer on its way included: throws
    * `InterruptedError`. `wake` makes it look at once.
@@ -71,7 +72,7 @@ export class Patience {
         if (reported) await this.#report.back();
         return result;
       } catch (error) {
-        if (!(error instanceof RewardUnavailableError)) throw error;
+        if (!(error instanceof UnavailableError)) throw error;
         if (performance.now() - begun >= this.#longest / 5) await away(error.message);
       }
       if (!isWanted()) await this.#sleep(waits.next().value);

@@ -1,7 +1,7 @@
 import type { Model } from "../model/mod.ts";
 import { shownPrompts } from "./_gallery.ts";
-import { promptsOf } from "./_iterate.ts";
 import { InterruptedError } from "./_patience.ts";
+import { promptsOf } from "./_prompts_of.ts";
 import type { RunConfig } from "./run_config.ts";
 
 /** Iterations whose prompts are encoded together. */

@@ -3,47 +3,27 @@ import { denoiserOf, diffusersHeader } from "../../models/lora/mod.ts";
 import type { AdaptedDenoiser } from "../model/mod.ts";
 import type { Parameters } from "../tensors.ts";
 import { traced } from "../traced.ts";
-import { askOnce, askPatiently } from "./_ask_rewards.ts";
+import { askOnce } from "./_ask_rewards.ts";
 import { changes, choiceRound, panelRound, watched } from "./_panel_round.ts";
 import { DriftReference } from "./_drift_reference.ts";
 import { Gallery, type Scoring } from "./_gallery.ts";
 import { iterate } from "./_iterate.ts";
-import { InterruptedError, type Patience } from "./_patience.ts";
-import {
-  type Boundary,
-  bringForward,
-  doneOf,
-  isInterrupted,
-  pendingAt,
-  type Progress,
-} from "./_pending.ts";
+import { InterruptedError } from "./_patience.ts";
+import { type Boundary, bringForward, doneOf, pendingAt } from "./_pending.ts";
 import { PromptsAhead } from "./_prompts_ahead.ts";
 import { provenance } from "./_provenance.ts";
 import type { Restored } from "./_restore.ts";
-import type { RewardClients } from "./_reward_clients.ts";
+import type { LoopRun } from "./_loop_run.ts";
+import { ownShards, workersShards } from "./_shard_computation.ts";
 import { type Checkpoint, listCheckpoints, loraOf, writeCheckpoint } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import { RewardUnavailableError } from "./reward_mixture.ts";
-import type { RewardTerm, RunConfig } from "./run_config.ts";
+import type { RewardTerm } from "./run_config.ts";
 import type { SampleReference, StepEvent } from "./run_events.ts";
-import type { RunFolder } from "./run_folder.ts";
 import type { RunLog } from "./run_log.ts";
 
 /** Iterations whose median time says how long the rest takes. */
 const PACE_WINDOW = 20;
-
-/** A run as its loop sees it. */
-export interface LoopRun {
-  readonly id: string;
-  readonly folder: RunFolder;
-  readonly config: RunConfig;
-  readonly log: RunLog;
-  readonly progress: Progress;
-  readonly clients: RewardClients;
-  readonly patience: Patience;
-  /** Aborts when the iteration in progress is to be given up, without waiting for what computes it. */
-  readonly giveUp: AbortSignal;
-}
 
 /** A run that trains. */
 export class TrainingLoop {
@@ -178,23 +158,15 @@ export class TrainingLoop {
   }
 
   async #computed(at: Checkpoint, boundary: Boundary) {
-    const { config } = this.#run;
+    const { config, workers } = this.#run;
     const cpuBefore = await this.#opened.cpuSeconds?.();
-    const { next, facts } = await iterate(this.#opened, {
-      at,
-      config,
-      denoiser: this.#denoiser,
-      frozen: this.#reference.denoiser,
-      reward: {
-        evaluate: (images, prompts) =>
-          askPatiently(this.#run, {
-            terms: boundary.mixture,
-            combine: config.combine,
-            ask: (mixture, signal) => mixture.evaluate(images, prompts, { signal }),
-            isWanted: () => isInterrupted(boundary, this.#run),
-          }),
-      },
-    });
+    const compute = workers === undefined
+      ? ownShards(this.#run, {
+        ...{ boundary, opened: this.#opened },
+        ...{ denoiser: this.#denoiser, frozen: this.#reference.denoiser },
+      })
+      : workersShards(this.#run, { workers, boundary, at });
+    const { next, facts } = await iterate({ at, config, compute });
     const { step } = next;
     await this.#denoiser.update(next.parameters);
     if (next.reference !== at.reference) await this.#reference.become(next);

@@ -16,6 +16,7 @@ interface Surroundings {
   readonly lines: readonly string[];
   readonly batch: { readonly size: number };
   readonly drift: { readonly gate?: number };
+  readonly shard?: { readonly images: number };
 }
 
 /** Throws `FieldError` for what a run's rewards cannot do with its prompts or its batch. */
@@ -42,8 +43,16 @@ export function checkRewards(
 /** Throws `FieldError` for what the rewards of a mixture cannot do with a run's prompts or its batch. */
 export function checkMixture(
   rewards: readonly Term[],
-  { lines, batch: { size }, drift: { gate } }: Surroundings,
+  { lines, batch: { size }, drift: { gate }, shard }: Surroundings,
 ): void {
+  const compared = rewards.findIndex(({ zScore }) => zScore);
+  if (shard !== undefined && shard.images < size && (gate !== undefined || compared >= 0)) {
+    const who = gate === undefined ? `rewards.${compared}.zScore` : "drift.gate";
+    throw new FieldError(
+      "shard.images",
+      `is ${shard.images}, expected ${size}: ${who} compares all images of a batch`,
+    );
+  }
   if (gate !== undefined && !rewards.some(({ weight }) => weight === 0)) {
     throw new FieldError(
       "drift.gate",

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { float32 } from "../../autodiff/mod.ts";
 import { initAdamW } from "../optim/mod.ts";
 import type { RewardSource } from "../step/mod.ts";
-import type { Parameters } from "../tensors.ts";
+import type { Parameters as Tensors } from "../tensors.ts";
 import { fakeModel } from "../testing/fake_networks.ts";
 import { FakeReward } from "../testing/fake_reward.ts";
 import { iterate } from "./_iterate.ts";
-import { parseRunConfig, RewardMixture } from "./mod.ts";
+import { computeShard, parseRunConfig, RewardMixture } from "./mod.ts";
 
 const CONFIG = {
   model: "fake",
@@ -19,8 +19,10 @@ const CONFIG = {
 
 async function run(
   fields: object,
-  { gradients, wrap = (mixture) => mixture }: {
-    readonly gradients?: Parameters;
+  { gradients, wrap = (mixture) => mixture, order = (n) => [...Array(n).keys()] }: {
+    readonly gradients?: Tensors;
+    /** In which results arrive. */
+    readonly order?: (count: number) => readonly number[];
     readonly wrap?: (mixture: RewardSource) => RewardSource;
   } = {},
 ) {
@@ -30,17 +32,31 @@ async function run(
   const denoiser = await opened.model.adapt(parameters);
   const [term] = config.rewards;
   assert.ok(term);
-  return await iterate(opened, {
-    at: { step: 0, parameters, optimizer: initAdamW(parameters) },
+  const computed = {
     config,
+    iteration: 1,
     denoiser: {
       ...denoiser,
-      vjp: async (...args) => ({
+      vjp: async (...args: Parameters<typeof denoiser.vjp>) => ({
         ...await denoiser.vjp(...args),
         ...(gradients && { parameters: gradients }),
       }),
     },
     reward: wrap(new RewardMixture([{ term, client: new FakeReward(0.2) }])),
+  };
+  return await iterate({
+    at: { step: 0, parameters, optimizer: initAdamW(parameters) },
+    config,
+    compute: async (shards, take) => {
+      const results = await Promise.all(
+        shards.map((shard) => computeShard(opened, { ...computed, shard })),
+      );
+      for (const index of order(results.length)) {
+        const result = results[index];
+        assert.ok(result);
+        take(index, result);
+      }
+    },
   });
 }
 
@@ -103,4 +119,17 @@ Deno.test("under random shift rewards see windows at offsets that follow from th
   assert.equal(seen[0], seen[1]);
   assert.notEqual(seen[0], seen[2]);
   assert.notEqual(first.facts.gradNorm, whole.facts.gradNorm);
+});
+
+Deno.test("shards are one batch, to float32 rounding, and the same bits in whatever order they arrive", async () => {
+  const fields = { batch: { size: 4, accumulation: 2 }, drift: { weight: 0 }, randomShift: 1 };
+  const whole = await run(fields);
+  // Three images and one: a shard's share of its batch counts.
+  const parts = await run({ ...fields, shard: { images: 3 } });
+  assert.deepEqual(parts.facts.rewards.dark?.perImage, whole.facts.rewards.dark?.perImage);
+  assert.ok(Math.abs(parts.facts.loss - whole.facts.loss) < 1e-9);
+  assert.ok(Math.abs(parts.facts.gradNorm / whole.facts.gradNorm - 1) < 1e-6);
+  const { next } = await run({ ...fields, shard: { images: 3 } }, { order: () => [2, 1, 3, 0] });
+  assert.deepEqual(next, parts.next);
+  assert.deepEqual((await run({ ...fields, shard: { images: 4 } })).next, whole.next);
 });

@@ -26,6 +26,8 @@ export { RunFolder } from "./run_folder.ts";
 export * from "./run_recorder.ts";
 export * from "./run_store.ts";
 export * from "./list_models.ts";
+export * from "./shard.ts";
+export * from "./shard_workers.ts";
 export * from "./opened_model.ts";
 export * from "./run_dependencies.ts";
 export { RunEstimator } from "./run_estimator.ts";

@@ -5,6 +5,7 @@ import type { Float32Tensor } from "../tensors.ts";
 import { rewardPrompt } from "../prompt_columns.ts";
 import { type Combination, combined, doubts } from "./combine.ts";
 import type { RewardTerm } from "./run_config.ts";
+import { UnavailableError } from "./run_errors.ts";
 
 /** What a reward answers for a batch. */
 export interface RewardAnswer {
@@ -37,7 +38,7 @@ export interface RewardClient {
 }
 
 /** A reward does not answer, not in time, or nonsense: worth trying again. */
-export class RewardUnavailableError extends Error {
+export class RewardUnavailableError extends UnavailableError {
   override readonly name: string = "RewardUnavailableError";
 }
 

@@ -142,6 +142,11 @@ export const runConfigSchema = z.strictObject({
     ({ size, accumulation }) => size * accumulation <= MAX_IMAGES,
     `expected at most ${MAX_IMAGES} images an iteration`,
   ).prefault({}),
+  /** What an iteration is cut into, to be computed in any order and anywhere; summed in order. */
+  shard: z.strictObject({
+    /** Images of a shard, of one batch each. Default: the whole batch. */
+    images: count.max(1024),
+  }).exactOptional(),
   prompts: z.array(promptSchema).min(1),
   /** Default: the first eight prompts. */
   heldOutPrompts: z.array(promptSchema).min(1).optional(),

@@ -152,3 +152,18 @@ Deno.test("a configuration that was written and read again is the same to the le
     assert.equal(JSON.stringify(parseRunConfig(JSON.parse(written))), written);
   }
 });
+
+Deno.test("what compares the images of a batch is not cut into shards", () => {
+  const parse = (fields: object) => () =>
+    parseRunConfig({ ...MINIMAL, batch: { size: 4 }, ...fields });
+  const shard = { images: 2 };
+  const rewards = [{ name: "a", endpoint: "a:1", zScore: true }];
+  assert.throws(parse({ shard, rewards }), {
+    message: "Field shard.images is 2, expected 4: rewards.0.zScore compares all images of a batch",
+  });
+  const judges = [{ name: "a", endpoint: "a:1" }, { name: "b", endpoint: "b:1", weight: 0 }];
+  assert.throws(parse({ shard, rewards: judges, drift: { weight: 1, gate: 0.5 } }), {
+    message: "Field shard.images is 2, expected 4: drift.gate compares all images of a batch",
+  });
+  assert.doesNotThrow(parse({ shard: { images: 4 }, rewards }));
+});

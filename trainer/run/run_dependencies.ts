@@ -2,6 +2,7 @@ import type { RunPlan } from "../plan/mod.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import type { RewardClient } from "./reward_mixture.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
+import type { ShardWorkers } from "./shard_workers.ts";
 import type { RecordedRun, RunRecorder } from "./run_recorder.ts";
 
 /** What a run needs from outside. */
@@ -15,6 +16,8 @@ export interface RunDependencies {
   readonly prepare?: (value: unknown) => Promise<RunConfig>;
   /** Estimates what a prepared configuration takes. Default: nothing is estimated. */
   readonly estimate?: (config: RunConfig) => Promise<RunPlan>;
+  /** Workers that compute what runs train on. Default: this process does. */
+  readonly workers?: ShardWorkers;
   /** Begins a record of a run beside its log. */
   readonly record?: (run: RecordedRun) => Promise<RunRecorder>;
   /** Present time. */

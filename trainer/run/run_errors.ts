@@ -27,3 +27,8 @@ export class CheckpointError extends Error {
 export class DamagedCheckpointError extends CheckpointError {
   override readonly name = "DamagedCheckpointError";
 }
+
+/** What a run needs is away: worth trying again. */
+export class UnavailableError extends Error {
+  override readonly name: string = "UnavailableError";
+}

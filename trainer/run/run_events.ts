@@ -59,6 +59,8 @@ const stepEventSchema = z.strictObject({
   prompts: z.array(z.string()),
   /** What was trained, a plan for each accumulated batch. */
   plans: z.array(planSchema),
+  /** Names of the workers that computed its shards, in their order; absent where the trainer did. */
+  workers: z.array(z.string()).exactOptional(),
   at,
 });
 

@@ -4,7 +4,8 @@ import { Patience } from "./_patience.ts";
 import { doneOf, type Progress } from "./_pending.ts";
 import { restore } from "./_restore.ts";
 import { RewardClients } from "./_reward_clients.ts";
-import { type LoopRun, TrainingLoop } from "./_training_loop.ts";
+import type { LoopRun } from "./_loop_run.ts";
+import { TrainingLoop } from "./_training_loop.ts";
 import { listCheckpoints, readProvenance } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import { type PlanReport, planReport, reportText, writePlanReport } from "./plan_report.ts";
@@ -58,6 +59,8 @@ export class TrainingRun {
     this.#clients = new RewardClients((term, signal) => dependencies.connect(term, signal));
     this.#patience = new Patience({
       longest: maxRetryMs,
+      // How long workers take says nothing about rewards.
+      ...(dependencies.workers && { lateMs: Infinity }),
       away: async (reason) => {
         // A stop that was asked for goes first.
         if (this.#progress.end === undefined) await this.setState("paused", reason);
@@ -140,8 +143,8 @@ export class TrainingRun {
    * for rewards that cannot read the run's prompts.
    */
   async swap(rewards: readonly RewardTerm[], signal?: AbortSignal): Promise<number> {
-    const { prompts, heldOutPrompts, batch, drift } = this.config;
-    checkMixture(rewards, { lines: [...prompts, ...heldOutPrompts], batch, drift });
+    const { prompts, heldOutPrompts } = this.config;
+    checkMixture(rewards, { ...this.config, lines: [...prompts, ...heldOutPrompts] });
     try {
       await this.#clients.connected(rewards, signal);
     } catch (error) {
@@ -223,14 +226,23 @@ export class TrainingRun {
         ...{ id, config, step, folder: folder.path, events: log.events },
       }),
     );
-    const run: LoopRun = {
-      ...{ id, folder, config, log },
-      progress: this.#progress,
-      clients: this.#clients,
-      patience: this.#patience,
-      giveUp: this.#giveUp.signal,
-    };
-    await TrainingLoop.train(run, { opened, restored, onFirst: report });
+    const workers = await this.#dependencies.workers?.begin({
+      ...{ id, config },
+      modelDigest: await opened.model.digest(),
+      say: (remark) => this.setState("running", remark),
+    });
+    try {
+      const run: LoopRun = {
+        ...{ id, folder, config, log, workers },
+        progress: this.#progress,
+        clients: this.#clients,
+        patience: this.#patience,
+        giveUp: this.#giveUp.signal,
+      };
+      await TrainingLoop.train(run, { opened, restored, onFirst: report });
+    } finally {
+      await workers?.close();
+    }
     const found = await report();
     return found === undefined ? "" : reportText(found);
   }

@@ -15,6 +15,7 @@ import {
   TrainerService,
   type WatchRunResponse,
   WatchRunResponseSchema,
+  type WorkerSchema,
 } from "../../../proto/mod.ts";
 import { raceAbort } from "../../../base/mod.ts";
 import { type GrpcService, grpcService, StatusError } from "../../rpc/mod.ts";
@@ -59,6 +60,8 @@ interface FakeRun {
 /** A trainer that computes nothing: its runs follow closed forms, so that tests know every number. */
 export class FakeTrainer {
   readonly service: GrpcService;
+  /** What ListWorkers answers. */
+  workers: MessageInitShape<typeof WorkerSchema>[] = [];
   readonly #runs = new Map<string, FakeRun>();
   readonly #folder: string;
   readonly #timers = new Set<ReturnType<typeof setInterval>>();
@@ -130,6 +133,7 @@ export class FakeTrainer {
       sample: ({ runId, step, prompts, seed = 0, imagesPerPrompt = 1 }) =>
         this.#sample(runId, { step, prompts, seed, imagesPerPrompt }),
       evaluateRun: ({ runId, seed = 0 }) => this.#evaluate(runId, seed),
+      listWorkers: () => Promise.resolve({ workers: this.workers }),
       exportLora: ({ runId, step = 60 }) => this.#export(runId, step),
       planRun: ({ config }) => Promise.resolve(fakePlan(config)),
       describeTrainer: () => Promise.resolve(FAKE_TRAINER),

@@ -1,0 +1,227 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import type { Tensor } from "../../../autodiff/mod.ts";
+import { raceAbort } from "../../../base/mod.ts";
+import { decodeSafetensors } from "../../../models/weights/mod.ts";
+import {
+  type Blob,
+  type JobResult,
+  JobSchema,
+  type ShardValue,
+  Verdict,
+} from "../../../proto/mod.ts";
+import {
+  type Float32Tensor,
+  type OfferedShards,
+  type Parameters,
+  type ShardResult,
+  type ShardWork,
+  UnavailableError,
+} from "../../../trainer/mod.ts";
+import { BlobError, CONTRACT_VERSION, type JobStream } from "../../cluster/mod.ts";
+import type { WorkerTable } from "./worker_table.ts";
+
+/** A job that so many workers failed at is at fault itself. */
+const MOST_WORKERS = 3;
+/** Without a worker for this long an iteration is told to wait, in milliseconds. */
+const PATIENCE_MS = 5_000;
+/** Between two looks at the workers, in milliseconds. */
+const LOOK_MS = 500;
+/** Between two looks at the queue, in milliseconds. */
+const COUNT_MS = 10_000;
+/** Jobs that are published at a time. */
+const PUBLISHED_AT_ONCE = 64;
+
+/** What an offer needs of its trainer. */
+export interface OfferOptions {
+  /** Counts the offers of this epoch. */
+  readonly number: number;
+  readonly runId: string;
+  readonly jobs: JobStream;
+  readonly workers: WorkerTable;
+  /** The LoRA that the iteration begins with, kept for workers to ask for. */
+  readonly lora: Promise<Blob>;
+  /** What drift is measured from, likewise. */
+  readonly reference: Promise<Blob> | undefined;
+  /** Fetches what a worker keeps. */
+  readonly fetch: (blob: Blob) => Promise<Uint8Array>;
+  /** Told of the hardware that computed a shard. */
+  readonly computedOn: (worker: string, hardware: string) => void;
+  /** Told of a worker's fault. */
+  readonly onFault: (fault: { worker: string; message: string; index: number }) => void;
+  readonly onWithdrawn: (offer: ShardOffer) => Promise<void>;
+}
+
+/** The shards of one iteration as jobs. */
+export class ShardOffer implements OfferedShards {
+  readonly #work: ShardWork;
+  readonly #options: OfferOptions;
+  /** Shards without a result: who failed at them. */
+  readonly #pending: Map<number, Set<string>>;
+  readonly #published = new Set<number>();
+  /** Results whose tensors are on their way. */
+  readonly #arriving = new Map<number, Promise<void>>();
+  /** How often jobs were published anew, after the queue had lost them. */
+  #again = 0;
+  #counted = performance.now();
+  /** What the next who waits is told. */
+  #trouble: Error | undefined;
+  #changed = Promise.withResolvers<void>();
+
+  constructor(work: ShardWork, options: OfferOptions) {
+    this.#work = work;
+    this.#options = options;
+    this.#pending = new Map(work.shards.map((_, index) => [index, new Set()]));
+  }
+
+  get number(): number {
+    return this.#options.number;
+  }
+
+  async taken(signal: AbortSignal): Promise<void> {
+    let heard = performance.now();
+    while (this.#pending.size > 0) {
+      signal.throwIfAborted();
+      const trouble = this.#trouble;
+      this.#trouble = undefined;
+      if (trouble !== undefined) throw trouble;
+      await this.#publish();
+      const none = this.#options.workers.whyNone();
+      if (none === undefined) heard = performance.now();
+      else if (performance.now() - heard > PATIENCE_MS) throw new UnavailableError(none);
+      const { promise } = this.#changed;
+      const timer = setTimeout(() => this.#change(), LOOK_MS);
+      await raceAbort(promise, signal).finally(() => clearTimeout(timer));
+    }
+  }
+
+  async withdraw(): Promise<void> {
+    await this.#options.onWithdrawn(this);
+  }
+
+  /** Takes in what came of a job, and answers what becomes of its message. */
+  async result({ index, worker, hardware, outcome }: JobResult): Promise<Verdict> {
+    // Another worker that had the same job was first.
+    await this.#arriving.get(index);
+    const failed = this.#pending.get(index);
+    if (failed === undefined) return Verdict.DONE;
+    switch (outcome.case) {
+      case "value": {
+        const { value } = outcome;
+        const arriving = this.#take(index, { value, worker });
+        this.#arriving.set(index, arriving.catch(() => {}));
+        try {
+          await arriving;
+        } catch (error) {
+          // Its worker has gone, or lost the connection.
+          if (error instanceof BlobError) return Verdict.AGAIN;
+          const message = error instanceof Error ? error.message : String(error);
+          this.#fault({ index, worker, message });
+          return Verdict.AGAIN;
+        } finally {
+          this.#arriving.delete(index);
+        }
+        this.#options.workers.done(worker);
+        this.#options.computedOn(worker, hardware);
+        this.#change();
+        return Verdict.DONE;
+      }
+      case "fault":
+        if (outcome.value.rewardAway) this.#trouble ??= new UnavailableError(outcome.value.message);
+        else this.#fault({ index, worker, message: outcome.value.message });
+        this.#change();
+        return Verdict.AGAIN;
+      case undefined:
+        return Verdict.AGAIN;
+    }
+  }
+
+  #fault(fault: { index: number; worker: string; message: string }): void {
+    const failed = this.#pending.get(fault.index)?.add(fault.worker);
+    this.#options.onFault(fault);
+    if (failed === undefined || failed.size < MOST_WORKERS) return;
+    this.#trouble = new Error(
+      `Shard ${fault.index} of iteration ${this.#work.iteration} failed on workers ` +
+        `${[...failed].join(", ")}: ${fault.message}`,
+    );
+  }
+
+  async #take(
+    index: number,
+    { value, worker }: { readonly value: ShardValue; readonly worker: string },
+  ): Promise<void> {
+    const { gradients: blob, loss, rewards, drift, seconds } = value;
+    if (blob === undefined) throw new TypeError("Its result has no gradients");
+    const { tensors } = decodeSafetensors(await this.#options.fetch(blob), "a shard's gradients");
+    const result: ShardResult = {
+      gradients: checkGradients(tensors, this.#work.parameters),
+      loss,
+      rewards,
+      ...(drift !== undefined && { drift }),
+      seconds,
+      worker,
+    };
+    // Withdrawn meanwhile, or taken from another.
+    if (!this.#pending.delete(index)) return;
+    this.#work.take(index, result);
+  }
+
+  async #publish(): Promise<void> {
+    const { jobs, number, runId } = this.#options;
+    const { iteration, rewards } = this.#work;
+    try {
+      if (await jobs.prepare()) this.#published.clear();
+      else if (performance.now() - this.#counted > COUNT_MS) {
+        this.#counted = performance.now();
+        // Queue and trainer may disagree where a server lost what it had not written yet.
+        if (await jobs.count() === 0 && this.#arriving.size === 0) {
+          this.#published.clear();
+          this.#again++;
+        }
+      }
+      const [lora, reference] = await Promise.all([this.#options.lora, this.#options.reference]);
+      const missing = [...this.#pending.keys()].filter((index) => !this.#published.has(index));
+      for (let at = 0; at < missing.length; at += PUBLISHED_AT_ONCE) {
+        await Promise.all(
+          missing.slice(at, at + PUBLISHED_AT_ONCE).map(async (index) => {
+            const job = create(JobSchema, {
+              ...{ version: CONTRACT_VERSION, offer: number, runId, iteration, index, lora },
+              rewards: JSON.stringify(rewards),
+              ...(reference && { reference }),
+            });
+            await jobs.publish(`${number}.${index}.${this.#again}`, toBinary(JobSchema, job));
+            this.#published.add(index);
+          }),
+        );
+      }
+    } catch (cause) {
+      const message = cause instanceof Error ? cause.message : String(cause);
+      // A full queue has room again when some are done.
+      if ([...this.#published].some((index) => this.#pending.has(index))) return;
+      throw new UnavailableError(`The queue takes no jobs: ${message}`, { cause });
+    }
+  }
+
+  #change(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+}
+
+/** Throws `RangeError` for what is not a gradient of these parameters. */
+function checkGradients(
+  tensors: Readonly<Record<string, Tensor>>,
+  parameters: Parameters,
+): Record<string, Float32Tensor> {
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, tensor]) => {
+      const expected = parameters[name]?.shape;
+      if (tensor.dtype === "float32" && expected?.join() === tensor.shape.join()) {
+        return [name, tensor];
+      }
+      throw new RangeError(
+        `Gradient "${name}" is ${tensor.dtype} [${tensor.shape}], expected ` +
+          (expected === undefined ? "none of this name" : `float32 [${expected}]`),
+      );
+    }),
+  );
+}
