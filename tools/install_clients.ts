@@ -3,7 +3,8 @@
  * the NATS server of a cluster, by `go install` into .cache/clients; all of them, or those that are named. Tests that need
  * one are skipped by name where it is missing.
  */
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { CLIENTS_FOLDER } from "./find_client.ts";
@@ -23,6 +24,11 @@ const unknown = names.find((name) => !CLIENTS.has(name));
 if (unknown !== undefined) {
   console.error(`Client is ${JSON.stringify(unknown)}, expected ${[...CLIENTS.keys()].join(", ")}`);
   process.exit(2);
+}
+const { error } = spawnSync("go", ["version"]);
+if (error !== undefined) {
+  console.error(`Go cannot be run: ${error.message}`);
+  process.exit(1);
 }
 await Deno.mkdir(CLIENTS_FOLDER, { recursive: true });
 for (const [i, name] of names.entries()) {
@@ -52,10 +58,7 @@ async function install(source: string, title: string): Promise<string | undefine
     env: { ...process.env, GOBIN: CLIENTS_FOLDER },
     stdio: ["ignore", "ignore", "pipe"],
   });
-  const ended = new Promise<string | undefined>((resolve) => {
-    go.on("error", ({ message }) => resolve(`Go cannot be run: ${message}`));
-    go.on("close", (code) => resolve(code === 0 ? undefined : said.slice(-20).join("\n")));
-  });
+  const ended = once(go, "close");
   for await (const line of createInterface({ input: go.stderr })) {
     if (line.startsWith("go: downloading ")) fetched++;
     else if (/^[\w./~-]+$/.test(line)) compiled++;
@@ -63,5 +66,6 @@ async function install(source: string, title: string): Promise<string | undefine
     if (performance.now() - shown > (isTerminal ? OFTEN : RARELY)) show("");
   }
   show("\n");
-  return await ended;
+  const [code] = await ended;
+  return code === 0 ? undefined : said.slice(-20).join("\n");
 }
