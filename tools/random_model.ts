@@ -4,14 +4,14 @@
  * for sd35-medium, 34 GB for flux, 16 GB for klein-4b, 21 GB for z-image, text encoders and all), or what a
  * reward is loaded from (hpsv2 2 GB in fp16, pickscore 4 GB, aesthetic 1.7 GB, owlvit 0.6 GB) and its record.
  *
- *     deno task random-model --kind sd15|sdxl --out FOLDER [--dtype fp32|fp16|bf16] [--seed 0]
- *     deno task random-model --kind sd35-medium|flux|klein-4b|z-image --out FOLDER --dtype bf16 [--seed 0]
+ *     deno task random-model --kind sd15|sd21|sdxl --out FOLDER [--dtype fp32|fp16|bf16] [--seed 0]
+ *     deno task random-model --kind sd35-medium|flux-dev|klein-4b|z-image --out FOLDER --dtype bf16 [--seed 0]
  *     deno task random-model --kind hpsv2|pickscore|aesthetic|owlvit --out FOLDER [--seed 0]
  */
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { KINDS } from "./random_model/kinds.ts";
+import { PUBLISHED_PIPELINES } from "../models/published/mod.ts";
 import { REWARDS } from "./random_model/reward_kinds.ts";
 import { DTYPES, writeRandomModel } from "./random_model/write.ts";
 import { writeRandomReward } from "./random_model/write_reward.ts";
@@ -41,7 +41,7 @@ const keysOf = <K extends string>(record: Readonly<Record<K, unknown>>) => {
   for (const key in record) keys.push(key);
   return keys;
 };
-const kind = chosen("kind", values.kind, [...keysOf(KINDS), ...keysOf(REWARDS)]);
+const kind = chosen("kind", values.kind, [...keysOf(PUBLISHED_PIPELINES), ...keysOf(REWARDS)]);
 const dtype = chosen("dtype", values.dtype, keysOf(DTYPES));
 const seed = Number(values.seed);
 if (values.out === "") fail("--out is missing, expected a folder to write");
@@ -54,6 +54,6 @@ if (reward !== undefined) {
   const tokenizer = fileURLToPath(new URL("../zoo/rewards/clip", import.meta.url));
   await writeRandomReward(values.out, { reward, tokenizer, seed });
 } else {
-  const files = KINDS[chosen("kind", kind, keysOf(KINDS))];
+  const files = PUBLISHED_PIPELINES[chosen("kind", kind, keysOf(PUBLISHED_PIPELINES))];
   await writeRandomModel(values.out, { files, dtype, tokenizer, seed });
 }

@@ -176,7 +176,7 @@ export function encodeHeader(
 }
 
 /** Bytes a tensor takes; Infinity or inexact, and so never equal to a true length, where it exceeds 2^53. */
-function byteSize({ dtype, shape }: TensorLayout): number {
+export function byteSize({ dtype, shape }: TensorLayout): number {
   // A zero dimension anywhere makes the size zero, however large the others are.
   return shape.includes(0) ? 0 : shape.reduce((n, d) => n * d, BYTES_PER_ELEMENT[dtype]);
 }

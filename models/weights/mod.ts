@@ -13,4 +13,8 @@ export type { SafetensorsEntry, TensorLayout } from "./_safetensors_header.ts";
 export { openTorchFile, readTorchFile, TorchFile, type TorchFileOptions } from "./torch_file.ts";
 export { type WeightAlias, type WeightLocation, WeightSource } from "./weight_source.ts";
 export { WeightsError } from "./weights_error.ts";
-export { copyToSafetensors, writeSafetensors } from "./write_safetensors.ts";
+export {
+  copyToSafetensors,
+  writeHollowSafetensors,
+  writeSafetensors,
+} from "./write_safetensors.ts";

@@ -1,6 +1,6 @@
 import { basename, dirname, join } from "node:path";
 import type { Tensor } from "../../autodiff/mod.ts";
-import { encodeHeader, type TensorLayout } from "./_safetensors_header.ts";
+import { byteSize, encodeHeader, type TensorLayout } from "./_safetensors_header.ts";
 import { checkTensors } from "./safetensors_bytes.ts";
 import { bytesOf } from "./_tensor_bytes.ts";
 
@@ -49,6 +49,21 @@ export async function copyToSafetensors(
     await Deno.remove(temporary).catch(() => {});
     throw error;
   }
+}
+
+/**
+ * Writes a safetensors file of these layouts whose data is a hole: all of it reads as 0 and takes no room on a disk whose
+ * file system knows holes. Throws as the file system does.
+ */
+export async function writeHollowSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, TensorLayout>,
+): Promise<void> {
+  const { prefixAndHeader } = encodeHeader(tensors);
+  using file = await Deno.open(path, { write: true, create: true, truncate: true });
+  await writeAll(file, prefixAndHeader);
+  const data = [...tensors.values()].reduce((sum, layout) => sum + byteSize(layout), 0);
+  await file.truncate(prefixAndHeader.length + data);
 }
 
 async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {

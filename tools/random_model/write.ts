@@ -8,8 +8,7 @@ import {
   float32ToBfloat16,
   float32ToFloat16,
 } from "../../models/weights/mod.ts";
-import type { ModelFiles } from "./model_files.ts";
-import { networksOf } from "./shapes.ts";
+import { type ModelFiles, networksOf } from "../../models/published/mod.ts";
 
 /** Element types a folder can be written in. */
 export const DTYPES = { bf16: "bfloat16", fp16: "float16", fp32: "float32" } as const;

@@ -5,6 +5,7 @@ import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts"
 import { drawnPrompt } from "../prompt_columns.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
+import { encoderLayers } from "./encoder_layers.ts";
 import { joinLast } from "./_join_last.ts";
 import { TextNetworks, type TextNetworksOptions } from "./_text_networks.ts";
 
@@ -33,9 +34,6 @@ interface Reader {
 
 type Encode = (prompt: string) => Promise<EncodedPrompt>;
 
-/** Layers of Qwen3 that FLUX.2 reads, 0 the embeddings. */
-const FLUX2_LAYERS = [9, 18, 27];
-
 /** Tokens of a CLIP tower. */
 const CLIP_TOKENS = 77;
 
@@ -59,12 +57,7 @@ export class FlowPromptEncoder implements PromptEncoder {
   ) {
     this.#pipeline = pipeline;
     this.#networks = new TextNetworks(networks);
-    const last = pipeline.encoders.at(-1);
-    this.#layers = last?.kind !== "qwen3"
-      ? []
-      : pipeline.kind === "zimage"
-      ? [last.part.config.layers - 1]
-      : text.layers ?? FLUX2_LAYERS;
+    this.#layers = encoderLayers(pipeline, text.layers);
     this.#maxLength = text.maxSequenceLength ?? (pipeline.kind === "sd3" ? 256 : 512);
     this.#encoders = pipeline.encoders.map((encoder) => {
       if (encoder.kind === "clip") {

@@ -1,3 +1,4 @@
+export { encoderLayers } from "./encoder_layers.ts";
 export { FlowModel, type FlowModelOptions } from "./flow_model.ts";
 export type { FlowTextOptions } from "./flow_prompts.ts";
 export { ENGINE_BYTES, footprint, pieceLengths, piecesFootprint } from "./memory.ts";

@@ -4,6 +4,7 @@ import { loraChanges } from "../../models/lora/mod.ts";
 import {
   decoderProgram,
   DEFAULT_LIMITS,
+  encoderLayers,
   encoderProgram,
   type MemoryLimits,
   type Program,
@@ -33,6 +34,7 @@ export function flowWork(
   const { steps, trained, backward, redraws, nested, inputStopGradient } = means;
   const changes = loraChanges(transformer.layers, lora);
   const long = LONG_TOKENS[kind];
+  const layers = encoderLayers(pipeline);
   const clip = Math.min(
     CLIP_TOKENS,
     ...encoders.flatMap(({ kind, part }) => kind === "clip" ? [part.config.contextLength] : []),
@@ -75,7 +77,8 @@ export function flowWork(
       name: "text",
       programs: encoders.map((encoder): { program: Program; times: number } => {
         if (encoder.kind !== "clip") {
-          return { program: encoderProgram(encoder, { tokens: long, ...target }), times: images };
+          const program = encoderProgram(encoder, { tokens: long, layers, ...target });
+          return { program, times: images };
         }
         const graph = clipGraph(encoder, { tokens: clip, target });
         return { program: { kind: "whole", name: graph.name, graph }, times: images };

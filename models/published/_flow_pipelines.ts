@@ -90,8 +90,36 @@ const DYNAMIC = {
   max_image_seq_len: 4096,
 };
 
+const FLUX_INDEX = {
+  _class_name: "FluxPipeline",
+  scheduler,
+  text_encoder: ["transformers", "CLIPTextModel"],
+  text_encoder_2: ["transformers", "T5EncoderModel"],
+  tokenizer: ["transformers", "CLIPTokenizer"],
+  tokenizer_2: ["transformers", "T5TokenizerFast"],
+  transformer: ["diffusers", "FluxTransformer2DModel"],
+  vae: ["diffusers", "AutoencoderKL"],
+};
+const FLUX_TRANSFORMER = {
+  _class_name: "FluxTransformer2DModel",
+  patch_size: 1,
+  in_channels: 64,
+  num_layers: 19,
+  num_single_layers: 38,
+  attention_head_dim: 128,
+  num_attention_heads: 24,
+  joint_attention_dim: 4096,
+  pooled_projection_dim: 768,
+  axes_dims_rope: [16, 56, 56],
+};
+const FLUX_PARTS = {
+  "vae/config.json": FLUX_VAE,
+  "text_encoder/config.json": clip(768, { architectures: ["CLIPTextModel"] }),
+  "text_encoder_2/config.json": T5_XXL,
+};
+
 /** The published flow pipelines, as their folders describe them. */
-export const FLOW_KINDS = {
+export const FLOW_PIPELINES = {
   "sd35-medium": {
     "model_index.json": {
       _class_name: "StableDiffusion3Pipeline",
@@ -131,33 +159,16 @@ export const FLOW_KINDS = {
     "text_encoder_3/config.json": T5_XXL,
     "scheduler/scheduler_config.json": EULER,
   },
-  flux: {
-    "model_index.json": {
-      _class_name: "FluxPipeline",
-      scheduler,
-      text_encoder: ["transformers", "CLIPTextModel"],
-      text_encoder_2: ["transformers", "T5EncoderModel"],
-      tokenizer: ["transformers", "CLIPTokenizer"],
-      tokenizer_2: ["transformers", "T5TokenizerFast"],
-      transformer: ["diffusers", "FluxTransformer2DModel"],
-      vae: ["diffusers", "AutoencoderKL"],
-    },
-    "transformer/config.json": {
-      _class_name: "FluxTransformer2DModel",
-      patch_size: 1,
-      in_channels: 64,
-      num_layers: 19,
-      num_single_layers: 38,
-      attention_head_dim: 128,
-      num_attention_heads: 24,
-      joint_attention_dim: 4096,
-      pooled_projection_dim: 768,
-      guidance_embeds: true,
-      axes_dims_rope: [16, 56, 56],
-    },
-    "vae/config.json": FLUX_VAE,
-    "text_encoder/config.json": clip(768, { architectures: ["CLIPTextModel"] }),
-    "text_encoder_2/config.json": T5_XXL,
+  "flux-schnell": {
+    "model_index.json": FLUX_INDEX,
+    "transformer/config.json": { ...FLUX_TRANSFORMER, guidance_embeds: false },
+    ...FLUX_PARTS,
+    "scheduler/scheduler_config.json": { ...EULER, shift: 1.0 },
+  },
+  "flux-dev": {
+    "model_index.json": FLUX_INDEX,
+    "transformer/config.json": { ...FLUX_TRANSFORMER, guidance_embeds: true },
+    ...FLUX_PARTS,
     "scheduler/scheduler_config.json": DYNAMIC,
   },
   "klein-4b": {

@@ -1,10 +1,5 @@
 import { Builder, type Shape } from "../../autodiff/mod.ts";
-import {
-  clipText,
-  clipTextProjection,
-  clipTextScope,
-  parseClipTextConfig,
-} from "../../models/clip/mod.ts";
+import { clipText, clipTextProjection, clipTextScope, parseClipTextConfig } from "../clip/mod.ts";
 import {
   givenChannels,
   parseFlux2VaeConfig,
@@ -13,10 +8,10 @@ import {
   TIME_IDS,
   unet,
   vaeDecode,
-} from "../../models/diffusers/mod.ts";
-import { qwen3Shapes, t5Shapes, transformerShapes } from "./flow_shapes.ts";
+} from "../diffusers/mod.ts";
+import { qwen3Shapes, t5Shapes, transformerShapes } from "./_flow_shapes.ts";
 import type { ModelFiles } from "./model_files.ts";
-import { RecordingScope, type WeightShapes } from "./recording_scope.ts";
+import { RecordingScope, type WeightShapes } from "./_recording_scope.ts";
 
 /** Where a network's weights lie in a diffusers folder, and what they are. */
 export interface NetworkWeights {

@@ -14,11 +14,11 @@ import {
   type TransformerSize,
   zImageInputs,
   zImageSegments,
-} from "../../models/flow/mod.ts";
-import { parseQwen3Config, qwen3Segments } from "../../models/qwen3/mod.ts";
-import { compose } from "../../models/mod.ts";
-import { parseT5Config, t5Segments } from "../../models/t5/mod.ts";
-import { RecordingScope, type WeightShapes } from "./recording_scope.ts";
+} from "../flow/mod.ts";
+import { parseQwen3Config, qwen3Segments } from "../qwen3/mod.ts";
+import { compose } from "../mod.ts";
+import { parseT5Config, t5Segments } from "../t5/mod.ts";
+import { RecordingScope, type WeightShapes } from "./_recording_scope.ts";
 
 type Config = Readonly<Record<string, unknown>>;
 

@@ -1,4 +1,4 @@
-import { FLOW_KINDS } from "./flow_kinds.ts";
+import { FLOW_PIPELINES } from "./_flow_pipelines.ts";
 import type { ModelFiles } from "./model_files.ts";
 
 const VAE = {
@@ -32,6 +32,17 @@ const CLIP_L = {
   pad_token_id: 1,
 };
 
+/** OpenCLIP ViT-H/14's, without its last layer, as Stable Diffusion 2 reads it. */
+const CLIP_H = {
+  ...CLIP_L,
+  hidden_act: "gelu",
+  hidden_size: 1024,
+  intermediate_size: 4096,
+  num_hidden_layers: 23,
+  num_attention_heads: 16,
+  projection_dim: 512,
+};
+
 /** OpenCLIP ViT-bigG/14's. */
 const CLIP_G = {
   ...CLIP_L,
@@ -56,8 +67,8 @@ const SCHEDULE = {
   clip_sample: false,
 };
 
-/** The published pipelines, as their folders describe them. */
-export const KINDS = {
+/** The published pipelines, as their folders describe them, by the names that `drtune fetch` has for them. */
+export const PUBLISHED_PIPELINES = {
   sd15: {
     "model_index.json": {
       _class_name: "StableDiffusionPipeline",
@@ -81,6 +92,36 @@ export const KINDS = {
     "vae/config.json": { ...VAE, sample_size: 512, scaling_factor: 0.18215 },
     "text_encoder/config.json": CLIP_L,
     "scheduler/scheduler_config.json": { _class_name: "PNDMScheduler", ...SCHEDULE },
+  },
+  sd21: {
+    "model_index.json": {
+      _class_name: "StableDiffusionPipeline",
+      feature_extractor: [null, null],
+      image_encoder: [null, null],
+      requires_safety_checker: false,
+      safety_checker: [null, null],
+      scheduler: ["diffusers", "DDIMScheduler"],
+      text_encoder: ["transformers", "CLIPTextModel"],
+      tokenizer: ["transformers", "CLIPTokenizer"],
+      unet: ["diffusers", "UNet2DConditionModel"],
+      vae: ["diffusers", "AutoencoderKL"],
+    },
+    "unet/config.json": {
+      _class_name: "UNet2DConditionModel",
+      sample_size: 96,
+      block_out_channels: [320, 640, 1280, 1280],
+      cross_attention_dim: 1024,
+      attention_head_dim: [5, 10, 20, 20],
+      use_linear_projection: true,
+      upcast_attention: true,
+    },
+    "vae/config.json": { ...VAE, sample_size: 768, scaling_factor: 0.18215 },
+    "text_encoder/config.json": CLIP_H,
+    "scheduler/scheduler_config.json": {
+      _class_name: "DDIMScheduler",
+      ...SCHEDULE,
+      prediction_type: "v_prediction",
+    },
   },
   sdxl: {
     "model_index.json": {
@@ -123,5 +164,8 @@ export const KINDS = {
       use_karras_sigmas: false,
     },
   },
-  ...FLOW_KINDS,
+  ...FLOW_PIPELINES,
 } as const satisfies Record<string, ModelFiles>;
+
+/** A name in `PUBLISHED_PIPELINES`. */
+export type PublishedPipeline = keyof typeof PUBLISHED_PIPELINES;

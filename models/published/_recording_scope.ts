@@ -1,5 +1,5 @@
 import { type Builder, type Shape, type Value } from "../../autodiff/mod.ts";
-import { WeightScope } from "../../models/mod.ts";
+import { WeightScope } from "../mod.ts";
 
 /** Every weight of a network by its name in the state dict. */
 export type WeightShapes = ReadonlyMap<string, Shape>;
