@@ -4,8 +4,11 @@ import {
   CheckpointEventSchema,
   ChoiceCandidateSchema,
   ChoiceEventSchema,
+  DamageEventSchema,
   DescribeTrainerResponseSchema,
   DigestEventSchema,
+  EvaluatedPairSchema,
+  EvaluationSummarySchema,
   MethodDescriptionSchema,
   ModelDescriptionSchema,
   PanelEventSchema,
@@ -13,6 +16,7 @@ import {
   PlanRunResponseSchema,
   RewardDescriptionSchema,
   RewardMetricsSchema,
+  RewardSummarySchema,
   RewardTermSchema,
   RunSchema,
   SampleReferenceSchema,
@@ -29,8 +33,14 @@ const READ: readonly DescMessage[] = [
   ...[StateEventSchema, SwapEventSchema, PanelEventSchema, CheckpointEventSchema],
   ...[DigestEventSchema, RewardDescriptionSchema, SelfCheckSchema, PlanRunResponseSchema],
   ...[PhaseEstimateSchema, DescribeTrainerResponseSchema, ModelDescriptionSchema],
-  MethodDescriptionSchema,
   ...[ChoiceEventSchema, ChoiceCandidateSchema],
+  ...[
+    DamageEventSchema,
+    MethodDescriptionSchema,
+    EvaluatedPairSchema,
+    EvaluationSummarySchema,
+    RewardSummarySchema,
+  ],
 ];
 
 Deno.test("The page knows which fields of an answer may be absent: those with presence, and no others", () => {

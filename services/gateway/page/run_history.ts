@@ -1,6 +1,8 @@
 import type { StreamEvent } from "./api.ts";
 import type {
   CheckpointEvent,
+  DamageEvent,
+  DigestEvent,
   PanelEvent,
   SampleReference,
   StateEvent,
@@ -22,6 +24,8 @@ export class RunHistory {
   readonly panels: PanelEvent[] = [];
   readonly saves: CheckpointEvent[] = [];
   readonly checkpoints: CheckpointEvent[] = [];
+  readonly damages: DamageEvent[] = [];
+  readonly digests: DigestEvent[] = [];
   readonly states: StateEvent[] = [];
 
   /** Last step that arrived; 0 before the first. */
@@ -41,13 +45,12 @@ export class RunHistory {
         insert(this.samples, { step: data.step, samples: data.samples });
       }
     } else if (event === "swap" && isSwapEvent(data)) {
-      // Two swaps may meet at one step; only a replay brings the same time again.
-      if (!this.swaps.some(({ step, at }) => step === data.step && at === data.at)) {
-        this.swaps.push(data);
-      }
+      pushNew(this.swaps, data);
     } else if (event === "panel" && isPanelEvent(data)) insert(this.panels, data);
     else if (event === "save" && hasStep(data)) insert(this.saves, data);
     else if (event === "checkpoint" && hasStep(data)) insert(this.checkpoints, data);
+    else if (event === "damage" && isDamageEvent(data)) pushNew(this.damages, data);
+    else if (event === "digest" && isDigestEvent(data)) pushNew(this.digests, data);
     else if (event === "state" && isStateEvent(data)) {
       // A stream begins with the present state, which was recorded already.
       const known = this.states.some(({ state, at }) => state === data.state && at === data.at);
@@ -81,6 +84,12 @@ function insert<E extends { readonly step: number }>(events: E[], event: E): voi
   else events.splice(at + 1, 0, event);
 }
 
+/** Several may meet at one step; only a replay brings the same again. */
+function pushNew<E>(events: E[], event: E): void {
+  const text = JSON.stringify(event);
+  if (!events.some((known) => JSON.stringify(known) === text)) events.push(event);
+}
+
 /** Index of the last event at or before this step; -1 where there is none. */
 export function lastAtMost(events: readonly { readonly step: number }[], step: number): number {
   let [low, high] = [0, events.length];
@@ -110,4 +119,12 @@ function isSwapEvent(data: unknown): data is SwapEvent {
 
 function isStateEvent(data: unknown): data is StateEvent {
   return hasStep(data) && "state" in data;
+}
+
+function isDamageEvent(data: unknown): data is DamageEvent {
+  return hasStep(data) && "movedTo" in data;
+}
+
+function isDigestEvent(data: unknown): data is DigestEvent {
+  return hasStep(data) && "before" in data && "after" in data;
 }

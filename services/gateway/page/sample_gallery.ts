@@ -1,6 +1,7 @@
 import { imagePath, type Images } from "./api.ts";
-import { h, replace } from "./dom.ts";
+import { button, h, replace } from "./dom.ts";
 import { number } from "./format.ts";
+import { openViewer, type ViewedImage } from "./image_viewer.ts";
 import type { RunHistory, SampledStep } from "./run_history.ts";
 import type { SampleReference } from "./types.ts";
 
@@ -12,9 +13,12 @@ interface Tile {
   readonly scores: HTMLElement;
 }
 
+/** Pixels that a pointer may move in a click. */
+const STILL = 4;
+
 /**
  * The samples of a run over time: the same prompts and seeds, with a scrubber over the steps. A slider uncovers the
- * first samples over the chosen ones, in all tiles at once.
+ * first samples over the chosen ones, in all tiles at once. A click enlarges an image.
  */
 export class SampleGallery {
   readonly element: HTMLElement;
@@ -60,8 +64,41 @@ export class SampleGallery {
     );
     this.element = h("div", {}, this.#controls, this.#empty, this.#grid);
     this.#setWipe(0);
-    this.#grid.addEventListener("pointermove", (event) => this.#drag(event));
-    this.#grid.addEventListener("pointerdown", (event) => this.#drag(event));
+    let [from, moved] = [0, false];
+    this.#grid.addEventListener("pointerdown", (event) => [from, moved] = [event.clientX, false]);
+    this.#grid.addEventListener("pointermove", (event) => {
+      moved ||= Math.abs(event.clientX - from) > STILL;
+      if (moved) this.#drag(event);
+    });
+    this.#grid.addEventListener("click", (event) => {
+      const frame = event.target instanceof Element ? event.target.closest(".frame") : null;
+      // Who has dragged to uncover has not asked for more.
+      if (frame !== null && (!moved || event.detail === 0)) this.#enlarge(frame);
+    });
+  }
+
+  /** All samples of all steps, beginning at the one in a frame. */
+  #enlarge(frame: Element): void {
+    const [key] = [...this.#tiles].find(([, { element }]) => element.contains(frame)) ?? [];
+    if (key === undefined) return;
+    const rows = this.#samples.map(({ step, samples }) => ({
+      label: `step ${step}`,
+      images: samples.map((sample) => this.#viewed(sample, step)),
+    }));
+    openViewer(rows, { row: this.#steps.valueAsNumber, key });
+  }
+
+  #viewed(sample: SampleReference, step: number): ViewedImage {
+    const { prompt, seed, path, rewards } = sample;
+    return {
+      key: keyOf(sample),
+      prompt,
+      detail: `seed ${seed}, step ${step}`,
+      scores: Object.fromEntries(
+        Object.entries(rewards).map(([name, value]) => [name, Number(value)]),
+      ),
+      show: (image) => this.#images.show(image, imagePath(this.#runId, path)),
+    };
   }
 
   update(history: RunHistory, sampleEvery: number): void {
@@ -138,7 +175,17 @@ function makeTile({ prompt, seed }: SampleReference): Tile {
   const element = h(
     "figure",
     { class: "sample" },
-    h("div", { class: "frame" }, after, before, h("span", { class: "wipe-line" })),
+    h(
+      "div",
+      { class: "frame" },
+      after,
+      before,
+      h("span", { class: "wipe-line" }),
+      button("Enlarge", () => {}, {
+        class: "enlarge",
+        "aria-label": `Enlarge ${prompt}, seed ${seed}`,
+      }),
+    ),
     h(
       "figcaption",
       {},

@@ -4,8 +4,11 @@
  */
 import type {
   CheckpointEventJson,
+  DamageEventJson,
   DescribeTrainerResponseJson,
   DigestEventJson,
+  EvaluatedPairJson,
+  EvaluationSummaryJson,
   PanelEventJson,
   PlanRunResponseJson,
   RewardDescriptionJson,
@@ -67,12 +70,15 @@ export type SwapEvent = Answer<SwapEventJson>;
 export type PanelEvent = Answer<PanelEventJson>;
 /** A checkpoint that was written, or asked for. */
 export type CheckpointEvent = Answer<CheckpointEventJson>;
+export type DamageEvent = Answer<DamageEventJson>;
 export type DigestEvent = Answer<DigestEventJson>;
 export type Run = Answer<Omit<RunJson, "config">> & { readonly config?: RunConfig };
 /** What the trainer has that a configuration may name. */
 export type TrainerDescription = Answer<DescribeTrainerResponseJson>;
 /** What a run would take. */
 export type RunPlan = Answer<Omit<PlanRunResponseJson, "config">> & { readonly config?: RunConfig };
+export type EvaluatedPair = Answer<EvaluatedPairJson>;
+export type EvaluationSummary = Answer<EvaluationSummaryJson>;
 export type RewardDescription = Answer<RewardDescriptionJson>;
 /** `png` is a file in base64. */
 export type SampledImage = Answer<SampleResponseJson>;

@@ -164,6 +164,26 @@ export class BrowserPage implements AsyncDisposable {
     }
   }
 
+  /** A finger's way over an element, from its middle. */
+  async swipe(
+    selector: string,
+    { dx, dy }: { readonly dx: number; readonly dy: number },
+  ): Promise<void> {
+    const box = await this.evaluate(
+      `{ const { x, y, width, height } = document.querySelector(${JSON.stringify(selector)})` +
+        ".getBoundingClientRect(); [x + width / 2, y + height / 2] }",
+    );
+    const [x, y] = Array.isArray(box) ? box.map(Number) : [];
+    if (x === undefined || y === undefined) throw new Error(`${selector} is not there`);
+    const touch = (type: string, touchPoints: { x: number; y: number }[]) =>
+      this.#send("Input.dispatchTouchEvent", { type, touchPoints });
+    await touch("touchStart", [{ x, y }]);
+    for (const part of [0.5, 1]) {
+      await touch("touchMove", [{ x: x + part * dx, y: y + part * dy }]);
+    }
+    await touch("touchEnd", []);
+  }
+
   /**
    * The value of an expression in the page, when it is not undefined, null, false or "" any more. Asked again of the
    * next page when this one was left meanwhile.

@@ -24,15 +24,16 @@ export interface FakeStack extends AsyncDisposable {
 export async function startFakeStack(): Promise<FakeStack> {
   const folder = await Deno.realPath(await Deno.makeTempDir());
   const runs = join(folder, "runs");
-  const trainer = new FakeTrainer(runs);
   const log = createLogger({ level: "silent" });
   const start = (service: Parameters<typeof startGrpcServer>[0]["services"][number]) =>
     startGrpcServer({ services: [service], port: 0, log });
-  const server = await start(trainer.service);
   const names = ["symmetry", "clip"];
   const rewards = new Map(
     await Promise.all(names.map(async (name) => [name, await start(fakeReward(name))] as const)),
   );
+  const addresses = new Map([...rewards].map(([name, { address }]) => [name, address]));
+  const trainer = new FakeTrainer(runs, addresses);
+  const server = await start(trainer.service);
   await trainer.add({
     id: "foxes",
     state: RunState.RUNNING,
@@ -40,14 +41,16 @@ export async function startFakeStack(): Promise<FakeStack> {
     minutesAgo: 42,
     config: { iterations: 20, checkpointEvery: 10 },
   });
-  trainer.swap("foxes", [{ name: "symmetry", endpoint: "127.0.0.1:50051", weight: 2 }]);
+  trainer.swap("foxes", [
+    { name: "symmetry", endpoint: addresses.get("symmetry") ?? "", weight: 2 },
+  ]);
   for (let i = 0; i < 10; i++) await trainer.step("foxes");
   const client = grpcClient(TrainerService, server.address);
   return {
     trainer,
     client,
     address: server.address,
-    rewards: new Map([...rewards].map(([name, { address }]) => [name, address])),
+    rewards: addresses,
     runs,
     stopReward: async (name) => await rewards.get(name)?.stop({ drainSeconds: 0 }),
     async [Symbol.asyncDispose]() {

@@ -42,10 +42,6 @@ const DEFAULTS = {
   checkpointEvery: 20,
   sampleEvery: 10,
   seed: 0,
-  rewards: [
-    { name: "symmetry", endpoint: "127.0.0.1:50051", weight: 1 },
-    { name: "clip", endpoint: "127.0.0.1:50052", weight: 1 },
-  ],
 };
 
 /** A run and what was recorded of it. */
@@ -64,11 +60,16 @@ export class FakeTrainer {
   workers: MessageInitShape<typeof WorkerSchema>[] = [];
   readonly #runs = new Map<string, FakeRun>();
   readonly #folder: string;
+  readonly #rewards: readonly { readonly name: string; readonly endpoint: string }[];
   readonly #timers = new Set<ReturnType<typeof setInterval>>();
 
-  /** @param folder where samples are written, one folder for each run */
-  constructor(folder: string) {
+  /**
+   * @param folder where samples are written, one folder for each run
+   * @param rewards addresses of the mixture's rewards by name, for runs that are added without a mixture
+   */
+  constructor(folder: string, rewards: ReadonlyMap<string, string>) {
     this.#folder = folder;
+    this.#rewards = [...rewards].map(([name, endpoint]) => ({ name, endpoint, weight: 1 }));
     this.service = grpcService(TrainerService, {
       startRun: async ({ runId, config }) => {
         const known = this.#runs.get(runId);
@@ -155,7 +156,10 @@ export class FakeTrainer {
     },
   ): Promise<void> {
     const own = toJson(RunConfigSchema, create(RunConfigSchema, config));
-    const full = fromJson(RunConfigSchema, Object.assign({ ...DEFAULTS }, own));
+    const full = fromJson(
+      RunConfigSchema,
+      Object.assign({ ...DEFAULTS, rewards: this.#rewards }, own),
+    );
     const at = timestampFromMs(Date.now() - minutesAgo * 60_000);
     const run = create(RunSchema, {
       id,

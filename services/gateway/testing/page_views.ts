@@ -68,7 +68,8 @@ async function go(page: BrowserPage, hash: string, until: string): Promise<void>
   await page.until(until);
 }
 
-const goToRun = (page: BrowserPage, id: string) => go(page, `runs/${id}`, shown(".run .tiles"));
+const goToRun = (page: BrowserPage, id: string) =>
+  go(page, `runs/${id}`, shown(".run-actions:not([hidden])"));
 
 async function drawn(page: BrowserPage): Promise<void> {
   await goToRun(page, "foxes");
@@ -148,6 +149,36 @@ export const PAGE_VIEWS: readonly PageView[] = [
       await page.until(says("2 images"));
     },
   },
+  {
+    name: "sample-scored",
+    open: async (page) => {
+      await dialog(page, "foxes", "Draw images");
+      await page.fill("dialog textarea", "a fox\nan owl\na pier\na street\na bowl");
+      await page.click("Draw");
+      await page.until('document.querySelectorAll("dialog .score").length === 5');
+      await page.evaluate(
+        `{ const e = document.querySelector("dialog .sheet-controls select"); e.value = "symmetry";` +
+          'e.dispatchEvent(new Event("change")); }',
+      );
+    },
+  },
+  {
+    name: "viewer",
+    open: async (page) => {
+      await drawn(page);
+      await page.evaluate('document.querySelector(".enlarge").click()');
+      await page.until('document.querySelector(".viewed")?.naturalWidth > 0');
+    },
+  },
+  {
+    name: "evaluate",
+    open: async (page) => {
+      await dialog(page, "foxes", "Evaluate");
+      await page.click("Measure");
+      await page.until(says("pairs at equal prompts"));
+    },
+  },
+  { name: "download", open: (page) => dialog(page, "foxes", "Download LoRA") },
   {
     name: "sample-refused",
     open: async (page) => {

@@ -1,6 +1,11 @@
 import { h, replace, say } from "../dom.ts";
-import type { RewardTermJson } from "../types.ts";
-import { rewardFacts, rewardLabel, servedAs, type ServedReward } from "./served_rewards.ts";
+import {
+  rewardFacts,
+  rewardLabel,
+  servedAs,
+  type ServedReward,
+  type TermIdentity,
+} from "./served_rewards.ts";
 
 /** A choice among the rewards that are served, with what is known of the one that is chosen. */
 export class RewardSelect {
@@ -22,7 +27,7 @@ export class RewardSelect {
   }
 
   /** Shows what is served now and which of it a term means. */
-  update(term: RewardTermJson, served: readonly ServedReward[]): void {
+  update(term: TermIdentity, served: readonly ServedReward[]): void {
     this.#served = served;
     const chosen = servedAs(term, served);
     say(this.facts, rewardFacts(chosen));

@@ -11,6 +11,9 @@ export interface ServedReward {
   readonly description: RewardDescription | undefined;
 }
 
+/** Which reward a term means. */
+export type TermIdentity = Pick<RewardTermJson, "name" | "endpoint" | "reward">;
+
 /**
  * The rewards that the gateway's services offer.
  *
@@ -38,7 +41,7 @@ export function servedRewards(
 
 /** The served reward that a term means; undefined of one that the gateway does not know. */
 export function servedAs(
-  { name = "", endpoint = "", reward = "" }: RewardTermJson,
+  { name = "", endpoint = "", reward = "" }: TermIdentity,
   served: readonly ServedReward[],
 ): ServedReward | undefined {
   return served.find(({ service, term, description }) => {

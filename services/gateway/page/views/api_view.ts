@@ -10,6 +10,7 @@ import {
 } from "../contract.ts";
 import { faultText, textFault } from "../dialog.ts";
 import { button, field, h, replace } from "../dom.ts";
+import { saveFile } from "../save_file.ts";
 import type { View, ViewContext } from "./view.ts";
 
 interface MediaType {
@@ -74,9 +75,7 @@ export function apiView({ signal }: ViewContext): View {
 /** A link carries no token. */
 async function openWithToken(event: Event): Promise<void> {
   event.preventDefault();
-  const url = URL.createObjectURL(await (await request("/openapi.json")).blob());
-  h("a", { href: url, download: "openapi.json" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  saveFile(await (await request("/openapi.json")).blob(), "openapi.json");
 }
 
 function describe(document: Document, signal: AbortSignal): HTMLElement[] {

@@ -1,6 +1,7 @@
 import type { BlindComparison, Tally } from "../blind_comparison.ts";
 import { button, h } from "../dom.ts";
 import { percent } from "../format.ts";
+import { saveFile } from "../save_file.ts";
 import type { SampledImage } from "../types.ts";
 import { type CompareOrder, type Contestant, SIDES } from "./compare_order.ts";
 
@@ -21,9 +22,7 @@ export function compareResults(
       null,
       2,
     );
-    const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-    h("a", { href: url, download: "comparison.json" }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    saveFile(new Blob([text], { type: "application/json" }), "comparison.json");
   };
   return h(
     "div",

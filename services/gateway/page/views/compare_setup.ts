@@ -2,7 +2,7 @@ import { parsePrompts, type Side } from "../blind_comparison.ts";
 import { button, field, h, replace } from "../dom.ts";
 import type { Run } from "../types.ts";
 import { type CompareOrder, type Contestant, SIDES } from "./compare_order.ts";
-import { checkpointSelect } from "./sample_dialog.ts";
+import { checkpointSelect } from "./checkpoint_select.ts";
 
 /** The form that says what to compare. */
 export class CompareSetup {
@@ -90,7 +90,7 @@ export class CompareSetup {
     const choose = (wanted: number | undefined) => {
       const chosen = runs.find(({ id }) => id === run.value);
       if (chosen === undefined) return;
-      const step = checkpointSelect(chosen, `Weights of ${side}`);
+      const step = checkpointSelect(chosen, { label: `Weights of ${side}` });
       // As it was against as it is now.
       step.value = String(wanted ?? (side === "A" ? 0 : chosen.checkpoints.at(-1) ?? 0));
       if (step.value === "") step.value = "0";

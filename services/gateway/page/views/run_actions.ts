@@ -2,6 +2,8 @@ import { request, runPath } from "../api.ts";
 import { faultText, openDialog } from "../dialog.ts";
 import { button, h, replace } from "../dom.ts";
 import type { Run, Services } from "../types.ts";
+import { openDownloadDialog } from "./download_dialog.ts";
+import { openEvaluateDialog } from "./evaluate_dialog.ts";
 import { openSampleDialog } from "./sample_dialog.ts";
 import { isGoing } from "./state_chip.ts";
 import { openSwapDialog } from "./swap_dialog.ts";
@@ -15,6 +17,7 @@ export class RunActions {
   readonly #swap: HTMLButtonElement;
   readonly #delete: HTMLButtonElement;
   readonly #download: HTMLButtonElement;
+  readonly #evaluate: HTMLButtonElement;
   readonly #fault = h("p", { class: "fault", role: "alert" });
 
   constructor(
@@ -41,7 +44,8 @@ export class RunActions {
     this.#resume = button("Resume", open(openResumeDialog));
     this.#swap = button("Change rewards", open((run) => openSwapDialog(run, services())));
     this.#delete = button("Delete", open(openDeleteDialog));
-    this.#download = button("Download LoRA", act(() => download(id)));
+    this.#download = button("Download LoRA", open(openDownloadDialog));
+    this.#evaluate = button("Evaluate", open((run) => openEvaluateDialog(run, services())));
     this.element = h(
       "div",
       { class: "run-actions", hidden: true },
@@ -49,7 +53,8 @@ export class RunActions {
       this.#resume,
       this.#save,
       this.#swap,
-      button("Draw images", open(openSampleDialog)),
+      button("Draw images", open((run) => openSampleDialog(run, services()))),
+      this.#evaluate,
       this.#download,
       h("a", { class: "button", href: `#/compare/${id}` }, "Compare"),
       this.#delete,
@@ -65,18 +70,8 @@ export class RunActions {
     this.#save.disabled = state !== "RUN_STATE_RUNNING";
     this.#resume.hidden = going;
     this.#delete.hidden = going;
-    this.#download.hidden = checkpoints.length === 0;
+    this.#download.hidden = this.#evaluate.hidden = checkpoints.length === 0;
   }
-}
-
-/** Fetched with the token, then handed over as a file. */
-async function download(id: string): Promise<void> {
-  const response = await request(runPath(id, "/lora"));
-  const disposition = response.headers.get("content-disposition") ?? "";
-  const name = /filename="([^"]+)"/.exec(disposition)?.[1] ?? "lora.safetensors";
-  const url = URL.createObjectURL(await response.blob());
-  h("a", { href: url, download: `${id}-${name}` }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 function openResumeDialog({ id, step, iterations, state }: Run): void {

@@ -72,11 +72,18 @@ export class RunCharts {
     ];
     this.#grid.update(run, orders, {
       smoothing: this.#smoothing,
-      markers: history.swaps.map(({ step, rewards }) => ({
-        step,
-        text: "rewards changed",
-        label: `After step ${step} the rewards became ${mixtureText(rewards)}`,
-      })),
+      markers: [
+        ...history.swaps.map(({ step, rewards }) => ({
+          step,
+          text: "rewards changed",
+          label: `After step ${step} the rewards became ${mixtureText(rewards)}`,
+        })),
+        ...history.digests.map(({ step, reward }) => ({
+          step,
+          text: "other weights",
+          label: `After step ${step} ${reward} answered with other weights`,
+        })),
+      ],
     });
   }
 

@@ -1,8 +1,7 @@
 import { h, replace, say } from "../dom.ts";
-import { dateTime, number, shortDigest, stateName } from "../format.ts";
+import { number, shortDigest } from "../format.ts";
 import type { RunHistory } from "../run_history.ts";
 import type { Run } from "../types.ts";
-import { mixtureText } from "./mixture_text.ts";
 
 /** Each image of a step: its prompt and its rewards, as bars within the step's range. */
 export function drawPerImage(
@@ -107,42 +106,5 @@ export function drawMixture(element: HTMLElement, run: Run, history: RunHistory)
         ),
       ),
     ),
-  );
-}
-
-/** Swaps, checkpoints and states, the last first. */
-export function drawLog(element: HTMLElement, history: RunHistory): void {
-  const { swaps, saves, panels, checkpoints, states } = history;
-  const count = String([swaps, saves, panels, checkpoints, states].map(({ length }) => length));
-  if (element.dataset["shown"] === count) return;
-  element.dataset["shown"] = count;
-  const lines = [
-    ...swaps.map(({ step, at, rewards }) => ({
-      step,
-      at,
-      text: `Rewards became ${mixtureText(rewards)}`,
-    })),
-    ...saves.map(({ step, at }) => ({ step, at, text: "A checkpoint was asked for" })),
-    ...panels.filter(({ alarm }) => alarm !== "")
-      .map(({ step, at, alarm }) => ({ step, at, text: `Alarm: ${alarm}` })),
-    ...checkpoints.map(({ step, at }) => ({ step, at, text: "Checkpoint written" })),
-    ...states.map(({ step, at, state, reason }) => ({
-      step,
-      at,
-      text: [`Now ${stateName(state)}`, reason].filter((text) => text !== "").join(": "),
-    })),
-  ].sort((a, b) => b.step - a.step || (b.at ?? "").localeCompare(a.at ?? ""));
-  replace(
-    element,
-    ...lines.map(({ step, at, text }) =>
-      h(
-        "li",
-        {},
-        h("span", { class: "num" }, `step ${step}`),
-        h("span", {}, text),
-        h("time", { class: "sub" }, at === undefined ? "" : dateTime(at)),
-      )
-    ),
-    lines.length === 0 && h("li", {}, "Nothing yet"),
   );
 }

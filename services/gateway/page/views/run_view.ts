@@ -9,11 +9,12 @@ import { stateName } from "../format.ts";
 import { RunHistory } from "../run_history.ts";
 import { SampleGallery } from "../sample_gallery.ts";
 import type { Run, Services } from "../types.ts";
+import { EventLog } from "./event_log.ts";
 import { PanelCharts } from "./panel_charts.ts";
 import { RunActions } from "./run_actions.ts";
 import { RunCharts } from "./run_charts.ts";
 import { drawPhases, runTiles } from "./run_facts.ts";
-import { drawLog, drawMixture, drawPerImage } from "./run_tables.ts";
+import { drawMixture, drawPerImage } from "./run_tables.ts";
 import { isGoing, stateChip } from "./state_chip.ts";
 import type { View, ViewContext } from "./view.ts";
 
@@ -34,7 +35,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const panel = new PanelCharts({ history, cursor, signal });
   const perImage = h("div", {});
   const mixture = h("div", {});
-  const log = h("ol", { class: "log" });
+  const log = new EventLog(id);
   const config = h("pre", { class: "config" });
   let run: Run | undefined;
   let watching = false;
@@ -56,7 +57,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
     loading,
     told,
     section("Reward mixture", mixture),
-    h("details", {}, h("summary", {}, "What happened"), log),
+    h("details", {}, h("summary", {}, "What happened"), log.element),
     h("details", {}, h("summary", {}, "Configuration"), config),
   );
 
@@ -77,7 +78,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
     gallery.update(history, Number(run.config?.["sampleEvery"] ?? 0));
     drawPerImage(perImage, history, cursor.step);
     drawMixture(mixture, run, history);
-    drawLog(log, history);
+    log.update(history);
     const text = configText(run.config ?? {});
     if (config.textContent !== text) replace(config, text);
   });

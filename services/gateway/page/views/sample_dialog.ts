@@ -1,11 +1,16 @@
 import { faultText } from "../dialog.ts";
 import { button, field, h, replace } from "../dom.ts";
+import { DrawnSheet } from "../drawn_sheet.ts";
+import { servedRewards } from "../form/served_rewards.ts";
 import { linesOf } from "../lines.ts";
 import { imageUrl, sampledImages } from "../sampled_images.ts";
-import type { Run } from "../types.ts";
+import { scoreImage } from "../score_image.ts";
+import type { Run, Services } from "../types.ts";
+import { checkpointSelect } from "./checkpoint_select.ts";
+import { betterByKey, RewardChecks } from "./reward_checks.ts";
 
-/** Lets somebody draw images with a checkpoint of a run. */
-export function openSampleDialog(run: Run): void {
+/** Lets somebody draw images with a checkpoint of a run; chosen rewards score them as they come. */
+export function openSampleDialog(run: Run, services: Services | undefined): void {
   const leaving = new AbortController();
   let drawing: AbortController | undefined;
   const prompts = h("textarea", {
@@ -15,16 +20,22 @@ export function openSampleDialog(run: Run): void {
   const step = checkpointSelect(run);
   const seed = h("input", { type: "number", min: 0, max: 2 ** 32 - 1, value: 0 });
   const each = h("input", { type: "number", min: 1, max: 64, value: 1 });
-  const gallery = h("div", { class: "samples" });
+  const rewards = new RewardChecks("Rewards to score with", {
+    served: servedRewards(services, []),
+    terms: run.rewards,
+  });
+  const place = h("div", {});
   const status = h("p", { class: "sub", role: "status" });
   const draw = async () => {
     drawing?.abort();
     drawing = new AbortController();
     const signal = AbortSignal.any([drawing.signal, leaving.signal]);
-    replace(gallery);
+    const judges = rewards.chosen;
+    const sheet = new DrawnSheet(betterByKey(judges));
+    replace(place, sheet.element);
     replace(status, "Drawing…");
     status.className = "sub";
-    let count = 0;
+    const scoring: Promise<void>[] = [];
     try {
       const order = {
         runId: run.id,
@@ -34,27 +45,23 @@ export function openSampleDialog(run: Run): void {
         imagesPerPrompt: each.valueAsNumber,
       };
       for await (const image of sampledImages(order, signal)) {
-        count++;
-        gallery.append(
-          h(
-            "figure",
-            { class: "sample" },
-            h(
-              "div",
-              { class: "frame" },
-              h("img", { src: imageUrl(image, leaving.signal), alt: image.prompt }),
-            ),
-            h(
-              "figcaption",
-              {},
-              h("span", { class: "prompt" }, image.prompt),
-              h("span", { class: "seed" }, `seed ${image.seed}`),
-            ),
-          ),
-        );
-        replace(status, `${count} drawn…`);
+        const { prompt, png, seed } = image;
+        const scores: Record<string, number> = {};
+        sheet.add({ prompt, seed, url: imageUrl(image, leaving.signal), scores });
+        for (const judge of judges) {
+          const score = scoreImage(judge, { png, prompt }, signal).then((value) => {
+            scores[judge.key] = value;
+            sheet.update();
+          });
+          // It is looked at when all are drawn.
+          score.catch(() => {});
+          scoring.push(score);
+        }
+        replace(status, `${sheet.images.length} drawn…`);
       }
-      replace(status, count === 1 ? "1 image" : `${count} images`);
+      await Promise.all(scoring);
+      const { length } = sheet.images;
+      replace(status, length === 1 ? "1 image" : `${length} images`);
     } catch (error) {
       if (signal.aborted) return;
       status.className = "fault";
@@ -73,6 +80,7 @@ export function openSampleDialog(run: Run): void {
       field("First seed", seed),
       field("Images per prompt", each),
     ),
+    rewards.element,
     h(
       "div",
       { class: "actions" },
@@ -80,7 +88,7 @@ export function openSampleDialog(run: Run): void {
       button("Draw", draw, { class: "primary" }),
     ),
     status,
-    gallery,
+    place,
   );
   dialog.addEventListener("close", () => {
     leaving.abort();
@@ -88,14 +96,4 @@ export function openSampleDialog(run: Run): void {
   });
   document.body.append(dialog);
   dialog.showModal();
-}
-
-/** A choice among the checkpoints of a run and the model as it was. */
-export function checkpointSelect({ checkpoints }: Run, label = ""): HTMLSelectElement {
-  return h(
-    "select",
-    { ...(label !== "" && { "aria-label": label }) },
-    ...checkpoints.toReversed().map((step) => h("option", { value: step }, `Checkpoint ${step}`)),
-    h("option", { value: 0 }, "Without LoRA"),
-  );
 }

@@ -1,0 +1,146 @@
+import { button, field, h, replace } from "./dom.ts";
+import { number } from "./format.ts";
+import { openViewer, type ViewedImage } from "./image_viewer.ts";
+
+/** An image that was drawn, with what rewards say of it so far. */
+export interface DrawnImage {
+  readonly prompt: string;
+  readonly seed: number;
+  /** A blob URL of its PNG file. */
+  readonly url: string;
+  readonly scores: Record<string, number>;
+}
+
+/** What the sheet is ordered by; which images stay. */
+interface Order {
+  /** "": as they were drawn. */
+  readonly reward: string;
+  /** Of the best and of the worst; 0: all. */
+  readonly ends: number;
+}
+
+const ENDS = [0, 4, 8, 16];
+
+/** Images with their rewards under them, by a reward if wanted, all or the best and the worst; a click enlarges one. */
+export class DrawnSheet {
+  readonly element: HTMLElement;
+  readonly #images: DrawnImage[] = [];
+  readonly #better: ReadonlyMap<string, string>;
+  readonly #controls: HTMLElement;
+  readonly #by: HTMLSelectElement;
+  readonly #ends: HTMLSelectElement;
+  readonly #sections = h("div", {});
+
+  /** @param better "smaller" or "larger" by reward, of those that images are scored with */
+  constructor(better: ReadonlyMap<string, string>) {
+    this.#better = better;
+    this.#by = h(
+      "select",
+      { onchange: () => this.update() },
+      h("option", { value: "" }, "as drawn"),
+      ...[...better.keys()].map((name) => h("option", { value: name }, `${name}, best first`)),
+    );
+    this.#ends = h(
+      "select",
+      { onchange: () => this.update() },
+      ...ENDS.map((n) =>
+        h("option", { value: n }, n === 0 ? "all" : `the best ${n} and the worst ${n}`)
+      ),
+    );
+    this.#controls = h(
+      "div",
+      { class: "sheet-controls", hidden: true },
+      field("Order", this.#by),
+      field("Show", this.#ends),
+    );
+    this.element = h("div", {}, this.#controls, this.#sections);
+  }
+
+  get images(): readonly DrawnImage[] {
+    return this.#images;
+  }
+
+  add(image: DrawnImage): void {
+    this.#images.push(image);
+    this.update();
+  }
+
+  /** Shows what there is now. */
+  update(): void {
+    this.#controls.hidden = this.#better.size === 0 || this.#images.length < 2;
+    const order = { reward: this.#by.value, ends: Number(this.#ends.value) };
+    const parts = sectionsOf(this.#images, order, this.#better);
+    const all = parts.flatMap(({ images }) => images);
+    replace(
+      this.#sections,
+      ...parts.flatMap(({ title, images }) => [
+        title !== "" && h("h3", {}, title),
+        h("div", { class: "samples" }, ...images.map((image) => this.#figure(image, all))),
+      ]),
+    );
+  }
+
+  #figure(image: DrawnImage, all: readonly DrawnImage[]): HTMLElement {
+    const open = () =>
+      openViewer([{ label: "", images: all.map(viewed) }], { row: 0, key: keyOf(image) });
+    return h(
+      "figure",
+      { class: "sample" },
+      h(
+        "div",
+        { class: "frame", onclick: open },
+        h("img", { src: image.url, alt: `${image.prompt}, seed ${image.seed}` }),
+        button("Enlarge", () => {}, {
+          class: "enlarge",
+          "aria-label": `Enlarge ${image.prompt}, seed ${image.seed}`,
+        }),
+      ),
+      h(
+        "figcaption",
+        {},
+        h("span", { class: "prompt" }, image.prompt),
+        h("span", { class: "seed" }, `seed ${image.seed}`),
+        h(
+          "div",
+          { class: "scores" },
+          ...Object.entries(image.scores).map(([name, value]) =>
+            h("span", { class: "score" }, `${name} `, h("b", {}, number(value, 3)))
+          ),
+        ),
+      ),
+    );
+  }
+}
+
+const keyOf = ({ seed, prompt }: DrawnImage) => `${seed} ${prompt}`;
+
+function viewed(image: DrawnImage): ViewedImage {
+  const { prompt, seed, scores, url } = image;
+  const show = (element: HTMLImageElement) => void (element.src = url);
+  return { key: keyOf(image), prompt, detail: `seed ${seed}`, scores, show };
+}
+
+/** The images in order, in one part or as the best and the worst. Those without the score stand last. */
+export function sectionsOf(
+  images: readonly DrawnImage[],
+  { reward, ends }: Order,
+  better: ReadonlyMap<string, string>,
+): { readonly title: string; readonly images: readonly DrawnImage[] }[] {
+  if (reward === "") return [{ title: "", images }];
+  const sign = better.get(reward) === "smaller" ? 1 : -1;
+  const of = ({ scores }: DrawnImage) => {
+    const score = scores[reward];
+    return score === undefined || Number.isNaN(score) ? Infinity : sign * score;
+  };
+  const sorted = images.toSorted((a, b) => {
+    const [x, y] = [of(a), of(b)];
+    return x === y ? 0 : x - y;
+  });
+  if (ends === 0 || sorted.length <= ends) return [{ title: "", images: sorted }];
+  const best = sorted.slice(0, ends);
+  const worst = sorted.slice(Math.max(ends, sorted.length - ends));
+  return [
+    { title: `Best by ${reward}`, images: best },
+    { title: `Worst by ${reward}`, images: worst },
+  ];
+}

@@ -1,0 +1,22 @@
+import { json } from "./api.ts";
+import type { ServedReward } from "./form/served_rewards.ts";
+
+/** What a served reward says of a PNG file, in base64, drawn for a prompt. Throws `ApiError`. */
+export async function scoreImage(
+  { service, description }: ServedReward,
+  { png, prompt }: { readonly png: string; readonly prompt: string },
+  signal: AbortSignal,
+): Promise<number> {
+  const { scores } = await json<{ readonly scores: readonly (number | string)[] }>(
+    `/v1/rewards/${encodeURIComponent(service.name)}/score`,
+    {
+      body: {
+        images: [{ encoded: png }],
+        prompts: [prompt],
+        ...(description && { reward: description.name }),
+      },
+      signal,
+    },
+  );
+  return Number(scores[0]);
+}
