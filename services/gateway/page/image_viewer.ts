@@ -36,7 +36,12 @@ export function openViewer(
   let { row, key } = start;
   /** CSS pixels of an image's pixel; undefined: as large as fits. */
   let scale: number | undefined;
-  const image = h("img", { class: "viewed", draggable: "false" });
+  const image = h("img", { class: "viewed", draggable: "false", onload: () => showPixels() });
+  const showPixels = () => {
+    const { naturalWidth, naturalHeight, clientWidth, clientHeight } = image;
+    const fits = Math.min(clientWidth / naturalWidth, clientHeight / naturalHeight);
+    image.classList.toggle("enlarged", fits > 1);
+  };
   const stage = h("div", { class: "viewer-stage", tabindex: -1 }, image);
   const place = h("p", { class: "viewer-place", role: "status" });
   const caption = h("div", { class: "viewer-caption" });
@@ -83,6 +88,7 @@ export function openViewer(
     scale = to === undefined ? undefined : Math.min(LARGEST, Math.max(0.125, to));
     stage.classList.toggle("zoomed", scale !== undefined);
     image.style.width = scale === undefined ? "" : `${image.naturalWidth * scale}px`;
+    showPixels();
   };
   const larger = (by: number) =>
     zoom((scale ?? image.clientWidth / (image.naturalWidth || image.clientWidth || 1)) * by);
