@@ -9,6 +9,7 @@ import { evaluate } from "./commands/eval.ts";
 import { exportLora } from "./commands/export.ts";
 import { fetchModel } from "./commands/fetch.ts";
 import { health } from "./commands/health.ts";
+import { init } from "./commands/init.ts";
 import { plan } from "./commands/plan.ts";
 import { resume, runs, save, stop, watch } from "./commands/runs.ts";
 import { sample } from "./commands/sample.ts";
@@ -25,6 +26,7 @@ import { typed } from "./typed.ts";
 /** Every command, in the order of the help. */
 export const COMMANDS: readonly Command[] = [
   demo,
+  init,
   up,
   down,
   status,

@@ -1,13 +1,15 @@
-import { statfs } from "node:fs/promises";
+import { stat, statfs } from "node:fs/promises";
 import { freemem } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { loadReward, parseRewardConfig } from "../../../rewards/mod.ts";
 import { availableProviders, type Provider } from "../../../runtime/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { checkStack } from "../stack/check_stack.ts";
+import { REWARD_RECIPES } from "../init/reward_recipes.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, type Stack, stackFile } from "../stack/read_stack.ts";
 import { StateFolder } from "../stack/state_folder.ts";
+import { typed } from "../typed.ts";
 
 /** What the tests run on, as in CONTRIBUTING.md. */
 const EXPECTED_DENO = "2.9.6";
@@ -174,7 +176,9 @@ async function pipelines(stack: Stack): Promise<Finding> {
     check,
     result: "warning",
     detail: `no model_index.json in ${stack.models} or two folders below`,
-    advice: "put a model in the diffusers layout there, for runs to train",
+    advice: `put a model in the diffusers layout there, for runs to train: "${
+      typed("fetch")
+    }" lists published ones`,
   };
 }
 
@@ -208,9 +212,24 @@ async function* gradients(stack: Stack): AsyncIterable<Finding> {
           check,
           result: "error",
           detail: error instanceof Error ? error.message : String(error),
-          advice: "mend the record; its paths are in the folder of models",
+          advice: await missing(record, stack.models) ??
+            "mend the record; its paths are in the folder of models",
         };
       }
     }
   }
+}
+
+/** The command that brings a record's weights, where they are not there and are published ones. */
+async function missing(
+  record: Readonly<Record<string, unknown>>,
+  models: string,
+): Promise<string | undefined> {
+  const recipe = REWARD_RECIPES[String(record["kind"])];
+  const paths = [record["weights"], record["head"]].filter((path) => typeof path === "string");
+  const isThere = (path: string) => stat(resolve(models, path)).then(() => true, () => false);
+  if (recipe === undefined || (await Promise.all(paths.map(isThere))).every(Boolean)) {
+    return undefined;
+  }
+  return `"${typed(`fetch ${recipe.fetch.join(" ")}`)}" brings the published weights`;
 }

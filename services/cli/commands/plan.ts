@@ -1,4 +1,3 @@
-import { type GuidanceGradient, GuidanceGradientSchema } from "../../../proto/mod.ts";
 import { PRECISIONS } from "../../../compile/mod.ts";
 import { readTextToImage } from "../../../models/flow/mod.ts";
 import { openEngine, PROVIDERS } from "../../../runtime/mod.ts";
@@ -14,6 +13,7 @@ import { type Command, UsageError } from "../command.ts";
 import { duration } from "../progress.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";
 import { modelPlace } from "../plan/model_place.ts";
+import { plannedConfig } from "../plan/planned_config.ts";
 import { readRunConfig } from "../trainer/run_config_file.ts";
 
 /** Estimates what a run takes before it starts. */
@@ -57,30 +57,8 @@ export const plan: Command = {
     await using place = await modelPlace(models, wire.model);
     const { root, note } = place;
     if (note !== undefined) console.error(note);
-    const { model, method, sampler, guidance, lora, batch, drift } = wire;
     const config = await prepareRunConfig(
-      defined({
-        model,
-        method: method && defined({
-          ...method,
-          name: method.name || undefined,
-          concentration: method.concentration.length > 0 ? method.concentration : undefined,
-        }),
-        sampler: sampler && defined({ ...sampler, kind: sampler.kind || undefined }),
-        guidance: guidance &&
-          defined({ scale: guidance.scale, gradient: gradientName(guidance.gradient) }),
-        lora: lora &&
-          defined({ ...lora, targets: lora.targets.length > 0 ? lora.targets : undefined }),
-        batch: batch && defined(batch),
-        drift: drift && defined({ ...drift, kind: drift.kind || undefined }),
-        latentHeight: wire.latentHeight,
-        latentWidth: wire.latentWidth,
-        memoryLimit: memoryLimit ?? wire.memoryLimit,
-        precision: (args.text("precision") ?? wire.precision) || undefined,
-        // Neither changes what is estimated.
-        prompts: ["a prompt"],
-        rewards: [{ name: "reward", endpoint: "reward:1" }],
-      }),
+      plannedConfig(wire, { memoryLimit, precision: args.text("precision") }),
       { root, session },
     );
     const pipeline = await readTextToImage(await insideRoot(root, config.model, "model"));
@@ -99,18 +77,6 @@ export const plan: Command = {
     }
   },
 };
-
-function gradientName(value: GuidanceGradient): string | undefined {
-  if (value === 0) return undefined;
-  return GuidanceGradientSchema.value[value]?.localName.toLowerCase() ?? String(value);
-}
-
-/** A message's fields that are set, without protobuf's own. */
-function defined(message: object): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(message).filter(([name, v]) => v !== undefined && !name.startsWith("$")),
-  );
-}
 
 function table(
   { phases, bytes, secondsPerIteration }: RunPlan,
