@@ -1,7 +1,7 @@
 /**
- * `deno task clients [NAME...]`: installs the published gRPC clients that our servers must work with, unmodified, and
- * the NATS server of a cluster, by `go install` into .cache/clients; all of them, or those that are named. Tests that need
- * one are skipped by name where it is missing.
+ * `deno task clients [NAME...]`: installs the published gRPC clients that our servers must work with, unmodified, the
+ * NATS server of a cluster, and what checks the chart, by `go install` into .cache/clients; all of them, or those that are
+ * named. Tests that need one are skipped by name where it is missing.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -14,6 +14,8 @@ const CLIENTS = new Map([
   ["grpc-health-probe", "github.com/grpc-ecosystem/grpc-health-probe@v0.4.62"],
   ["ghz", "github.com/bojand/ghz/cmd/ghz@v0.93.0"],
   ["nats-server", "github.com/nats-io/nats-server/v2@v2.15.3"],
+  ["kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0"],
+  ["helm", "helm.sh/helm/v3/cmd/helm@v3.19.0"],
 ]);
 /** Time between lines of progress where stderr is no terminal, and where it is one, in milliseconds. */
 const [RARELY, OFTEN] = [10_000, 200];
