@@ -2,6 +2,7 @@
 export * from "./backoff.ts";
 export * from "./decode_text.ts";
 export * from "./describe_issue.ts";
+export * from "./fleiss_kappa.ts";
 export * from "./input_error.ts";
 export * from "./listen_host.ts";
 export * from "./log.ts";
@@ -12,3 +13,5 @@ export * from "./serial_queue.ts";
 export * from "./statistics.ts";
 export * from "./student_quantile.ts";
 export * from "./student_within.ts";
+
+export * from "./wilson.ts";

@@ -6,23 +6,28 @@ import { type Command, UsageError } from "../command.ts";
 import { Progress } from "../progress.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { heldOutCount } from "../trainer/held_out_count.ts";
+import { COMPARE_OPTIONS, compareCommand, showVotes } from "../compare/compare_command.ts";
+import { namedReward } from "../compare/judges_of.ts";
 import { runIdOf } from "./runs.ts";
 
 /** Measures what a run's LoRA changed. */
 export const evaluate: Command = {
   name: "eval",
-  summary: "Measure rewards with and without a run's LoRA, at the same prompts and seeds",
-  usage: "RUN [--prompts FILE] [--images N] [--reward NAME=HOST:PORT]...",
+  summary:
+    "Measure what a run's LoRA changed, or compare two runs, models, LoRAs or folders of pictures",
+  usage:
+    "RUN | A B | [A] B --benchmark FOLDER [--prompts FILE] [--images N] [--reward NAME=HOST:PORT]...",
   options: {
     prompts: {
       type: "string",
       value: "FILE",
-      help: "prompts from a text file, one a line (default: the run's held-out prompts)",
+      help:
+        'prompts, one a line; of two sides "# NAME" begins a category (default: the run\'s held-out prompts)',
     },
     images: {
       type: "string",
       value: "N",
-      help: "images of each prompt, seeds ascending (default 3)",
+      help: "images of each prompt, seeds ascending (default 3, of two sides 1)",
     },
     seed: {
       type: "string",
@@ -36,14 +41,23 @@ export const evaluate: Command = {
       multiple: true,
       help: "a reward to measure; may be repeated (default: the run's)",
     },
+    ...COMPARE_OPTIONS,
     ...TRAINER_OPTIONS,
   },
   examples: [
     "drtune eval books-1",
     "drtune eval books-1 --images 8 --prompts zoo/prompts/concepts_held_out.txt",
     "drtune eval books-1 --reward pickscore=127.0.0.1:50053 --json",
+    "drtune eval books-1 books-2 --out comparison",
+    "drtune eval before/ after/ --reward symmetry --reward clip",
+    "drtune eval lora.safetensors --model zoo/pipeline --benchmark prompts/ --reward hpsv2",
+    "drtune eval --votes anna.json --votes ben.json --votes cleo.json",
   ],
   async run(args, signal) {
+    if (args.list("votes").length > 0) return await showVotes(args);
+    if (args.positionals.length > 1 || args.text("benchmark") !== undefined) {
+      return await compareCommand(args, signal);
+    }
     const runId = runIdOf(args);
     const file = args.text("prompts");
     const prompts = file === undefined ? undefined : decodeLines(await readFile(file), file);
@@ -94,8 +108,8 @@ export const evaluate: Command = {
 };
 
 function rewardOf(text: string) {
-  const [, name, reward = "", endpoint] = /^([^=/]+)(?:\/([^=]+))?=(.+:\d+)$/.exec(text) ?? [];
-  if (name !== undefined && endpoint !== undefined) return { name, reward, endpoint };
+  const named = namedReward(text);
+  if (named !== undefined) return named;
   throw new UsageError(`Option --reward is "${text}", expected NAME[/REWARD]=HOST:PORT`);
 }
 

@@ -53,6 +53,14 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
       })
     ));
   }
+  return await localRewards(args, names);
+}
+
+/** Loads rewards in this process: by name or record, of `--rewards FILE` or the embedded ones. Throws `UsageError`. */
+export async function localRewards(
+  args: Arguments,
+  names: readonly string[],
+): Promise<readonly Reward[]> {
   const file = args.text("rewards");
   const { records, keys } = file === undefined
     ? { records: [], keys: [] }
