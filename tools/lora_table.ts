@@ -29,6 +29,10 @@ Where a file has no alpha beside a module, PEFT's configuration says it (\`rank_
 \`alpha_pattern\` too, in \`adapter_config.json\` or in diffusers' metadata), else the factor is 1.
 \`--lora-scale\` multiplies what is added; of DoRA the product alone, as PEFT has it.
 
+Where diffusers 0.42 does otherwise, files are taken at their word: it leaves out kohya's alphas
+where they differ between the layers of attention (huggingface/peft warns of "alpha_pattern keys"),
+gives a module without an alpha another's, and drops kohya's \`dora_scale\`.
+
 \`lora.init\` goes on training from plain products (LoRA, LoCon, rsLoRA) on the U-Net, of any ranks
 and alphas. A file with more than that is refused there, since training would lose it.
 

@@ -32,6 +32,7 @@ export const KEY_FORMS: readonly KeyForm[] = [
   ...pair("kohya, LyCORIS, OneTrainer", ".lora_down.weight", ".lora_up.weight"),
   ...pair("PEFT, diffusers, ai-toolkit", ".lora_A.weight", ".lora_B.weight"),
   ...pair("PEFT, adapter's name kept", ".lora_A.default.weight", ".lora_B.default.weight"),
+  ...pair("diffusers, a live state dict", ".lora_A.default_0.weight", ".lora_B.default_0.weight"),
   ...pair("Mochi's and others' trainers", ".lora_A", ".lora_B"),
   ...pair("diffusers 0.22 to 0.25", ".lora.down.weight", ".lora.up.weight"),
   ...pair("diffusers before 0.22", "_lora.down.weight", "_lora.up.weight"),

@@ -10,27 +10,56 @@ export interface LoraPart {
 export const LORA_PARTS = {
   unet: {
     title: "U-Net",
-    dotted: ["unet.", "", "base_model.model.", "diffusion_model.", "model.diffusion_model."],
+    dotted: [
+      "unet.",
+      "unet.base_model.model.",
+      "",
+      "base_model.model.",
+      "diffusion_model.",
+      "model.diffusion_model.",
+    ],
     flat: ["lora_unet_", "lycoris_unet_", "lycoris_"],
   },
   transformer: {
     title: "transformer",
-    dotted: ["transformer.", "", "base_model.model.", "diffusion_model."],
+    dotted: [
+      "transformer.",
+      "transformer.base_model.model.",
+      "",
+      "base_model.model.",
+      "diffusion_model.",
+    ],
     flat: ["lora_transformer_", "lora_unet_", "lycoris_"],
   },
   text_encoder: {
     title: "text encoder",
-    dotted: ["text_encoder.", "", "base_model.model.", "text_encoders.clip_l.transformer."],
+    dotted: [
+      "text_encoder.",
+      "text_encoder.base_model.model.",
+      "",
+      "base_model.model.",
+      "text_encoders.clip_l.transformer.",
+    ],
     flat: ["lora_te_", "lora_te1_", "lycoris_text_encoder_"],
   },
   text_encoder_2: {
     title: "second text encoder",
-    dotted: ["text_encoder_2.", "", "base_model.model.", "text_encoders.clip_g.transformer."],
+    dotted: [
+      "text_encoder_2.",
+      "text_encoder_2.base_model.model.",
+      "",
+      "base_model.model.",
+      "text_encoders.clip_g.transformer.",
+    ],
     flat: ["lora_te2_", "lycoris_text_encoder_2_"],
   },
   text_encoder_3: {
     title: "third text encoder",
-    dotted: ["text_encoder_3.", "text_encoders.t5xxl.transformer."],
+    dotted: [
+      "text_encoder_3.",
+      "text_encoder_3.base_model.model.",
+      "text_encoders.t5xxl.transformer.",
+    ],
     flat: ["lora_te3_"],
   },
 } as const satisfies Record<string, {

@@ -3,7 +3,7 @@
 
     diffusers_peer.py SPEC.json
 
-The spec: {"model": folder, "out": folder, "loras": {name: file}, "sampler": "ddim" or the model's own, "prompt", "steps",
+The spec: {"model": folder, "out": folder, "loras": {name: file, or PEFT's folder}, "sampler": "ddim" or the model's own, "prompt", "steps",
 "guidance", "scale", "latents"}.
 Makes an adapter with PEFT and saves it as peft/, diffusers/ and kohya/ below `out`; draws every LoRA (ours from `loras`,
 "bare" without one, "peft" with PEFT's own adapter) from the same noise; images.safetensors holds [1, 3, H, W] in 0..1."""
@@ -11,7 +11,8 @@ import json, os, sys
 import torch
 from diffusers import DiffusionPipeline, DDIMScheduler
 from diffusers.utils import convert_state_dict_to_kohya
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
@@ -35,6 +36,15 @@ if spec["sampler"] == "ddim":
 pipe.set_progress_bar_config(disable=True)
 images["bare"] = draw(pipe)
 for name, path in spec["loras"].items():
+    if os.path.isdir(path):
+        model = PeftModel.from_pretrained(pipe.unet, path)
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                layer.scale_layer(spec["scale"])
+        pipe.unet = model.base_model.model
+        images[name] = draw(pipe)
+        pipe.unet = model.unload()
+        continue
     pipe.load_lora_weights(os.path.dirname(path), weight_name=os.path.basename(path))
     pipe.set_adapters(pipe.get_active_adapters(), [spec["scale"]])
     images[name] = draw(pipe)

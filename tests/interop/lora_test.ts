@@ -9,9 +9,11 @@ import { readPipeline, unetModules } from "../../models/diffusers/mod.ts";
 import {
   initialLora,
   type Lora,
+  type LoraConfig,
   loraShapes,
   toDiffusersLora,
   toKohyaLora,
+  toPeftLora,
 } from "../../models/lora/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import { decodeSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
@@ -72,7 +74,7 @@ for (const { model, sampler, least } of CASES) {
         for (const [name, path] of Object.entries(loras)) {
           const ours = await drawn(path, SETTINGS.scale);
           assert.ok(distance(ours, bare) > least, `${name} changes ${distance(ours, bare)}`);
-          assert.ok(distance(ours, peer(name)) < LEVEL, `${name} in diffusers`);
+          assert.ok(distance(ours, peer(name)) < LEVEL, `${name} in diffusers or PEFT`);
         }
         const places = {
           peft: "peft",
@@ -96,16 +98,30 @@ for (const { model, sampler, least } of CASES) {
 async function writeOurs(root: string, folder: string): Promise<Record<string, string>> {
   const { unet } = await readPipeline(root);
   const config = { rank: 4, alpha: 6, targets: ["to_q", "to_v", "to_out.0", "ff.net.2"] };
-  const shapes = loraShapes(unetModules(unet), config);
   const random = new Random(12, 0);
-  const tensors = Object.fromEntries(
-    Object.entries(initialLora(shapes, 1)).map(([name, { shape }]) => [
-      name,
-      float32(random.normals(sizeOf(shape)).map((v) => 0.12 * v), shape),
-    ]),
-  );
-  const lora: Lora = { ...config, tensors };
+  const filled = (config: LoraConfig & { readonly targets: readonly string[] }): Lora => ({
+    ...config,
+    tensors: Object.fromEntries(
+      Object.entries(initialLora(loraShapes(unetModules(unet), config), 1)).map((
+        [name, { shape }],
+      ) => [name, float32(random.normals(sizeOf(shape)).map((v) => 0.12 * v), shape)]),
+    ),
+  });
+  const lora = filled(config);
   const out: Record<string, string> = {};
+  const mixed = filled({
+    ...config,
+    rankPattern: { "to_q": 3, "mid_block.attentions.0.transformer_blocks.0.attn1.to_v": 2 },
+    alphaPattern: { "ff.net.2": 12, "attn2.to_out.0": 1 },
+  });
+  for (const [name, adapter] of [["plain", lora], ["mixed", mixed]] as const) {
+    const own = join(folder, `peft_${name}`);
+    const { tensors, metadata, config } = toPeftLora(adapter);
+    await mkdir(own, { recursive: true });
+    await writeSafetensors(join(own, "adapter_model.safetensors"), tensors, metadata);
+    await writeFile(join(own, "adapter_config.json"), JSON.stringify(config));
+    out[`ours_peft_${name}`] = own;
+  }
   for (const [name, write] of [["diffusers", toDiffusersLora], ["kohya", toKohyaLora]] as const) {
     const file = write(lora, { "drtune.steps": "50" });
     await mkdir(join(folder, "ours"), { recursive: true });
