@@ -128,6 +128,7 @@ Deno.test("Preprocessing that is not honoured is refused by name", async (t) => 
       /"do_center_crop" is false, expected true where size is a shortest/,
     ],
     [{ size: 30, do_center_crop: false, default_to_square: true }, /"size" is 30, expected 32x32/],
+    [{ do_resize: "false" }, /"do_resize" is "false", expected true or false/],
     [{ do_pad: true }, /"do_pad" is true, expected false or null/],
     [{ resample: 9 }, /"resample" is 9, expected 0 to 5/],
     [{ image_std: [0.5, 0, 0.5] }, /"image_std.1" is 0, expected three numbers above 0/],

@@ -50,6 +50,9 @@ interface ProcessorDefaults {
   readonly isSquare: boolean;
 }
 
+/** What `use_square_size` means, whatever `size` says: the default of CLIP's processor, as a square. */
+const SQUARE_SIZE = { height: 224, width: 224 };
+
 const HALF: readonly number[] = [0.5, 0.5, 0.5];
 const OF_CLIP = { resample: 3, mean: CLIP_MEAN, std: CLIP_STD, crops: true, isSquare: false };
 
@@ -68,10 +71,18 @@ const NAMES = ["preprocessor_config.json", "processor_config.json"] as const;
 
 const side = () => z.union([count(), z.tuple([count(), count()])]);
 const extent = z.strictObject({ height: count(), width: count() });
-const flag = (expected = "true or false") => z.boolean(expected).nullish();
+/** Python's truth of what files have: null and 0 are false. A text that says no is true there, and refused here. */
+const flag = () =>
+  z.union([
+    z.boolean(),
+    z.literal(1).transform(() => true),
+    z.string().regex(/^(?:true|yes|on|1)$/i).transform(() => true),
+    z.union([z.null(), z.literal(0), z.literal("")]).transform(() => false),
+  ], "true or false").optional();
 const perChannel = (least: number, expected: string) =>
   z.union([
     z.array(z.number(expected).gt(least, expected)).length(3, expected),
+    z.tuple([z.number(expected).gt(least, expected)]).transform(([v]) => [v, v, v]),
     z.number(expected).gt(least, expected).transform((v) => [v, v, v]),
   ], expected).nullish();
 
@@ -161,10 +172,10 @@ export function parsePreprocessing(
   const wanted = `${imageSize}x${imageSize}, which the vision tower reads`;
   const resizes = c.do_resize ?? true;
   const crops = c.do_center_crop ?? defaults.crops;
-  const isSquare = c.use_square_size || (c.default_to_square ?? defaults.isSquare);
+  const isSquare = c.default_to_square ?? defaults.isSquare;
   const { resize, resizeTo } = !resizes
     ? { resize: "none" as const, resizeTo: square }
-    : sizeOf(c.size, { square, isSquare });
+    : sizeOf(c.use_square_size ? SQUARE_SIZE : c.size, { square, isSquare });
   if (crops && !fits(extentOf(c.crop_size) ?? square)) fail("crop_size", wanted);
   if (!crops && resize === "none") {
     fail("do_resize", `true where nothing is cropped: images must become ${wanted}`);

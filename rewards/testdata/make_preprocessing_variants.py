@@ -15,6 +15,7 @@ V={
  "int":dict(size=32,crop_size=32),"rect_then_crop":dict(size={"height":40,"width":34}),
  "noresize":dict(do_resize=False),"norescale":dict(do_rescale=False),"rescale127":dict(rescale_factor=1/127.5,image_mean=[1.,1.,1.],image_std=[1.,1.,1.]),
  "smaller":dict(size={"shortest_edge":28}),
+ "text_true":dict(do_resize="true",do_normalize="True"),"null_resize":dict(do_resize=None,do_normalize=1),"one_mean":dict(image_mean=[.5],image_std=[.25]),
  "vit":dict(image_processor_type="ViTImageProcessor",size={"height":32,"width":32},resample=2,image_mean=[.5,.5,.5],image_std=[.5,.5,.5]),
  "siglip":dict(image_processor_type="SiglipImageProcessor",size={"height":32,"width":32}),
 }
