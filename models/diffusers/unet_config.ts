@@ -67,6 +67,8 @@ const depths = () => {
   return z.array(z.union([depth, z.array(depth)], MANY), MANY);
 };
 
+const WAVES = "a width of 4 to 65536";
+
 /** All fields of diffusers' `UNet2DConditionModel` with its defaults; `only` marks what no builder here does. */
 const SCHEMA = z.strictObject({
   // Blocks here have no use for the middle's own switch.
@@ -127,7 +129,7 @@ const SCHEMA = z.strictObject({
   time_embedding_dim: count().nullable().default(null),
   time_embedding_act_fn: only(null).default(null),
   timestep_post_act: only(null).default(null),
-  time_cond_proj_dim: z.int("a width of 4 or more").min(4, "a width of 4 or more").nullable()
+  time_cond_proj_dim: z.int(WAVES).min(4, WAVES).max(65_536, WAVES).nullable()
     .default(null),
   conv_in_kernel: only(3).default(3),
   conv_out_kernel: only(3).default(3),

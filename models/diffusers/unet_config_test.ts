@@ -85,7 +85,10 @@ Deno.test("a file without fields has diffusers' defaults", () => {
 });
 
 Deno.test("what the U-Net here does not do is refused by name", () => {
-  refused({ ...SD15, time_cond_proj_dim: 1 }, /"time_cond_proj_dim" is 1, expected a width of 4/);
+  refused(
+    { ...SD15, time_cond_proj_dim: 1 },
+    /"time_cond_proj_dim" is 1, expected a width of 4 to/,
+  );
   refused(
     { ...SD15, _class_name: "UNet3DConditionModel" },
     /"_class_name" is "UNet3DConditionModel", expected "UNet2DConditionModel"/,

@@ -25,6 +25,26 @@ export async function repeat(
   return { refused: count, kinds: attempts.length, before, after: await resident(), seconds };
 }
 
+/** Runs attempts with files of a folder that is removed after them, in this process. */
+export async function attackWithFiles(
+  attemptsIn: (folder: string) => Promise<readonly (() => Promise<void>)[]>,
+  count: number,
+): Promise<Outcome> {
+  const folder = await Deno.makeTempDir();
+  try {
+    return await repeat(await attemptsIn(folder), {
+      count,
+      resident: () => {
+        // What is waiting to be collected is not held.
+        Reflect.get(globalThis, "gc")?.();
+        return residentBytes(Deno.pid);
+      },
+    });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
 /** Resident bytes of a process and all its children. */
 export async function residentBytes(pid: number): Promise<number> {
   const status = await Deno.readTextFile(`/proc/${pid}/status`);

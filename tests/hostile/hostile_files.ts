@@ -2,25 +2,13 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { decodeImage, loadReward, parseRewardConfig } from "../../rewards/mod.ts";
-import { type Outcome, repeat, residentBytes } from "./_resident.ts";
+import { attackWithFiles, type Outcome } from "./_resident.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 
 /** Loads rewards from `count` bad files in this process. Each file is one that a stranger could have made. */
-export async function hostileFiles(count: number): Promise<Outcome> {
-  const folder = await Deno.makeTempDir();
-  try {
-    return await repeat(await attemptsIn(folder), {
-      count,
-      resident: () => {
-        // What is waiting to be collected is not held.
-        Reflect.get(globalThis, "gc")?.();
-        return residentBytes(Deno.pid);
-      },
-    });
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+export function hostileFiles(count: number): Promise<Outcome> {
+  return attackWithFiles(attemptsIn, count);
 }
 
 async function attemptsIn(folder: string): Promise<(() => Promise<void>)[]> {

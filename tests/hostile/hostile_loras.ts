@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { float32, type Tensor } from "../../autodiff/mod.ts";
 import { loadLora, type LoraPart } from "../../models/lora/mod.ts";
 import { writeSafetensors } from "../../models/weights/mod.ts";
-import { type Outcome, repeat, residentBytes } from "./_resident.ts";
+import { attackWithFiles, type Outcome } from "./_resident.ts";
 
 const NAME = "mid_block.attentions.0.proj_in";
 const PARTS: readonly LoraPart[] = [{
@@ -12,19 +12,8 @@ const PARTS: readonly LoraPart[] = [{
 }];
 
 /** Loads LoRA files that strangers could have made, `count` times in turn. */
-export async function hostileLoras(count: number): Promise<Outcome> {
-  const folder = await Deno.makeTempDir();
-  try {
-    return await repeat(await attemptsIn(folder), {
-      count,
-      resident: () => {
-        Reflect.get(globalThis, "gc")?.();
-        return residentBytes(Deno.pid);
-      },
-    });
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+export function hostileLoras(count: number): Promise<Outcome> {
+  return attackWithFiles(attemptsIn, count);
 }
 
 async function attemptsIn(folder: string): Promise<(() => Promise<void>)[]> {

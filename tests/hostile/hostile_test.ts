@@ -14,7 +14,7 @@ Deno.test({
   const lines = [...text.matchAll(/^240 (\w+) .* (\d+) MB after a tenth of them, (\d+) MB/gm)];
   assert.deepEqual(
     lines.map(([, what]) => what),
-    ["files", "loras", "requests"],
+    ["files", "checkpoints", "loras", "requests"],
     new TextDecoder().decode(stderr),
   );
   for (const [line, , before, after] of lines) {

@@ -4,6 +4,7 @@
  * Linux only.
  */
 import { parseArgs } from "node:util";
+import { hostileCheckpoints } from "./hostile_checkpoints.ts";
 import { hostileFiles } from "./hostile_files.ts";
 import { hostileLoras } from "./hostile_loras.ts";
 import { hostileRequests } from "./hostile_requests.ts";
@@ -11,10 +12,12 @@ import { hostileRequests } from "./hostile_requests.ts";
 const { values } = parseArgs({ options: { count: { type: "string", default: "10000" } } });
 const count = Number(values.count);
 for (
-  const [what, attack] of [["files", hostileFiles], ["loras", hostileLoras], [
-    "requests",
-    hostileRequests,
-  ]] as const
+  const [what, attack] of [
+    ["files", hostileFiles],
+    ["checkpoints", hostileCheckpoints],
+    ["loras", hostileLoras],
+    ["requests", hostileRequests],
+  ] as const
 ) {
   const { refused, kinds, before, after, seconds } = await attack(count);
   const mb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;

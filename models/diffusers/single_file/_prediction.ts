@@ -1,13 +1,17 @@
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { parse } from "yaml";
 import { z } from "zod";
+import { sizeOf } from "../../../autodiff/mod.ts";
 import { openTorchFile, WeightsError, type WeightSource } from "../../weights/mod.ts";
 import type { CheckpointKind } from "./_recognize.ts";
 
 /** Steps after which Stable Diffusion 2's base model, which predicts noise, was saved. */
 const BASE_OF_2 = 875_000;
+
+/** latent-diffusion's configurations have 2 KB. */
+const MAX_YAML_BYTES = 1 << 20;
 
 const METADATA = "modelspec.prediction_type";
 
@@ -33,7 +37,10 @@ export async function predictionOf(
   if (noted === "v" || noted === "v_prediction") return "v_prediction";
   if (noted === "epsilon") return "epsilon";
   if (noted !== undefined) {
-    throw new WeightsError(path, `${METADATA} is ${JSON.stringify(noted)}, expected epsilon or v`);
+    throw new WeightsError(
+      path,
+      `${METADATA} is ${JSON.stringify(noted.slice(0, 100))}, expected epsilon or v`,
+    );
   }
   const beside = `${path.slice(0, -extname(path).length)}.yaml`;
   if (existsSync(beside)) {
@@ -44,6 +51,10 @@ export async function predictionOf(
 }
 
 async function parameterization(path: string): Promise<"eps" | "v"> {
+  const { size } = await stat(path);
+  if (size > MAX_YAML_BYTES) {
+    throw new WeightsError(path, `has ${size} bytes, expected at most ${MAX_YAML_BYTES}`);
+  }
   let found: unknown;
   try {
     found = parse(await readFile(path, "utf8"));
@@ -63,8 +74,8 @@ async function parameterization(path: string): Promise<"eps" | "v"> {
 /** How long the model was trained: a tensor of the file, or a number that a training program left in it. */
 async function globalStep(path: string, whole: WeightSource): Promise<number | undefined> {
   if (whole.has("global_step")) {
-    const { data } = await whole.read("global_step");
-    return data.length === 1 ? Number(data[0]) : undefined;
+    if (sizeOf(whole.get("global_step").shape) !== 1) return undefined;
+    return Number((await whole.read("global_step")).data[0]);
   }
   return extname(path) === ".safetensors" ? undefined : openTorchFile(path).numbers.get(
     "global_step",
