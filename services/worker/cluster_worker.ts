@@ -1,4 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
 import { type Consumer, jetstream, type JsMsg } from "@nats-io/jetstream";
 import { errors, type NatsConnection } from "@nats-io/transport-node";
 import type { Logger } from "../../base/mod.ts";
@@ -59,6 +60,7 @@ export class ClusterWorker {
   readonly #draining = new AbortController();
   readonly #done: Promise<void>;
   readonly #verified = new Set<string>();
+  readonly #startedAt = timestampNow();
   #orders: Orders | undefined;
   #session: { readonly key: string; readonly run: RunSession } | undefined;
   /** Why this worker takes no job of the run with this key. */
@@ -129,6 +131,7 @@ export class ClusterWorker {
       jobsDone: BigInt(this.#jobsDone),
       jobsFailed: BigInt(this.#jobsFailed),
       secondsPerJob: this.#secondsPerJob,
+      startedAt: this.#startedAt,
     });
   }
 

@@ -65,11 +65,11 @@ const PROGRAM: ServiceProgram = {
     });
     const name = args.text("name") ?? `${hostname()}-${Deno.pid}`;
     const hardware = await hardwareOf(provider);
-    const nats = await connectNats(options, name);
     const level = args.oneOf("log-level", LOG_LEVELS) ?? "info";
+    const log = createLogger({ level }).with({ worker: name });
+    const nats = await connectNats(options, { name, log });
     const worker = new ClusterWorker({
-      ...{ name, nats, hardware, rewardTls },
-      log: createLogger({ level }).with({ worker: name }),
+      ...{ name, nats, hardware, rewardTls, log },
       memoryBytes: hardware.memoryBytes,
       models: resolve(args.text("models") ?? "."),
       session: { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) },

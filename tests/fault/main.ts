@@ -1,9 +1,11 @@
 /**
  * The long fault tests: `deno task fault --kills 50 --swaps 200`. The same ones run in the test suite, a few times each.
+ * `deno task fault --kills 0 --swaps 0 --cluster 200` kills workers, trainers and NATS of a cluster; it needs nats-server.
  */
 import { parseArgs } from "node:util";
 import { killReward } from "./kill_reward.ts";
 import { killTrainer } from "./kill_trainer.ts";
+import { killCluster } from "../cluster/mod.ts";
 import { swapUnderLoad } from "./swap_under_load.ts";
 
 const { values } = parseArgs({
@@ -11,16 +13,18 @@ const { values } = parseArgs({
     kills: { type: "string", default: "50" },
     swaps: { type: "string", default: "200" },
     clients: { type: "string", default: "16" },
+    cluster: { type: "string", default: "0" },
     seed: { type: "string", default: "1" },
   },
 });
-const [kills, swaps, clients, seed] = [
+const [kills, swaps, clients, cluster, seed] = [
   Number(values.kills),
   Number(values.swaps),
   Number(values.clients),
+  Number(values.cluster),
   Number(values.seed),
 ];
-for (const [name, n] of Object.entries({ kills, swaps, clients, seed })) {
+for (const [name, n] of Object.entries({ kills, swaps, clients, cluster, seed })) {
   if (!Number.isInteger(n) || n < 0) {
     console.error(`Option --${name} is not a whole number of 0 or more`);
     Deno.exit(2);
@@ -68,6 +72,20 @@ if (swaps > 0) {
         range(later)
       }, single readings ` +
       range(resident.slice(20));
+  });
+}
+
+if (cluster > 0) {
+  await report(async (folder) => {
+    const [trainers, nats] = [Math.ceil(cluster / 10), Math.ceil(cluster / 20)];
+    const { runs, takeovers, ended } = await killCluster({
+      ...{ workers: cluster, trainers, nats, seed, folder, say },
+      size: 3,
+      every: 12,
+    });
+    return `${cluster} kill -9 of workers, ${trainers} of the trainer that leads, ${nats} of NATS in ${runs} runs: every LoRA as ` +
+      `undisturbed; another trainer led after ${median(takeovers).toFixed(1)} s, at most ` +
+      `${takeovers.at(-1)?.toFixed(1)} s; ${ended} processes ended by themselves`;
   });
 }
 

@@ -72,7 +72,10 @@ export class Cluster implements ShardWorkers {
   static async join(
     { nats, ...options }: ClusterOptions & { readonly log: Logger },
   ): Promise<Cluster> {
-    return new Cluster(await connectNats(nats, "drtune-trainer"), options);
+    return new Cluster(
+      await connectNats(nats, { name: "drtune-trainer", log: options.log }),
+      options,
+    );
   }
 
   async begin({ id, config, modelDigest, say }: ServedRun): Promise<RunWorkers> {

@@ -46,7 +46,7 @@ export class Leadership {
       readonly log: Logger;
     },
   ): Promise<Leadership> {
-    const nats = await connectNats(options, name);
+    const nats = await connectNats(options, { name, log });
     let said = "";
     const say = (words: string) => {
       if (words !== said) log.info(words);

@@ -36,8 +36,8 @@ export interface OfferOptions {
   /** Counts the offers of this epoch. */
   readonly number: number;
   readonly runId: string;
-  readonly jobs: JobStream;
-  readonly workers: WorkerTable;
+  readonly jobs: Pick<JobStream, "prepare" | "publish" | "count">;
+  readonly workers: Pick<WorkerTable, "done" | "whyNone">;
   /** The LoRA that the iteration begins with, kept for workers to ask for. */
   readonly lora: Promise<Blob>;
   /** What drift is measured from, likewise. */

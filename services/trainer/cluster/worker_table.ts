@@ -46,7 +46,11 @@ export class WorkerTable {
 
   /** Takes in what a worker tells, and answers what it is to do. */
   hello({ version, worker = create(WorkerSchema) }: Hello): Orders {
-    const row: Row = this.#rows.get(worker.name) ?? { worker, seen: 0, faults: 0, aside: "" };
+    const known = this.#rows.get(worker.name);
+    // What is started again may have been mended.
+    const row: Row = known && isSame(known.worker, worker)
+      ? known
+      : { worker, seen: 0, faults: 0, aside: "" };
     this.#rows.set(worker.name, Object.assign(row, { worker, seen: this.#now() }));
     try {
       checkVersion(`Worker ${worker.name}`, version);
@@ -104,4 +108,8 @@ export class WorkerTable {
       if (now - seen > GONE_MS) this.#rows.delete(name);
     }
   }
+}
+
+function isSame({ startedAt: a }: Worker, { startedAt: b }: Worker): boolean {
+  return a?.seconds === b?.seconds && a?.nanos === b?.nanos;
 }

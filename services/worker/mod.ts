@@ -1,0 +1,2 @@
+/** Computes what trainers hand out over NATS. */
+export * from "./cluster_worker.ts";
