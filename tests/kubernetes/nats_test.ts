@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { z } from "zod";
+import { createLogger } from "../../base/mod.ts";
 import { connectNats } from "../../services/cluster/mod.ts";
 import { findClient } from "../../tools/mod.ts";
 import { HELM, helm, manifestsOf } from "./_chart.ts";
 
 const NATS = findClient("nats-server");
+const log = createLogger({ level: "silent" });
 const TOKEN = "a token of enough letters";
 
 /** What NATS tells of its streams, as far as the chart's trigger reads it. */
@@ -70,8 +72,11 @@ Deno.test({
       };
       assert.deepEqual(await asked("/healthz?js-server-only=true"), { status: "ok" });
       const servers = [`nats://127.0.0.1:${port}`];
-      await assert.rejects(connectNats({ servers }, "test"), /asks for a token or certificate/);
-      const nats = await connectNats({ servers, token: TOKEN }, "test");
+      await assert.rejects(
+        connectNats({ servers }, { name: "test", log }),
+        /asks for a token or certificate/,
+      );
+      const nats = await connectNats({ servers, token: TOKEN }, { name: "test", log });
       const manager = await jetstreamManager(nats);
       await manager.streams.add({ name: "DRTUNE_JOBS", subjects: ["drtune.job.*"] });
       for (let i = 0; i < 3; i++) await jetstream(nats).publish("drtune.job.x", "job");
