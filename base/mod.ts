@@ -2,7 +2,6 @@
 export * from "./backoff.ts";
 export * from "./decode_text.ts";
 export * from "./describe_issue.ts";
-export * from "./fleiss_kappa.ts";
 export * from "./input_error.ts";
 export * from "./listen_host.ts";
 export * from "./log.ts";
@@ -10,8 +9,4 @@ export * from "./nearest.ts";
 export * from "./or_silence.ts";
 export * from "./race_abort.ts";
 export * from "./serial_queue.ts";
-export * from "./statistics.ts";
-export * from "./student_quantile.ts";
-export * from "./student_within.ts";
-
-export * from "./wilson.ts";
+export * from "./statistics/mod.ts";

@@ -51,7 +51,7 @@ Deno.test({
       await page.until(`${STEP} === 7`);
 
       // Opened anew, the run of the address is compared, though a newer one arrives before it.
-      await page.evaluate('location.hash = "#/compare/foxes"; location.reload()');
+      await page.evaluate('location.hash = "#/judge/foxes"; location.reload()');
       const chosen = '[...document.querySelectorAll("select")].map((s) => s.value).join()';
       await page.until(`${chosen} === "foxes,0,foxes,20"`);
     }),
@@ -88,6 +88,7 @@ Deno.test({
       assert.equal(await page.evaluate(steps), "2,2,2,2");
 
       await page.click("Compare");
+      await page.click("Judge blind");
       await page.fill(".narrow textarea", "# animals\na fox\nan owl\n# places\na pier");
       await page.click("Begin");
       for (const [i, key] of ["ArrowLeft", "ArrowRight", "ArrowDown"].entries()) {

@@ -13,27 +13,31 @@ const TYPES: Readonly<Record<string, string>> = {
   ts: "text/javascript; charset=utf-8",
 };
 
+/** What the page is made of, by its paths: a module that leaves "page/" upwards comes to the root of the server. */
+const FOLDERS: ReadonlyMap<string, URL> = new Map([
+  ["page/", new URL("page/", import.meta.url)],
+  ["base/statistics/", new URL("../../base/statistics/", import.meta.url)],
+]);
+
 /**
  * Reads the page by path, "" for the document itself. Its modules are TypeScript with types that can be blanked out, so
  * browsers get the same lines and columns, and there is no build.
  */
-export async function readPage(
-  folder = new URL("page/", import.meta.url),
-): Promise<ReadonlyMap<string, PageFile>> {
+export async function readPage(): Promise<ReadonlyMap<string, PageFile>> {
   const files = new Map<string, PageFile>();
-  const visit = async (prefix: string) => {
-    for await (const { name, isDirectory } of Deno.readDir(new URL(prefix, folder))) {
-      if (isDirectory) await visit(`${prefix}${name}/`);
+  const visit = async (path: string, folder: URL) => {
+    for await (const { name, isDirectory } of Deno.readDir(folder)) {
+      if (isDirectory) await visit(`${path}${name}/`, new URL(`${name}/`, folder));
       const type = TYPES[name.slice(name.lastIndexOf(".") + 1)];
       if (isDirectory || type === undefined || name.endsWith("_test.ts")) continue;
-      const text = await Deno.readTextFile(new URL(prefix + name, folder));
-      files.set(`page/${prefix}${name}`, {
+      const text = await Deno.readTextFile(new URL(name, folder));
+      files.set(path + name, {
         type,
         body: name.endsWith(".ts") ? stripTypeScriptTypes(text) : text,
       });
     }
   };
-  await visit("");
+  for (const [path, folder] of FOLDERS) await visit(path, folder);
   const index = files.get("page/index.html");
   if (index) files.set("", index);
   return files;

@@ -1,4 +1,4 @@
-import { type Share, wilson } from "./statistics.ts";
+import { type Share, wilson } from "../../../base/statistics/mod.ts";
 
 /** What is compared. */
 export type Side = "A" | "B";

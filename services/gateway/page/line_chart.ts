@@ -15,9 +15,18 @@ export interface Marker {
   readonly text: string;
 }
 
+/** A curve of a chart. */
+export interface Series {
+  /** Tells it from the others; "" where there is one. */
+  readonly name: string;
+  /** Index of the colour, 0 to 5; it begins again after that, with dashes. */
+  readonly hue: number;
+  readonly points: readonly Point[];
+}
+
 /** What a chart shows. */
 export interface ChartData {
-  readonly points: readonly Point[];
+  readonly series: readonly Series[];
   /** Weight of the past in the bold curve, 0 to below 1. */
   readonly smoothing: number;
   /** Right end of the axis. */
@@ -28,7 +37,7 @@ export interface ChartData {
 const HEIGHT = 190;
 const MARGIN = { left: 52, right: 12, top: 10, bottom: 24 };
 
-/** A curve over the steps of a run: what was measured faintly, smoothed boldly, with a crosshair shared by all charts. */
+/** Curves over steps: what was measured faintly, smoothed boldly, with a crosshair shared by all charts. */
 export class LineChart {
   readonly element: HTMLElement;
   readonly #plot = svg("svg", { class: "plot", height: HEIGHT, role: "presentation" });
@@ -38,8 +47,9 @@ export class LineChart {
   readonly #name: string;
   readonly #cursor: Cursor;
   readonly #draw: () => void;
-  #data: ChartData = { points: [], smoothing: 0, lastStep: 1, markers: [] };
-  #smoothed: readonly Point[] = [];
+  readonly #legend = h("ul", { class: "legend" });
+  #data: ChartData = { series: [], smoothing: 0, lastStep: 1, markers: [] };
+  #smoothed: readonly (readonly Point[])[] = [];
   #width = 0;
   #x: (step: number) => number = () => 0;
   #y: (value: number) => number = () => 0;
@@ -66,6 +76,7 @@ export class LineChart {
         unit !== "" && h("span", { class: "chart-unit" }, unit),
         this.#value,
         this.#note,
+        this.#legend,
       ),
       this.#plot,
     );
@@ -85,11 +96,6 @@ export class LineChart {
     signal.addEventListener("abort", () => resized.disconnect());
   }
 
-  /** Index of the colour, 0 to 5; it begins again after that. */
-  set hue(hue: number) {
-    this.element.className = `chart hue-${hue % 6}`;
-  }
-
   /** A line under the title. */
   set note(text: string) {
     say(this.#note, text);
@@ -97,20 +103,25 @@ export class LineChart {
 
   update(data: ChartData): void {
     this.#data = data;
+    const [first] = data.series;
+    this.element.className = `chart ${data.series.length === 1 ? hueClass(first?.hue ?? 0) : ""}`;
     this.#draw();
   }
 
   #render(): void {
-    const { points, smoothing, lastStep, markers } = this.#data;
+    const { series, smoothing, lastStep, markers } = this.#data;
     this.#width = this.#plot.clientWidth;
     if (this.#width === 0) return;
-    const values = smooth(points.map(([, value]) => value), smoothing);
-    this.#smoothed = points.map(([step], i) => [step, values[i] ?? NaN] as const);
+    this.#smoothed = series.map(({ points }) => {
+      const values = smooth(points.map(([, value]) => value), smoothing);
+      return points.map(([step], i) => [step, values[i] ?? NaN] as const);
+    });
+    const points = series.flatMap((one) => one.points);
     const finite = points.map(([, value]) => value).filter(Number.isFinite);
     const [low, high] = range(finite);
     const inner = this.#width - MARGIN.left - MARGIN.right;
     const tall = HEIGHT - MARGIN.top - MARGIN.bottom;
-    const first = Math.min(1, points[0]?.[0] ?? 1);
+    const first = Math.min(1, ...series.map((one) => one.points[0]?.[0] ?? 1));
     const last = Math.max(lastStep, 2);
     this.#x = (step) => MARGIN.left + inner * (step - first) / (last - first);
     this.#y = (value) => MARGIN.top + tall * (1 - (value - low) / (high - low));
@@ -162,8 +173,14 @@ export class LineChart {
       ),
       ...steps,
       ...lines,
-      smoothing > 0 && svg("path", { class: "raw", d: this.#path(thin(points, buckets)) }),
-      svg("path", { class: "curve", d: this.#path(thin(this.#smoothed, buckets)) }),
+      ...series.flatMap(({ hue, points }, i) => [
+        smoothing > 0 &&
+        svg("path", { class: `raw ${hueClass(hue)}`, d: this.#path(thin(points, buckets)) }),
+        svg("path", {
+          class: `curve ${hueClass(hue)}`,
+          d: this.#path(thin(this.#smoothed[i] ?? [], buckets)),
+        }),
+      ]),
       finite.length === 0 &&
         svg("text", {
           class: "tick",
@@ -174,7 +191,7 @@ export class LineChart {
       this.#hair,
     );
     this.#plot.setAttribute("aria-valuemin", String(first));
-    this.#plot.setAttribute("aria-valuemax", String(points.at(-1)?.[0] ?? 1));
+    this.#plot.setAttribute("aria-valuemax", String(this.#longest.at(-1)?.[0] ?? 1));
     this.#renderCursor();
   }
 
@@ -195,58 +212,79 @@ export class LineChart {
   }
 
   #renderCursor(): void {
-    const { points } = this.#data;
-    const at = this.#nearest(this.#cursor.step ?? Infinity);
-    const [step, value] = points[at] ?? [];
-    const shown = this.#smoothed[at]?.[1];
-    if (step === undefined || value === undefined || shown === undefined) {
+    const { series } = this.#data;
+    const step = this.#longest[nearest(this.#longest, this.#cursor.step ?? Infinity)]?.[0];
+    if (step === undefined) {
       replace(this.#value, "–");
+      replace(this.#legend);
       return replace(this.#hair);
     }
     const atCursor = this.#cursor.step !== undefined;
+    // Curves that end earlier stay at their ends.
+    const values = series.map(({ name, hue, points }, i) => {
+      const at = nearest(points, step);
+      return {
+        ...{ name, hue, step: points[at]?.[0] ?? NaN, value: points[at]?.[1] ?? NaN },
+        shown: this.#smoothed[i]?.[at]?.[1] ?? NaN,
+      };
+    });
+    const [only] = values;
+    const alone = values.length === 1;
     replace(
       this.#value,
       atCursor && h("span", { class: "chart-step" }, `step ${step}`),
-      number(value),
+      alone && number(only?.value ?? NaN),
     );
-    const text = `step ${step}: ${number(value)}`;
+    replace(
+      this.#legend,
+      ...(alone ? [] : values.map(({ name, hue, value }) =>
+        h(
+          "li",
+          { class: hueClass(hue) },
+          h("span", { class: "swatch" }),
+          `${name} `,
+          h("b", {}, number(value)),
+        )
+      )),
+    );
+    const told = values.map(({ name, value }) => `${name} ${number(value)}`.trim()).join(", ");
     this.#plot.setAttribute("aria-valuenow", String(step));
-    this.#plot.setAttribute("aria-valuetext", `${this.#name}, ${text}`);
-    if (this.#width === 0 || !Number.isFinite(shown)) return replace(this.#hair);
-    const [x, y] = [this.#x(step), this.#y(shown)];
+    this.#plot.setAttribute("aria-valuetext", `${this.#name}, step ${step}: ${told}`);
+    const seen = values.filter(({ shown }) => Number.isFinite(shown));
+    if (this.#width === 0 || seen.length === 0) return replace(this.#hair);
+    const x = this.#x(step);
     replace(
       this.#hair,
       atCursor &&
         svg("line", { x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }),
-      svg("circle", { cx: x, cy: y, r: atCursor ? 4 : 3 }),
+      ...seen.map(({ hue, step, shown }) =>
+        svg("circle", {
+          class: hueClass(hue),
+          cx: this.#x(step),
+          cy: this.#y(shown),
+          r: atCursor ? 4 : 3,
+        })
+      ),
     );
   }
 
-  /** Index of the point nearest to a step. */
-  #nearest(step: number): number {
-    const { points } = this.#data;
-    // The first at or after it, or the one before that.
-    let [low, high] = [0, points.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((points[middle]?.[0] ?? 0) < step) low = middle + 1;
-      else high = middle;
-    }
-    const distance = (i: number) => Math.abs((points[i]?.[0] ?? Infinity) - step);
-    return low > 0 && !(distance(low) < distance(low - 1)) ? low - 1 : low;
+  /** The points that the crosshair goes by: those of the series that goes on longest. */
+  get #longest(): readonly Point[] {
+    const ends = this.#data.series.map(({ points }) => points.at(-1)?.[0] ?? -1);
+    return this.#data.series[ends.indexOf(Math.max(...ends))]?.points ?? [];
   }
 
   #point(x: number): void {
-    const { points } = this.#data;
+    const points = this.#longest;
     const perPixel = (this.#x(1) - this.#x(0)) || 1;
     const step = Math.round((x - this.#x(0)) / perPixel);
-    this.#cursor.step = points[this.#nearest(step)]?.[0];
+    this.#cursor.step = points[nearest(points, step)]?.[0];
   }
 
   #key(event: KeyboardEvent): void {
-    const { points } = this.#data;
+    const points = this.#longest;
     if (points.length === 0) return;
-    const at = this.#nearest(this.#cursor.step ?? Infinity);
+    const at = nearest(points, this.#cursor.step ?? Infinity);
     const page = Math.max(1, Math.round(points.length / 10));
     const moves: Readonly<Record<string, number>> = {
       ArrowLeft: at - 1,
@@ -264,6 +302,24 @@ export class LineChart {
     event.preventDefault();
     this.#cursor.step = points[Math.min(Math.max(to, 0), points.length - 1)]?.[0];
   }
+}
+
+/** Index of the point nearest to a step. */
+function nearest(points: readonly Point[], step: number): number {
+  // The first at or after it, or the one before that.
+  let [low, high] = [0, points.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((points[middle]?.[0] ?? 0) < step) low = middle + 1;
+    else high = middle;
+  }
+  const distance = (i: number) => Math.abs((points[i]?.[0] ?? Infinity) - step);
+  return low > 0 && !(distance(low) < distance(low - 1)) ? low - 1 : low;
+}
+
+/** Six colours, then the same ones dashed. */
+function hueClass(hue: number): string {
+  return `hue-${hue % 6}${hue >= 6 ? ` dash-${Math.floor(hue / 6) % 3}` : ""}`;
 }
 
 /** The values' range with a little air; of one value, something around it. */

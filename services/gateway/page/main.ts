@@ -3,6 +3,7 @@ import { h, replace, say } from "./dom.ts";
 import { OverviewStore } from "./overview_store.ts";
 import { apiView } from "./views/api_view.ts";
 import { compareView } from "./views/compare_view.ts";
+import { judgeView } from "./views/judge_view.ts";
 import { loginView } from "./views/login_view.ts";
 import { newRunView } from "./views/new_run_view.ts";
 import { runView } from "./views/run_view.ts";
@@ -14,6 +15,7 @@ const VIEWS: Readonly<Record<string, (context: ViewContext) => View>> = {
   runs: runsView,
   new: newRunView,
   compare: compareView,
+  judge: judgeView,
   services: servicesView,
   api: apiView,
 };
@@ -22,6 +24,9 @@ const NAVIGATION = [["runs", "Runs"], ["compare", "Compare"], ["services", "Serv
   "api",
   "API",
 ]];
+
+/** Views without a link of their own, and those that they are reached from. */
+const UNDER: Readonly<Record<string, string>> = { "": "runs", new: "runs", judge: "compare" };
 
 const main = h("main", { id: "main", tabindex: -1 });
 const banner = h("p", { class: "banner", role: "status", hidden: true });
@@ -43,7 +48,7 @@ function show(): void {
   const { title, content } = view(context);
   document.title = `${title} · DRTune`;
   for (const [target, link] of links) {
-    const current = target === (name === "new" || name === "" ? "runs" : name);
+    const current = target === (UNDER[name] ?? name);
     if (current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

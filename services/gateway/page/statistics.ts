@@ -1,24 +1,3 @@
-/** A share and its 95 % confidence interval. */
-export interface Share {
-  readonly share: number;
-  readonly low: number;
-  readonly high: number;
-}
-
-/** 97.5 % quantile of the normal distribution. */
-const Z = 1.959964;
-
-/** Wilson's score interval for `wins` of `total`: it holds its level for few votes and for shares near 0 and 1. */
-export function wilson(wins: number, total: number): Share {
-  if (total === 0) return { share: NaN, low: 0, high: 1 };
-  const share = wins / total;
-  const z2 = Z * Z;
-  const centre = (share + z2 / (2 * total)) / (1 + z2 / total);
-  const half = Z / (1 + z2 / total) *
-    Math.sqrt(share * (1 - share) / total + z2 / (4 * total * total));
-  return { share, low: Math.max(0, centre - half), high: Math.min(1, centre + half) };
-}
-
 /**
  * Exponential moving average of a curve, without the pull towards its first value: each value is divided by the weight
  * that it stands for. What is not finite is passed over.

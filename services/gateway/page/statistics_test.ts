@@ -1,28 +1,8 @@
 import assert from "node:assert/strict";
-import { smooth, thin, ticks, wilson } from "./statistics.ts";
+import { smooth, thin, ticks } from "./statistics.ts";
 
 const near = (found: number, expected: number, tolerance: number) =>
   assert(Math.abs(found - expected) <= tolerance, `${found} is not ${expected}`);
-
-Deno.test("The ends of Wilson's interval are the shares that the votes are just compatible with", () => {
-  const cases: [number, number, number, number][] = [
-    [7, 10, 0.396778, 0.892209],
-    [0, 12, 0, 0.242494],
-    [12, 12, 0.757506, 1],
-    [55, 100, 0.452446, 0.643855],
-  ];
-  for (const [wins, total, low, high] of cases) {
-    const found = wilson(wins, total);
-    near(found.share, wins / total, 0);
-    near(found.low, low, 1e-6);
-    near(found.high, high, 1e-6);
-    // What defines them: the observed share is 1.96 standard deviations away.
-    for (const p of [found.low, found.high].filter((p) => p > 1e-9 && p < 1 - 1e-9)) {
-      near(Math.abs(found.share - p) / Math.sqrt(p * (1 - p) / total), 1.959964, 1e-9);
-    }
-  }
-  assert.deepEqual(wilson(0, 0), { share: NaN, low: 0, high: 1 });
-});
 
 Deno.test("Smoothing keeps a constant, starts at the first value, and passes over what is not finite", () => {
   assert.deepEqual(smooth([3, 1, 2], 0), [3, 1, 2]);

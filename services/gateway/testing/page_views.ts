@@ -84,7 +84,7 @@ async function dialog(page: BrowserPage, run: string, name: string): Promise<voi
 }
 
 async function compare(page: BrowserPage): Promise<void> {
-  await go(page, "compare/foxes", shown(".narrow select"));
+  await go(page, "judge/foxes", shown(".narrow select"));
   await page.fill(
     ".narrow textarea",
     "# animals\na fox\nan owl\n# places\na pier at dusk\na street",
@@ -206,10 +206,18 @@ export const PAGE_VIEWS: readonly PageView[] = [
       await page.until(says("Line 3: "));
     },
   },
-  { name: "compare", open: compare },
-  { name: "compare-judging", open: judge },
   {
-    name: "compare-results",
+    name: "compare",
+    open: async (page) => {
+      await go(page, `compare/foxes/paused/${LONG_NAME}`, shown(".final tbody tr:nth-child(3)"));
+      const loaded = '[...document.querySelectorAll(".side-by-side img")]';
+      await page.until(`${loaded}.filter((i) => i.naturalWidth > 0).length === 12`);
+    },
+  },
+  { name: "judge", open: compare },
+  { name: "judge-pairs", open: judge },
+  {
+    name: "judge-results",
     open: async (page) => {
       await judge(page);
       for (const [i, key] of ["ArrowLeft", "ArrowRight", "ArrowDown", "ArrowRight"].entries()) {
@@ -247,7 +255,7 @@ export const PAGE_VIEWS: readonly PageView[] = [
     at: "empty",
     open: (page) => go(page, "services", says("does not")),
   },
-  { name: "compare-none", at: "empty", open: (page) => go(page, "compare", says("No runs yet")) },
+  { name: "judge-none", at: "empty", open: (page) => go(page, "judge", says("No runs yet")) },
   { name: "runs-away", at: "away", open: (page) => go(page, "runs", says("as soon as")) },
   { name: "run-away", at: "away", open: (page) => go(page, "runs/foxes", says("It goes on here")) },
   { name: "services-away", at: "away", open: (page) => go(page, "services", says("does not")) },

@@ -1,7 +1,6 @@
 import type { Cursor } from "../cursor.ts";
 import { h, replace } from "../dom.ts";
-import { type ChartData, LineChart, type Point } from "../line_chart.ts";
-import type { RunHistory } from "../run_history.ts";
+import { type ChartData, LineChart, type Series } from "../line_chart.ts";
 import type { Run } from "../types.ts";
 import { isGoing } from "./state_chip.ts";
 
@@ -9,16 +8,13 @@ import { isGoing } from "./state_chip.ts";
 export interface ChartOrder {
   readonly title: string;
   readonly unit?: string;
-  /** Index of the colour, 0 to 5. */
-  readonly hue: number;
   /** A line under the title. */
   readonly note?: string;
-  readonly points: readonly Point[];
+  readonly series: readonly Series[];
 }
 
-/** What charts of a run are made with. */
+/** What charts are made with. */
 export interface ChartContext {
-  readonly history: RunHistory;
   readonly cursor: Cursor;
   readonly signal: AbortSignal;
 }
@@ -34,18 +30,13 @@ export class ChartGrid {
   }
 
   /** Shows these, in this order. */
-  update(
-    run: Run,
-    orders: readonly ChartOrder[],
-    look: Pick<ChartData, "smoothing" | "markers">,
-  ): void {
-    const lastStep = axisEnd(run, this.#context.history.lastStep);
-    const charts = orders.map(({ title, unit = "", hue, note = "", points }) => {
+  update(orders: readonly ChartOrder[], look: Omit<ChartData, "series">): void {
+    const charts = orders.map(({ title, unit = "", note = "", series }) => {
       const key = `${title} ${unit}`;
       const chart = this.#charts.get(key) ?? new LineChart({ title, unit, ...this.#context });
       this.#charts.set(key, chart);
-      [chart.hue, chart.note] = [hue, note];
-      chart.update({ points, lastStep, ...look });
+      chart.note = note;
+      chart.update({ series, ...look });
       return chart.element;
     });
     // Put in again, an element would lose the focus.
@@ -55,8 +46,16 @@ export class ChartGrid {
   }
 }
 
+/** The colour of what is no reward. */
+export const NEUTRAL = 5;
+
+/** The only curve of a chart. */
+export function alone(hue: number, points: Series["points"]): readonly Series[] {
+  return [{ name: "", hue, points }];
+}
+
 /** Right end of the axis: of a run that goes on what is to be done, or half of it, or a quarter, if that holds all. */
-function axisEnd({ state, iterations }: Run, lastStep: number): number {
+export function axisEnd({ state, iterations }: Run, lastStep: number): number {
   if (!isGoing(state)) return lastStep;
   let end = iterations;
   while (end > 20 && end / 2 > lastStep) end = Math.ceil(end / 2);

@@ -1,7 +1,7 @@
 import { h, say } from "../dom.ts";
 import { curve, type RunHistory } from "../run_history.ts";
 import type { Run } from "../types.ts";
-import { type ChartContext, ChartGrid } from "./chart_grid.ts";
+import { alone, axisEnd, type ChartContext, ChartGrid, NEUTRAL } from "./chart_grid.ts";
 
 /** The panel: rewards on fixed prompts, among them such as are not trained on, and how different the images are. */
 export class PanelCharts {
@@ -10,8 +10,8 @@ export class PanelCharts {
   readonly #grid: ChartGrid;
   readonly #history: RunHistory;
 
-  constructor(context: ChartContext) {
-    this.#history = context.history;
+  constructor(history: RunHistory, context: ChartContext) {
+    this.#history = history;
     this.#grid = new ChartGrid(context);
     this.element = h(
       "section",
@@ -35,21 +35,23 @@ export class PanelCharts {
     const heldOut = (name: string) => last.heldOut.includes(name);
     names.sort((a, b) => Number(heldOut(b)) - Number(heldOut(a)));
     const hues = [...rewardNames];
-    this.#grid.update(run, [
+    this.#grid.update([
       ...names.map((title) => ({
         title,
-        // A reward that is trained on has its colour; the others are told apart by their names.
-        hue: hues.includes(title) ? hues.indexOf(title) : 5,
         note: heldOut(title) ? "held out" : "trained on",
-        points: curve(panels, ({ rewards }) => rewards[title]?.mean),
+        // A reward that is trained on has its colour; the others are told apart by their names.
+        series: alone(
+          hues.includes(title) ? hues.indexOf(title) : NEUTRAL,
+          curve(panels, ({ rewards }) => rewards[title]?.mean),
+        ),
       })),
       {
         title: "diversity",
-        hue: 5,
         note: "mean distance of two images",
-        points: curve(panels, ({ diversity }) => diversity),
+        series: alone(NEUTRAL, curve(panels, ({ diversity }) => diversity)),
       },
     ], {
+      lastStep: axisEnd(run, this.#history.lastStep),
       smoothing: 0,
       markers: panels.filter(({ alarm }) => alarm !== "")
         .map(({ step, alarm }) => ({ step, label: alarm, text: "alarm" })),

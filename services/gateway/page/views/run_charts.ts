@@ -1,11 +1,16 @@
-import { h, replace } from "../dom.ts";
 import { number } from "../format.ts";
 import { curve, type RunHistory } from "../run_history.ts";
 import type { RewardTerm, Run } from "../types.ts";
-import { type ChartContext, ChartGrid, type ChartOrder } from "./chart_grid.ts";
+import {
+  alone,
+  axisEnd,
+  type ChartContext,
+  ChartGrid,
+  type ChartOrder,
+  NEUTRAL,
+} from "./chart_grid.ts";
 import { mixtureText } from "./mixture_text.ts";
-
-const SMOOTHING_KEY = "drtune-smoothing";
+import { smoothingControl } from "./smoothing.ts";
 
 /** One chart for each reward, the loss and the gradient norm. */
 export class RunCharts {
@@ -13,31 +18,15 @@ export class RunCharts {
   readonly controls: HTMLElement;
   readonly #grid: ChartGrid;
   readonly #history: RunHistory;
-  #smoothing = Number(localStorage.getItem(SMOOTHING_KEY) ?? 0.6);
+  readonly #smoothing = smoothingControl(() => this.#run && this.update(this.#run));
   #run: Run | undefined;
   #better: ReadonlyMap<string, string> = new Map();
 
-  constructor(context: ChartContext) {
-    this.#history = context.history;
+  constructor(history: RunHistory, context: ChartContext) {
+    this.#history = history;
     this.#grid = new ChartGrid(context);
     this.element = this.#grid.element;
-    const value = h("output", { class: "num" });
-    const show = () => replace(value, this.#smoothing.toFixed(2));
-    const slider = h("input", {
-      type: "range",
-      min: 0,
-      max: 0.99,
-      step: 0.01,
-      value: this.#smoothing,
-      oninput: () => {
-        this.#smoothing = slider.valueAsNumber;
-        localStorage.setItem(SMOOTHING_KEY, String(this.#smoothing));
-        show();
-        if (this.#run) this.update(this.#run);
-      },
-    });
-    show();
-    this.controls = h("label", { class: "inline" }, h("span", {}, "Smoothing"), slider, value);
+    this.controls = this.#smoothing.element;
   }
 
   /** @param better "smaller" or "larger" by "HOST:PORT NAME", where it is known */
@@ -50,28 +39,26 @@ export class RunCharts {
     const orders: ChartOrder[] = [
       ...[...history.rewardNames].map((title, hue) => ({
         title,
-        hue,
         note: this.#note(terms.get(title)),
-        points: curve(history.steps, ({ rewards }) => rewards[title]?.mean),
+        series: alone(hue, curve(history.steps, ({ rewards }) => rewards[title]?.mean)),
       })),
       {
         title: "loss",
         unit: "minimised",
-        hue: 5,
-        points: curve(history.steps, ({ loss }) => loss),
+        series: alone(NEUTRAL, curve(history.steps, ({ loss }) => loss)),
       },
       ...(drifts.length > 0
-        ? [{ title: "drift", unit: "from the frozen model", hue: 5, points: drifts }]
+        ? [{ title: "drift", unit: "from the frozen model", series: alone(NEUTRAL, drifts) }]
         : []),
       {
         title: "gradient norm",
         unit: "L2, before clipping",
-        hue: 5,
-        points: curve(history.steps, ({ gradNorm }) => gradNorm),
+        series: alone(NEUTRAL, curve(history.steps, ({ gradNorm }) => gradNorm)),
       },
     ];
-    this.#grid.update(run, orders, {
-      smoothing: this.#smoothing,
+    this.#grid.update(orders, {
+      lastStep: axisEnd(run, history.lastStep),
+      smoothing: this.#smoothing.value,
       markers: [
         ...history.swaps.map(({ step, rewards }) => ({
           step,

@@ -31,8 +31,8 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const notice = h("p", { class: "fault", role: "status", hidden: true });
   const tiles = h("dl", { class: "tiles" });
   const phases = h("div", { class: "phases" });
-  const charts = new RunCharts({ history, cursor, signal });
-  const panel = new PanelCharts({ history, cursor, signal });
+  const charts = new RunCharts(history, { cursor, signal });
+  const panel = new PanelCharts(history, { cursor, signal });
   const perImage = h("div", {});
   const mixture = h("div", {});
   const log = new EventLog(id);

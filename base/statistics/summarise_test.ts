@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { summarise } from "./statistics.ts";
+import { summarise } from "./summarise.ts";
 
 Deno.test("summarise gives Student's interval", () => {
   // scipy.stats.t.interval(0.95, 3, loc=2.5, scale=scipy.stats.sem([1, 2, 3, 4]))
