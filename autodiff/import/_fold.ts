@@ -204,6 +204,42 @@ const modulo: Evaluate = (c, ...rest) =>
     ...rest,
   );
 
+function roundHalfEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
+}
+
+const clip: Evaluate = (_c, [x = [], [low = -Infinity] = [], [high = Infinity] = []]) => [
+  x.map((v) => Math.min(Math.max(v, low), high)),
+];
+
+const tile = moved((c) => {
+  const { shape } = required(c, 0);
+  return (at) => position(shape, at.map((i, axis) => i % dim(shape, axis)));
+});
+
+/** Sums along an axis up to each entry. */
+const cumulative: Evaluate = (c, [x = [], [axis = 0] = []]) => {
+  const { shape } = required(c, 0);
+  const along = normalizeAxis(axis, shape.length);
+  const [exclusive, reverse] = ["exclusive", "reverse"].map((n) => intOf(c.attributes, n, 0) === 1);
+  return [Array.from(coordinates(shape), (at) => {
+    const here = dim(at, along);
+    let sum = 0;
+    for (let i = 0; i < dim(shape, along); i++) {
+      const counts = i === here ? !exclusive : reverse ? i > here : i < here;
+      if (counts) sum += entry(x, position(shape, replaced(at, along, i)));
+    }
+    return sum;
+  })];
+};
+
+const mean: Evaluate = (c, values, types) => {
+  const count = sizeOf(required(c, 0).shape) / sizeOf(types[0]?.shape ?? []);
+  return reduction((a, b) => a + b)(c, values, types).map((sums) => sums.map((v) => v / count));
+};
+
 const EVALUATE: ReadonlyMap<OpName, Evaluate> = new Map<OpName, Evaluate>([
   ["Identity", same],
   ["Reshape", same],
@@ -217,7 +253,15 @@ const EVALUATE: ReadonlyMap<OpName, Evaluate> = new Map<OpName, Evaluate>([
   ["Slice", slice],
   ["Gather", gather],
   ["Cast", unary((a, whole) => whole ? Math.trunc(a) : a)],
+  ["Clip", clip],
+  ["Tile", tile],
+  ["CumSum", cumulative],
   ["Neg", unary((a) => -a)],
+  ["Sign", unary(Math.sign)],
+  ["Round", unary(roundHalfEven)],
+  ["Reciprocal", unary((a) => 1 / a)],
+  ["Exp", unary(Math.exp)],
+  ["Log", unary(Math.log)],
   ["Abs", unary(Math.abs)],
   ["Sqrt", unary(Math.sqrt)],
   ["Floor", unary(Math.floor)],
@@ -240,6 +284,7 @@ const EVALUATE: ReadonlyMap<OpName, Evaluate> = new Map<OpName, Evaluate>([
   ["Or", binary((a, b) => Math.max(a, b))],
   ["Where", each(([test, x = NaN, y = NaN]) => test === 0 ? y : x)],
   ["ReduceSum", reduction((a, b) => a + b)],
+  ["ReduceMean", mean],
   ["ReduceProd", reduction((a, b) => a * b)],
   ["ReduceMin", reduction(Math.min)],
   ["ReduceMax", reduction(Math.max)],
