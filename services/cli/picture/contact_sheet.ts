@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import sharp, { type OverlayOptions } from "sharp";
-import { CELL, textPath } from "./pixel_font.ts";
+import { cutText, LINE, textPath, textWidth } from "./text_path.ts";
 
 /** One picture of a sheet and the lines under it. */
 export interface Tile {
@@ -15,13 +15,14 @@ export interface SheetSection {
   readonly tiles: readonly Tile[];
 }
 
-const [GAP, DOT] = [12, 1.5];
-const LINE = CELL.height * DOT;
-const HEADING = CELL.height * 2 + 8;
+const GAP = 12;
+/** Sizes of the text under pictures and of headings, in pixels. */
+const [SIZE, HEADING_SIZE] = [13, 18];
+const HEADING = Math.ceil(HEADING_SIZE * LINE) + 6;
 
 /**
  * A PNG of pictures with text under them. Pictures are scaled to `tile` pixels on their longer side (small ones by
- * whole pixels, so that they stay sharp). Texts take at most two lines; what does not fit is cut with "..".
+ * whole pixels, so that they stay sharp). Texts take at most two lines; what does not fit is cut with "…".
  */
 export async function contactSheet(
   sections: readonly SheetSection[],
@@ -33,10 +34,15 @@ export async function contactSheet(
   let y = GAP;
   for (const { heading, tiles } of sections) {
     if (heading !== "") {
-      svg += textPath(cut(heading, width - 2 * GAP, 2), { x: GAP, y, size: 2, fill: "#1f2430" });
+      svg += textPath(cutText(heading, { width: width - 2 * GAP, size: HEADING_SIZE }), {
+        x: GAP,
+        y,
+        size: HEADING_SIZE,
+        fill: "#1f2430",
+      });
       y += HEADING;
     }
-    const wrapped = tiles.map((t) => ({ ...t, lines: t.lines.flatMap((l) => wrap(l, tile, DOT)) }));
+    const wrapped = tiles.map((t) => ({ ...t, lines: t.lines.flatMap((l) => wrap(l, tile)) }));
     for (let start = 0; start < tiles.length; start += columns) {
       const row = wrapped.slice(start, start + columns);
       for (const [i, { image, lines }] of row.entries()) {
@@ -45,13 +51,13 @@ export async function contactSheet(
         for (const [n, line] of lines.entries()) {
           svg += textPath(line, {
             x,
-            y: y + tile + 6 + n * LINE,
-            size: DOT,
-            fill: "#4a5162",
+            y: y + tile + 6 + n * SIZE * LINE,
+            size: SIZE,
+            fill: "#3c4352",
           });
         }
       }
-      y += tile + 6 + Math.max(...row.map((t) => t.lines.length)) * LINE + GAP;
+      y += tile + 6 + Math.ceil(Math.max(...row.map((t) => t.lines.length)) * SIZE * LINE) + GAP;
     }
   }
   const text =
@@ -77,14 +83,12 @@ async function fit(image: Uint8Array, tile: number): Promise<Buffer> {
 }
 
 /** At most two lines of whole words; what does not fit is cut. */
-function wrap(text: string, width: number, size: number): string[] {
-  const room = Math.floor(width / (CELL.width * size));
-  const space = text.lastIndexOf(" ", room);
-  if (text.length <= room || space <= 0) return [cut(text, width, size)];
-  return [text.slice(0, space), cut(text.slice(space + 1), width, size)];
-}
-
-function cut(text: string, width: number, size: number): string {
-  const room = Math.floor(width / (CELL.width * size));
-  return text.length <= room ? text : `${text.slice(0, Math.max(room - 2, 0))}..`;
+function wrap(text: string, width: number): string[] {
+  if (textWidth(text, SIZE) <= width) return [text];
+  const words = text.split(" ");
+  let count = words.length - 1;
+  while (count > 0 && textWidth(words.slice(0, count).join(" "), SIZE) > width) count--;
+  const rest = words.slice(count).join(" ");
+  const first = words.slice(0, count).join(" ");
+  return [...count > 0 ? [first] : [], cutText(rest, { width, size: SIZE })];
 }

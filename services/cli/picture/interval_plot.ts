@@ -1,4 +1,4 @@
-import { textPath, textWidth } from "./pixel_font.ts";
+import { LINE, textPath, textWidth } from "./text_path.ts";
 import { ticks } from "./ticks.ts";
 
 /** A value and its interval. */
@@ -21,11 +21,12 @@ export interface IntervalPanel {
 
 const [WIDTH, ROW, TOP, BOTTOM, RIGHT] = [720, 22, 32, 34, 24];
 const [INK, GRID, MARK, COLOR] = ["#1f2430", "#d9dde5", "#8fa3d6", "#2b59c3"];
-const DOT = 1.5;
+/** Size of text, in pixels. */
+const SIZE = 13;
 
 /** Panels of values with their intervals, a row each, as an SVG document with a white background. */
 export function intervalPlot(panels: readonly IntervalPanel[]): string {
-  const names = panels.flatMap(({ rows }) => rows.map(({ name }) => textWidth(name, DOT)));
+  const names = panels.flatMap(({ rows }) => rows.map(({ name }) => textWidth(name, SIZE)));
   const left = 24 + Math.max(0, ...names);
   let top = 0;
   const body = panels.map((panel) => {
@@ -54,7 +55,7 @@ function drawPanel(
     const text = String(Number(v.toPrecision(4)));
     return `<path stroke="${GRID}" d="M${x(v).toFixed(1)} ${top + TOP}V${bottom}"/>` +
       textPath(text, {
-        ...{ x: x(v) - textWidth(text, DOT) / 2, y: bottom + 6, size: DOT, fill: INK },
+        ...{ x: x(v) - textWidth(text, SIZE) / 2, y: bottom + 6, size: SIZE, fill: INK },
       });
   }).join("");
   const zero = line === undefined
@@ -64,7 +65,7 @@ function drawPanel(
     }"/>`;
   const drawn = rows.map(({ name, mean, low, high, marks = [] }, i) => {
     const y = top + TOP + (i + 0.5) * ROW;
-    const label = textPath(name, { x: 8, y: y - 6, size: DOT, fill: INK });
+    const label = textPath(name, { x: 8, y: y - SIZE * LINE / 2, size: SIZE, fill: INK });
     if (!Number.isFinite(mean)) return label;
     const ends = [low, high].filter(Number.isFinite).map(x);
     const bar = ends.length < 2
@@ -79,5 +80,5 @@ function drawPanel(
       x(mean).toFixed(1)
     }" cy="${y}" r="4.5" fill="${COLOR}"/>${single}`;
   }).join("");
-  return textPath(title, { x: 8, y: top + 10, size: DOT, fill: INK }) + axis + zero + drawn;
+  return textPath(title, { x: 8, y: top + 10, size: SIZE, fill: INK }) + axis + zero + drawn;
 }

@@ -1,4 +1,4 @@
-import { CELL, textPath, textWidth } from "./pixel_font.ts";
+import { LINE, textPath, textWidth } from "./text_path.ts";
 import { ticks } from "./ticks.ts";
 
 /** One curve of a plot. */
@@ -19,16 +19,17 @@ export interface Panel {
 const [WIDTH, PANEL_HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [720, 220, 72, 16, 34, 30];
 const INK = "#1f2430";
 const GRID = "#d9dde5";
-const DOT = 1.5;
+/** Size of text, in pixels. */
+const SIZE = 13;
 
 /** Panels of curves over one horizontal axis, as an SVG document with a white background. */
 export function linePlot(panels: readonly Panel[], xLabel: string): string {
-  const height = panels.length * PANEL_HEIGHT + 18;
+  const height = panels.length * PANEL_HEIGHT + 20;
   const body = panels.map((p, i) => panel(p, i * PANEL_HEIGHT)).join("");
   const label = textPath(xLabel, {
-    x: (WIDTH - textWidth(xLabel, DOT)) / 2,
-    y: height - 16,
-    size: DOT,
+    x: (WIDTH - textWidth(xLabel, SIZE)) / 2,
+    y: height - 18,
+    size: SIZE,
     fill: INK,
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}">` +
@@ -46,28 +47,29 @@ function panel({ title, series }: Panel, top: number): string {
     const text = label(v);
     return `<path stroke="${GRID}" d="M${LEFT} ${py(v)}H${WIDTH - RIGHT}"/>` +
       textPath(text, {
-        x: LEFT - 8 - textWidth(text, DOT),
-        y: py(v) - 3.5 * DOT,
-        size: DOT,
+        x: LEFT - 8 - textWidth(text, SIZE),
+        y: py(v) - SIZE * LINE / 2,
+        size: SIZE,
         fill: INK,
       });
   }).join("");
   const xTicks = ticks(x0, x1, 8).map((v) => {
     const text = label(v);
     return textPath(text, {
-      x: px(v) - textWidth(text, DOT) / 2,
+      x: px(v) - textWidth(text, SIZE) / 2,
       y: top + PANEL_HEIGHT - BOTTOM + 6,
-      size: DOT,
+      size: SIZE,
       fill: INK,
     });
   }).join("");
   const named = series.length < 2 ? [] : series.filter(({ name }) => name !== "");
-  const words = textWidth(title, DOT) + named.reduce((sum, s) => sum + textWidth(s.name, DOT), 0);
+  const words = textWidth(title, SIZE) + named.reduce((sum, s) => sum + textWidth(s.name, SIZE), 0);
   // A long head is written smaller rather than past the edge; the gaps keep their width.
-  const size = DOT * Math.min(1, (WIDTH - LEFT - RIGHT - 24 - 40 * named.length) / words);
+  const size = SIZE * Math.min(1, (WIDTH - LEFT - RIGHT - 24 - 40 * named.length) / words);
   let at = LEFT + textWidth(title, size) + 24;
   const legend = named.map((s) => {
-    const entry = `<rect x="${at}" y="${top + 13}" width="14" height="4" fill="${s.color}"/>` +
+    const entry =
+      `<rect x="${at}" y="${top + 8 + size * LINE / 2}" width="14" height="4" fill="${s.color}"/>` +
       textPath(s.name, { x: at + 20, y: top + 10, size, fill: INK });
     at += 40 + textWidth(s.name, size);
     return entry;
@@ -93,9 +95,6 @@ function extent(values: readonly number[], margin: number): readonly [number, nu
 }
 
 const label = (v: number) => String(Number(v.toPrecision(4)));
-
-/** Height of a text line in a plot, for callers that stack things below one. */
-export const LINE_HEIGHT = CELL.height * DOT;
 
 /** Exponential moving average, corrected for its start, of a curve's values. */
 export function smooth(values: readonly number[], decay: number): readonly number[] {
