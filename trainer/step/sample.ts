@@ -23,7 +23,7 @@ export interface Trajectory {
  * "v_uncond" at step 0.
  */
 export async function sample(
-  denoiser: GuidedDenoiser,
+  denoiser: Pick<GuidedDenoiser, "predict">,
   { sampler, noise, keep, probe, signal }: {
     readonly sampler: Sampler;
     readonly noise: NoiseSource;

@@ -1,2 +1,2 @@
-export { fakeModel } from "./fake_networks.ts";
+export { fakeModel, FakeNetworks } from "./fake_networks.ts";
 export { FakeReward } from "./fake_reward.ts";

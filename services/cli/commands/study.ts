@@ -5,6 +5,8 @@ import { type Arguments, type Command, UsageError } from "../command.ts";
 import { Judges } from "../judge/judges.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, ROOT } from "../stack/read_stack.ts";
+import { writeCompositionReport } from "../study/composition/composition_report.ts";
+import { runComposition } from "../study/composition/run_composition.ts";
 import { writeGridReport } from "../study/grid_report.ts";
 import { readStudy, type StudyFile, studyNames } from "../study/read_study.ts";
 import { plannedRuns, rewardNames, runGrid } from "../study/run_grid.ts";
@@ -62,7 +64,7 @@ export const study: Command = {
     }
     const file = await readStudy(given);
     const { study } = file;
-    if (study.kind !== "grid") throw new UsageError(`${file.path} is of kind ${study.kind}`);
+    if (study.kind !== "grid") return await runOther(file, { args, signal });
     const grid = chosenPart(study, args);
     const presets = args.text("presets");
     if (presets !== undefined) return await writePresets({ ...file, study: grid }, presets);
@@ -70,6 +72,28 @@ export const study: Command = {
     return 0;
   },
 };
+
+/** Runs a study that trains nothing. */
+async function runOther(
+  { name, study, path }: StudyFile,
+  { args, signal }: { readonly args: Arguments; readonly signal: AbortSignal },
+): Promise<number> {
+  const given = ["budget", "only", "presets", "running"].find((option) =>
+    args.flag(option) || args.text(option) !== undefined || args.list(option).length > 0
+  );
+  if (given !== undefined) throw new UsageError(`Option --${given} is for studies that train`);
+  const out = resolve(args.text("out") ?? join("studies", name));
+  const { models } = await readStack(args.text("stack") ?? STUDY_STACK);
+  const folder = new StudyFolder(out);
+  const command = commandOf(args, { name, path });
+  console.error(`${study.title}: results go to ${out}`);
+  if (study.kind === "composition") {
+    const points = await runComposition(study, { folder, models, signal });
+    await writeCompositionReport(folder, points, { study, command });
+  }
+  console.log(join(out, "index.html"));
+  return 0;
+}
 
 type GridFile = StudyFile & { readonly study: GridStudy };
 

@@ -56,7 +56,7 @@ export class StudyFolder {
 
   /** A run's result; undefined where it is not done. */
   async result(id: string): Promise<RunResult | undefined> {
-    return await this.#read(`results/${id}.json`, runResultSchema);
+    return await this.readJson(`results/${id}.json`, runResultSchema);
   }
 
   async writeResult(result: RunResult, shown: MeasuredRun["shown"]): Promise<void> {
@@ -66,7 +66,7 @@ export class StudyFolder {
 
   /** Pictures without LoRA of these settings; undefined where they are not drawn. */
   async baseline(key: string): Promise<Baseline | undefined> {
-    return await this.#read(`results/without-${key}.json`, baselineSchema);
+    return await this.readJson(`results/without-${key}.json`, baselineSchema);
   }
 
   async writeBaseline(baseline: Baseline, shown: MeasuredRun["shown"]): Promise<void> {
@@ -78,7 +78,7 @@ export class StudyFolder {
   async pictures(name: string): Promise<readonly Uint8Array[]> {
     const read = Array.from(
       { length: SHOWN },
-      (_, i) => readFile(join(this.path, "pictures", name, `${i}.png`)).catch(() => undefined),
+      (_, i) => this.readFile(`pictures/${name}/${i}.png`),
     );
     return (await Promise.all(read)).filter((png) => png !== undefined);
   }
@@ -97,19 +97,27 @@ export class StudyFolder {
     }
   }
 
-  async #read<T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> {
-    const path = join(this.path, name);
-    const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+  /** A file of the folder; undefined where it is not there. */
+  async readFile(name: string): Promise<Uint8Array | undefined> {
+    return await readFile(join(this.path, name)).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
       throw error;
     });
-    if (text === undefined) return undefined;
+  }
+
+  /** A result in a JSON file; undefined where it is not there. Throws where the file holds something else. */
+  async readJson<T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> {
+    const bytes = await this.readFile(name);
+    if (bytes === undefined) return undefined;
     try {
-      return schema.parse(JSON.parse(text));
+      return schema.parse(JSON.parse(new TextDecoder().decode(bytes)));
     } catch (cause) {
-      throw new Error(`${path} is no result of a study: delete it, and it is measured again`, {
-        cause,
-      });
+      throw new Error(
+        `${join(this.path, name)} is no result of a study: delete it, and it is measured again`,
+        {
+          cause,
+        },
+      );
     }
   }
 
