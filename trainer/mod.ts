@@ -8,6 +8,6 @@ export * from "./random.ts";
 export * from "./run/mod.ts";
 export * from "./samplers/mod.ts";
 export * from "./step/mod.ts";
-export { concatBatch, type Float32Tensor, type Parameters } from "./tensors.ts";
+export { concatBatch, type Float32Tensor, type Parameters, sliceBatch } from "./tensors.ts";
 export { flowCaseSampler, flowCaseSchema } from "./flow_trace.ts";
 export { openTraceModel, readTraceCase, trace, type TraceCase, type TraceModel } from "./trace.ts";

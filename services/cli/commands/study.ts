@@ -7,6 +7,8 @@ import { STACK_OPTION } from "../stack/option.ts";
 import { readStack, ROOT } from "../stack/read_stack.ts";
 import { writeCompositionReport } from "../study/composition/composition_report.ts";
 import { runComposition } from "../study/composition/run_composition.ts";
+import { writeGradientNormReport } from "../study/gradient_norm/gradient_norm_report.ts";
+import { runGradientNorm } from "../study/gradient_norm/run_gradient_norm.ts";
 import { writeGridReport } from "../study/grid_report.ts";
 import { readStudy, type StudyFile, studyNames } from "../study/read_study.ts";
 import { plannedRuns, rewardNames, runGrid } from "../study/run_grid.ts";
@@ -90,6 +92,9 @@ async function runOther(
   if (study.kind === "composition") {
     const points = await runComposition(study, { folder, models, signal });
     await writeCompositionReport(folder, points, { study, command });
+  } else if (study.kind === "gradient-norm") {
+    const measured = await runGradientNorm(study, { folder, models, path, signal });
+    await writeGradientNormReport(folder, measured, { study, command });
   }
   console.log(join(out, "index.html"));
   return 0;

@@ -59,15 +59,17 @@ export async function runComposition(
   const reward = await loadReward(parseRewardConfig(study.reward), { baseDir: models });
   const progress = new Progress();
   const points: CompositionPoint[] = [];
-  const todo = Object.keys(study.models).length * 2 * (placesOf(study.sampler.steps).length + 1);
+  const places = placesOf(study.sampler.steps);
+  let todo = 0;
   try {
     for (const [name, model] of Object.entries(study.models)) {
       const drawing = await openDrawing(join(models, model), study);
       try {
+        todo += places.length * (drawing.isNoisy ? 2 : 1) + (drawing.isNoisy ? 1 : 0);
         for (const what of drawing.isNoisy ? ["prompt", "noise"] as const : ["prompt"] as const) {
           let own: Float32Tensor | undefined;
           const start = what === "noise" ? [-1] : [];
-          for (const from of [...start, ...placesOf(study.sampler.steps)]) {
+          for (const from of [...start, ...places]) {
             const file = `results/${name}-${what}-${from}.json`.replaceAll(/[^\w./-]+/g, "-");
             const known = await folder.readJson(file, pointSchema);
             const isSame = known?.pictures === requests.length &&
