@@ -111,6 +111,7 @@ const PROGRAM: ServiceProgram = {
     await checkFolders({ models, runs });
     const session = { provider, ...(threads !== undefined && { intraOpNumThreads: threads }) };
     const log = createLogger({ level });
+    const thread = TrainerThread.load();
     const cluster = await joinCluster(args, log);
     const calls = new RpcMetrics();
     const trainer = await TrainerThread.start({
@@ -121,7 +122,7 @@ const PROGRAM: ServiceProgram = {
       session,
       logLevel: level,
       cluster: cluster?.options,
-    });
+    }, thread);
     // Not before: threads begin with the priority of the one that starts them.
     answerFirst();
     const server = await startGrpcServer({

@@ -48,11 +48,16 @@ export class TrainerThread {
     this.handlers = remoteHandlers(TrainerService, calls);
   }
 
+  /** A thread that loads its program, to be started. A trainer that stands by has it ready. */
+  static load(): Worker {
+    return new Worker(new URL("./trainer_thread_main.ts", import.meta.url), { type: "module" });
+  }
+
   /** Opens the folder of runs; those that had not ended go on. Throws an `Error` where it cannot be used. */
-  static async start(options: TrainerThreadOptions): Promise<TrainerThread> {
-    const worker = new Worker(new URL("./trainer_thread_main.ts", import.meta.url), {
-      type: "module",
-    });
+  static async start(
+    options: TrainerThreadOptions,
+    worker: Worker = TrainerThread.load(),
+  ): Promise<TrainerThread> {
     const { port1, port2 } = new MessageChannel();
     const { fault } = await ask<Opened>(worker, { what: "open", options, calls: port2 });
     if (fault === undefined) return new TrainerThread(worker, port1);

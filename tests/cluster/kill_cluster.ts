@@ -195,6 +195,7 @@ class DisturbedCluster {
     victim.ended.then(() => {
       if (this.#isOver || list[i] !== victim) return;
       this.ended++;
+      this.#options.say(`ended by itself: ${victim.lastLines.join(" ").slice(-300)}`);
       again();
     });
   }

@@ -16,6 +16,8 @@ export class Victim {
   /** What it prints when it serves: its addresses. Rejects with its last log lines when it ends before. */
   readonly ready: Promise<Addresses>;
   readonly #child: Deno.ChildProcess;
+  /** The last lines of its log. */
+  readonly lastLines: readonly string[];
 
   /**
    * @param entry module to run, relative to the repository
@@ -40,6 +42,7 @@ export class Victim {
       stderr: "piped",
     }).spawn();
     const last: string[] = [];
+    this.lastLines = last;
     const logged = eachLine(this.#child.stderr, (line) => {
       last.push(line);
       if (last.length > KEPT_LINES) last.shift();
