@@ -14,6 +14,7 @@ import {
   type Orders,
   OrdersSchema,
   ResultAnswerSchema,
+  type RunOrders,
   Verdict,
   WorkerSchema,
   WorkerState,
@@ -31,7 +32,7 @@ import {
   resultSubject,
 } from "../cluster/mod.ts";
 import type { Hardware } from "./hardware.ts";
-import { RunSession, type SessionSettings, UnfitError } from "./run_session.ts";
+import { RunSession, type SessionSettings, type ShardSession, UnfitError } from "./run_session.ts";
 
 /** How long a worker waits for a job before it asks again whether there is a run, in milliseconds. */
 const WAIT_MS = 1_000;
@@ -50,6 +51,8 @@ export interface WorkerSettings extends SessionSettings {
   readonly name: string;
   readonly hardware: Hardware;
   readonly log: Logger;
+  /** Opens a run. Default: `RunSession.open`. */
+  readonly open?: (run: RunOrders, settings: SessionSettings) => Promise<ShardSession>;
 }
 
 /** Computes jobs for whichever trainer leads, one after the other. */
@@ -62,7 +65,7 @@ export class ClusterWorker {
   readonly #verified = new Set<string>();
   readonly #startedAt = timestampNow();
   #orders: Orders | undefined;
-  #session: { readonly key: string; readonly run: RunSession } | undefined;
+  #session: { readonly key: string; readonly run: ShardSession } | undefined;
   /** Why this worker takes no job of the run with this key. */
   #unfit: { readonly key: string; readonly reason: string } | undefined;
   #state = WorkerState.IDLE;
@@ -155,7 +158,7 @@ export class ClusterWorker {
   }
 
   /** The session of the run that is ordered; `undefined` where there is none, or none for this worker. */
-  async #openSession(): Promise<RunSession | undefined> {
+  async #openSession(): Promise<ShardSession | undefined> {
     const { run, aside = "" } = this.#orders ?? {};
     const key = run && keyOf(run);
     if (this.#session !== undefined && this.#session.key === key && aside === "") {
@@ -168,7 +171,8 @@ export class ClusterWorker {
     this.#session = undefined;
     this.#set(WorkerState.LOADING);
     try {
-      const opened = await RunSession.open(run, this.#settings);
+      const open = this.#settings.open ?? RunSession.open;
+      const opened = await open(run, this.#settings);
       this.#session = { key, run: opened };
       this.#verified.add(run.modelSha256);
       return opened;
@@ -189,7 +193,7 @@ export class ClusterWorker {
     return await consumer.next({ expires: WAIT_MS }) ?? undefined;
   }
 
-  async #handle(message: JsMsg, session: RunSession): Promise<void> {
+  async #handle(message: JsMsg, session: ShardSession): Promise<void> {
     const { epoch = "", run } = this.#orders ?? {};
     const job = fromBinary(JobSchema, message.data);
     // The run has changed while this worker waited.

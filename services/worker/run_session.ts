@@ -40,8 +40,18 @@ export class UnfitError extends Error {
   override readonly name = "UnfitError";
 }
 
-/** A run's model, opened to compute its shards. */
-export class RunSession {
+/** A run that is opened to compute its shards. */
+export interface ShardSession {
+  /**
+   * Computes the shard of a job. Throws `UnavailableError` where a reward does not answer, and `BlobError` where the LoRA
+   * cannot be had.
+   */
+  compute(job: Job): Promise<ShardResult>;
+  close(): Promise<void>;
+}
+
+/** A run's model. */
+export class RunSession implements ShardSession {
   readonly #config: RunConfig;
   readonly #opened: OpenedModel;
   readonly #settings: SessionSettings;
@@ -89,10 +99,6 @@ export class RunSession {
     }
   }
 
-  /**
-   * Computes the shard of a job. Throws `UnavailableError` where a reward does not answer, and `BlobError` where the LoRA
-   * cannot be had.
-   */
   async compute({ iteration, index, lora, reference, rewards }: Job): Promise<ShardResult> {
     const shard = shardsOf(this.#config)[index];
     if (shard === undefined || lora === undefined) {
