@@ -80,6 +80,11 @@ export class JobStream {
     }
   }
 
+  /** Has `prepare` make stream and consumer anew. */
+  distrust(): void {
+    this.#isReady = false;
+  }
+
   /** How many jobs are queued or being computed. */
   async count(): Promise<number> {
     const manager = await this.#manager();

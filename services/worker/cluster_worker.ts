@@ -190,7 +190,9 @@ export class ClusterWorker {
     const epoch = this.#orders?.epoch ?? "";
     const consumer: Consumer = await jetstream(this.#nats, { checkAPI: false })
       .consumers.get(JOB_STREAM, consumerName(epoch));
-    return await consumer.next({ expires: WAIT_MS }) ?? undefined;
+    // A request that a restart of NATS swallowed is not waited for; a job that answers it still is given out again.
+    const late = new Promise<undefined>((wait) => setTimeout(wait, 5 * WAIT_MS));
+    return await Promise.race([consumer.next({ expires: WAIT_MS }), late]) ?? undefined;
   }
 
   async #handle(message: JsMsg, session: ShardSession): Promise<void> {

@@ -14,32 +14,11 @@ import {
 } from "../../services/cluster/mod.ts";
 import { Cluster } from "../../services/trainer/cluster/mod.ts";
 import { ClusterWorker } from "../../services/worker/mod.ts";
-import { NATS_SERVER, NatsServer } from "./_nats_server.ts";
+import type { NatsServer } from "./_nats_server.ts";
+import { natsTest } from "./_nats_test.ts";
 
 const log = createLogger({ level: "silent" });
 const [RIGHT, WRONG] = ["0123456789abcdef-right", "0123456789abcdef-wrong"];
-
-/** A test with a NATS server of its own. */
-function natsTest(
-  name: string,
-  work: (nats: NatsServer) => Promise<void>,
-  options: Parameters<typeof NatsServer.start>[1] = {},
-): void {
-  Deno.test({
-    name,
-    ignore: NATS_SERVER === undefined,
-    fn: async () => {
-      const folder = await Deno.makeTempDir({ prefix: "drtune-cluster-" });
-      const nats = await NatsServer.start(folder, options);
-      try {
-        await work(nats);
-      } finally {
-        await nats.kill();
-        await Deno.remove(folder, { recursive: true });
-      }
-    },
-  });
-}
 
 const connected = (server: NatsServer) =>
   connectNats({ servers: [server.address] }, { name: "test", log });

@@ -1,5 +1,5 @@
-import { type KV, Kvm } from "@nats-io/kv";
 import { JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream";
+import { type KV, Kvm } from "@nats-io/kv";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { Logger } from "../../../base/mod.ts";
 import { connectNats } from "../../cluster/mod.ts";
@@ -7,14 +7,18 @@ import type { NatsOptions } from "../../launch/mod.ts";
 
 /** The bucket that says who leads, and its only key. */
 const [BUCKET, KEY] = ["DRTUNE_LEADER", "leader"];
-/** A leader that has not renewed its lease for this long leads no more, in milliseconds. */
+/** A leader that others see renew nothing for this long leads no more, in milliseconds. */
 const LEASE_MS = 6_000;
 /** Between two renewals, and between two looks of those who wait, in milliseconds. */
-const [RENEW_MS, LOOK_MS] = [1_000, 500];
+const [RENEW_MS, LOOK_MS] = [1_000, 250];
+
+const pause = (ms: number) => new Promise((wait) => setTimeout(wait, ms));
 
 /**
- * The lead of a cluster's trainers, a lease in a key-value bucket. Whoever makes the key leads; the revision that it
- * renews the key with proves that nobody did in between.
+ * The lead of a cluster's trainers: a key that its leader renews, always from the revision that it wrote last, so that
+ * nobody can have written in between. Those who stand by measure the time of a silent leader themselves, and take the key
+ * from the revision that they saw: of two who try one gets it, and a leader that was only slow learns it at its next
+ * renewal. While NATS is away nobody takes the lead; there is no work without NATS.
  */
 export class Leadership {
   /** Unlike every other lead's, before and after. */
@@ -37,7 +41,7 @@ export class Leadership {
     this.lost = this.#keep(name);
   }
 
-  /** Waits until nobody else leads, and leads. Throws an `Error` where NATS cannot be reached at first. */
+  /** Waits until nobody else leads, and leads. Throws an `Error` where NATS refuses the connection. */
   static async take(
     options: NatsOptions,
     { name, log }: {
@@ -52,16 +56,28 @@ export class Leadership {
       if (words !== said) log.info(words);
       said = words;
     };
-    for (;;) {
+    /** The revision that a leader wrote last, and since when it was seen. */
+    let seen: { readonly revision: number; readonly since: number } | undefined;
+    for (;; await pause(LOOK_MS)) {
       try {
-        const kv = await new Kvm(nats).create(BUCKET, { ttl: LEASE_MS, history: 1 });
-        const revision = await kv.create(KEY, name);
+        const kv = await new Kvm(nats).create(BUCKET, { history: 1 });
+        const entry = await kv.get(KEY);
+        const now = performance.now();
+        let revision: number | undefined;
+        if (entry === null || entry.operation !== "PUT") revision = await kv.create(KEY, name);
+        else if (seen?.revision !== entry.revision) {
+          seen = { revision: entry.revision, since: now };
+          say(`Stands by: ${entry.string()} leads`);
+        } else if (now - seen.since > LEASE_MS) {
+          revision = await kv.update(KEY, name, entry.revision);
+        }
+        if (revision === undefined) continue;
         log.info("Leads the cluster", { name, revision });
         return new Leadership(nats, { kv, revision, name });
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        say(`Stands by: ${isTaken(error) ? "another trainer leads" : reason}`);
-        await new Promise((wait) => setTimeout(wait, LOOK_MS));
+        seen = undefined;
+        // Another was first.
+        if (!isTaken(error)) say(`Stands by: ${error instanceof Error ? error.message : error}`);
       }
     }
   }
@@ -73,30 +89,18 @@ export class Leadership {
     await this.#nats.close();
   }
 
-  /** Renews the lease until it is lost. While NATS is away nobody can take it, and there is no work without NATS. */
+  /** Renews the lead until it is lost. */
   async #keep(name: string): Promise<string> {
     const { signal } = this.#ended;
     for (;;) {
-      await new Promise((wait) => setTimeout(wait, RENEW_MS));
+      await pause(RENEW_MS);
       if (signal.aborted) return await new Promise<never>(() => {});
       try {
         this.#revision = await this.#kv.update(KEY, name, this.#revision);
       } catch (error) {
-        if (isTaken(error) && !await this.#takenBack(name)) return "another trainer took it";
+        // Whatever else it is, NATS is away for a while.
+        if (isTaken(error)) return "another trainer took the lead";
       }
-    }
-  }
-
-  /** After a lease that ran out while NATS was away: made anew with the next revision, nobody led in between. */
-  async #takenBack(name: string): Promise<boolean> {
-    try {
-      const revision = await this.#kv.create(KEY, name);
-      if (revision !== this.#revision + 1) return false;
-      this.#revision = revision;
-      return true;
-    } catch (error) {
-      // Whatever else it is, the next renewal finds out.
-      return !isTaken(error);
     }
   }
 }

@@ -36,8 +36,8 @@ export interface OfferOptions {
   /** Counts the offers of this epoch. */
   readonly number: number;
   readonly runId: string;
-  readonly jobs: Pick<JobStream, "prepare" | "publish" | "count">;
-  readonly workers: Pick<WorkerTable, "done" | "whyNone">;
+  readonly jobs: Pick<JobStream, "prepare" | "publish" | "count" | "distrust">;
+  readonly workers: Pick<WorkerTable, "done" | "whyNone" | "isIdle">;
   /** The LoRA that the iteration begins with, kept for workers to ask for. */
   readonly lora: Promise<Blob>;
   /** What drift is measured from, likewise. */
@@ -63,6 +63,8 @@ export class ShardOffer implements OfferedShards {
   /** How often jobs were published anew, after the queue had lost them. */
   #again = 0;
   #counted = performance.now();
+  /** Whether workers waited when the queue was looked at last. */
+  #wasIdle = false;
   /** What the next who waits is told. */
   #trouble: Error | undefined;
   #changed = Promise.withResolvers<void>();
@@ -172,11 +174,7 @@ export class ShardOffer implements OfferedShards {
       if (await jobs.prepare()) this.#published.clear();
       else if (performance.now() - this.#counted > COUNT_MS) {
         this.#counted = performance.now();
-        // Queue and trainer may disagree where a server lost what it had not written yet.
-        if (await jobs.count() === 0 && this.#arriving.size === 0) {
-          this.#published.clear();
-          this.#again++;
-        }
+        await this.#checkQueue();
       }
       const [lora, reference] = await Promise.all([this.#options.lora, this.#options.reference]);
       const missing = [...this.#pending.keys()].filter((index) => !this.#published.has(index));
@@ -199,6 +197,18 @@ export class ShardOffer implements OfferedShards {
       if ([...this.#published].some((index) => this.#pending.has(index))) return;
       throw new UnavailableError(`The queue takes no jobs: ${message}`, { cause });
     }
+  }
+
+  /** Publishes jobs anew that a server lost before it wrote them, or that it has and hands out to nobody. */
+  async #checkQueue(): Promise<void> {
+    const { jobs, workers } = this.#options;
+    const isStuck = this.#wasIdle && workers.isIdle;
+    this.#wasIdle = workers.isIdle;
+    if (this.#arriving.size > 0) return;
+    if (await jobs.count() === 0) this.#published.clear();
+    else if (isStuck) jobs.distrust();
+    else return;
+    this.#again++;
   }
 
   #change(): void {

@@ -48,8 +48,9 @@ function setUp(
         return Promise.resolve();
       },
       count: () => Promise.resolve(queue.jobs.size),
+      distrust: () => queue.isNew = true,
     },
-    workers: { done: () => {}, whyNone: () => why },
+    workers: { done: () => {}, whyNone: () => why, isIdle: false },
     lora: Promise.resolve(blob),
     reference: undefined,
     fetch: fetch ?? (() => Promise.resolve(gradients)),

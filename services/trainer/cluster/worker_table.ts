@@ -91,6 +91,12 @@ export class WorkerTable {
       .sort((a, b) => a.name < b.name ? -1 : 1);
   }
 
+  /** Whether workers wait for jobs, and none computes. */
+  get isIdle(): boolean {
+    const states = new Set(this.list().map(({ state }) => state));
+    return states.has(WorkerState.IDLE) && !states.has(WorkerState.WORKING);
+  }
+
   /** Why no worker takes jobs of the run; `undefined` where one does. */
   whyNone(): string | undefined {
     const workers = this.list();
