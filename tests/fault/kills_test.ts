@@ -1,14 +1,20 @@
 import { killReward } from "./kill_reward.ts";
-import { killTrainer } from "./kill_trainer.ts";
+import { type KillOptions, killTrainer } from "./kill_trainer.ts";
+
+const KILLS: Readonly<Record<string, (options: KillOptions) => Promise<unknown>>> = {
+  trainer: killTrainer,
+  "reward server": killReward,
+  "reward server over TLS": (options) => killReward({ ...options, overTls: true }),
+};
 
 // `deno task fault` kills more often.
-for (const [name, kill] of Object.entries({ trainer: killTrainer, "reward server": killReward })) {
+for (const [name, kill] of Object.entries(KILLS)) {
   Deno.test(`A ${name} killed at random instants costs no bit of the LoRA`, async () => {
-    const runs = await Deno.makeTempDir({ prefix: "drtune-fault-" });
+    const folder = await Deno.makeTempDir({ prefix: "drtune-fault-" });
     try {
-      await kill({ kills: 2, seed: 1, runs, say: () => {} });
+      await kill({ kills: 2, seed: 1, folder, say: () => {} });
     } finally {
-      await Deno.remove(runs, { recursive: true });
+      await Deno.remove(folder, { recursive: true });
     }
   });
 }

@@ -1,10 +1,13 @@
 /**
  * The long fault tests: `deno task fault --kills 50 --swaps 200`. The same ones run in the test suite, a few times each.
  * `deno task fault --kills 0 --swaps 0 --cluster 200` kills workers, trainers and NATS of a cluster; it needs nats-server.
+ * With `--state FOLDER` kills go on where an ended call left off.
  */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { killReward } from "./kill_reward.ts";
-import { killTrainer } from "./kill_trainer.ts";
+import { type KillOptions, killTrainer } from "./kill_trainer.ts";
 import { killCluster } from "../cluster/mod.ts";
 import { swapUnderLoad } from "./swap_under_load.ts";
 
@@ -15,6 +18,7 @@ const { values } = parseArgs({
     clients: { type: "string", default: "16" },
     cluster: { type: "string", default: "0" },
     seed: { type: "string", default: "1" },
+    state: { type: "string" },
   },
 });
 const [kills, swaps, clients, cluster, seed] = [
@@ -40,24 +44,38 @@ const say = (line: string) => {
 };
 
 /** Does work in a folder of its own and prints what came of it. */
-async function report(work: (folder: string) => Promise<string>): Promise<void> {
+async function report(name: string, work: (folder: string) => Promise<string>): Promise<void> {
   const begun = performance.now();
-  const folder = await Deno.makeTempDir({ prefix: "drtune-fault-" });
+  const folder = values.state === undefined
+    ? await Deno.makeTempDir({ prefix: "drtune-fault-" })
+    : join(values.state, name);
+  await mkdir(folder, { recursive: true });
   const result = await work(folder);
-  await Deno.remove(folder, { recursive: true });
+  if (values.state === undefined) await Deno.remove(folder, { recursive: true });
   console.log(`${result} (${((performance.now() - begun) / 1000).toFixed(0)} s)`);
 }
 
-for (const [name, kill] of Object.entries({ trainer: killTrainer, "reward server": killReward })) {
-  if (kills === 0) continue;
-  await report(async (runs) => {
-    const count = await kill({ kills, seed, runs, say });
-    return `${kills} kill -9 of the ${name} in ${count} runs: every LoRA as undisturbed`;
+/** Of `kills`, how many each gets: a trainer's process is the one that has something to lose. */
+const KILLS: readonly {
+  readonly what: string;
+  readonly share: number;
+  readonly kill: (options: KillOptions) => Promise<string>;
+}[] = [
+  { what: "trainer", share: 0.5, kill: killTrainer },
+  { what: "reward", share: 0.25, kill: killReward },
+  { what: "reward-tls", share: 0.25, kill: (o) => killReward({ ...o, overTls: true }) },
+];
+for (const { what, share, kill } of KILLS) {
+  const count = Math.ceil(share * kills);
+  if (count === 0) continue;
+  await report(what, async (folder) => {
+    const spread = await kill({ kills: count, seed, folder, say });
+    return `${count} kill -9 of ${what} (${spread}): every LoRA as undisturbed`;
   });
 }
 
 if (swaps > 0) {
-  await report(async (folder) => {
+  await report("swaps", async (folder) => {
     const { answered, resident } = await swapUnderLoad({ swaps, clients, folder, say });
     // Single readings differ by what a process has not collected yet.
     const tens = Array.from({ length: Math.floor(swaps / 10) }, (_, i) => {

@@ -1,3 +1,3 @@
 export { planRun, type RunPlan } from "./run_plan.ts";
 export { measureSpeed, secondsOf, type Speed } from "./speed.ts";
-export type { PhasePlan } from "./work.ts";
+export { type PhasePlan, PHASES } from "./work.ts";

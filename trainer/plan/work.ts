@@ -1,14 +1,18 @@
 import type { Program } from "../model/mod.ts";
 
+/** Kinds of work of an iteration. */
+export const PHASES = [
+  "text",
+  "sampling",
+  "decoder",
+  "decoder gradient",
+  "U-Net gradient",
+  "transformer gradient",
+] as const;
+
 /** One kind of work of an iteration. */
 export interface PhasePlan {
-  readonly name:
-    | "text"
-    | "sampling"
-    | "decoder"
-    | "decoder gradient"
-    | "U-Net gradient"
-    | "transformer gradient";
+  readonly name: (typeof PHASES)[number];
   /** Graphs, or chains of pieces, run in an iteration; a mean where a method draws it. */
   readonly runs: number;
   /** Pieces that the network is cut into; 1: it runs in one graph. */

@@ -1,5 +1,7 @@
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { RunPlan } from "../plan/mod.ts";
+import { z } from "zod";
+import { PHASES, type RunPlan } from "../plan/mod.ts";
 import { writeWhole } from "./_write_whole.ts";
 import type { RunEvent } from "./run_events.ts";
 
@@ -64,4 +66,30 @@ export function reportText({ estimated, measured }: PlanReport): string {
 /** Writes `plan.json` into a run's folder. */
 export async function writePlanReport(folder: string, report: PlanReport): Promise<void> {
   await writeWhole(join(folder, "plan.json"), `${JSON.stringify(report, null, 2)}\n`);
+}
+
+const positive = z.number().positive();
+const estimateSchema = z.object({
+  estimated: z.object({
+    phases: z.array(z.object({
+      name: z.enum(PHASES),
+      runs: z.number(),
+      pieces: z.int(),
+      bytes: z.number(),
+      flops: z.number(),
+      seconds: z.number(),
+    })),
+    bytes: positive,
+    secondsPerIteration: positive,
+  }),
+});
+
+/** The estimate that a run's folder holds from when it began; undefined where it holds none that can be read. */
+export async function readEstimate(folder: string): Promise<RunPlan | undefined> {
+  try {
+    const report: unknown = JSON.parse(await readFile(join(folder, "plan.json"), "utf8"));
+    return estimateSchema.safeParse(report).data?.estimated;
+  } catch {
+    return undefined;
+  }
 }

@@ -40,9 +40,11 @@ import {
   UnknownRunError,
 } from "./mod.ts";
 
-Deno.test("the estimate is in the folder before the first iteration, what it took after it", async () => {
+Deno.test("the estimate is in the folder before the first iteration, what it took after it; a resumed run keeps it", async () => {
   await inFolder(async (root) => {
-    const estimated = { phases: [], bytes: 2 ** 30, secondsPerIteration: 4 };
+    const phase = { name: "text", runs: 1, pieces: 1, bytes: 2, flops: 3, seconds: 4 } as const;
+    const estimated = { phases: [phase], bytes: 2 ** 30, secondsPerIteration: 4 };
+    let estimates = 0;
     const report = async (): Promise<unknown> =>
       JSON.parse(await readFile(join(root, "run", "plan.json"), "utf8"));
     const seen: unknown[] = [];
@@ -56,14 +58,19 @@ Deno.test("the estimate is in the folder before the first iteration, what it too
       openModel: () =>
         Promise.resolve({
           ...fakeModel(),
-          plan: () => Promise.resolve(estimated),
+          plan: () => Promise.resolve({ ...estimated, secondsPerIteration: 4 + estimates++ }),
           peakMemory: () => Promise.resolve(3 * 2 ** 29),
         }),
     });
     const { run } = await store.start("run", { ...CONFIG, sampleEvery: 0 });
     await until(run);
-    await store.close();
     assert.equal(run.state, "failed");
+    await store.resume("run");
+    await until(run);
+    await store.close();
+    assert.equal(run.state, "finished");
+    assert.partialDeepStrictEqual(await report(), { estimated });
+    assert.equal(estimates, 1);
     assert.deepEqual(seen[0], { estimated, measured: { iterations: 0 }, ratio: {} });
     assert.partialDeepStrictEqual(seen[2], {
       estimated,

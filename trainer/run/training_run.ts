@@ -8,7 +8,13 @@ import type { LoopRun } from "./_loop_run.ts";
 import { TrainingLoop } from "./_training_loop.ts";
 import { listCheckpoints, readProvenance } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
-import { type PlanReport, planReport, reportText, writePlanReport } from "./plan_report.ts";
+import {
+  type PlanReport,
+  planReport,
+  readEstimate,
+  reportText,
+  writePlanReport,
+} from "./plan_report.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
 import type { RunDependencies } from "./run_dependencies.ts";
 import { RunStateError } from "./run_errors.ts";
@@ -253,7 +259,8 @@ export class TrainingRun {
     from: number,
   ): Promise<() => Promise<PlanReport | undefined>> {
     // A run does not end for want of an estimate.
-    const plan = await opened.plan?.().catch(() => undefined);
+    const plan = await readEstimate(this.folder.path) ??
+      await opened.plan?.().catch(() => undefined);
     return async () => {
       const bytes = await opened.peakMemory?.();
       const report = plan && planReport(plan, { bytes, events: this.log.events, from });
