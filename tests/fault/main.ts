@@ -65,14 +65,15 @@ const KILLS: readonly {
   { what: "reward", share: 0.25, kill: killReward },
   { what: "reward-tls", share: 0.25, kill: (o) => killReward({ ...o, overTls: true }) },
 ];
-for (const { what, share, kill } of KILLS) {
+// Side by side: most of the time each waits for a process to start.
+await Promise.all(KILLS.map(async ({ what, share, kill }) => {
   const count = Math.ceil(share * kills);
-  if (count === 0) continue;
+  if (count === 0) return;
   await report(what, async (folder) => {
-    const spread = await kill({ kills: count, seed, folder, say });
-    return `${count} kill -9 of ${what} (${spread}): every LoRA as undisturbed`;
+    const options = { kills: count, seed, folder, say: (line: string) => say(`${what}: ${line}`) };
+    return `${count} kill -9 of ${what} (${await kill(options)}): every LoRA as undisturbed`;
   });
-}
+}));
 
 if (swaps > 0) {
   await report("swaps", async (folder) => {
