@@ -1,4 +1,5 @@
 import { fileURLToPath } from "node:url";
+import { ENDS_WITH_STDIN } from "../../services/launch/mod.ts";
 
 /** How many lines of its log a failure shows. */
 const KEPT_LINES = 20;
@@ -36,8 +37,9 @@ export class Victim {
     this.#child = new Deno.Command(program, {
       args: words,
       cwd: root,
-      env: { NO_COLOR: "1" },
-      stdin: "null",
+      env: { NO_COLOR: "1", [ENDS_WITH_STDIN]: "1" },
+      // Held open: a victim ends with the test, however that ends.
+      stdin: "piped",
       stdout: "piped",
       stderr: "piped",
     }).spawn();
