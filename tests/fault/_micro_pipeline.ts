@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { writeRandomModel } from "../../tools/random_model/write.ts";
+import { writeRandomModel } from "../../tools/random_model/mod.ts";
 
 /** Channels of every network. */
 const WIDTH = 8;

@@ -95,7 +95,7 @@ if (swaps > 0) {
 }
 
 if (cluster > 0) {
-  await report(async (folder) => {
+  await report("cluster", async (folder) => {
     const [trainers, nats] = [Math.ceil(cluster / 10), Math.ceil(cluster / 20)];
     const { runs, takeovers, ended } = await killCluster({
       ...{ workers: cluster, trainers, nats, seed, folder, say },
