@@ -51,7 +51,7 @@ step "podman-compose"
 compose() { "$work/venv/bin/podman-compose" --in-pod false --file "$root/deploy/compose.yaml" "$@"; }
 
 step "Base images"
-for image in $(sed -n 's/^FROM \([^ ]*\).*/\1/p' "$root/deploy/Containerfile"); do
+for image in $(sed -n 's/^FROM \([^ ]*:[^ ]*\).*/\1/p' "$root/deploy/Containerfile"); do
   podman image exists "$image" && continue
   timeout 60 podman pull --quiet "$image" 2> "$work/pull.log" && continue
   tail -n 1 "$work/pull.log"

@@ -1,6 +1,7 @@
 import * as ort from "onnxruntime-node";
 import { type DType, type Tensor, tensorOver } from "../autodiff/mod.ts";
 import { isDType } from "./_tensor_bytes.ts";
+import { loadCudaLibraries } from "./cuda_libraries.ts";
 import { RuntimeError } from "./errors.ts";
 import type { Provider, SessionOptions, Tensors } from "./session.ts";
 
@@ -35,6 +36,7 @@ export class OrtSession {
     const { provider = "cpu", intraOpNumThreads } = options;
     let session: ort.InferenceSession | undefined;
     try {
+      if (provider === "cuda") loadCudaLibraries();
       session = await ort.InferenceSession.create(bytes, {
         executionProviders: [provider],
         graphOptimizationLevel: options.graphOptimizationLevel ?? "all",
@@ -100,8 +102,7 @@ const ADVICE: Readonly<Record<Provider, string>> = {
   webgpu:
     "it needs a GPU with a Vulkan (Linux), D3D12 (Windows) or Metal (macOS) driver; use 'cpu' otherwise",
   cuda:
-    "it needs an NVIDIA GPU on Linux and libonnxruntime_providers_{shared,cuda}.so of ONNX Runtime " +
-    `${ort.env.versions.common} beside the onnxruntime-node binding; use 'webgpu' or 'cpu' otherwise`,
+    "it needs an NVIDIA GPU on Linux, and what `drtune gpu setup` brings (docs/gpu.md); use 'webgpu' or 'cpu' otherwise",
 };
 
 function valueType(value: ort.InferenceSession.ValueMetadata): ValueType {

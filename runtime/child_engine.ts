@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Tensor } from "../autodiff/mod.ts";
+import { CUDA_FOLDER } from "./cuda_libraries.ts";
 import { checkTensor } from "./_check_tensor.ts";
 import { FrameProcess, type ProcessEnd } from "./frame_process.ts";
 import { ignoreClosed } from "./_ignore_closed.ts";
@@ -48,12 +49,12 @@ export class ChildEngine implements Engine {
 
   private constructor({ name = "engine", onStderr }: ChildEngineOptions) {
     const path = (url: string) => fileURLToPath(new URL(url, import.meta.url));
-    // Weights may lie anywhere, so it may read; of native code it may load the binding only.
+    // Weights may lie anywhere, so it may read; of native code it may load the binding and CUDA's libraries only.
     const binding = dirname(dirname(path(import.meta.resolve("onnxruntime-node"))));
     this.#name = name;
     this.#process = new FrameProcess({
       entry: new URL("./engine_main.ts", import.meta.url),
-      permissions: ["--allow-read", `--allow-ffi=${binding}`],
+      permissions: ["--allow-read", `--allow-ffi=${binding},${CUDA_FOLDER}`],
       onStderr: onStderr ?? ((line) => console.error(`[${name} ${this.pid}]`, line)),
     });
     this.#ended = this.#watch();

@@ -2,6 +2,14 @@ export { ENGINE_ENV } from "./engine_env.ts";
 export { assertFinite } from "./assert_finite.ts";
 export { readStdin, writeStdout } from "./_blocking_stdio.ts";
 export { availableProviders, type ProviderStatus } from "./available_providers.ts";
+export {
+  bindingFolder,
+  CUDA_FOLDER,
+  CUDA_LIBRARIES,
+  CUDA_PROVIDER,
+  RUNTIME_VERSION,
+} from "./cuda_libraries.ts";
+export { type CudaFault, explainCuda } from "./explain_cuda.ts";
 export type { ChildEngineOptions } from "./child_engine.ts";
 export { encodeFrame, type Frame, readFrame } from "./_frames.ts";
 export { type EngineOptions, type Isolation, openEngine } from "./engine.ts";

@@ -11,6 +11,7 @@ export { decodeSafetensors, encodeSafetensors } from "./safetensors_bytes.ts";
 export { openSafetensors, SafetensorsFile, type SafetensorsOptions } from "./safetensors_file.ts";
 export type { SafetensorsEntry, TensorLayout } from "./_safetensors_header.ts";
 export { openTorchFile, readTorchFile, TorchFile, type TorchFileOptions } from "./torch_file.ts";
+export { unzipMembers } from "./unzip_members.ts";
 export { type WeightAlias, type WeightLocation, WeightSource } from "./weight_source.ts";
 export { WeightsError } from "./weights_error.ts";
 export {

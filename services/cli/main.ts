@@ -8,6 +8,7 @@ import { down } from "./commands/down.ts";
 import { evaluate } from "./commands/eval.ts";
 import { exportLora } from "./commands/export.ts";
 import { fetchModel } from "./commands/fetch.ts";
+import { gpu } from "./commands/gpu.ts";
 import { health } from "./commands/health.ts";
 import { init } from "./commands/init.ts";
 import { plan } from "./commands/plan.ts";
@@ -33,6 +34,7 @@ export const COMMANDS: readonly Command[] = [
   doctor,
   compose,
   fetchModel,
+  gpu,
   health,
   score,
   plan,

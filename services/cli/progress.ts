@@ -6,6 +6,8 @@ export class Progress {
   readonly #quiet: boolean;
   #last = -Infinity;
   #open = false;
+  /** The last line has been written. */
+  #isDone = false;
 
   constructor({ quiet = false }: { readonly quiet?: boolean } = {}) {
     this.#quiet = quiet;
@@ -23,7 +25,7 @@ export class Progress {
       readonly secondsLeft?: number;
     },
   ): void {
-    if (this.#quiet) return;
+    if (this.#quiet || (this.#isDone && done >= total)) return;
     const now = performance.now();
     if (done > 0) this.#first ??= { at: now, done };
     const ended = done >= total;
@@ -39,7 +41,17 @@ export class Progress {
     this.#write(
       [`${bar(done / Math.max(total, 1))} ${done}/${total}`, time, note].filter(Boolean).join("  "),
     );
+    this.#isDone = ended;
     if (ended) this.end();
+  }
+
+  /** `update` of bytes, shown in megabytes; it ends with the last byte and no sooner. */
+  updateBytes(
+    { done, total, note }: { readonly done: number; readonly total: number; readonly note: string },
+  ): void {
+    const all = Math.ceil(total / 1e6);
+    const whole = done >= total ? all : Math.min(Math.floor(done / 1e6), all - 1);
+    this.update({ done: whole, total: all, note: `MB  ${note}` });
   }
 
   /** Says one thing on a line of its own, without breaking the progress line. */

@@ -2,7 +2,7 @@ import { stat, statfs } from "node:fs/promises";
 import { freemem } from "node:os";
 import { join, resolve } from "node:path";
 import { loadReward, parseRewardConfig } from "../../../rewards/mod.ts";
-import { availableProviders, type Provider } from "../../../runtime/mod.ts";
+import { availableProviders, explainCuda, type Provider } from "../../../runtime/mod.ts";
 import { type Command, UsageError } from "../command.ts";
 import { checkStack } from "../stack/check_stack.ts";
 import { REWARD_RECIPES } from "../init/reward_recipes.ts";
@@ -114,6 +114,14 @@ async function* providers(stack: Stack | undefined): AsyncIterable<Finding> {
     if (available) yield { check, result: "ok", detail: "works" };
     else if (users.length === 0) {
       yield { check, result: "ok", detail: "not available, not asked for" };
+    } else if (provider === "cuda") {
+      const { what, mend } = explainCuda({ reason, details });
+      yield {
+        check,
+        result: "error",
+        detail: `does not work, and ${users.join(", ")} ask for it: ${what}`,
+        advice: CUDA_ADVICE[mend](),
+      };
     } else {
       yield {
         check,
@@ -124,6 +132,14 @@ async function* providers(stack: Stack | undefined): AsyncIterable<Finding> {
     }
   }
 }
+
+/** What mends provider cuda, by `CudaFault.mend`. */
+const CUDA_ADVICE = {
+  setup: () => `"${typed("gpu setup")}" brings what is missing`,
+  driver: () =>
+    `install NVIDIA's driver, 580 or newer, by the system's packages; then "${typed("gpu setup")}"`,
+  nothing: () => "take provider cpu",
+} as const;
 
 function memory(): Finding {
   const mib = Math.round(freemem() / 2 ** 20);

@@ -120,11 +120,7 @@ async function bring(
         signal,
         onBytes: (count) => {
           done += count;
-          progress.update({
-            done: megabytes(done),
-            total: megabytes(total),
-            note: `MB  ${file.path}`,
-          });
+          progress.updateBytes({ done, total, note: file.path });
         },
       });
       if (outcome === "linked") progress.say(`${file.path} was in the hub's cache of this machine`);
@@ -175,8 +171,6 @@ function cached(
   const folder = join(getHFHubCachePath(), `models--${repo.replace("/", "--")}`);
   return [join(folder, "blobs", file.digest.hex), join(folder, "snapshots", commit, file.path)];
 }
-
-const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
 
 function fileLine({ path, size }: HubFile): string {
   return `  ${(size / 1e6).toFixed(1).padStart(9)} MB  ${path}`;

@@ -10,6 +10,8 @@ export interface Download {
   readonly repo: string;
   readonly commit: string;
   readonly file: HubFile;
+  /** Where it is. Default: where a hub has it. */
+  readonly url?: string;
   /** Where it is to lie. Until it is whole it lies beside, with ".part" at its end. */
   readonly path: string;
   /** Copies of the same content that may be on this machine already. */
@@ -103,7 +105,7 @@ interface Broken {
 /** One try. Undefined where the rest came. Throws `HubError` where trying again is of no use. */
 async function append(
   hub: Hub,
-  { repo, commit, file, part, begun, signal, silenceMs, tell }: Download & {
+  { repo, commit, file, url: given, part, begun, signal, silenceMs, tell }: Download & {
     readonly part: string;
     readonly begun: number;
     readonly signal: AbortSignal;
@@ -117,9 +119,10 @@ async function append(
     setTimeout(() => silence.abort(new Error(`nothing came for ${silenceMs / 1000} s`)), silenceMs);
   let timer = arm();
   try {
-    const url = `${hub.url}/${repo}/resolve/${commit}/${
-      file.path.split("/").map(encodeURIComponent).join("/")
-    }`;
+    const url = given ??
+      `${hub.url}/${repo}/resolve/${commit}/${
+        file.path.split("/").map(encodeURIComponent).join("/")
+      }`;
     const response = await follow(hub, { url, begun, signal: either });
     const { status } = response;
     if (status !== 200 && status !== 206) {

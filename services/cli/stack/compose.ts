@@ -24,7 +24,9 @@ export function composeYaml(
   stack: Stack,
   { folder, variant = "stack" }: { readonly folder: string; readonly variant?: ComposeVariant },
 ): string {
-  const file = variant === "stack" ? composeFile(stack, folder) : overGpus(stack, variant);
+  const file = variant === "stack"
+    ? composeFile(stack, folder)
+    : overGpus(stack, { variant, folder });
   const from = relative(folder, stack.file);
   const document = new Document(file, { aliasDuplicateObjects: false });
   document.commentBefore = ` ${TITLES[variant].replace("%s", from)}\n` +
@@ -97,11 +99,20 @@ function secretNames(
   return names;
 }
 
+/** How the image is built: which stage of the Containerfile, where it is not the last one. */
+function build(folder: string, target?: string): Fields {
+  const context = hostPath(folder, ROOT);
+  return { context, dockerfile: "deploy/Containerfile", ...(target !== undefined && { target }) };
+}
+
+/** A path as the file in `folder` writes it. */
+function hostPath(folder: string, path: string): string {
+  const there = relative(folder, path);
+  return there.startsWith("..") ? there : `./${there}`;
+}
+
 function composeFile(stack: Stack, folder: string): Fields {
-  const host = (path: string) => {
-    const there = relative(folder, path);
-    return there.startsWith("..") ? there : `./${there}`;
-  };
+  const host = (path: string) => hostPath(folder, path);
   const { presets } = stack.gateway;
   const names = secretNames(stack);
   const services = containers(stack).map(({ plan, published, memory, secrets }) => {
@@ -113,7 +124,7 @@ function composeFile(stack: Stack, folder: string): Fields {
     }[kind];
     return [plan.name, {
       image: "${DRTUNE_IMAGE:-localhost/drtune}",
-      build: { context: host(ROOT), dockerfile: "deploy/Containerfile" },
+      build: build(folder),
       command: command(plan),
       user: "${DRTUNE_USER:-10001:10001}",
       environment: environment(plan),
@@ -177,7 +188,10 @@ function viewers(host: (path: string) => string): Fields {
 }
 
 /** The computing services on CUDA, each with the devices it is described with, or all. */
-function overGpus(stack: Stack, variant: "gpu" | "cdi"): Fields {
+function overGpus(
+  stack: Stack,
+  { variant, folder }: { readonly variant: "gpu" | "cdi"; readonly folder: string },
+): Fields {
   const cuda: Stack = {
     ...stack,
     rewards: stack.rewards.map((reward) => ({ ...reward, provider: "cuda" })),
@@ -189,7 +203,12 @@ function overGpus(stack: Stack, variant: "gpu" | "cdi"): Fields {
       const access = variant === "cdi"
         ? { devices: (devices ?? ["all"]).map((device) => `nvidia.com/gpu=${device}`) }
         : { deploy: { resources: { reservations: { devices: [nvidia(devices)] } } } };
-      return [plan.name, { command: command(plan), ...access }];
+      return [plan.name, {
+        image: "${DRTUNE_NVIDIA_IMAGE:-localhost/drtune-nvidia}",
+        build: build(folder, "nvidia"),
+        command: command(plan),
+        ...access,
+      }];
     })),
   };
 }

@@ -88,6 +88,8 @@ gateway: { port: 1005, tokenFile: g.token, presets: presets }
       { driver: "nvidia", device_ids: ["1"], capabilities: ["gpu"] },
     ]);
     assert.match(gpu.a.command.at(-1), /"provider":"cuda"/);
+    assert.equal(gpu.a.build.target, "nvidia");
+    assert.notEqual(gpu.a.image, a.image);
     const cdi = parse(composeYaml(stack, { folder, variant: "cdi" })).services;
     assert.deepEqual(cdi.trainer.devices, ["nvidia.com/gpu=0"]);
     assert.deepEqual(cdi.b.devices, ["nvidia.com/gpu=all"]);
