@@ -12,6 +12,8 @@ const PURPOSES = {
   redraw: 5,
   shift: 6,
   perturb: 7,
+  pictures: 8,
+  pretrain: 9,
 } as const;
 
 export type Purpose = keyof typeof PURPOSES;

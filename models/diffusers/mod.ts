@@ -40,6 +40,7 @@ export {
   textModules,
   unetModules,
 } from "./unet_modules.ts";
+export { encodeGraph, hasEncoder, vaeEncode } from "./vae_encoder.ts";
 export { type VaeContext, vaeDecode, vaeSegments } from "./vae.ts";
 export {
   givenChannels,

@@ -1,8 +1,9 @@
 import type { Builder, Value } from "../../autodiff/mod.ts";
-import { conv2d, groupNorm, linear } from "../nn.ts";
+import { conv2d, groupNorm } from "../nn.ts";
 import { compose, type Segment } from "../segments.ts";
 import type { WeightScope } from "../weight_scope.ts";
 import { resnet, upsample } from "./_resnet.ts";
+import { EPSILON, vaeAttention } from "./_vae_attention.ts";
 import { givenChannels, type VaeConfig } from "./vae_config.ts";
 
 /** Where the segments of a VAE decoder are built. */
@@ -10,8 +11,6 @@ export interface VaeContext {
   readonly b: Builder;
   readonly s: WeightScope;
 }
-
-const EPSILON = 1e-6;
 
 /**
  * The decoder of diffusers' `AutoencoderKL` as its pipelines call it: decode(latents / scalingFactor + shiftFactor) / 2 + 1/2, an
@@ -51,7 +50,7 @@ export function vaeSegments(config: VaeConfig): readonly Segment<VaeContext>[] {
   residual("decoder.mid_block.resnets.0", channels.at(-1) ?? 1);
   if (config.middleAttention) {
     const path = "decoder.mid_block.attentions.0";
-    then(path, ({ s }, x) => attention(s.at(path), x, groups));
+    then(path, ({ s }, x) => vaeAttention(s.at(path), x, groups));
   }
   residual("decoder.mid_block.resnets.1", channels.at(-1) ?? 1);
   for (const [i, out] of channels.toReversed().entries()) {
@@ -93,20 +92,4 @@ function unpatched(
     height * size,
     width * size,
   ]);
-}
-
-/** Attention of one head among all positions of x [B, C, H, W], added to x. */
-function attention(s: WeightScope, x: Value, groups: number): Value {
-  const { b } = s;
-  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
-  const normed = groupNorm(s.at("group_norm"), x, { groups, epsilon: EPSILON });
-  const tokens = b.transpose(b.reshape(normed, [batch, channels, height * width]), [0, 2, 1]);
-  // Files from before diffusers 0.12 have the second names.
-  const project = (names: readonly [string, string], v: Value) =>
-    linear(s.at(s.has(`${names[0]}.weight`) ? names[0] : names[1]), v, channels);
-  const q = project(["to_q", "query"], tokens);
-  const k = project(["to_k", "key"], tokens);
-  const v = project(["to_v", "value"], tokens);
-  const attended = project(["to_out.0", "proj_attn"], b.attention(q, k, v, { heads: 1 }));
-  return b.add(b.reshape(b.transpose(attended, [0, 2, 1]), x.shape), x);
 }

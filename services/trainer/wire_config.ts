@@ -24,7 +24,8 @@ export async function fromWireConfig(
   modelRoot: string,
 ): Promise<Record<string, unknown>> {
   if (config === undefined) throw new FieldError("config", "is missing");
-  const { method, sampler, guidance, lora, optimizer, batch, drift, perturb, panel } = config;
+  const { method, sampler, guidance, lora, optimizer, batch, drift, perturb, pretrain, panel } =
+    config;
   const heldOut = await promptsOf(config.heldOutPrompts, modelRoot, "heldOutPrompts");
   return compact({
     model: config.model,
@@ -53,6 +54,7 @@ export async function fromWireConfig(
     combine: config.combine || undefined,
     stop: config.stop || undefined,
     perturb: perturb && plain(perturb),
+    pretrain: pretrain && compact({ ...plain(pretrain), sha256: pretrain.sha256 || undefined }),
     panel: panel && compact({
       ...plain(panel),
       scales: panel.scales.length > 0 ? panel.scales : undefined,

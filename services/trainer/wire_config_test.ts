@@ -84,6 +84,7 @@ const EVERY = {
   }, { name: "judge", endpoint: "h:1", weight: 0 }],
   combine: "min",
   perturb: { copies: 3, noise: 0.25 },
+  pretrain: { folder: "pictures", weight: 2, sha256: "ef" },
   drift: { kind: "kl", weight: 2, resetEvery: 3, gate: 0.5 },
   randomShift: 5,
   panel: {

@@ -25,6 +25,7 @@ import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";
 import { FlowPromptEncoder, type FlowTextOptions } from "./flow_prompts.ts";
 import { ImageDecoder } from "./_image_decoder.ts";
+import { encodeImages } from "./_latent_encoder.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
 import { NetworkRunner } from "./network_runner.ts";
 import type { TextNetworksOptions } from "./_text_networks.ts";
@@ -100,6 +101,11 @@ export class FlowModel implements Model {
       target: this.#target,
       limits: { decode: limit("decode"), decodeProducts: limit("decodeProducts") },
     });
+  }
+
+  async encode(images: Float32Tensor): Promise<Float32Tensor> {
+    const running = { runner: this.#runner, target: this.#target };
+    return await encodeImages(this.#pipeline.vae, images, running);
   }
 
   async digest(): Promise<string> {

@@ -1,5 +1,5 @@
 import type { Decoder, Denoiser, PromptEncoder } from "../step/mod.ts";
-import type { Parameters } from "../tensors.ts";
+import type { Float32Tensor, Parameters } from "../tensors.ts";
 
 /** A denoiser with one set of LoRA weights. */
 export interface AdaptedDenoiser extends Denoiser {
@@ -20,6 +20,11 @@ export interface Model {
   readonly prompts: PromptEncoder;
   readonly decoder: Decoder;
   readonly latentChannels: number;
+  /**
+   * Mean and then logarithm of the variance of the latents of images [N, 3, F·H, F·W] in [0, 1]: [N, 2·channels, H, W],
+   * neither shifted nor scaled. Throws `WeightsError` where the model's files hold no encoder.
+   */
+  encode(images: Float32Tensor): Promise<Float32Tensor>;
   /** sha256 (hex) over the weights of all parts. */
   digest(): Promise<string>;
   /** New LoRA weights that change nothing yet, a function of `seed` alone. */

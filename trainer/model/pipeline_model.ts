@@ -27,6 +27,7 @@ import { parametersOf } from "./_parameters_of.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";
 import { ImageDecoder } from "./_image_decoder.ts";
+import { encodeImages } from "./_latent_encoder.ts";
 import { NetworkRunner } from "./network_runner.ts";
 import { type Program, unetProgram, type UNetTask } from "./program.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
@@ -123,6 +124,11 @@ export class PipelineModel implements Model {
       target: this.#target,
       limits: this.#limits,
     });
+  }
+
+  async encode(images: Float32Tensor): Promise<Float32Tensor> {
+    const running = { runner: this.#runner, target: this.#target };
+    return await encodeImages(this.#pipeline.vae, images, running);
   }
 
   async digest(): Promise<string> {

@@ -71,6 +71,8 @@ export function flowWork(
   const both = isGuided ? 2 : 1;
   const branches = isGuided && guidance.gradient === "both" ? 2 : 1;
   const penalties = drift.weight > 0 ? trained : 0;
+  // Pictures are predicted, and their gradient taken, without guidance.
+  const held = config.pretrain === undefined ? 0 : 1;
   const rows = (points: number) => Math.max(1, Math.round(points * images)) * branches;
   return [
     {
@@ -86,7 +88,10 @@ export function flowWork(
     },
     {
       name: "sampling",
-      programs: network("prediction", images * both, steps + redraws + penalties),
+      programs: [
+        ...network("prediction", images * both, steps + redraws + penalties),
+        ...held > 0 ? network("prediction", images, held) : [],
+      ],
     },
     { name: "decoder", programs: decoder("image") },
     { name: "decoder gradient", programs: decoder("product") },
@@ -98,6 +103,7 @@ export function flowWork(
           : network("product with input", rows(1), backward),
         ...nested > 0 ? network("product with input", rows(1), nested) : [],
         ...redraws > 0 ? network("product", rows(1), redraws) : [],
+        ...held > 0 ? network("product", images, held) : [],
       ],
     },
   ];

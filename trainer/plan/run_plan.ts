@@ -105,6 +105,8 @@ function workOf(
   const both = guidance.scale === 1 ? 1 : 2;
   const branches = guidance.scale === 1 || guidance.gradient !== "both" ? 1 : 2;
   const penalties = drift.weight > 0 ? trained : 0;
+  // Pictures are predicted, and their gradient taken, without guidance.
+  const held = config.pretrain === undefined ? 0 : 1;
   const rows = Math.max(1, Math.round((trained - nested) * images));
   return [
     {
@@ -118,10 +120,10 @@ function workOf(
     },
     {
       name: "sampling",
-      programs: unet("prediction", images, {
-        contexts: both,
-        times: steps + redraws + penalties,
-      }),
+      programs: [
+        ...unet("prediction", images, { contexts: both, times: steps + redraws + penalties }),
+        ...held > 0 ? unet("prediction", images, { contexts: 1, times: held }) : [],
+      ],
     },
     { name: "decoder", programs: vae("image") },
     { name: "decoder gradient", programs: vae("product") },
@@ -135,6 +137,7 @@ function workOf(
           ? unet("product with input", images, { contexts: branches, times: nested })
           : [],
         ...redraws > 0 ? unet("product", images, { contexts: branches, times: redraws }) : [],
+        ...held > 0 ? unet("product", images, { contexts: 1, times: held }) : [],
       ],
     },
   ];

@@ -94,6 +94,13 @@ Deno.test("runs and operations are counted as a method makes them", async () => 
   // Every trained step's gradient goes back through the steps after it, one by one.
   const draft = await counted({ method: { name: "draft-k", k: 3 } });
   assert.deepEqual([draft.of("sampling").runs, draft.of("U-Net gradient").runs], [20, 3]);
+  // Pictures are predicted and differentiated once, in one branch.
+  const pretrain = { folder: "pictures", weight: 1 };
+  const held = { ...await prepareRunConfig(CONFIG, { root }), pretrain };
+  const { phases } = planRun(held, { pipeline, speed: SPEED });
+  for (const name of ["sampling", "U-Net gradient"]) {
+    assert.equal(phases.find((p) => p.name === name)?.runs, drtune.of(name).runs + 1);
+  }
   const unguided = await counted({ guidance: { scale: 1 } });
   const share = unguided.of("sampling").flops / drtune.of("sampling").flops;
   assert.ok(share > 0.5 && share < 0.75, `${share}: what both branches share is computed once`);

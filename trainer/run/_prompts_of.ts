@@ -1,4 +1,4 @@
-import { permutation, randomStream } from "../random.ts";
+import { drawnInPasses } from "../passes.ts";
 import type { RunConfig } from "./run_config.ts";
 
 /** The iteration asked for last, by configuration: each of its shards asks for the same. */
@@ -18,13 +18,7 @@ function drawn(
   iteration: number,
 ): readonly string[] {
   const count = size * accumulation;
-  const orders = new Map<number, Uint32Array>();
-  return Array.from({ length: count }, (_, i) => {
-    const n = (iteration - 1) * count + i;
-    const pass = Math.floor(n / prompts.length);
-    const order = orders.get(pass) ??
-      permutation(prompts.length, randomStream(seed, "prompts", { iteration: pass }));
-    orders.set(pass, order);
-    return prompts[order[n % prompts.length] ?? 0] ?? "";
-  });
+  const first = (iteration - 1) * count;
+  return drawnInPasses(prompts.length, { first, count, seed, purpose: "prompts" })
+    .map((n) => prompts[n] ?? "");
 }

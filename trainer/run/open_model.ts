@@ -1,7 +1,8 @@
 import { realpath } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { isAbsolute, join, relative, resolve } from "node:path";
-import { isFlow } from "../../models/flow/mod.ts";
+import { hasEncoder } from "../../models/diffusers/mod.ts";
+import { isFlow, type TextToImage } from "../../models/flow/mod.ts";
 import {
   loadLora,
   type Lora,
@@ -20,14 +21,28 @@ import {
   watchRuns,
 } from "../../runtime/mod.ts";
 import { FieldError, MissingFileError } from "../errors.ts";
-import { checkPrecision, type LatentSize, type MemoryLimits, openPipeline } from "../model/mod.ts";
+import {
+  checkPrecision,
+  type LatentSize,
+  type MemoryLimits,
+  type Model,
+  openPipeline,
+} from "../model/mod.ts";
 import { measureSpeed, planRun } from "../plan/mod.ts";
 import { straightThrough } from "../step/mod.ts";
 import { plan } from "../methods/mod.ts";
 import { randomStream } from "../random.ts";
 import { makeSampler } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
+import type { Float32Tensor } from "../tensors.ts";
 import type { OpenedModel, StartLora } from "./opened_model.ts";
+import {
+  type CaptionedFile,
+  captionedFiles,
+  digestOf,
+  type Pretraining,
+  readPretraining,
+} from "./pretraining.ts";
 import { readRunPipeline, type RunPipeline } from "./run_pipeline.ts";
 
 /** Where models lie and how they run. */
@@ -102,7 +117,40 @@ export async function prepareRunConfig(
   }
   // Pieces round differently: another machine that resumes the run must cut as this one does.
   const memoryLimit = config.memoryLimit ?? await defaultMemoryLimit(session.provider);
-  return { ...config, latentHeight: height, latentWidth: width, memoryLimit };
+  const { pretrain } = config;
+  return {
+    ...config,
+    ...(pretrain && { pretrain: await preparePretraining(pretrain, { root, vae: pipeline.vae }) }),
+    latentHeight: height,
+    latentWidth: width,
+    memoryLimit,
+  };
+}
+
+/** Freezes what a folder of pictures holds. Throws `FieldError` where it is none, or another, or the model cannot read pictures. */
+async function preparePretraining(
+  pretrain: NonNullable<RunConfig["pretrain"]>,
+  { root, vae }: { readonly root: string; readonly vae: TextToImage["vae"] },
+): Promise<NonNullable<RunConfig["pretrain"]>> {
+  if (!hasEncoder(vae)) {
+    throw new FieldError(
+      "pretrain",
+      "is not for this model: its VAE has no encoder that is known here",
+    );
+  }
+  const found = await digestOf(await picturesOf(pretrain, root));
+  if (found === (pretrain.sha256 ?? found)) return { ...pretrain, sha256: found };
+  throw new FieldError(
+    "pretrain.sha256",
+    `is ${pretrain.sha256}, but the pictures in ${pretrain.folder} have ${found}`,
+  );
+}
+
+async function picturesOf(
+  { folder }: NonNullable<RunConfig["pretrain"]>,
+  root: string,
+): Promise<readonly CaptionedFile[]> {
+  return await captionedFiles(await insideRoot(root, folder, "pretrain.folder"));
 }
 
 /** Throws `FieldError` where the sampler, or the method on it, is not defined. */
@@ -204,13 +252,21 @@ export async function openRunModel(
       limits: { memory: bytesOf(config.memoryLimit), ...limits },
       encoders: { openEngine: openEncoders, cacheDir: resolve(EMBEDDINGS) },
     });
-    const { init } = config.lora;
+    const { pretrain, lora: { init } } = config;
+    let pictures: Promise<Pretraining> | undefined;
     return {
       model,
       scheduler,
       latents,
       remarks: read.remarks(config.sampler.kind),
       ...(init !== undefined && { readStart: () => readStart(root, { init, read }) }),
+      ...(pretrain && {
+        pretraining: () =>
+          pictures ??= openPretraining(pretrain, {
+            ...{ root, vae: pipeline.vae, model },
+            ...read.imageSize(size),
+          }),
+      }),
       plan: async () => {
         const speed = await measureSpeed(engine, { session });
         return planRun(config, { pipeline, speed, limits, provider: session.provider });
@@ -223,6 +279,24 @@ export async function openRunModel(
     await release();
     throw error;
   }
+}
+
+/** Reads and encodes a run's pictures. Throws `FieldError` where they are not those it started with. */
+async function openPretraining(
+  pretrain: NonNullable<RunConfig["pretrain"]>,
+  { root, vae, model, height, width }: {
+    readonly root: string;
+    readonly vae: TextToImage["vae"];
+    readonly model: Model;
+    readonly height: number;
+    readonly width: number;
+  },
+): Promise<Pretraining> {
+  await preparePretraining(pretrain, { root, vae });
+  const { scalingFactor: scale, shiftFactor: shift } = vae.config;
+  const encode = (image: Float32Tensor) => model.encode(image);
+  const files = await picturesOf(pretrain, root);
+  return await readPretraining(files, { height, width, scale, shift, encode });
 }
 
 function bytesOf(gib: number | undefined): number | undefined {

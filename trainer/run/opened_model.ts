@@ -2,6 +2,7 @@ import type { LoadedLora, Lora } from "../../models/lora/mod.ts";
 import type { LatentSize, Model } from "../model/mod.ts";
 import type { RunPlan } from "../plan/mod.ts";
 import type { Scheduler } from "../samplers/mod.ts";
+import type { Pretraining } from "./pretraining.ts";
 
 /** A LoRA that a run starts from, and its file. */
 export interface StartLora extends Omit<LoadedLora, "adapters"> {
@@ -16,6 +17,8 @@ export interface OpenedModel {
   readonly latents: LatentSize & { readonly channels: number };
   /** Reads the LoRA that the run starts from, where the configuration names one. */
   readonly readStart?: () => Promise<StartLora>;
+  /** The pictures that the run is held to, where its configuration names some; read and encoded once. */
+  readonly pretraining?: () => Promise<Pretraining>;
   /** What there is to say of the model's files. */
   readonly remarks?: readonly string[];
   /** Estimates what an iteration takes; absent where nothing can. */

@@ -159,6 +159,14 @@ export const runConfigSchema = z.strictObject({
     /** 0: none. */
     noise: z.number().min(0).max(1).default(0),
   }).prefault({}),
+  /** Holds the model to captioned pictures; see `pretrainStep`. */
+  pretrain: z.strictObject({
+    /** Below the model root. */
+    folder: z.string().min(1),
+    weight: z.number().positive().max(MOST_WEIGHT).default(1),
+    /** Of pictures and captions, filled in when the run starts: others are refused. */
+    sha256: z.string().exactOptional(),
+  }).exactOptional(),
   /** Penalty on predicting otherwise than the frozen model at the trained steps; see `Drift`. */
   drift: z.strictObject({
     kind: z.enum(DRIFT_KINDS).default("l2"),

@@ -6,6 +6,7 @@ import {
   type Evaluation,
   type ImageSeed,
   perturbed,
+  pretrainStep,
   type RewardSource,
   seededNoise,
   type Shift,
@@ -13,7 +14,9 @@ import {
   trainStep,
 } from "../step/mod.ts";
 import { assertFinite } from "../../runtime/mod.ts";
-import type { Parameters } from "../tensors.ts";
+import { scaled } from "../optim/mod.ts";
+import { accumulate, type Parameters } from "../tensors.ts";
+import { pretrainingRows } from "./pretraining.ts";
 import { promptsOf } from "./_prompts_of.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import type { RunConfig } from "./run_config.ts";
@@ -33,7 +36,7 @@ export interface Shard {
 export interface ShardResult {
   /** Of the loss, by parameter; a parameter is absent where no trained step was reached. */
   readonly gradients: Parameters;
-  /** The rewards' part of the loss. */
+  /** The rewards' part of the loss, and the pretraining's. */
   readonly loss: number;
   readonly rewards: Evaluation["rewards"];
   /** What the penalty on drift measures, without its weight; with such a penalty only. */
@@ -62,7 +65,7 @@ export function shardsOf({ batch: { size, accumulation }, shard }: RunConfig): r
  * a pure function of the configuration, these parameters, `iteration`, `shard` and what the rewards answer.
  */
 export async function computeShard(
-  { model, scheduler, latents }: Pick<OpenedModel, "model" | "scheduler" | "latents">,
+  opened: Pick<OpenedModel, "model" | "scheduler" | "latents" | "pretraining">,
   { config, iteration, shard: { batch, start, end }, denoiser, frozen, reward }: {
     readonly config: RunConfig;
     /** From 1. */
@@ -74,6 +77,7 @@ export async function computeShard(
     readonly reward: RewardSource;
   },
 ): Promise<ShardResult> {
+  const { model, scheduler, latents } = opened;
   const { seed, sampler: { steps: T }, drift: { weight, kind, gate } } = config;
   const first = batch * config.batch.size;
   const prompts = promptsOf(config, iteration).slice(first + start, first + end);
@@ -95,7 +99,52 @@ export async function computeShard(
     },
   );
   const { loss, rewards } = evaluation;
-  return { gradients, loss, rewards, ...(drift !== undefined && { drift }), seconds };
+  const held = await pretrained(opened, {
+    ...{ config, iteration, denoiser },
+    first: first + start,
+    count: end - start,
+  });
+  return {
+    gradients: held === undefined ? gradients : summed(gradients, held.gradients),
+    loss: loss + (held?.loss ?? 0),
+    rewards,
+    ...(drift !== undefined && { drift }),
+    seconds: { ...seconds, gradient: seconds.gradient + (held?.seconds ?? 0) },
+  };
+}
+
+/** The weighted pretraining loss of as many pictures as the shard has images, and its gradient, where the run has one. */
+async function pretrained(
+  { model, scheduler, pretraining }: Pick<OpenedModel, "model" | "scheduler" | "pretraining">,
+  { config, denoiser, ...drawn }: {
+    readonly config: RunConfig;
+    readonly denoiser: AdaptedDenoiser;
+    readonly iteration: number;
+    readonly first: number;
+    readonly count: number;
+  },
+) {
+  const { pretrain, guidance } = config;
+  if (pretrain === undefined || pretraining === undefined) return undefined;
+  const begun = performance.now();
+  const rows = pretrainingRows(await pretraining(), { config, scheduler, ...drawn });
+  const networks = { prompts: model.prompts, denoiser };
+  const { loss, gradients } = await pretrainStep(networks, {
+    rows,
+    embeddedGuidance: guidance.scale,
+  });
+  return {
+    loss: pretrain.weight * loss,
+    gradients: scaled(gradients, pretrain.weight),
+    seconds: (performance.now() - begun) / 1000,
+  };
+}
+
+function summed(a: Parameters, b: Parameters): Parameters {
+  const sum = {};
+  accumulate(sum, a);
+  accumulate(sum, b);
+  return sum;
 }
 
 /** What is trained in a batch of an iteration. */

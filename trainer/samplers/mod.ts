@@ -6,6 +6,7 @@ export * from "./flow_sigmas.ts";
 export { endLevel, isStochastic, type OdePath, odePath } from "./ode_path.ts";
 export { quadratureWeights } from "./quadrature.ts";
 export { parseScheduler } from "./parse_scheduler.ts";
+export * from "./noise_level.ts";
 export * from "./sampler.ts";
 export { REFUSED_SCHEDULERS, SCHEDULER_CLASSES } from "./scheduler_classes.ts";
 export * from "./scheduler_config.ts";

@@ -3,6 +3,7 @@ export * from "./guided_denoiser.ts";
 export * from "./networks.ts";
 export * from "./noise.ts";
 export * from "./perturbed.ts";
+export * from "./pretrain_step.ts";
 export * from "./random_shift.ts";
 export * from "./reward_source.ts";
 export { type Probe, sample, type Trajectory } from "./sample.ts";

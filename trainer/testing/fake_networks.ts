@@ -113,6 +113,15 @@ export function fakeModel(): OpenedModel {
     prompts,
     decoder,
     latentChannels: 1,
+    // Half a mean and a small variance for each grey pixel.
+    encode: ({ data, shape: [batch = 1, , height = 1, width = 1] }) => {
+      const plane = height * width;
+      const moments = Array.from({ length: batch }, (_, b) => [
+        ...Array.from({ length: plane }, (_, p) => (data[3 * b * plane + p] ?? 0) / 2),
+        ...new Array<number>(plane).fill(-4),
+      ]).flat();
+      return Promise.resolve(float32(moments, [batch, 2, height, width]));
+    },
     digest: () => Promise.resolve("fake"),
     initialParameters: () => new FakeNetworks().parameters,
     adapt(parameters, { scale = 1 } = {}) {

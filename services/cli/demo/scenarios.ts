@@ -23,7 +23,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   objectness: {
     title: "Object removal",
     promise:
-      'Books vanish from "a fox, and books"; the fox stays. CLIP reads the whole prompt, so it falls as the books go.',
+      'Books vanish from "a fox, and books"; the fox stays: CLIP reads the prompt without the books, and rises.',
     config: "books.yaml",
     prompts: "prompts/books_report.txt",
     rewards: { objectness: { kind: "owlvit", weights: "owlvit", query: "book" }, clip: CLIP },

@@ -13,7 +13,7 @@ export function plannedConfig(
     readonly precision?: string | undefined;
   } = {},
 ): Record<string, unknown> {
-  const { model, method, sampler, guidance, lora, batch, drift } = wire;
+  const { model, method, sampler, guidance, lora, batch, drift, pretrain } = wire;
   return defined({
     model,
     method: method && defined({
@@ -26,7 +26,9 @@ export function plannedConfig(
       defined({ scale: guidance.scale, gradient: gradientName(guidance.gradient) }),
     lora: lora && defined({ ...lora, targets: lora.targets.length > 0 ? lora.targets : undefined }),
     batch: batch && defined(batch),
-    drift: drift && defined({ ...drift, kind: drift.kind || undefined }),
+    // A gate chooses among images by their rewards, and costs nothing.
+    drift: drift && defined({ ...drift, kind: drift.kind || undefined, gate: undefined }),
+    pretrain: pretrain && defined({ ...pretrain, sha256: pretrain.sha256 || undefined }),
     latentHeight: wire.latentHeight,
     latentWidth: wire.latentWidth,
     memoryLimit: memoryLimit ?? wire.memoryLimit,
