@@ -49,9 +49,13 @@ export function improvement(
 ): number {
   const of = (pictures: readonly MeasuredPicture[]) =>
     pictures.map(({ scores }) => scores[target] ?? NaN);
-  const { mean } = summarise(of(before));
-  const variance = of(before).reduce((sum, v) => sum + (v - mean) ** 2, 0) /
-    Math.max(1, before.length - 1);
-  const change = summarise(of(after)).mean - mean;
-  return (isUp ? change : -change) / (Math.sqrt(variance) || 1);
+  const change = summarise(of(after)).mean - summarise(of(before)).mean;
+  return (isUp ? change : -change) / (deviation(of(before)) || 1);
+}
+
+/** The standard deviation of values. */
+export function deviation(values: readonly number[]): number {
+  const { mean } = summarise(values);
+  const squares = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
+  return Math.sqrt(squares / Math.max(1, values.length - 1));
 }

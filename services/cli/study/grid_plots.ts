@@ -6,6 +6,7 @@ import {
   type Series,
   smooth,
 } from "../picture/mod.ts";
+import { frontierOf } from "./honesty.ts";
 import type { Plot } from "./study_schema.ts";
 import { type CellSummary, type GridSummary, quantity } from "./summarise_grid.ts";
 
@@ -49,6 +50,15 @@ export function gridFigures(summary: GridSummary, plots: readonly Plot[]): reado
           caption:
             "The trained reward of the images that were trained on, smoothed, against compute; a curve a seed.",
           svg: linePlot(trainingPanels(summary, plot), "seconds of compute"),
+        };
+      case "frontier":
+        return {
+          name: `frontier-by-${plot.panels}`,
+          caption:
+            "What judges that are not trained on gained (upwards), mean over them, against what the trained reward gained, both " +
+            "in standard deviations of the pictures without LoRA: the measurements of a run's panel that no other is better than " +
+            "in both; a curve a seed.",
+          svg: linePlot(frontierPanels(summary, plot), "trained reward, standard deviations"),
         };
     }
   });
@@ -119,6 +129,22 @@ function curvePanels(
           { ...line, points: points.map(({ at, mean }) => [at, mean]) },
         ];
       },
+    ),
+  }));
+}
+
+function frontierPanels(
+  summary: GridSummary,
+  { curves, panels }: Extract<Plot, { kind: "frontier" }>,
+): readonly Panel[] {
+  return panelsOf(summary, panels, (cells, title): Panel => ({
+    title: title.replace(/ \(.*$/, ""),
+    series: cells.flatMap((own, i) =>
+      own.honesty.map(({ standings }, seed): Series => ({
+        name: seed === 0 ? own.cell[curves] ?? "" : "",
+        color: COLORS[i % COLORS.length] ?? "",
+        points: frontierOf(standings).map(({ trained, judged }) => [trained, judged]),
+      }))
     ),
   }));
 }

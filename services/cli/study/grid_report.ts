@@ -177,6 +177,40 @@ function wholeTable(
   };
 }
 
+/** How each row of the main table deals with each panel's reward, where the runs had panels with judges. */
+function honestyTable(
+  { study, summary }: Report,
+): { readonly head: readonly string[]; readonly rows: readonly (readonly TableCell[])[] } {
+  const axis = panelAxis(study);
+  const cells = summary.cells.filter(({ honesty }) => honesty.length > 0);
+  const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+  const area = ({ honesty }: CellSummary) => mean(honesty.map(({ hypervolume }) => hypervolume));
+  const columns = [...Map.groupBy(cells, ({ cell }) => cell[axis] ?? "")];
+  const rowName = ({ cell }: CellSummary) =>
+    Object.entries(cell).filter(([name]) => name !== axis).map(([, value]) => value).join(", ");
+  return {
+    head: ["", ...columns.flatMap(([value]) => [value, "honest for, s"])],
+    rows: [...new Set(cells.map(rowName))].map((name) => [
+      name,
+      ...columns.flatMap(([, own]): TableCell[] => {
+        const found = own.find((cell) => rowName(cell) === name);
+        if (found === undefined) return ["", ""];
+        const ends = found.honesty.map(({ honestFor }) =>
+          honestFor === undefined ? "to the end" : number(honestFor)
+        );
+        const isBest = own.every((other) => area(other) <= area(found));
+        return [{ text: number(area(found)), isBest }, ends.join(", ")];
+      }),
+    ]),
+  };
+}
+
+const HONESTY =
+  "The area that a run's frontier dominates, in squared standard deviations, from nothing gained and judges two deviations " +
+  "worse on (mean over seeds), and the compute until its panel's first alarm at each seed: a judge, or the variety of the " +
+  "pictures, falls while what is trained rises. The panel's judges are not trained on; their pictures are other ones than the " +
+  "reported.";
+
 /** A sentence for each panel: which cell is first, and whether the others are behind beyond chance. */
 function sentences({ ranked }: Report): readonly string[] {
   return ranked.map(({ of, order }) => {
@@ -236,7 +270,7 @@ function promptsText({ prompts }: GridStudy["measure"]): string {
 
 function markdownOf(report: Report): string {
   const { study, command, figures } = report;
-  const [main, whole] = [mainTable(report), wholeTable(report)];
+  const [main, whole, honest] = [mainTable(report), wholeTable(report), honestyTable(report)];
   return [
     `# ${study.title}`,
     study.question,
@@ -245,6 +279,9 @@ function markdownOf(report: Report): string {
     markdownTable(main.head, main.rows),
     sentences(report).map((line) => `- ${line}`).join("\n"),
     ...figures.map(({ name, caption }) => `![${caption}](${name}.png)`),
+    ...honest.rows.length === 0
+      ? []
+      : ["## How long it stays honest", HONESTY, markdownTable(honest.head, honest.rows)],
     "## Every cell",
     markdownTable(whole.head, whole.rows),
     "",
@@ -253,7 +290,7 @@ function markdownOf(report: Report): string {
 
 async function pageOf(report: Report, folder: StudyFolder): Promise<string> {
   const { study, command, figures, summary } = report;
-  const [main, whole] = [mainTable(report), wholeTable(report)];
+  const [main, whole, honest] = [mainTable(report), wholeTable(report), honestyTable(report)];
   const spent = summary.cells.reduce((sum, cell) => sum + cell.compute * cell.seeds.length, 0);
   const body = [
     `<h1>${escaped(study.title)}</h1>`,
@@ -267,6 +304,11 @@ async function pageOf(report: Report, folder: StudyFolder): Promise<string> {
     ...figures.map(({ svg, caption }) =>
       `<figure>${svg}<figcaption class="soft">${escaped(caption)}</figcaption></figure>`
     ),
+    ...honest.rows.length === 0 ? [] : [
+      "<h2>How long it stays honest</h2>",
+      `<p>${escaped(HONESTY)}</p>`,
+      htmlTable(honest.head, honest.rows),
+    ],
     "<h2>Every cell</h2>",
     htmlTable(whole.head, whole.rows),
     "<h2>Pictures</h2>",

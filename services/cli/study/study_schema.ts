@@ -50,6 +50,8 @@ const plotSchema = z.discriminatedUnion("kind", [
   }),
   /** The trained reward against compute: a curve for each value of an axis, a panel for each of another one's. */
   z.strictObject({ kind: z.literal("training"), curves: z.string(), panels: z.string() }),
+  /** What the judges of the runs' own panels lost against what was trained: a frontier for each value of an axis. */
+  z.strictObject({ kind: z.literal("frontier"), curves: z.string(), panels: z.string() }),
 ]);
 
 /** A grid of runs: every value of every axis with every other, at every seed. */

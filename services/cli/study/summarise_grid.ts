@@ -1,9 +1,10 @@
 import { summarise, type Summary } from "../../../base/mod.ts";
 import type { Choice } from "./choose_settings.ts";
-import { improvement } from "./choose_settings.ts";
+import { deviation, improvement } from "./choose_settings.ts";
 import type { MeasuredPicture } from "./measure_run.ts";
 import type { Cell } from "./plan_runs.ts";
 import { isFields } from "./deep_merge.ts";
+import { type Honesty, honestyOf } from "./honesty.ts";
 import { type Measured, targetOf } from "./run_grid.ts";
 import type { CurvePoint, PanelPoint } from "./train_run.ts";
 
@@ -36,6 +37,8 @@ export interface CellSummary {
   /** Of each seed. */
   readonly curves: readonly (readonly CurvePoint[])[];
   readonly panels: readonly (readonly PanelPoint[])[];
+  /** Of each seed whose panel had judges. */
+  readonly honesty: readonly Honesty[];
   /** Names of the runs, and of the pictures without LoRA. */
   readonly runs: readonly string[];
   readonly without: string;
@@ -90,6 +93,9 @@ export function summariseGrid(
       rewards: Object.fromEntries(names.map((name) => [name, changeOf(group, name)])),
       curves: results.map(({ curve }) => curve),
       panels: results.map(({ panel }) => panel),
+      honesty: results.flatMap(({ panel }) =>
+        honestyOf(panel, { target, isUp, deviations: deviationsOf(before) }) ?? []
+      ),
       runs: results.map(({ id }) => id),
       without: `without-${first.baseline.key}`,
     }];
@@ -156,6 +162,16 @@ function changeOf(group: readonly Measured[], name: string): RewardChange {
     change: summarise(bySeed.length >= LEAST_SEEDS ? bySeed : overPictures),
     bySeed,
   };
+}
+
+/** Of every reward of pictures. */
+function deviationsOf(pictures: readonly MeasuredPicture[]): Readonly<Record<string, number>> {
+  return Object.fromEntries(
+    Object.keys(pictures[0]?.scores ?? {}).map((name) => [
+      name,
+      deviation(pictures.map(({ scores }) => scores[name] ?? NaN)),
+    ]),
+  );
 }
 
 const keyOf = ({ prompt, seed }: MeasuredPicture) => `${seed} ${prompt}`;
