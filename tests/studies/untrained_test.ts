@@ -58,7 +58,7 @@ Deno.test("composition: with everything replaced all changes, with nothing repla
     const out = await study(
       folder,
       "kind: composition\ntitle: A\nquestion: B\nmodels: { small: pipeline }\n" +
-        "reward: { kind: clip, weights: rewards/clip }\nsampler: { kind: ddpm, steps: 2 }\nguidance: 4\n" +
+        "reward: { kind: clip, weights: rewards/clip }\nsampler: { kind: ddpm, steps: 4 }\nguidance: 4\n" +
         "prompts: prompts/concepts_report.txt\nseeds: [0]\n",
     );
     const schema = z.object({
@@ -81,8 +81,8 @@ Deno.test("composition: with everything replaced all changes, with nothing repla
       3,
       4,
     ]);
-    assert.ok((at("prompt", 0)?.other ?? 0) > (at("prompt", 2)?.other ?? 1));
-    assert.deepEqual([at("prompt", 2)?.distance, at("noise", 2)?.distance], [0, 0]);
-    assert.ok((at("noise", -1)?.distance ?? 0) > (at("noise", 1)?.distance ?? Infinity));
+    assert.ok((at("prompt", 0)?.other ?? 0) > (at("prompt", 4)?.other ?? 1));
+    assert.deepEqual([at("prompt", 4)?.distance, at("noise", 4)?.distance], [0, 0]);
+    assert.ok((at("noise", -1)?.distance ?? 0) > (at("noise", 2)?.distance ?? Infinity));
   });
 });
