@@ -1,24 +1,31 @@
 import { join } from "node:path";
-import { readPipeline } from "../../models/diffusers/mod.ts";
+import { loraParts, readPipeline } from "../../models/diffusers/mod.ts";
+import { loadLora } from "../../models/lora/mod.ts";
 import { openSafetensors } from "../../models/weights/mod.ts";
 import { openEngine } from "../../runtime/mod.ts";
 import { draw, parseSchedulerConfig, PipelineModel } from "../../trainer/mod.ts";
 
 /**
- * A picture of "a fox" as `drtune sample --sampler ddim --steps 4 --guidance 3` draws it from latents "x" of a file:
- * [3, H, W] in [0, 1], clamped.
+ * A picture of "a fox" as `drtune sample --sampler ddim --steps 4 --guidance 3` draws it from latents "x" of a file, with a
+ * LoRA's file or without: [3, H, W] in [0, 1], clamped.
  */
 export async function drawFox(
   model: string,
-  { latents }: { readonly latents: string },
+  { latents, lora }: { readonly latents: string; readonly lora?: string },
 ): Promise<Float32Array> {
   const pipeline = await readPipeline(model);
   const initial = await openSafetensors(latents).readFloat32("x");
   const [, channels = 0, height = 0, width = 0] = initial.shape;
   const engine = await openEngine({ isolation: "in-process" });
   try {
-    const network = new PipelineModel(pipeline, engine, { lora: { rank: 1, alpha: 1 } });
-    const denoiser = await network.adapt(network.initialParameters(0), { scale: 0 });
+    const { unet, text_encoder, text_encoder_2 } = lora === undefined
+      ? {}
+      : (await loadLora(lora, loraParts(pipeline))).adapters;
+    const network = new PipelineModel(pipeline, engine, {
+      lora: unet?.changes ?? [],
+      textAdapters: [text_encoder, text_encoder_2],
+    });
+    const denoiser = await network.adapt(unet?.tensors ?? {});
     const drawn = draw(
       { prompts: network.prompts, decoder: network.decoder, denoiser },
       [{ prompt: "a fox", seed: 0 }],

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes single_files/KIND.json, names and shapes of a tiny single-file checkpoint of Stable Diffusion 1, 2 and XL, and
-KIND.npy, the picture [H, W, 3] that diffusers draws with its weights.
+KIND.npy, the picture [H, W, 3] that diffusers draws with its weights; of 2 also v2_lora.json and v2_lora.npy, with a LoRA.
 
 Weights are a hash of place and index, which the test computes too, so that none is stored. They are put under
 latent-diffusion's names here and read with diffusers' own conversion. Needs diffusers 0.42, transformers and torch."""
-import json, os
+import json, os, re, sys
 import numpy as np, torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as single
@@ -176,7 +176,30 @@ def make(kind):
     with open(os.path.join(OUT, kind + ".json"), "w") as f:
         f.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(names[k])}" for k in sorted(names)) + "\n}\n")
     np.save(os.path.join(OUT, kind + ".npy"), image.astype(np.float32))
+    if kind == "v2":
+        draw_lora(pipe, latents)
 
 
-for kind in ("v1", "v2", "xl"):
+def draw_lora(pipe, latents):
+    """A LoRA in kohya's names, rank 2 and alpha 1, on layers of every sort: its names and shapes, and the picture with it."""
+    shapes = {}
+    nets = [("lora_unet_", pipe.unet, r"proj_in|proj_out|to_q|to_out\.0|ff\.net\.0\.proj|mid_block.*conv1|time_emb_proj"),
+            ("lora_te_text_model_", pipe.text_encoder, r"q_proj|out_proj|fc1")]
+    for prefix, net, wanted in nets:
+        for name, layer in net.named_modules():
+            if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)) and re.search(f"({wanted})$", name):
+                out, inner, *kernel = layer.weight.shape
+                key = prefix + name.removeprefix("text_model.").replace(".", "_")
+                shapes[f"{key}.lora_down.weight"] = [2, inner, *kernel]
+                shapes[f"{key}.lora_up.weight"] = [out, 2, *(1 for _ in kernel)]
+    weights = fill(shapes)
+    weights |= {k.replace(".lora_up.weight", ".alpha"): torch.tensor(1.) for k in shapes if k.endswith("up.weight")}
+    pipe.load_lora_weights(weights)
+    image = pipe("a fox", num_inference_steps=4, guidance_scale=3, latents=latents, height=16, width=16, output_type="np").images[0]
+    with open(os.path.join(OUT, "v2_lora.json"), "w") as f:
+        f.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(shapes[k])}" for k in sorted(shapes)) + "\n}\n")
+    np.save(os.path.join(OUT, "v2_lora.npy"), image.astype(np.float32))
+
+
+for kind in sys.argv[1:] or ("v1", "v2", "xl"):
     make(kind)

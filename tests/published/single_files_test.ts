@@ -52,6 +52,26 @@ for (const kind of ["v1", "v2", "xl"]) {
     }));
 }
 
+Deno.test("a LoRA in kohya's names changes Stable Diffusion 2 as in diffusers", () =>
+  withFolder(async (place) => {
+    await tokenizersIn(place);
+    const [path, lora, latents] = ["model", "lora", "latents"].map((n) =>
+      join(place, `${n}.safetensors`)
+    );
+    assert.ok(path && lora && latents);
+    await writeSafetensors(path, filled(await shapesOf("v2")));
+    const weights = filled(await shapesOf("v2_lora"));
+    const alphas = Object.keys(weights).filter((name) => name.endsWith(".lora_up.weight")).map(
+      (name) => [name.replace(".lora_up.weight", ".alpha"), float32([1], [])],
+    );
+    await writeSafetensors(lora, { ...weights, ...Object.fromEntries(alphas) });
+    const x = noise(10 ** 4, 256).map((v) => 1.7 * v);
+    await writeSafetensors(latents, { x: float32(Float32Array.from(x), [1, 4, 8, 8]) });
+    const drawn = await drawFox(path, { latents, lora });
+    assert.ok(distanceFromNpy(drawn, join(folder, "v2_lora.npy")) < 1e-4);
+    assert.ok(distanceFromNpy(drawn, join(folder, "v2.npy")) > 1e-2);
+  }));
+
 Deno.test("a single-file checkpoint is read in half precision too, and its marks decide what it predicts", () =>
   withFolder(async (place) => {
     await tokenizersIn(place);
