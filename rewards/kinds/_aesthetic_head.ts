@@ -37,8 +37,8 @@ export interface HeadLayer {
  * Reads a head. The forms that LAION published: one layer (`weight`, `bias`); linear layers with dropout between
  * (`layers.0`, `.2`, `.4`, `.6`, `.7`); the same with ReLU (`layers.0`, `.3`, `.6`, `.9`, `.11`). Their numbers are those
  * of a `Sequential`, where activations and dropout have places of their own. So layers in the places of one of these forms
- * have what it has between them; in other places, such as 0 and 2, what stands between may be either, and `activation`
- * must say it.
+ * have what it has between them; in other places, such as 0 and 2, or under other names, such as `fc1` and `fc2`, what stands
+ * between may be either, and `activation` must say it.
  *
  * Throws `WeightsError` where the layers do not follow one another, do not end in one number, or may have an activation
  * between that nobody named.
@@ -64,7 +64,9 @@ export async function openAestheticHead(
   const gaps = named.slice(1).map(({ at }, i) => at - (named[i]?.at ?? at) - 1);
   const chosen = activation ?? guess(gaps) ??
     fail(
-      `has layers ${named.map((l) => l.at).join(", ")}: an activation may stand between them; ` +
+      `has layers ${
+        named.map(({ name }) => shownLayer(name)).join(", ")
+      }: an activation may stand between them; ` +
         `give the head's activation, one of ${HEAD_ACTIVATIONS.join(", ")}`,
     );
   const layers: HeadLayer[] = [];
@@ -90,6 +92,11 @@ export async function openAestheticHead(
   };
 }
 
+/** As "0" of "layers.0.", or "fc1" of "head.fc1.". */
+function shownLayer(name: string): string {
+  return name.split(".").at(-2) ?? name;
+}
+
 function duplicateOf(named: readonly { readonly name: string; readonly at: number }[]): string {
   const second = named.find(({ at }, i) => named[i - 1]?.at === at);
   const first = named.find(({ at }) => at === second?.at);
@@ -100,8 +107,10 @@ function duplicateOf(named: readonly { readonly name: string; readonly at: numbe
 function layersOf(source: WeightSource): { readonly name: string; readonly at: number }[] {
   return source.names().flatMap((name) => {
     if (!/(^|\.)weight$/.test(name)) return [];
-    const [, number = "0"] = /(?:^|\.)(\d+)\.weight$/.exec(name) ?? [];
-    return [{ name: name.slice(0, -"weight".length), at: Number(number) }];
+    const [, place, number = "0"] = /(?:^|\.)(?:(\d+)|[^.]*?(\d+)|[^.]*)\.weight$/.exec(name) ?? [];
+    // Numbers that end a name, as in fc1 and fc2, are no places: what stands between has none either.
+    const at = place === undefined ? 2 * Number(number) : Number(place);
+    return [{ name: name.slice(0, -"weight".length), at }];
   }).sort((a, b) => a.at - b.at);
 }
 

@@ -92,6 +92,11 @@ Deno.test("A head whose layers do not follow one another is refused", async () =
       { "0.weight": tensor(3, 4), "2.weight": tensor(1, 3) },
       /has layers 0, 2: an activation may stand between them; give the head's activation, one of none, relu/,
     );
+    const named = { "head.fc1.weight": tensor(3, 4), "head.fc2.weight": tensor(1, 3) };
+    await fails(named, /has layers fc1, fc2: an activation may stand between them; give/);
+    await Deno.writeFile(file, encodeSafetensors(named));
+    const head = await openAestheticHead(file, { cacheDir: folder, activation: "relu" });
+    assert.deepEqual(head.layers.map(({ isActivated }) => isActivated), [true, false]);
     await fails(
       {
         "0.weight": tensor(3, 4),
