@@ -64,7 +64,7 @@ export const score: Command = {
       multiple: true,
       value: "PATH",
       help:
-        "picture, folder, glob, file.safetensors#name, or .csv/.jsonl list with image and prompt",
+        "picture, folder, glob, file.safetensors#name, or .csv/.tsv/.jsonl list with image and prompt",
     },
     prompt: { type: "string", value: "TEXT", help: "prompt of all images that bring none" },
     gradient: { type: "string", value: "FILE", help: "write d score / d image as safetensors" },

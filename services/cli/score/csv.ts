@@ -1,4 +1,7 @@
-/** Rows of a CSV text (RFC 4180: quoted cells may hold commas, quotes doubled and line breaks). Empty lines are dropped. */
+/**
+ * Rows of a CSV text (RFC 4180: quoted cells may hold commas, quotes doubled and line breaks). Lines end as on Windows, Unix
+ * or in Excel for Mac. Empty lines are dropped.
+ */
 export function parseCsv(text: string, delimiter = ","): readonly (readonly string[])[] {
   const rows: string[][] = [];
   let row: string[] = [];
@@ -20,8 +23,8 @@ export function parseCsv(text: string, delimiter = ","): readonly (readonly stri
     else if (ch === delimiter) {
       row.push(cell);
       cell = "";
-    } else if (ch === "\n") end();
-    else if (ch !== "\r") cell += ch;
+    } else if (ch === "\n" || ch === "\r") end();
+    else cell += ch;
   }
   if (cell !== "" || row.length > 0) end();
   return rows;

@@ -10,6 +10,14 @@ Deno.test("parseCsv reads quotes, commas and line breaks inside cells", () => {
   ]);
 });
 
+Deno.test("parseCsv reads lines that end as in Excel for Mac", () => {
+  assert.deepEqual(parseCsv("image,prompt\ra.png,x\r\rb.png,y"), [
+    ["image", "prompt"],
+    ["a.png", "x"],
+    ["b.png", "y"],
+  ]);
+});
+
 Deno.test("csvLine writes what parseCsv reads", () => {
   const cells = ['a "b", c', "line\nbreak", "plain", ""];
   assert.deepEqual(parseCsv(csvLine(cells)), [cells]);

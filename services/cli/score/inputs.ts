@@ -15,11 +15,12 @@ export interface ScoreInput {
 }
 
 const PICTURES = new Set([".png", ".jpg", ".jpeg", ".webp"]);
+const LISTS = [".csv", ".tsv", ".jsonl"];
 const MAX_LIST_BYTES = 256 * 2 ** 20;
 
 /**
  * Resolves what the user named to images, in a fixed order: a picture, a folder of pictures (not its subfolders), a
- * glob, `file.safetensors#name`, or a .csv/.jsonl list with columns `image` (or `file_name`) and optionally `prompt` (or
+ * glob, `file.safetensors#name`, or a .csv/.tsv/.jsonl list with columns `image` (or `file_name`) and optionally `prompt` (or
  * `text`), paths relative to the list. A folder's metadata.jsonl or metadata.csv gives its pictures' prompts. `prompt` applies where the list gives none; where a picture has a text file of the same stem beside
  * it ("cat.png", "cat.txt"), that is its prompt.
  */
@@ -47,7 +48,7 @@ async function resolveOne(name: string, prompt: string | undefined): Promise<Sco
   if (info?.isDirectory()) return await pictures(join(name, "*"), prompt, await metadataOf(name));
   if (info !== undefined) {
     const kind = extname(name).toLowerCase();
-    if (kind === ".csv" || kind === ".jsonl") return await readList(name, prompt);
+    if (LISTS.includes(kind)) return await readList(name, prompt);
     // The only tensor of the file; where there are several, loading says so.
     if (kind === ".safetensors") {
       return [{ id: name, file: name, tensor: "", ...(prompt !== undefined && { prompt }) }];
@@ -119,7 +120,7 @@ async function rowsOf(list: string): Promise<Row[]> {
     throw new UsageError(`${list} has ${size} bytes, at most ${MAX_LIST_BYTES} are read`);
   }
   const text = decodeText(await readFile(list), list);
-  return extname(list).toLowerCase() === ".csv" ? csvRows(list, text) : jsonlRows(list, text);
+  return extname(list).toLowerCase() === ".jsonl" ? jsonlRows(list, text) : csvRows(list, text);
 }
 
 /** Names of both columns, the second ones as in Hugging Face's image folders. */
@@ -131,8 +132,11 @@ interface Row {
 }
 
 function csvRows(list: string, text: string): Row[] {
-  const [header = [], ...lines] = parseCsv(text, delimiterOf(text));
-  const names = header.map((cell) => cell.trim());
+  // Excel is told the delimiter by a line of its own.
+  const [, said] = /^sep=(.)[\r\n]+/.exec(text) ?? [];
+  const body = said === undefined ? text : text.slice(`sep=${said}`.length);
+  const [header = [], ...lines] = parseCsv(body, said ?? delimiterOf(text));
+  const names = header.map((cell) => cell.trim().toLowerCase());
   const [image, prompt] = [COLUMNS.image, COLUMNS.prompt].map((known) =>
     names.findIndex((name) => known.some((k) => k === name))
   );

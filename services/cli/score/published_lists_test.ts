@@ -22,6 +22,11 @@ Deno.test("lists with a mark, of image folders and of other countries' Excel are
       await Deno.writeFile(list, new Uint8Array(units.buffer));
       assert.deepEqual(await facts(list), rows);
     }
+    await Deno.writeTextFile(list, 'sep=|\r\nFile_Name|Text\r\na.PNG|"a fox, and ""books"""\r\n');
+    assert.deepEqual(await facts(list), rows.slice(0, 1));
+    const tabs = join(place, "list.tsv");
+    await Deno.writeTextFile(tabs, "Image\tPrompt\rb.JPG\ttwo\r");
+    assert.deepEqual(await facts(tabs), rows.slice(1));
     // A folder's own list gives its pictures' prompts.
     await Deno.writeFile(join(place, "a.PNG"), new Uint8Array());
     await Deno.copyFile(join(folder, "metadata.jsonl"), join(place, "metadata.jsonl"));
