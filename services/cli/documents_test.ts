@@ -9,7 +9,11 @@ import { COMMANDS } from "./main.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const DOCUMENTS = ["README.md", "CONTRIBUTING.md", "zoo/README.md", "tests/golden/README.md"]
-  .concat([...Deno.readDirSync(`${ROOT}docs`)].map(({ name }) => `docs/${name}`))
+  .concat(
+    ["docs", "docs/studies"].flatMap((folder) =>
+      [...Deno.readDirSync(`${ROOT}${folder}`)].map(({ name }) => `${folder}/${name}`)
+    ),
+  )
   .filter((name) => name.endsWith(".md"));
 const TASKS: Record<string, string> = JSON.parse(readFileSync(`${ROOT}deno.json`, "utf8")).tasks;
 
