@@ -2,9 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import sharp from "sharp";
-import { z } from "zod";
-import { float32, sizeOf, type TensorOf } from "../../autodiff/mod.ts";
+import { float32, sizeOf } from "../../autodiff/mod.ts";
 import { readPipeline, unetModules } from "../../models/diffusers/mod.ts";
 import {
   initialLora,
@@ -19,6 +17,7 @@ import { Random } from "../../models/random/mod.ts";
 import { decodeSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import { findPython } from "../../tools/mod.ts";
 import { repositoryPath } from "../models/mod.ts";
+import { distance, drawn } from "./_drawn.ts";
 
 const python = findPython();
 const LATENTS = [1, 4, 16, 16];
@@ -67,12 +66,12 @@ for (const { model, sampler, least } of CASES) {
           return tensor;
         };
 
-        const drawn = (lora: string | undefined, scale = 1) =>
-          sampled({ root, sampler, latents, folder, lora, scale });
-        const bare = await drawn(undefined);
+        const picture = (lora?: string, scale = 1) =>
+          drawn({ ...SETTINGS, model: root, sampler, latents, lora, scale });
+        const bare = await picture();
         assert.ok(distance(bare, peer("bare")) < LEVEL, "without LoRA");
         for (const [name, path] of Object.entries(loras)) {
-          const ours = await drawn(path, SETTINGS.scale);
+          const ours = await picture(path, SETTINGS.scale);
           assert.ok(distance(ours, bare) > least, `${name} changes ${distance(ours, bare)}`);
           assert.ok(distance(ours, peer(name)) < LEVEL, `${name} in diffusers or PEFT`);
         }
@@ -83,7 +82,7 @@ for (const { model, sampler, least } of CASES) {
           "old/lora.safetensors": "old",
         };
         for (const [place, same] of Object.entries(places)) {
-          const ours = await drawn(join(folder, place));
+          const ours = await picture(join(folder, place));
           assert.ok(distance(ours, bare) > least, `${place} changes ${distance(ours, bare)}`);
           assert.ok(distance(ours, peer(same)) < LEVEL, `${place}: ${distance(ours, peer(same))}`);
         }
@@ -129,45 +128,4 @@ async function writeOurs(root: string, folder: string): Promise<Record<string, s
     await writeSafetensors(out[`ours_${name}`] ?? "", file.tensors, file.metadata);
   }
   return out;
-}
-
-/** What `drtune sample` draws, [1, 3, H, W]. */
-async function sampled(
-  { root, sampler, latents, folder, lora, scale }: {
-    readonly root: string;
-    readonly sampler: string;
-    readonly latents: string;
-    readonly folder: string;
-    readonly lora: string | undefined;
-    readonly scale: number;
-  },
-): Promise<TensorOf<"float32">> {
-  const out = await mkdtemp(join(folder, "drawn-"));
-  const words = [
-    ...["--model", root, "--latents", latents, "--prompt", SETTINGS.prompt, "--sampler", sampler],
-    ...["--steps", String(SETTINGS.steps), "--guidance", String(SETTINGS.guidance), "--out", out],
-    ...(lora === undefined ? [] : ["--lora", lora, "--lora-scale", String(scale)]),
-  ];
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", repositoryPath("services/cli/main.ts"), "sample", ...words, "--json"],
-    stdout: "piped",
-    stderr: "piped",
-  }).output();
-  assert.ok(success, new TextDecoder().decode(stderr));
-  const { images: [image] } = z.object({ images: z.array(z.object({ file: z.string() })) })
-    .parse(JSON.parse(new TextDecoder().decode(stdout)));
-  const { data, info } = await sharp(image?.file).raw().toBuffer({ resolveWithObject: true });
-  const size = info.width * info.height;
-  return float32(
-    Float32Array.from(
-      { length: 3 * size },
-      (_, i) => (data[(i % size) * 3 + Math.floor(i / size)] ?? 0) / 255,
-    ),
-    [1, 3, info.height, info.width],
-  );
-}
-
-function distance(a: TensorOf<"float32">, b: TensorOf<"float32">): number {
-  assert.deepEqual([...a.shape], [...b.shape]);
-  return a.data.reduce((sum, v, i) => sum + Math.abs(v - (b.data[i] ?? NaN)), 0) / a.data.length;
 }

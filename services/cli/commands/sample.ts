@@ -7,7 +7,7 @@ import { SAMPLER_KINDS } from "../../../trainer/mod.ts";
 import { type Arguments, type Command, UsageError } from "../command.ts";
 import { contactSheet, type Tile } from "../picture/contact_sheet.ts";
 import { Progress } from "../progress.ts";
-import { type DrawnImage, type ImageRequest, localImages } from "../sample/local_images.ts";
+import { type DrawnImage, type ImageRequest, localImages } from "../sample/mod.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { heldOutCount } from "../trainer/held_out_count.ts";
 import { runIdOf } from "./runs.ts";

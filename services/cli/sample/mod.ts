@@ -1,0 +1,6 @@
+export {
+  type DrawnImage,
+  type ImageRequest,
+  localImages,
+  type LocalOptions,
+} from "./local_images.ts";
