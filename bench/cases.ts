@@ -1,3 +1,5 @@
+import { PUBLISHED_PIPELINES } from "../models/published/mod.ts";
+
 /** A vision tower of CLIP: d ⟨direction, embedding⟩ / d pixels. Weights are random, in transformers' format. */
 export interface ClipCase {
   readonly kind: "clip";
@@ -31,9 +33,27 @@ export interface VaeCase {
   readonly memory?: number;
 }
 
-/** One DRTune iteration of the embedded pipeline up to the LoRA gradients; the image's gradient is given. */
+/** A flow's transformer with LoRA on its attention projections: the gradients of all LoRA tensors, and of nothing else. */
+export interface TransformerCase {
+  readonly kind: "transformer";
+  readonly batch: number;
+  /** Side of the latents. */
+  readonly size: number;
+  readonly tokens: number;
+  readonly rank: number;
+  /** Fields of diffusers' `SD3Transformer2DModel`. Weights are random, in bfloat16. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly checkpointing?: boolean;
+  readonly memory?: Readonly<Record<Mode, number>>;
+}
+
+/** One DRTune iteration of a pipeline up to the LoRA gradients; the image's gradient is given. */
 export interface IterationCase {
   readonly kind: "iteration";
+  /** A published pipeline of random weights. Default: the embedded one. */
+  readonly model?: "sd15" | "sdxl";
+  /** Side of the latents. */
+  readonly size: number;
   readonly batch: number;
   readonly rank: number;
   readonly steps: number;
@@ -42,17 +62,36 @@ export interface IterationCase {
   readonly guidance: number;
 }
 
-/** Score and d score / d image of one 512x512 image by a reward, from its files of random weights to the answer. */
+/** Scores and d score / d image of 512x512 images by a reward, from its files of random weights to the answer. */
 export interface RewardCase {
   readonly kind: "reward";
+  /** Images. */
+  readonly batch: number;
   /** Of `deno task random-model`. */
   readonly reward: "hpsv2" | "pickscore" | "aesthetic" | "owlvit";
 }
 
+/** Where and in what both sides compute. */
+export interface BenchPlace {
+  readonly provider: "cpu" | "cuda";
+  /** What our networks, but for the VAE's decoder, and all of PyTorch's compute in. */
+  readonly ours: "float32" | "float16";
+  readonly torch: "float32" | "float16" | "bfloat16";
+  /** PyTorch's networks go through `torch.compile`. */
+  readonly compile: boolean;
+  readonly threads: number;
+  /** Bytes of the GPU that one side may take. */
+  readonly memory?: number;
+}
+
 /** What is measured, as both sides read it. */
-export type BenchCase = (ClipCase | UNetCase | VaeCase | IterationCase | RewardCase) & {
-  readonly title: string;
-};
+export type BenchCase =
+  & (ClipCase | UNetCase | TransformerCase | VaeCase | IterationCase | RewardCase)
+  & {
+    readonly title: string;
+    /** The second side starts when the first has ended: the machine would not hold both. */
+    readonly apart?: boolean;
+  };
 
 const vision = (width: number, layers: number, heads: number, patch: number, act: string) => ({
   hidden_size: width,
@@ -63,6 +102,8 @@ const vision = (width: number, layers: number, heads: number, patch: number, act
   patch_size: patch,
   hidden_act: act,
 });
+
+const GIB = 2 ** 30;
 
 /** The shape of Stable Diffusion's U-Net at half its width, 223 M parameters. */
 const HALF_SD = {
@@ -98,6 +139,7 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     title: "One DRTune iteration of the embedded pipeline, batch 8, T 10, K 2",
     kind: "iteration",
     batch: 8,
+    size: 16,
     rank: 16,
     steps: 10,
     trainSteps: [3, 8],
@@ -122,21 +164,25 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     title: "Aesthetic reward: CLIP ViT-L/14 in transformers' format, fp32",
     kind: "reward",
     reward: "aesthetic",
+    batch: 1,
   },
   "pickscore": {
     title: "PickScore: CLIP ViT-H/14 in transformers' format, fp32",
     kind: "reward",
     reward: "pickscore",
+    batch: 1,
   },
   "hpsv2": {
     title: "HPS v2.1: CLIP ViT-H/14 in open_clip's format, fp16",
     kind: "reward",
     reward: "hpsv2",
+    batch: 1,
   },
   "owlvit": {
     title: "Objectness: OWL-ViT B/32 at 768x768",
     kind: "reward",
     reward: "owlvit",
+    batch: 1,
   },
   "unet-64": {
     title: "U-Net of SD's shape, 223 M parameters, batch 2, 64x64 latents, LoRA rank 32",
@@ -156,6 +202,18 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     checkpointing: true,
     memory: { forward: 2.75 * 2 ** 30, gradient: 5.5 * 2 ** 30 },
   },
+  "sd35": {
+    title: "SD 3.5 medium's transformer, 2.2 G parameters, 64x64 latents, 333 tokens, LoRA rank 32",
+    kind: "transformer",
+    batch: 1,
+    size: 64,
+    tokens: 333,
+    rank: 32,
+    config: PUBLISHED_PIPELINES["sd35-medium"]["transformer/config.json"],
+    checkpointing: true,
+    memory: { forward: 7 * GIB, gradient: 9 * GIB },
+    apart: true,
+  },
   "vae": {
     title: "SD's VAE decoder, 64x64 latents to 512x512 pixels",
     kind: "vae",
@@ -163,6 +221,40 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     size: 64,
     checkpointing: true,
     memory: 3.5 * 2 ** 30,
+  },
+};
+
+/** Cases that are for a GPU: a processor takes hours for each. */
+export const GPU_CASES: Readonly<Record<string, BenchCase>> = {
+  "sd15-iteration": {
+    title: "One DRTune iteration of SD 1.5, 512x512, batch 8, T 50, K 5",
+    kind: "iteration",
+    model: "sd15",
+    batch: 8,
+    size: 64,
+    rank: 32,
+    steps: 50,
+    trainSteps: [7, 17, 27, 37, 47],
+    tMin: 4,
+    guidance: 7.5,
+  },
+  "sdxl-iteration": {
+    title: "One DRTune iteration of SDXL, 1024x1024, batch 2, T 25, K 3",
+    kind: "iteration",
+    model: "sdxl",
+    batch: 2,
+    size: 128,
+    rank: 32,
+    steps: 25,
+    trainSteps: [5, 13, 21],
+    tMin: 3,
+    guidance: 7.5,
+  },
+  "hpsv2-32": {
+    title: "HPS v2.1: CLIP ViT-H/14 in open_clip's format, fp16, 32 images",
+    kind: "reward",
+    reward: "hpsv2",
+    batch: 32,
   },
 };
 

@@ -1,10 +1,14 @@
 /**
  * `deno task bench`: side by side with PyTorch in one run, on the same threads, run by run in turn, each side in a
- * process of its own. Prints medians, their ratio (ours / PyTorch), the largest difference between the results of both,
+ * process of its own; a case that the machine would not hold twice has one side after the other. Prints medians, their ratio (ours / PyTorch), the largest difference between the results of both,
  * each process's peak of resident memory, and how long loading took: from the files to the first result, less the run
  * after it.
  *
  *     deno task bench [--case clip]... [--mode gradient] [--repeat 5] [--threads N] [--json] [--cache FOLDER]
+ *                     [--provider cuda] [--precision float16] [--torch bfloat16] [--compile]
+ *
+ * On a GPU one side runs after the other, so that each has it alone, and memory is the GPU's; `--precision` is what our
+ * networks compute in, `--torch` PyTorch's type (it uses SDPA and channels-last convolutions), TF32 is off on both sides.
  *
  * On a machine that is shared, give `--threads 1` and look at the ratio of CPU times.
  */
@@ -16,9 +20,17 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openSafetensors } from "../models/weights/mod.ts";
-import { ENGINE_ENV } from "../runtime/mod.ts";
+import { ENGINE_ENV, GpuMemory } from "../runtime/mod.ts";
 import { pythonPath } from "../tools/mod.ts";
-import { type BenchCase, CASES, DEFAULT_CASES, type Mode, MODES } from "./cases.ts";
+import {
+  type BenchCase,
+  type BenchPlace,
+  CASES,
+  DEFAULT_CASES,
+  GPU_CASES,
+  type Mode,
+  MODES,
+} from "./cases.ts";
 import { type Answer, LineProcess } from "./line_process.ts";
 
 /** Medians of one case in one mode. */
@@ -40,6 +52,11 @@ interface Pair {
   readonly ratio: number;
 }
 
+const SIDES = ["ours", "torch"] as const;
+type Side = typeof SIDES[number];
+type Pairs<T> = Readonly<Record<Side, T>>;
+const NAMES: Pairs<string> = { ours: "ours", torch: "PyTorch" };
+
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const PEER = here("python/peer.py");
 /** A reward packs its weights before its third run. */
@@ -55,22 +72,29 @@ const { values } = parseArgs({
     threads: { type: "string", default: String(availableParallelism()) },
     cache: { type: "string", default: here("../.cache/bench") },
     json: { type: "boolean", default: false },
+    provider: { type: "string", default: "cpu" },
+    precision: { type: "string", default: "float32" },
+    torch: { type: "string", default: "float32" },
+    compile: { type: "boolean", default: false },
   },
 });
+const place = await placeOf();
+const isGpu = place.provider === "cuda";
+const ALL: Readonly<Record<string, BenchCase>> = { ...CASES, ...GPU_CASES };
 const modes = MODES.filter((mode) => values.mode.includes(mode));
 const unknown = [
-  ...values.case.filter((name) => !(name in CASES)),
+  ...values.case.filter((name) => !(name in ALL)),
   ...values.mode.filter((name) => !MODES.some((mode) => mode === name)),
 ];
 if (unknown.length > 0) {
-  const known = [...Object.keys(CASES), ...MODES].join(", ");
+  const known = [...Object.keys(ALL), ...MODES].join(", ");
   console.error(`Unknown case or mode ${unknown.join(", ")}, expected some of ${known}`);
   Deno.exit(2);
 }
 
 const python = await pythonPath();
 for (const name of values.case) {
-  const bench = CASES[name];
+  const bench = ALL[name];
   if (bench === undefined) continue;
   const folder = await prepared(name, bench);
   for (const mode of modes) {
@@ -78,6 +102,31 @@ for (const name of values.case) {
     const result = await measure({ name, bench, folder, mode });
     console.log(values.json ? JSON.stringify(result) : report(bench, result));
   }
+}
+
+/** What the options say of where both sides compute. Ends the process with 2 where they are wrong. */
+async function placeOf(): Promise<BenchPlace> {
+  const one = <T extends string>(option: string, found: string, known: readonly T[]): T => {
+    const name = known.find((k) => k === found);
+    if (name !== undefined) return name;
+    console.error(`--${option} is ${JSON.stringify(found)}, expected ${known.join(" or ")}`);
+    Deno.exit(2);
+  };
+  const provider = one("provider", values.provider, ["cpu", "cuda"]);
+  const gpu = provider === "cuda" ? await GpuMemory.open() : undefined;
+  gpu?.close();
+  if (provider === "cuda" && gpu === undefined) {
+    console.error("--provider is cuda, and the NVIDIA driver's nvidia-smi does not answer");
+    Deno.exit(2);
+  }
+  return {
+    provider,
+    ours: one("precision", values.precision, ["float32", "float16"]),
+    torch: one("torch", values.torch, ["float32", "float16", "bfloat16"]),
+    compile: values.compile,
+    threads: Number(values.threads),
+    ...(gpu && { memory: Math.floor(0.9 * gpu.total) }),
+  };
 }
 
 /** The folder of a case's weights and inputs, written where this description of it has none yet. */
@@ -88,16 +137,14 @@ async function prepared(name: string, bench: BenchCase): Promise<string> {
   if (existsSync(`${folder}/inputs.safetensors`)) return folder;
   await mkdir(folder, { recursive: true });
   console.error(`Writing random weights and inputs to ${folder}`);
-  if (bench.kind === "reward") {
-    await ran(Deno.execPath(), [
-      "run",
-      "--allow-all",
-      here("../tools/random_model.ts"),
-      "--kind",
-      bench.reward,
-      "--out",
-      `${folder}/model`,
-    ]);
+  const written = bench.kind === "reward"
+    ? ["--kind", bench.reward]
+    : bench.kind === "iteration" && bench.model !== undefined
+    ? ["--kind", bench.model, "--dtype", "fp16"]
+    : undefined;
+  if (written !== undefined) {
+    const tool = here("../tools/random_model.ts");
+    await ran(Deno.execPath(), ["run", "-A", tool, ...written, "--out", `${folder}/model`]);
   }
   await ran(python, [PEER, "prepare", folder, json]);
   return folder;
@@ -114,46 +161,71 @@ async function measure({ name, bench, folder, mode }: {
   folder: string;
   mode: Mode;
 }): Promise<Result> {
-  const args = [folder, JSON.stringify(bench), mode, values.threads];
-  const ours = await LineProcess.start(Deno.execPath(), [
-    "run",
-    "--allow-all",
-    here("ours.ts"),
-    ...args,
-  ], ENGINE_ENV);
-  const torch = await LineProcess.start(python, [PEER, "serve", ...args], QUIET);
-  const warmUps = bench.kind === "reward" ? REWARD_WARM_UPS : 1;
-  const all: { ours: Run; torch: Run }[] = [];
-  for (let i = 1 - warmUps; i <= Number(values.repeat); i++) {
-    const pair = { ours: await once(ours), torch: await once(torch) };
-    all.push(pair);
-    const shown = `ours ${pair.ours.seconds.toFixed(3)} s, PyTorch ${
-      pair.torch.seconds.toFixed(3)
-    } s`;
-    console.error(`${name} ${mode} ${i < 1 ? "warm-up" : i}: ${shown}`);
-  }
-  const runs = all.slice(warmUps);
-  const loading = (side: "ours" | "torch", { first }: LineProcess) =>
-    cpuOf(first) + (all[0]?.[side].cpuSeconds ?? NaN) - (all[1]?.[side].cpuSeconds ?? NaN);
+  const args = [folder, JSON.stringify(bench), mode, JSON.stringify(place)];
+  const start: Pairs<() => Promise<LineProcess>> = {
+    ours: () =>
+      LineProcess.start(
+        Deno.execPath(),
+        ["run", "--allow-all", here("ours.ts"), ...args],
+        ENGINE_ENV,
+      ),
+    torch: () => LineProcess.start(python, [PEER, "serve", ...args], QUIET),
+  };
   const files = { ours: `${folder}/ours.safetensors`, torch: `${folder}/torch.safetensors` };
-  await ours.ask(`save ${files.ours}`);
-  await torch.ask(`save ${files.torch}`);
-  const peak = async (side: LineProcess) => (await side.ask("memory")).peakMb ?? NaN;
-  const peakMb = pairOf(await peak(ours), await peak(torch));
-  await Promise.all([ours.end(), torch.end()]);
-  const medians = (of: (run: Run) => number) =>
-    pairOf(median(runs.map((r) => of(r.ours))), median(runs.map((r) => of(r.torch))));
-  const cpuSeconds = medians((run) => run.cpuSeconds);
+  const warmUps = bench.kind === "reward" ? REWARD_WARM_UPS : 1;
+  /** Runs sides in turn, each started before the first run and ended after the last. */
+  const inTurn = async (sides: readonly Side[]): Promise<Partial<Pairs<Measured>>> => {
+    const gpu = isGpu ? await GpuMemory.open() : undefined;
+    const processes = new Map<Side, LineProcess>();
+    for (const side of sides) processes.set(side, await start[side]());
+    const runs = new Map(sides.map((side): [Side, Run[]] => [side, []]));
+    for (let i = 1 - warmUps; i <= Number(values.repeat); i++) {
+      for (const [side, process] of processes) {
+        const run = await once(process);
+        runs.get(side)?.push(run);
+        const what = `${name} ${mode} ${i < 1 ? "warm-up" : i}`;
+        console.error(`${what}: ${NAMES[side]} ${run.seconds.toFixed(3)} s`);
+      }
+    }
+    const out: Partial<Record<Side, Measured>> = {};
+    for (const [side, process] of processes) {
+      await process.ask(`save ${files[side]}`);
+      const { peakMb = NaN } = await process.ask("memory");
+      const all = runs.get(side) ?? [];
+      const [first, second] = all;
+      out[side] = {
+        runs: all.slice(warmUps),
+        peakMb: gpu === undefined ? peakMb : gpu.peak / 2 ** 20,
+        loadCpuSeconds: cpuOf(process.first) + (first?.cpuSeconds ?? NaN) -
+          (second?.cpuSeconds ?? NaN),
+      };
+    }
+    await Promise.all([...processes.values()].map((process) => process.end()));
+    gpu?.close();
+    return out;
+  };
+  const { ours, torch } = bench.apart || isGpu
+    ? { ...await inTurn(["ours"]), ...await inTurn(["torch"]) }
+    : await inTurn(SIDES);
+  if (ours === undefined || torch === undefined) throw new TypeError("Both sides are measured");
+  const pair = (of: (measured: Measured) => number) => pairOf(of(ours), of(torch));
   return {
     case: name,
     mode,
     threads: Number(values.threads),
-    seconds: medians((run) => run.seconds),
-    cpuSeconds,
-    loadCpuSeconds: pairOf(loading("ours", ours), loading("torch", torch)),
-    peakMb,
+    seconds: pair(({ runs }) => median(runs.map(({ seconds }) => seconds))),
+    cpuSeconds: pair(({ runs }) => median(runs.map(({ cpuSeconds }) => cpuSeconds))),
+    loadCpuSeconds: pair(({ loadCpuSeconds }) => loadCpuSeconds),
+    peakMb: pair(({ peakMb }) => peakMb),
     difference: await largestDifference(files.ours, files.torch),
   };
+}
+
+/** What one side took. */
+interface Measured {
+  readonly runs: readonly Run[];
+  readonly peakMb: number;
+  readonly loadCpuSeconds: number;
 }
 
 interface Run {

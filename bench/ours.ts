@@ -1,7 +1,7 @@
 /**
  * Our side of the benchmarks; speaks the line protocol of `python/peer.py`:
  *
- *     deno run -A bench/ours.ts FOLDER CASE_JSON MODE THREADS
+ *     deno run -A bench/ours.ts FOLDER CASE_JSON MODE PLACE_JSON
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
@@ -16,6 +16,7 @@ import {
   readPipeline,
   unetModules,
 } from "../models/diffusers/mod.ts";
+import { parseSD3Config, sd3Transformer, timestepProjection } from "../models/flow/mod.ts";
 import { loraChanges } from "../models/lora/mod.ts";
 import { WeightScope } from "../models/mod.ts";
 import { openSafetensors, openWeights, writeSafetensors } from "../models/weights/mod.ts";
@@ -29,17 +30,38 @@ import {
   PipelineModel,
   type Program,
   trainStep,
+  transformerProgram,
   unetProgram,
 } from "../trainer/mod.ts";
 import { loadReward, parseRewardConfig } from "../rewards/mod.ts";
-import type { BenchCase, ClipCase, IterationCase, Mode, UNetCase, VaeCase } from "./cases.ts";
+import type {
+  BenchCase,
+  BenchPlace,
+  ClipCase,
+  IterationCase,
+  Mode,
+  RewardCase,
+  TransformerCase,
+  UNetCase,
+  VaeCase,
+} from "./cases.ts";
 
 /** One run: values and gradients by the names both sides use. */
 type Run = () => Promise<Readonly<Record<string, Tensor>>>;
 
-const [folder = "", json = "{}", mode = "gradient", threads = "1"] = Deno.args;
+const [folder = "", json = "{}", mode = "gradient", placeJson = "{}"] = Deno.args;
+const place: BenchPlace = JSON.parse(placeJson);
+/** Of a transformer, 1000 sigma. */
+const TIMESTEP = 500;
 const engine = await openEngine({ isolation: "in-process" });
-const options = { intraOpNumThreads: Number(threads) };
+const options = { intraOpNumThreads: place.threads, provider: place.provider };
+/** What graphs are written for. */
+const target = (memory = place.memory ?? Infinity) => ({
+  memory,
+  provider: place.provider,
+  precision: place.ours,
+  threads: place.threads,
+});
 const inputs = openSafetensors(`${folder}/inputs.safetensors`);
 const read = (tensor: string) => inputs.readFloat32(tensor);
 const wanted = mode === "forward" ? "forward" : "gradient";
@@ -63,23 +85,42 @@ async function clipRun({ batch, vision }: ClipCase, mode: Mode): Promise<Run> {
 
 async function unetRun(bench: UNetCase, mode: Mode): Promise<Run> {
   const { batch, size: side, rank } = bench;
-  const memory = bench.memory?.[mode] ?? Infinity;
+  const { memory, ...rest } = target(onCpu(bench.memory?.[mode]));
   const config = parseUNetConfig(...configFile());
   const part = { config, weights: await openWeights(`${folder}/model`) };
   const task = mode === "forward" ? "prediction" : "product";
   const size = { batch, height: side, width: side, tokens: 77 };
   const changes = loraChanges(unetModules(part), { rank, alpha: rank });
-  const program = unetProgram(part, { task, size, changes, memory });
+  const program = unetProgram(part, { task, size, changes, memory, ...rest });
   return await programRun(program, { memory, result: "prediction" });
 }
 
+async function transformerRun(bench: TransformerCase, mode: Mode): Promise<Run> {
+  const { batch, size: side, tokens, rank } = bench;
+  const { memory, ...rest } = target(onCpu(bench.memory?.[mode]));
+  const config = parseSD3Config(...configFile());
+  const transformer = sd3Transformer({ config, weights: await openWeights(`${folder}/model`) });
+  const task = mode === "forward" ? "prediction" : "product";
+  const size = { batch, height: side, width: side, tokens };
+  const changes = loraChanges(transformer.layers, {
+    rank,
+    alpha: rank,
+    targets: transformer.targets,
+  });
+  const program = transformerProgram(transformer, { task, size, changes, memory, ...rest });
+  return await programRun(program, { memory, result: "prediction" }, {
+    timestep_proj: timestepProjection(Array.from({ length: batch }, () => TIMESTEP)),
+  });
+}
+
 async function vaeRun(bench: VaeCase, mode: Mode): Promise<Run> {
-  const { batch, size: side, memory = Infinity } = bench;
+  const { batch, size: side } = bench;
+  const { memory, ...rest } = target(onCpu(bench.memory));
   const config = parseVaeConfig(...configFile());
   const part = { config, weights: await openWeights(`${folder}/model`) };
   const task = mode === "forward" ? "image" : "product";
   const size = { batch, height: side, width: side };
-  const program = decoderProgram(part, { task, size, memory });
+  const program = decoderProgram(part, { task, size, memory, ...rest });
   return await programRun(program, { memory, result: "image" });
 }
 
@@ -87,18 +128,27 @@ async function vaeRun(bench: VaeCase, mode: Mode): Promise<Run> {
 async function programRun(
   program: Program,
   { memory, result }: { readonly memory: number; readonly result: string },
+  more: Readonly<Record<string, Tensor>> = {},
 ): Promise<Run> {
   const runner = new NetworkRunner(engine, { session: options, memory });
-  const all: Record<string, Tensor> = {};
+  const all: Record<string, Tensor> = { ...more };
   for (const name of inputs.tensors.keys()) all[name] = await read(name);
   const { cotangent, ...feeds } = all;
   if (mode !== "forward" && cotangent !== undefined) {
-    return () => runner.vjp(program, { feeds, cotangent });
+    return async () => {
+      const gradients = await runner.vjp(program, { feeds, cotangent });
+      return Object.fromEntries(Object.entries(gradients).map(([n, g]) => [`grad.${n}`, g]));
+    };
   }
   return async () => {
     const value = await runner.forward(program, feeds);
     return value === undefined ? {} : { [result]: value };
   };
+}
+
+/** A limit that is for a processor's memory. */
+function onCpu(memory: number | undefined): number | undefined {
+  return place.provider === "cpu" ? memory : undefined;
 }
 
 function configFile(): [Record<string, unknown>, string] {
@@ -114,9 +164,10 @@ async function sessionRun(model: ModelSource): Promise<Run> {
 }
 
 async function iterationRun(
-  { batch, rank, steps, trainSteps, tMin, guidance }: IterationCase,
+  { model: kind, batch, rank, steps, trainSteps, tMin, guidance }: IterationCase,
 ): Promise<Run> {
-  const pipeline = await readPipeline(fileURLToPath(new URL("../zoo/pipeline", import.meta.url)));
+  const zoo = fileURLToPath(new URL("../zoo/pipeline", import.meta.url));
+  const pipeline = await readPipeline(kind === undefined ? zoo : `${folder}/model`);
   const lora: Record<string, Float32Tensor> = {};
   for (const name of inputs.tensors.keys()) {
     if (name.includes(".lora_")) lora[name] = await read(name);
@@ -124,6 +175,8 @@ async function iterationRun(
   const model = new PipelineModel(pipeline, engine, {
     lora: { rank, alpha: rank },
     session: options,
+    precision: place.ours,
+    ...(place.memory !== undefined && { limits: { memory: place.memory } }),
   });
   const denoiser = await model.adapt(lora);
   const [x, noise] = [await read("sample"), await read("noise")];
@@ -150,23 +203,27 @@ async function iterationRun(
   };
 }
 
-async function rewardRun(mode: Mode): Promise<Run> {
+async function rewardRun({ batch }: RewardCase, mode: Mode): Promise<Run> {
   const model = `${folder}/model`;
   const record: unknown = JSON.parse(readFileSync(`${model}/reward.json`, "utf8"));
   const reward = await loadReward(parseRewardConfig(record), {
     engine,
-    threads: options.intraOpNumThreads,
+    threads: place.threads,
+    provider: place.provider,
+    memory: place.memory,
+    maxBatch: Math.max(16, batch),
     baseDir: model,
     cacheDir: `${folder}/cache`,
     selfCheck: false,
   });
   const image = await read("image");
+  const prompts = Array.from({ length: batch }, () => "a fox, and books");
   return async () => {
-    const { scores, gradient } = await reward.score(image, ["a fox, and books"], {
+    const { scores, gradient } = await reward.score(image, prompts, {
       gradient: mode === "gradient",
     });
     return {
-      score: float32(scores, [1]),
+      score: float32(scores, [batch]),
       ...(gradient === undefined ? {} : { "grad.image": gradient }),
     };
   };
@@ -178,12 +235,14 @@ function runOf(bench: BenchCase, mode: Mode): Promise<Run> {
       return clipRun(bench, mode);
     case "unet":
       return unetRun(bench, mode);
+    case "transformer":
+      return transformerRun(bench, mode);
     case "vae":
       return vaeRun(bench, mode);
     case "iteration":
       return iterationRun(bench);
     case "reward":
-      return rewardRun(mode);
+      return rewardRun(bench, mode);
   }
 }
 
