@@ -58,6 +58,7 @@ export async function killCluster(options: ClusterKills): Promise<ClusterReport>
       assert.deepEqual(await outcome(cluster.runs, id), expected, id);
       await rm(join(cluster.runs, id), { recursive: true });
       runs++;
+      options.say(`${id}: every bit as undisturbed`);
     } while (!done.chaos);
     await chaos;
     const takeovers = cluster.takeovers.toSorted((a, b) => a - b);
