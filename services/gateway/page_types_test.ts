@@ -24,6 +24,7 @@ import {
   StateEventSchema,
   StepEventSchema,
   SwapEventSchema,
+  WorkerSchema,
 } from "../../proto/mod.ts";
 import { MAY_BE_ABSENT } from "./page/types.ts";
 
@@ -40,6 +41,7 @@ const READ: readonly DescMessage[] = [
     EvaluatedPairSchema,
     EvaluationSummarySchema,
     RewardSummarySchema,
+    WorkerSchema,
   ],
 ];
 

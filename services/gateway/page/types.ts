@@ -21,13 +21,14 @@ import type {
   StateEventJson,
   StepEventJson,
   SwapEventJson,
+  WorkerJson,
 } from "../../../proto/mod.ts";
 
 /** Fields that may be absent from an answer: messages, and those that the contract marks `optional`. */
 export const MAY_BE_ABSENT = [
   ...(["at", "createdAt", "updatedAt", "endedAt", "config", "latest", "selfCheck"] as const),
   ...(["cpuSeconds", "drift", "relativeError", "weight", "limits", "hinge", "zScore"] as const),
-  ...(["choice", "evidence"] as const),
+  ...(["choice", "evidence", "seenAt", "startedAt"] as const),
 ] as const;
 
 type MayBeAbsent = (typeof MAY_BE_ABSENT)[number];
@@ -82,6 +83,12 @@ export type EvaluationSummary = Answer<EvaluationSummaryJson>;
 export type RewardDescription = Answer<RewardDescriptionJson>;
 /** `png` is a file in base64. */
 export type SampledImage = Answer<SampleResponseJson>;
+
+export type Worker = Answer<WorkerJson>;
+
+export interface Workers {
+  readonly workers: readonly Worker[];
+}
 
 /** The answers below are the gateway's own. */
 export interface Service {

@@ -1,4 +1,4 @@
-import { RunState } from "../../../proto/mod.ts";
+import { RunState, WorkerState } from "../../../proto/mod.ts";
 import { createLogger } from "../../../base/mod.ts";
 import { serveGateway } from "../serve_gateway.ts";
 import type { BrowserPage } from "./chromium.ts";
@@ -47,6 +47,17 @@ export async function startGateways(
 
 /** Adds a run in every state, one with a name as long as it may be. */
 async function addRuns({ trainer }: FakeStack): Promise<void> {
+  const hardware = "cuda: NVIDIA H200, driver 570.86, onnxruntime-node@1.30.0";
+  const modelSha256 = ["9f2c".repeat(16)];
+  const busy = { hardware, modelSha256, runId: "foxes", jobsDone: 132n, secondsPerJob: 2.62 };
+  trainer.workers = [
+    { ...busy, name: "gpu-1", state: WorkerState.WORKING },
+    { ...busy, name: "gpu-2", state: WorkerState.DRAINING, jobsDone: 7n },
+    {
+      ...{ hardware, name: "gpu-3", state: WorkerState.ASIDE, jobsFailed: 3n },
+      reason: "Failed at 3 jobs in a row, the last time: Tensor 'eps.0' holds NaN",
+    },
+  ];
   const { PAUSED, FAILED, QUEUED, RUNNING } = RunState;
   const away = "Reward clip has not answered for 60 s: Cannot connect to 127.0.0.1:50052: " +
     "nothing listens there";
@@ -188,7 +199,7 @@ export const PAGE_VIEWS: readonly PageView[] = [
       await page.until(says("Field seed"));
     },
   },
-  { name: "services", open: (page) => go(page, "services", says("Self-check")) },
+  { name: "services", open: (page) => go(page, "services", says("Jobs a minute")) },
   { name: "new", open: (page) => go(page, "new", says("The configuration can be read.")) },
   {
     name: "new-unfolded",

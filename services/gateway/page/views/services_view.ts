@@ -3,6 +3,7 @@ import { betterOf } from "../form/served_rewards.ts";
 import { number } from "../format.ts";
 import type { RewardDescription, Service, Services } from "../types.ts";
 import type { View, ViewContext } from "./view.ts";
+import { workersCard } from "./workers_card.ts";
 
 /** Every service: does it answer, and with which weights. */
 export function servicesView({ overview, signal }: ViewContext): View {
@@ -32,7 +33,11 @@ export function servicesView({ overview, signal }: ViewContext): View {
   draw();
   return {
     title: "Services",
-    content: [h("div", { class: "page-head" }, h("h1", {}, "Services")), body],
+    content: [
+      h("div", { class: "page-head" }, h("h1", {}, "Services")),
+      body,
+      workersCard(signal),
+    ],
   };
 }
 
