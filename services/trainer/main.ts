@@ -3,6 +3,9 @@
  *
  *     deno run -A services/trainer/main.ts --models zoo --runs runs --port 50060
  *
+ * With `--nats nats://HOST:PORT` (and `--nats-token-file FILE`, where NATS asks for a token) workers compute what it trains
+ * on, and of several trainers over one folder of runs one leads; the others are not ready until they do.
+ *
  * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT let the present step finish,
  * write a checkpoint and end it; the next start goes on from there.
  */

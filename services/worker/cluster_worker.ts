@@ -295,7 +295,10 @@ function outcomeOf(result: ShardResult | Error, gradients: Blob | undefined): Jo
   return create(JobResultSchema, { outcome: shape }).outcome;
 }
 
-function valueOf({ loss, rewards, drift, seconds }: ShardResult, gradients: Blob | undefined) {
+function valueOf(
+  { loss, rewards, drift, seconds, cpuSeconds = 0 }: ShardResult,
+  gradients: Blob | undefined,
+) {
   return {
     loss,
     ...(gradients && { gradients }),
@@ -307,5 +310,6 @@ function valueOf({ loss, rewards, drift, seconds }: ShardResult, gradients: Blob
     ),
     ...(drift !== undefined && { drift }),
     seconds: { ...seconds },
+    cpuSeconds,
   };
 }

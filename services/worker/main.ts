@@ -1,7 +1,7 @@
 /**
  * A worker's process, which computes what trainers hand out over NATS:
  *
- *     deno run -A services/worker/main.ts --nats nats://127.0.0.1:4222 --models zoo
+ *     deno run -A services/worker/main.ts --nats nats://127.0.0.1:4222 --nats-token-file nats.token --models zoo
  *
  * Prints one JSON line on stdout when it has joined, and logs to stderr. SIGTERM and SIGINT let it finish its job and
  * end; of one that is killed before another worker does the job.

@@ -109,10 +109,12 @@ export class RunSession implements ShardSession {
       ? await (reference ? this.#reference.with(reference) : this.#untrained(lora))
       : undefined;
     const mixture = parseConfig(rewardMixtureSchema, JSON.parse(rewards));
-    return await computeShard(this.#opened, {
+    const before = await this.#opened.cpuSeconds?.() ?? 0;
+    const result = await computeShard(this.#opened, {
       ...{ config: this.#config, iteration, shard, denoiser, frozen },
       reward: { evaluate: (images, prompts) => this.#evaluate(mixture, { images, prompts }) },
     });
+    return { ...result, cpuSeconds: (await this.#opened.cpuSeconds?.() ?? 0) - before };
   }
 
   async close(): Promise<void> {

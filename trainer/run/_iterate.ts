@@ -15,7 +15,15 @@ export interface Iteration {
   readonly next: Checkpoint;
   readonly facts: Pick<
     StepEvent,
-    "loss" | "gradNorm" | "drift" | "rewards" | "seconds" | "prompts" | "plans" | "workers"
+    | "loss"
+    | "gradNorm"
+    | "drift"
+    | "rewards"
+    | "seconds"
+    | "prompts"
+    | "plans"
+    | "workers"
+    | "cpuSeconds"
   >;
 }
 

@@ -14,6 +14,7 @@ export class ShardSum {
   readonly #scores = new Map<string, { values: number[]; digest: string }>();
   readonly #seconds: Record<string, number> = {};
   readonly #workers: string[] = [];
+  #cpuSeconds = 0;
   #summed = 0;
   #loss = 0;
   #drift: number | undefined;
@@ -56,11 +57,11 @@ export class ShardSum {
     return {
       ...{ gradients, rewards, seconds, loss: this.#loss },
       ...(this.#drift !== undefined && { drift: this.#drift }),
-      ...(this.#workers.length > 0 && { workers: this.#workers }),
+      ...(this.#workers.length > 0 && { workers: this.#workers, cpuSeconds: this.#cpuSeconds }),
     };
   }
 
-  #fold({ gradients, loss, rewards, drift, seconds, worker }: ShardResult): void {
+  #fold({ gradients, loss, rewards, drift, seconds, cpuSeconds = 0, worker }: ShardResult): void {
     const { batch: { size, accumulation }, drift: { weight } } = this.#config;
     const { start = 0, end = 0 } = this.#shards[this.#summed] ?? {};
     const share = (end - start) / size;
@@ -75,6 +76,7 @@ export class ShardSum {
     for (const [phase, s] of Object.entries(seconds)) {
       this.#seconds[phase] = (this.#seconds[phase] ?? 0) + s;
     }
+    this.#cpuSeconds += cpuSeconds;
     if (worker !== undefined) this.#workers.push(worker);
   }
 }

@@ -172,7 +172,7 @@ export class TrainingLoop {
     if (next.reference !== at.reference) await this.#reference.become(next);
     const cpuAfter = await this.#opened.cpuSeconds?.();
     const spent = cpuBefore !== undefined && cpuAfter !== undefined
-      ? { cpuSeconds: cpuAfter - cpuBefore }
+      ? { cpuSeconds: cpuAfter - cpuBefore + (facts.cpuSeconds ?? 0) }
       : {};
     const samples = step % (config.sampleEvery || Infinity) === 0
       ? await traced(

@@ -5,16 +5,22 @@ export type ComputeKind = typeof COMPUTE_KINDS[number];
 
 /**
  * Seconds of compute that an iteration took: on "cpu" those that were measured of the processes, on "gpu" those of the
- * clock in which it did not wait for rewards. Undefined where they were not measured.
+ * clock in which it did not wait for rewards, of workers together. Undefined where they were not measured.
  */
 export function computeOf(
-  { cpuSeconds, seconds }: {
+  { cpuSeconds, seconds, workers }: {
     readonly cpuSeconds?: number | undefined;
     readonly seconds: Readonly<Record<string, number>>;
+    /** Those that computed its shards, whose phases are added up. */
+    readonly workers?: readonly string[] | undefined;
   },
   kind: ComputeKind,
 ): number | undefined {
   if (kind === "cpu") return cpuSeconds;
+  if (workers !== undefined) {
+    const { sample = 0, decode = 0, gradient = 0, update = 0 } = seconds;
+    return sample + decode + gradient + update;
+  }
   return seconds.total === undefined ? undefined : seconds.total - (seconds.reward ?? 0);
 }
 

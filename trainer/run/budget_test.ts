@@ -20,6 +20,11 @@ Deno.test("compute is CPU seconds, or on a GPU those of the clock without waitin
   const step = { cpuSeconds: 5, seconds: { total: 4, reward: 1.5, sample: 2 } };
   assert.equal(computeOf(step, "cpu"), 5);
   assert.equal(computeOf(step, "gpu"), 2.5);
+  const shards = {
+    workers: ["a", "b"],
+    seconds: { total: 2, reward: 9, sample: 3, gradient: 4.5 },
+  };
+  assert.equal(computeOf(shards, "gpu"), 7.5, "of workers together");
   assert.equal(computeOf({ seconds: {} }, "cpu"), undefined);
   assert.equal(computeOf({ seconds: {} }, "gpu"), undefined);
 });

@@ -31,8 +31,11 @@ export function planReport(
     readonly from: number;
   },
 ): PlanReport {
+  // Of workers an estimate of one process says nothing.
   const own = events.flatMap((e) =>
-    e.type === "step" && e.step > from ? [(e.seconds.total ?? 0) - (e.seconds.reward ?? 0)] : []
+    e.type === "step" && e.step > from && e.workers === undefined
+      ? [(e.seconds.total ?? 0) - (e.seconds.reward ?? 0)]
+      : []
   );
   if (own.length === 0) return { estimated, measured: { iterations: 0 }, ratio: {} };
   const loaded = own.length === 1 ? own : own.slice(1);

@@ -42,6 +42,8 @@ export interface ShardResult {
   /** What the penalty on drift measures, without its weight; with such a penalty only. */
   readonly drift?: number;
   readonly seconds: Readonly<Record<string, number>>;
+  /** CPU seconds that a worker's processes spent on it; absent where the trainer computed it, which measures itself. */
+  readonly cpuSeconds?: number;
   /** The name of the worker that computed it; absent where the trainer did. */
   readonly worker?: string;
 }

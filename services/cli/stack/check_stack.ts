@@ -126,13 +126,14 @@ async function checkWritable(path: string, keys: readonly Key[]): Promise<Find[]
   }];
 }
 
-async function checkTokens({ rewards, trainer, gateway }: Stack): Promise<Find[]> {
+async function checkTokens({ rewards, trainer, gateway, cluster }: Stack): Promise<Find[]> {
   const files: { keys: Key[]; path: string }[] = [
     ...rewards.flatMap(({ admin }, i) =>
       admin ? [{ keys: ["rewards", i, "admin", "tokenFile"], path: admin.tokenFile }] : []
     ),
     ...(trainer.tokenFile ? [{ keys: ["trainer", "tokenFile"], path: trainer.tokenFile }] : []),
     ...(gateway.tokenFile ? [{ keys: ["gateway", "tokenFile"], path: gateway.tokenFile }] : []),
+    ...(cluster?.tokenFile ? [{ keys: ["cluster", "tokenFile"], path: cluster.tokenFile }] : []),
   ];
   const found: Find[] = [];
   for (const { keys, path } of files) {

@@ -1,6 +1,7 @@
 import { relative } from "node:path";
 import { Document } from "yaml";
 import { ROOT, type Stack } from "./read_stack.ts";
+import { workerNames } from "./stack_schema.ts";
 import { type Place, type ServicePlan, servicePlans } from "./service_plan.ts";
 
 /** Which compose file: the stack, or what is laid over it where the computing services have GPUs. */
@@ -46,12 +47,16 @@ interface Container {
 }
 
 function containers(stack: Stack): readonly Container[] {
-  const { rewards, trainer, gateway } = stack;
+  const { rewards, trainer, gateway, cluster } = stack;
   const names = secretNames(stack);
+  const workers = new Map(
+    workerNames(cluster?.workers ?? []).map((name, i) => [name, cluster?.workers[i]] as const),
+  );
   return servicePlans(stack, containerPlace(stack)).map((plan): Container => {
     const { host, memory, devices } = plan.kind === "gateway"
       ? { ...gateway, memory: undefined, devices: undefined }
-      : rewards.find(({ name }) => name === plan.name) ?? trainer;
+      : rewards.find(({ name }) => name === plan.name) ??
+        { ...trainer, ...workers.get(plan.name) };
     const secrets = plan.files.flatMap((path) => names.get(path) ?? []);
     return { plan, published: host, memory, devices, secrets: [...new Set(secrets)] };
   });
@@ -76,7 +81,7 @@ function containerPlace(stack: Stack): Place {
 
 /** Names of the token and TLS files. */
 function secretNames(
-  { rewards, trainer, gateway, clientTls }: Stack,
+  { rewards, trainer, gateway, cluster, clientTls }: Stack,
 ): ReadonlyMap<string, string> {
   const ofServer = (name: string, tls: Stack["trainer"]["tls"]) =>
     [
@@ -88,6 +93,10 @@ function secretNames(
     ["trainer-token", trainer.tokenFile],
     ["gateway-token", gateway.tokenFile],
     ...rewards.map(({ name, admin }) => [`${name}-admin-token`, admin?.tokenFile] as const),
+    ["nats-token", cluster?.tokenFile],
+    ["nats-ca", cluster?.tls?.ca],
+    ["nats-cert", cluster?.tls?.cert],
+    ["nats-key", cluster?.tls?.key],
     ["ca", clientTls.ca],
     ["client-cert", clientTls.cert],
     ["client-key", clientTls.key],
@@ -120,6 +129,7 @@ function composeFile(stack: Stack, folder: string): Fields {
     const volumes = {
       reward: [`${host(stack.models)}:/models:ro`, "cache:/cache"],
       trainer: [`${host(stack.models)}:/models:ro`, "runs:/runs"],
+      worker: [`${host(stack.models)}:/models:ro`],
       gateway: ["runs:/runs:ro", ...(presets ? [`${host(presets)}:/presets:ro`] : [])],
     }[kind];
     return [plan.name, {
@@ -129,20 +139,24 @@ function composeFile(stack: Stack, folder: string): Fields {
       user: "${DRTUNE_USER:-10001:10001}",
       environment: environment(plan),
       // Of several only one could have the host's port.
-      ...(replicas > 1 ? { deploy: { replicas } } : { ports: [`${published}:${port}:${port}`] }),
+      ...(replicas > 1
+        ? { deploy: { replicas } }
+        : kind !== "worker" && { ports: [`${published}:${port}:${port}`] }),
       volumes,
       ...(secrets.length > 0 && { secrets }),
       ...(memory !== undefined && { mem_limit: memory }),
-      healthcheck: {
-        test: ["CMD", "drtune", "health", ...healthWords(plan, stack)],
-        interval: "30s",
-        timeout: "10s",
-        start_period: "120s",
-        retries: 3,
-      },
+      ...(kind !== "worker" && {
+        healthcheck: {
+          test: ["CMD", "drtune", "health", ...healthWords(plan, stack)],
+          interval: "30s",
+          timeout: "10s",
+          start_period: "120s",
+          retries: 3,
+        },
+      }),
       restart: "unless-stopped",
-      // The trainer finishes its step and writes a checkpoint.
-      ...(kind === "trainer" && { stop_grace_period: "70s" }),
+      // The trainer finishes its step and writes a checkpoint, a worker finishes its job.
+      ...((kind === "trainer" || kind === "worker") && { stop_grace_period: "70s" }),
       cap_drop: ["ALL"],
       security_opt: ["no-new-privileges:true"],
     }] as const;

@@ -43,7 +43,7 @@ export async function readStack(file: string): Promise<Stack> {
     );
     return { ...paths, ...Object.fromEntries(given.map(([k, path]) => [k, absolute(path)])) };
   };
-  const { models, runs, state, rewards, trainer, gateway, clientTls } = description;
+  const { models, runs, state, rewards, trainer, gateway, cluster, clientTls } = description;
   return {
     ...description,
     file,
@@ -67,6 +67,13 @@ export async function readStack(file: string): Promise<Stack> {
       ...(gateway.tokenFile && { tokenFile: absolute(gateway.tokenFile) }),
       ...(gateway.presets && { presets: absolute(gateway.presets) }),
     },
+    ...(cluster && {
+      cluster: {
+        ...cluster,
+        ...(cluster.tokenFile && { tokenFile: absolute(cluster.tokenFile) }),
+        ...(cluster.tls && { tls: files(cluster.tls) }),
+      },
+    }),
     clientTls: files(clientTls),
   };
 }

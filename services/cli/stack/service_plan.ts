@@ -1,9 +1,9 @@
 import { secured } from "../../rpc/mod.ts";
 import type { Stack } from "./read_stack.ts";
-import { eachReplica } from "./stack_schema.ts";
+import { eachReplica, workerNames } from "./stack_schema.ts";
 
 /** What kind of service a plan starts. */
-export type ServiceKind = "reward" | "trainer" | "gateway";
+export type ServiceKind = "reward" | "trainer" | "worker" | "gateway";
 
 /** How one service of a stack is started, wherever it runs. */
 export interface ServicePlan {
@@ -18,7 +18,7 @@ export interface ServicePlan {
   readonly entry: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** Service whose health is asked for by grpc.health.v1; undefined for HTTP. */
+  /** Service whose health is asked for by grpc.health.v1; undefined for HTTP. Workers listen to nothing and are not asked. */
   readonly health: string | undefined;
   /** Whether it serves over TLS. */
   readonly secure: boolean;
@@ -46,7 +46,7 @@ export interface Place {
 
 /** The services of a stack, the same ones in every place; the order means nothing. */
 export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[] {
-  const { rewards, trainer, gateway, clientTls, observability } = stack;
+  const { rewards, trainer, gateway, cluster, clientTls, observability } = stack;
   const addressOf = (
     service: Parameters<Place["address"]>[0] & { readonly tls?: unknown },
   ) => service.tls === undefined ? place.address(service) : secured(place.address(service));
@@ -74,6 +74,15 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
   ];
   const files = (...paths: readonly (string | undefined)[]) =>
     paths.filter((path) => path !== undefined);
+  const nats = cluster === undefined ? [] : [
+    "--nats",
+    cluster.servers.join(","),
+    ...file("--nats-token-file", cluster.tokenFile),
+    ...file("--nats-ca", cluster.tls?.ca),
+    ...file("--nats-cert", cluster.tls?.cert),
+    ...file("--nats-key", cluster.tls?.key),
+  ];
+  const natsFiles = files(cluster?.tokenFile, ...Object.values(cluster?.tls ?? {}));
   const env = (name: string, devices?: readonly string[]) => ({
     OTEL_SERVICE_NAME: `drtune-${name}`,
     ...(observability.otlpEndpoint !== undefined && {
@@ -133,14 +142,43 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
         ...file("--tls-cert", trainer.tls?.cert),
         ...file("--tls-key", trainer.tls?.key),
         ...file("--client-ca", trainer.tls?.clientCa),
+        ...nats,
         "--log-level",
         observability.logLevel,
       ],
       env: env("trainer", trainer.devices),
       health: "drtune.trainer.v1.TrainerService",
       secure: trainer.tls !== undefined,
-      files: files(trainer.tokenFile, ...Object.values(trainer.tls ?? {}), ca, cert, key),
+      files: files(
+        trainer.tokenFile,
+        ...Object.values(trainer.tls ?? {}),
+        ca,
+        cert,
+        key,
+        ...natsFiles,
+      ),
     },
+    ...(cluster?.workers ?? []).map(({ provider, threads, devices }, i): ServicePlan => {
+      const name = workerNames(cluster?.workers ?? [])[i] ?? "";
+      return {
+        ...{ name, kind: "worker", host: "127.0.0.1", port: 0, replicas: 1, secure: false },
+        entry: "services/worker/main.ts",
+        args: [
+          ...nats,
+          "--models",
+          place.models,
+          ...tls("reward-"),
+          "--provider",
+          provider,
+          ...(threads === undefined ? [] : ["--threads", String(threads)]),
+          "--log-level",
+          observability.logLevel,
+        ],
+        env: env(name, devices),
+        health: undefined,
+        files: files(ca, cert, key, ...natsFiles),
+      };
+    }),
     {
       name: "gateway",
       kind: "gateway",

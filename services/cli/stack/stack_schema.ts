@@ -102,6 +102,18 @@ const gateway = z.strictObject({
     .optional(),
 });
 
+const cluster = z.strictObject({
+  servers: z.array(z.string().regex(/^(nats|tls):\/\/[^\s/@]+:\d+$/)).min(1).meta({
+    description: "nats://HOST:PORT of NATS servers with JetStream, tls://HOST:PORT for TLS.",
+  }),
+  tokenFile: path("File whose first line NATS asks its clients for; at least 16 characters.")
+    .optional(),
+  tls: clientTls.optional().meta({ description: "For servers at tls://." }),
+  workers: z.array(z.strictObject(resources)).default([]).meta({
+    description: "Workers of this machine, a process or container each. Others may join.",
+  }),
+});
+
 /** The services of a stack. Relative paths are in the folder of the file. */
 export const stackSchema = z.strictObject({
   $schema: z.string().optional().meta({ description: "For editors." }),
@@ -114,6 +126,10 @@ export const stackSchema = z.strictObject({
   }),
   trainer: trainer.prefault({}).meta({ description: "The trainer service." }),
   gateway: gateway.prefault({}).meta({ description: "HTTP and the live page." }),
+  cluster: cluster.optional().meta({
+    description:
+      "Workers compute what the trainer trains on, over NATS, which is started by itself. Default: the trainer computes.",
+  }),
   clientTls: clientTls.prefault({}).meta({
     description:
       "What services of the stack, and `drtune` beside it, use when they call one that serves over TLS, or a reward at grpcs://.",
@@ -126,13 +142,13 @@ export const stackSchema = z.strictObject({
       description: "OpenTelemetry collector that traces are sent to, e.g. http://127.0.0.1:4318.",
     }),
   }).prefault({}).meta({ description: "Logs and traces." }),
-}).superRefine(({ rewards, trainer, gateway, clientTls }, { addIssue }) => {
+}).superRefine(({ rewards, trainer, gateway, cluster, clientTls }, { addIssue }) => {
   const fault = (path: readonly (string | number)[], message: string) =>
     addIssue({ code: "custom", path: [...path], message });
   if ((clientTls.cert === undefined) !== (clientTls.key === undefined)) {
     fault(["clientTls"], "Found one of cert and key, expected both or none");
   }
-  const names = new Set(["trainer", "gateway"]);
+  const names = new Set(["trainer", "gateway", ...workerNames(cluster?.workers ?? [])]);
   rewards.forEach(({ name, records, replicas }, i) => {
     for (const one of new Set([name, ...eachReplica({ name, replicas }, ({ name }) => name)])) {
       if (names.has(one)) {
@@ -186,6 +202,11 @@ export function eachReplica<R extends Replicated, T>(
       ...(metricsPort !== undefined && { metricsPort: metricsPort + i }),
       ...(admin !== undefined && { admin: { ...admin, port: admin.port + i } }),
     }));
+}
+
+/** What a stack's workers are called. */
+export function workerNames(workers: readonly unknown[]): readonly string[] {
+  return workers.map((_, i) => `worker-${i + 1}`);
 }
 
 /** Every port of a stack: where the description has it, and where it is listened to. */

@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
+import { composeYaml } from "./compose.ts";
+import { localPlace } from "./local_place.ts";
 import { EMBEDDED_STACK, readStack } from "./read_stack.ts";
+import { servicePlans } from "./service_plan.ts";
 import { stackJsonSchema } from "./stack_schema.ts";
 
 async function faults(text: string): Promise<string[]> {
@@ -62,4 +66,55 @@ Deno.test("A faulty description names line, field, what was found and what was e
     assert.equal(found.length, expected.length, found.join("\n"));
     expected.forEach((line, i) => assert(found[i]?.startsWith(line), `${found[i]}\n${line}`));
   }
+});
+
+const CLUSTER = `models: m
+rewards:
+  - { name: a, port: 1, records: [{ kind: symmetry }] }
+cluster:
+  servers: [nats://10.0.0.1:4222]
+  tokenFile: nats.token
+  workers: [{ threads: 2 }, { provider: cuda, devices: ["1"] }]
+`;
+
+Deno.test("A cluster's trainer and workers are told where NATS is; without one nothing is said of it", async () => {
+  const folder = await Deno.makeTempDir();
+  const file = join(folder, "stack.yaml");
+  try {
+    await Deno.writeTextFile(file, CLUSTER);
+    const stack = await readStack(file);
+    const plans = servicePlans(stack, localPlace(stack));
+    const nats = [
+      "--nats",
+      "nats://10.0.0.1:4222",
+      "--nats-token-file",
+      join(folder, "nats.token"),
+    ];
+    const told = plans.filter(({ args }) => args.join(" ").includes(nats.join(" ")));
+    assert.deepEqual(told.map(({ name }) => name), ["trainer", "worker-1", "worker-2"]);
+    assert.deepEqual(told[1]?.args.slice(-6), [
+      ...["--provider", "cpu", "--threads", "2", "--log-level", "info"],
+    ]);
+    assert.equal(told[2]?.env["CUDA_VISIBLE_DEVICES"], "1");
+    const yaml = composeYaml(stack, { folder });
+    assert.match(
+      yaml,
+      /worker-2:\n(.*\n)+? +- --nats-token-file\n +- \/run\/secrets\/nats-token\n/,
+    );
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+  const embedded = await readStack(EMBEDDED_STACK);
+  const plain = servicePlans(embedded, localPlace(embedded));
+  assert(plain.every(({ args, kind }) => kind !== "worker" && !args.includes("--nats")));
+});
+
+Deno.test("A cluster's faults are named", async () => {
+  assert.deepEqual(await faults(CLUSTER.replace("nats://10.0.0.1:4222", "10.0.0.1")), [
+    '5: cluster.servers.0: Found "10.0.0.1", expected ' +
+    "/^(nats|tls):\\/\\/[^\\s/@]+:\\d+$/",
+  ]);
+  assert.deepEqual(await faults(CLUSTER.replace("name: a", "name: worker-1")), [
+    "3: rewards.0.name: Found worker-1, which is the name of another service",
+  ]);
 });

@@ -14,7 +14,7 @@ export const SERVICE_STATES = [
 
 const service = z.object({
   name: z.string(),
-  kind: z.enum(["reward", "trainer", "gateway"]),
+  kind: z.enum(["reward", "trainer", "worker", "gateway"]),
   /** Where this machine reaches it: "host:port", "grpcs://host:port" with TLS. */
   address: z.string(),
   state: z.enum(SERVICE_STATES),

@@ -63,7 +63,7 @@ export class SupervisedService {
     this.#status = {
       name: plan.name,
       kind: plan.kind,
-      address: plan.secure ? secured(localAddress(plan)) : localAddress(plan),
+      address: addressOf(plan),
       state: "starting",
       reason: "",
       since: new Date().toISOString(),
@@ -131,7 +131,8 @@ export class SupervisedService {
     this.#set({ state: "ready", reason: "", pid: process.pid });
     this.#ready.resolve();
     const ended = new AbortController();
-    const watching = this.#watch(process, ended.signal);
+    // A worker listens to nothing: the trainer notices one that hangs.
+    const watching = plan.kind === "worker" ? undefined : this.#watch(process, ended.signal);
     const how = await process.ended;
     this.#process = undefined;
     ended.abort();
@@ -186,4 +187,10 @@ async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   const timer = setTimeout(resolve, ms);
   await raceAbort(promise, signal).catch(() => {});
   clearTimeout(timer);
+}
+
+/** Where a service listens; empty for one that does not. */
+function addressOf(plan: ServicePlan): string {
+  if (plan.kind === "worker") return "";
+  return plan.secure ? secured(localAddress(plan)) : localAddress(plan);
 }

@@ -151,7 +151,7 @@ export class ShardOffer implements OfferedShards {
     index: number,
     { value, worker }: { readonly value: ShardValue; readonly worker: string },
   ): Promise<void> {
-    const { gradients: blob, loss, rewards, drift, seconds } = value;
+    const { gradients: blob, loss, rewards, drift, seconds, cpuSeconds } = value;
     if (blob === undefined) throw new TypeError("Its result has no gradients");
     const { tensors } = decodeSafetensors(await this.#options.fetch(blob), "a shard's gradients");
     const result: ShardResult = {
@@ -159,8 +159,7 @@ export class ShardOffer implements OfferedShards {
       loss,
       rewards,
       ...(drift !== undefined && { drift }),
-      seconds,
-      worker,
+      ...{ seconds, cpuSeconds, worker },
     };
     // Withdrawn meanwhile, or taken from another.
     if (!this.#pending.delete(index)) return;
