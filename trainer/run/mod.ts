@@ -14,7 +14,9 @@ export {
   openRunModel,
   prepareRunConfig,
 } from "./open_model.ts";
+export { type Candidate, choose } from "./choice.ts";
 export * from "./combine.ts";
+export { type Evidence, evidenceOf } from "./evidence.ts";
 export { diversity, findAlarm, type PanelMeasurement } from "./panel.ts";
 export * from "./picture_note.ts";
 export * from "./pictures.ts";
