@@ -10,8 +10,8 @@ import type { CheckpointKind } from "./_recognize.ts";
 /** Steps after which Stable Diffusion 2's base model, which predicts noise, was saved. */
 const BASE_OF_2 = 875_000;
 
-/** latent-diffusion's configurations have 2 KB. */
-const MAX_YAML_BYTES = 1 << 20;
+/** latent-diffusion's configurations have 2 KB; the parser can be made to take long. */
+const MAX_YAML_BYTES = 64 << 10;
 
 const METADATA = "modelspec.prediction_type";
 
