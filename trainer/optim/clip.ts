@@ -11,7 +11,14 @@ export function globalNorm(gradients: Parameters): number {
 export function scaled(gradients: Parameters, factor: number): Parameters {
   return factor === 1
     ? gradients
-    : mapParameters(gradients, (g) => ({ ...g, data: g.data.map((v) => v * factor) }));
+    : mapParameters(gradients, (g) => ({ ...g, data: times(g.data, factor) }));
+}
+
+/** A loop: a function for each number takes ten times as long, of which a trainer of many workers does little else. */
+function times(values: Float32Array, factor: number): Float32Array<ArrayBuffer> {
+  const product = new Float32Array(values.length);
+  for (let i = 0; i < values.length; i++) product[i] = (values[i] ?? 0) * factor;
+  return product;
 }
 
 /** What to scale gradients by so that their global norm is at most `maxNorm`, as PyTorch does; 0 means no limit. */

@@ -31,6 +31,8 @@ export interface RunPlan {
   readonly phases: readonly PhasePlan[];
   /** Most bytes of the process that runs the networks. */
   readonly bytes: number;
+  /** Bytes of the LoRA in float32. */
+  readonly adapterBytes: number;
   readonly secondsPerIteration: number;
 }
 
@@ -55,9 +57,11 @@ export function planRun(
   const all = isFlow(pipeline)
     ? flowWork(config, { pipeline, target, limits, means: meansOf(config) })
     : workOf(config, { pipeline, target, limits });
+  const adapterBytes = loraBytes(all);
   return {
+    adapterBytes,
     phases: all.map((work) => phaseOf(work, { speed, iterations: config.batch.accumulation })),
-    bytes: peakBytes(all, { memory, adapters: loraBytes(all) }),
+    bytes: peakBytes(all, { memory, adapters: adapterBytes }),
     secondsPerIteration: all.reduce(
       (sum, work) => sum + phaseOf(work, { speed, iterations: config.batch.accumulation }).seconds,
       0,

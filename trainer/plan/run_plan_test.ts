@@ -35,7 +35,7 @@ const pipeline = await readPipeline(`${root}/pipeline`);
 Deno.test("the estimate of memory is what a process takes that runs every network", async () => {
   for (const memoryLimit of [2, 0.25]) {
     const config = await prepareRunConfig({ ...CONFIG, memoryLimit }, { root });
-    const { phases, bytes } = planRun(config, { pipeline, speed: SPEED });
+    const { phases, bytes, adapterBytes } = planRun(config, { pipeline, speed: SPEED });
     const isCut = phases.some(({ pieces }) => pieces > 1);
     assert.equal(isCut, memoryLimit === 0.25);
     const opened = await openRunModel(config, { root, session: { intraOpNumThreads: 1 } });
@@ -44,7 +44,12 @@ Deno.test("the estimate of memory is what a process takes that runs every networ
       const [images, k] = [4, 2];
       const prompts = Array.from({ length: images }, () => "a fox, and books");
       const { conditional, unconditional } = await model.prompts.encode(prompts, { height, width });
-      const denoiser = await model.adapt(model.initialParameters(1));
+      const parameters = model.initialParameters(1);
+      assert.equal(
+        adapterBytes,
+        Object.values(parameters).reduce((sum, { data }) => sum + data.byteLength, 0),
+      );
+      const denoiser = await model.adapt(parameters);
       const shape = [images, channels, height, width];
       const x = float32(new Float32Array(sizeOf(shape)).fill(0.1), shape);
       const branches = [unconditional, conditional];

@@ -43,7 +43,7 @@ import {
 Deno.test("the estimate is in the folder before the first iteration, what it took after it; a resumed run keeps it", async () => {
   await inFolder(async (root) => {
     const phase = { name: "text", runs: 1, pieces: 1, bytes: 2, flops: 3, seconds: 4 } as const;
-    const estimated = { phases: [phase], bytes: 2 ** 30, secondsPerIteration: 4 };
+    const estimated = { phases: [phase], bytes: 2 ** 30, adapterBytes: 6, secondsPerIteration: 4 };
     let estimates = 0;
     const report = async (): Promise<unknown> =>
       JSON.parse(await readFile(join(root, "run", "plan.json"), "utf8"));

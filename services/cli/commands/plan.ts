@@ -12,6 +12,7 @@ import {
 import { type Command, UsageError } from "../command.ts";
 import { duration } from "../progress.ts";
 import { readStack, stackFile } from "../stack/read_stack.ts";
+import { clusterPlans, clusterTable } from "../plan/cluster_plan.ts";
 import { modelPlace } from "../plan/model_place.ts";
 import { plannedConfig } from "../plan/planned_config.ts";
 import { readRunConfig } from "../trainer/run_config_file.ts";
@@ -40,11 +41,32 @@ export const plan: Command = {
       value: "NAME",
       help: `${PRECISIONS.join(" or ")}, instead of the configuration's`,
     },
+    workers: {
+      type: "string",
+      value: "N",
+      help: "predict the run on a cluster of so many machines like this one",
+    },
+    shard: {
+      type: "string",
+      value: "IMAGES",
+      help: "with --workers: images of a shard (default: what is predicted to be quickest)",
+    },
+    "reward-seconds": {
+      type: "string",
+      value: "S",
+      help: "with --workers: seconds that all rewards take for an image (default 0)",
+    },
+    "reward-replicas": {
+      type: "string",
+      value: "N",
+      help: "with --workers: servers of each reward (default 1)",
+    },
     json: { type: "boolean", help: "print the estimate as JSON" },
   },
   examples: [
     "drtune plan --config configs/books.yaml",
     "drtune plan --config configs/paper_sd15.yaml --models models --memory-limit 6",
+    "drtune plan --config configs/books.yaml --workers 8 --reward-seconds 0.2 --reward-replicas 2",
   ],
   async run(args) {
     if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
@@ -53,6 +75,16 @@ export const plan: Command = {
     const provider = args.oneOf("provider", PROVIDERS);
     const session = { provider, intraOpNumThreads: threads };
     const memoryLimit = args.number("memory-limit", { min: 0.25 });
+    const workers = args.number("workers", { min: 1, max: 10_000, integer: true });
+    const shard = args.number("shard", { min: 1, integer: true });
+    const reward = {
+      perImage: args.number("reward-seconds", { min: 0 }) ?? 0,
+      replicas: args.number("reward-replicas", { min: 1, integer: true }) ?? 1,
+    };
+    if (workers === undefined) {
+      const lost = ["shard", "reward-seconds", "reward-replicas"].find((name) => args.text(name));
+      if (lost !== undefined) throw new UsageError(`Option --${lost} needs --workers`);
+    }
     const wire = await readRunConfig(args.required("config"));
     await using place = await modelPlace(models, wire.model);
     const { root, note } = place;
@@ -66,11 +98,18 @@ export const plan: Command = {
     try {
       const speed = await measureSpeed(engine, { session, seconds: 3 });
       const estimate = planRun(config, { pipeline, speed, provider });
-      console.log(
-        args.flag("json")
-          ? JSON.stringify({ ...estimate, memoryLimit: config.memoryLimit, speed })
-          : table(estimate, { ...config, memoryLimit: config.memoryLimit ?? Infinity }),
-      );
+      const cluster = workers === undefined ? undefined : clusterPlans(config, {
+        ...{ workers, shard, reward, planRun: (c) => planRun(c, { pipeline, speed, provider }) },
+      });
+      if (args.flag("json")) {
+        const { memoryLimit } = config;
+        console.log(
+          JSON.stringify({ ...estimate, memoryLimit, speed, ...(cluster && { cluster }) }),
+        );
+      } else {
+        console.log(table(estimate, { ...config, memoryLimit: config.memoryLimit ?? Infinity }));
+        if (cluster) console.log(clusterTable(cluster));
+      }
       return 0;
     } finally {
       await engine.close();
