@@ -124,6 +124,7 @@ async function withTrainer(
           bytes: 2 ** 31,
         }],
         bytes: 2 ** 31,
+        adapterBytes: 6,
         secondsPerIteration: 3,
       }),
     maxRetryMs: 5,

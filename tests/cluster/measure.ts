@@ -1,11 +1,12 @@
 /**
- * `deno task measure-cluster [FILE]`: measures iterations of a tiny model on 1, 2, 4 and 8 workers of this machine, whose
- * rewards wait rather than compute, and writes them to FILE (tests/cluster/times.json), which the simulator is compared
- * with. Workers take little of the processor, so that a few cores stand for eight machines; it takes a quarter of an hour.
+ * `deno task measure-cluster`: measures iterations of a tiny model on 1, 2, 4 and 8 workers of this machine and prints
+ * them beside the simulator's. Rewards wait rather than compute, so that a few cores stand for eight machines, as far as
+ * nobody else uses them. It takes a quarter of an hour.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { simulateCluster, USUAL_COSTS } from "../../trainer/mod.ts";
 import { train, type Victim } from "../fault/mod.ts";
 import { startClusterTrainer, startWorker } from "./_cluster_services.ts";
 import { NatsServer } from "./_nats_server.ts";
@@ -36,14 +37,53 @@ async function phasesOf(folder: string): Promise<Record<string, number>> {
   ]));
 }
 
-const file = Deno.args[0] ?? new URL("times.json", import.meta.url);
-const measured = [];
-for (const { seconds, places } of REWARDS) {
-  const runs = [];
+/**
+ * What the simulator makes of the shards' own time, as it was in a run: it is to say how long all take together. The rest
+ * of an iteration with one worker is counted as the trainer's.
+ */
+function predicted(
+  phases: Readonly<Record<string, number>>,
+  { workers, reward: { seconds, places }, rest }: {
+    readonly workers: number;
+    readonly reward: (typeof REWARDS)[number];
+    readonly rest: number;
+  },
+): number {
+  const { sample = 0, decode = 0 } = phases;
+  const own = ownSeconds(phases);
+  const { secondsPerIteration } = simulateCluster(
+    {
+      shard: {
+        ...{ fixed: 0, perImage: own / IMAGES, spread: 0 },
+        beforeReward: (sample + decode) / own,
+      },
+      adapt: 0,
+      reward: { replicas: places, perCall: 0, perImage: seconds },
+      adapterBytes: 0,
+      network: USUAL_COSTS.network,
+      trainer: { ...USUAL_COSTS.trainer, perIteration: rest },
+    },
+    { workers, batchSize: IMAGES, accumulation: 1, shardImages: 1 },
+    {
+      ...{ iterations: ITERATIONS, seed: 1 },
+    },
+  );
+  return secondsPerIteration;
+}
+
+/** Seconds of all shards, without rewards. */
+function ownSeconds({ reward: _, total: __, update: ___, ...phases }: Record<string, number>) {
+  return Object.values(phases).reduce((a, b) => a + b, 0);
+}
+
+console.log("reward   places  workers  measured  simulated  ratio");
+for (const reward of REWARDS) {
+  const { seconds, places } = reward;
+  let rest = 0;
   for (const workers of WORKERS) {
     const folder = await Deno.makeTempDir({ prefix: "drtune-measure-" });
     const nats = await NatsServer.start(folder);
-    const reward = await startWaitingReward({ seconds, places });
+    const server = await startWaitingReward(reward);
     const trainer = startClusterTrainer(join(folder, "runs"), nats.address);
     const victims: Victim[] = [trainer];
     try {
@@ -53,22 +93,26 @@ for (const { seconds, places } of REWARDS) {
       }
       await Promise.all(victims.map(({ ready }) => ready));
       await train(address, {
-        ...{ id: "run", reward: reward.address, iterations: ITERATIONS },
+        ...{ id: "run", reward: server.address, iterations: ITERATIONS },
         fields: {
           ...{ shard: { images: 1 }, batch: { size: IMAGES } },
           ...{ checkpointEvery: 0, sampleEvery: 0 },
         },
       });
       const phases = await phasesOf(join(folder, "runs", "run"));
-      runs.push({ workers, phases });
-      console.error(`${seconds} s, ${places} at a time, ${workers} workers: ${phases["total"]} s`);
+      const { total = 0 } = phases;
+      if (workers === 1) rest = Math.max(0, total - ownSeconds(phases) - IMAGES * seconds);
+      const simulated = predicted(phases, { workers, reward, rest });
+      const cells = [`${seconds} s`, places, workers, total.toFixed(2), simulated.toFixed(2)];
+      const line = [...cells, (simulated / total).toFixed(2)].map((cell) =>
+        String(cell).padStart(9)
+      );
+      console.log(line.join(""));
     } finally {
       await Promise.all(victims.map((victim) => victim.end()));
-      await reward.stop({ drainSeconds: 0 });
+      await server.stop({ drainSeconds: 0 });
       await nats.kill();
       await Deno.remove(folder, { recursive: true });
     }
   }
-  measured.push({ reward: { seconds, places }, images: IMAGES, runs });
 }
-await Deno.writeTextFile(file, `${JSON.stringify(measured, null, 2)}\n`);

@@ -83,6 +83,8 @@ const estimateSchema = z.object({
       seconds: z.number(),
     })),
     bytes: positive,
+    // Reports of versions before it have none.
+    adapterBytes: z.number().nonnegative().default(0),
     secondsPerIteration: positive,
   }),
 });
