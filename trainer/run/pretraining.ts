@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { extname, join, relative } from "node:path";
+import { extname, join, normalize, relative } from "node:path";
 import sharp from "sharp";
 import { z } from "zod";
 import { float32 } from "../../autodiff/mod.ts";
+import { decodeText } from "../../base/mod.ts";
 import { FieldError } from "../errors.ts";
+import { ifAbsent } from "./_if_absent.ts";
 import { sha256File } from "./_sha256_file.ts";
 import { drawnInPasses } from "../passes.ts";
 import { randomStream } from "../random.ts";
@@ -45,9 +47,7 @@ export async function captionedFiles(folder: string): Promise<readonly Captioned
   const listed = await metadataOf(folder);
   return await Promise.all(names.map(async (name) => {
     const beside = `${name.slice(0, -extname(name).length)}.txt`;
-    const caption = listed === undefined
-      ? await readFile(join(folder, beside), "utf8").catch(() => undefined)
-      : listed.get(name);
+    const caption = listed === undefined ? await textOf(folder, beside) : listed.get(name);
     if (caption?.trim()) return { path: join(folder, name), caption: caption.trim() };
     const place = listed === undefined ? beside : "metadata.jsonl";
     throw new FieldError(FIELD, `has no caption of ${name}, expected one in ${place}`);
@@ -58,17 +58,30 @@ const lineSchema = z.looseObject({ file_name: z.string(), text: z.string() });
 
 /** Captions by file name; `undefined` where there is no `metadata.jsonl`. */
 async function metadataOf(folder: string): Promise<ReadonlyMap<string, string> | undefined> {
-  const text = await readFile(join(folder, "metadata.jsonl"), "utf8").catch(() => undefined);
+  const text = await textOf(folder, "metadata.jsonl");
   if (text === undefined) return undefined;
   const lines = text.split("\n").filter((line) => line.trim() !== "");
   return new Map(lines.map((line, i) => {
     const { data } = lineSchema.safeParse(parsed(line));
-    if (data !== undefined) return [data.file_name, data.text];
+    // Written on Windows it has backslashes.
+    if (data !== undefined) return [normalize(data.file_name.replaceAll("\\", "/")), data.text];
     throw new FieldError(
       FIELD,
       `has a metadata.jsonl whose line ${i + 1} is no object with "file_name" and "text"`,
     );
   }));
+}
+
+/** A text file, in whatever encoding editors write; `undefined` where it is not there. */
+async function textOf(folder: string, name: string): Promise<string | undefined> {
+  const bytes = await readFile(join(folder, name)).catch(ifAbsent(undefined));
+  if (bytes === undefined) return undefined;
+  try {
+    return decodeText(bytes, name);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FieldError(FIELD, `has a file that cannot be read: ${reason}`, { cause });
+  }
 }
 
 function parsed(line: string): unknown {

@@ -56,6 +56,17 @@ Deno.test("pictures have captions beside them or in metadata.jsonl, and are refu
     await assert.rejects(captionedFiles(folder), /metadata\.jsonl whose line 2 is no object/);
     await writeFile(join(folder, "metadata.jsonl"), '{"file_name": "a.jpg", "text": "a cat"}\n');
     await assert.rejects(captionedFiles(folder), /no caption of sub\/b\.PNG, .* metadata\.jsonl/);
+    // As PowerShell writes it: a mark, backslashes, carriage returns.
+    const windows =
+      '{"file_name": "sub\\\\b.PNG", "text": "books"}\r\n{"file_name": "./a.jpg", "text": "é"}\r\n';
+    await writeFile(join(folder, "metadata.jsonl"), `\ufeff${windows}`);
+    assert.deepEqual((await captionedFiles(folder)).map(({ caption }) => caption), ["é", "books"]);
+    await writeFile(join(folder, "metadata.jsonl"), Uint8Array.of(0x22, 0xe9, 0x22));
+    await assert.rejects(
+      captionedFiles(folder),
+      /Field pretrain\.folder has a file that cannot be read/,
+    );
+    await writeFile(join(folder, "metadata.jsonl"), '{"file_name": "a.jpg", "text": "a cat"}\n');
     await rm(join(folder, "sub"), { recursive: true });
     assert.deepEqual((await captionedFiles(folder)).map(({ caption }) => caption), ["a cat"]);
     assert.notEqual(await digestOf(await captionedFiles(folder)), before);

@@ -24,6 +24,17 @@ export const swap: Command = {
     },
     reward: { type: "string", value: "NAME", help: "its name on that server (default: as it is)" },
     weight: { type: "string", value: "W", help: "its weight (default: as it is, or 1)" },
+    prompt: {
+      type: "string",
+      value: "TEXT",
+      help: 'what it reads, as "a photo of {prompt}" (default: as it is, or the prompt)',
+    },
+    without: {
+      type: "string",
+      value: "PHRASE",
+      multiple: true,
+      help: "taken out of the prompt before it is read; may be repeated (default: as it is)",
+    },
     digest: { type: "string", value: "SHA256", help: "digest its weights must have" },
     remove: { type: "string", value: "NAME", help: "remove the term of this name" },
     mixture: {
@@ -37,6 +48,7 @@ export const swap: Command = {
     "drtune swap books-1 --set clip --weight 0.5",
     "drtune swap books-1 --set pickscore --at 127.0.0.1:50054",
     "drtune swap books-1 --set hps --at grpcs://rewards.example.org:443",
+    'drtune swap books-1 --set clip --without ", and books"',
     "drtune swap books-1 --remove objectness",
     "drtune swap books-1 --mixture configs/symmetry.yaml",
   ],
@@ -76,11 +88,12 @@ function termOf(args: Arguments, present: readonly RewardTerm[]) {
   const reward = args.text("reward");
   // Elsewhere the same name may well be another reward, with other weights.
   const kept = at === undefined ? old : undefined;
-  const { prompt = "", without = [], hinge, zScore } = old ?? {};
+  const { hinge, zScore } = old ?? {};
+  const without = args.list("without");
   return {
     name,
-    prompt,
-    without: [...without],
+    prompt: args.text("prompt") ?? old?.prompt ?? "",
+    without: without.length > 0 ? [...without] : [...old?.without ?? []],
     ...(hinge !== undefined && { hinge }),
     ...(zScore !== undefined && { zScore }),
     endpoint: at ?? old?.endpoint ?? "",

@@ -35,6 +35,7 @@ export async function eventSummary(
       return summary(event, [
         ...Object.entries(event.rewards).map(([name, { mean }]) => scalar(`panel/${name}`, mean)),
         scalar("panel_diversity", event.diversity),
+        ...(event.evidence === undefined ? [] : [scalar("panel_evidence", event.evidence)]),
         ...(event.alarm === "" ? [] : [textValue("alarm", event.alarm)]),
       ]);
     case "swap": {
