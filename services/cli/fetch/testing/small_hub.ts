@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 /** What goes wrong, once each time it is named, with a file's content. */
 export type Fault = "broken" | "429" | "503" | "wrong content" | "401" | "silent";
 
-/** A hub of one repository on this machine, with a store of large files at an origin of its own. */
+/** A hub of a few repositories on this machine, with a store of large files at an origin of its own. */
 export interface SmallHub extends AsyncDisposable {
   readonly url: string;
   /** Requests so far: method, path, range and whether a token came. */
@@ -20,9 +20,20 @@ export interface SmallHub extends AsyncDisposable {
 export const COMMIT = "c0ffee0000000000000000000000000000000000";
 export const REPO = "someone/model";
 
-/** Starts it. Files of more than 1,000 bytes are in the store, by redirect, known by sha256. */
+/** Files of a repository by their paths. */
+export type HubFiles = Readonly<Record<string, Uint8Array<ArrayBuffer>>>;
+
+/** Starts it with the files of `REPO`. Those of more than 1,000 bytes are in the store, by redirect, known by sha256. */
 export function startHub(
-  files: Readonly<Record<string, Uint8Array<ArrayBuffer>>>,
+  files: HubFiles,
+  options: { readonly token?: string } = {},
+): SmallHub {
+  return startHubOf({ [REPO]: files }, options);
+}
+
+/** `startHub` with the files of each repository. */
+export function startHubOf(
+  repositories: Readonly<Record<string, HubFiles>>,
   { token }: { readonly token?: string } = {},
 ): SmallHub {
   const seen: SmallHub["seen"] = [];
@@ -68,8 +79,8 @@ export function startHub(
     onListen: () => {},
     onError: () => new Response(null, { status: 500 }),
   }, (request) => {
-    const path = note("store", request).slice(1);
-    const bytes = files[path];
+    const [owner, name, ...rest] = note("store", request).slice(1).split("/");
+    const bytes = repositories[`${owner}/${name}`]?.[rest.join("/")];
     return bytes === undefined ? new Response(null, { status: 404 }) : give(request, bytes);
   });
   const hub = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, (request) => {
@@ -77,11 +88,16 @@ export function startHub(
     if (token !== undefined && request.headers.get("authorization") !== `Bearer ${token}`) {
       return Response.json({ error: "Access to this model is restricted" }, { status: 401 });
     }
-    if (path === `/api/models/${REPO}` || path.startsWith(`/api/models/${REPO}/revision/`)) {
+    const repo = Object.keys(repositories).find((name) =>
+      `${path}/`.startsWith(`/api/models/${name}/`) || path.startsWith(`/${name}/`)
+    );
+    const files = repositories[repo ?? ""];
+    if (files === undefined) return Response.json({ error: "Not found" }, { status: 404 });
+    if (path === `/api/models/${repo}` || path.startsWith(`/api/models/${repo}/revision/`)) {
       return Response.json({
         _id: "1",
-        id: REPO,
-        modelId: REPO,
+        id: repo,
+        modelId: repo,
         sha: COMMIT,
         private: false,
         gated: false,
@@ -90,7 +106,7 @@ export function startHub(
         lastModified: "2026-01-01T00:00:00.000Z",
       });
     }
-    if (path === `/api/models/${REPO}/tree/${COMMIT}`) {
+    if (path === `/api/models/${repo}/tree/${COMMIT}`) {
       return Response.json(
         Object.entries(files).map(([path, bytes]) => ({
           type: "file",
@@ -107,13 +123,12 @@ export function startHub(
         })),
       );
     }
-    const file = path.startsWith(`/${REPO}/resolve/${COMMIT}/`)
-      ? path.slice(`/${REPO}/resolve/${COMMIT}/`.length)
-      : "";
+    const start = `/${repo}/resolve/${COMMIT}/`;
+    const file = path.startsWith(start) ? path.slice(start.length) : "";
     const bytes = files[file];
     if (bytes === undefined) return Response.json({ error: "Not found" }, { status: 404 });
     return isLarge(bytes)
-      ? Response.redirect(`http://127.0.0.1:${store.addr.port}/${file}`, 302)
+      ? Response.redirect(`http://127.0.0.1:${store.addr.port}/${repo}/${file}`, 302)
       : give(request, bytes);
   });
   return {
