@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { startPublishedHub } from "../../services/cli/fetch/testing/published_hub.ts";
-import { findPython } from "../../tools/python_env.ts";
+import { startPublishedHub } from "../../services/cli/testing/mod.ts";
+import { findPython } from "../../tools/mod.ts";
 import { withFolder } from "../support/mod.ts";
 import { documentBlocks, outputPattern } from "../support/shell_document.ts";
 import { freePorts, ROOT, runShell, withPorts } from "./_document_shell.ts";

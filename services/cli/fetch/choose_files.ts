@@ -8,6 +8,9 @@ const OTHERS = [
   ...["*.ipynb", "*.pdf"],
 ];
 
+/** Folders of a diffusers pipeline that are read; others hold a safety checker, copies for other programs, older parts. */
+const PARTS = /^(?:unet|transformer|vae|scheduler|text_encoder(?:_[23])?|tokenizer(?:_[23])?)\//;
+
 const WEIGHTS = /\.(safetensors|bin|ckpt|pt|pth)$/;
 
 /**
@@ -32,7 +35,7 @@ export function chooseFiles(
   const isPipeline = read.some(({ path }) => path === "model_index.json");
   // A pipeline's repository often holds the same weights once more in one file.
   const parts = isPipeline
-    ? read.filter(({ path }) => path.includes("/") || !WEIGHTS.test(path))
+    ? read.filter(({ path }) => PARTS.test(path) || (!path.includes("/") && !WEIGHTS.test(path)))
     : read;
   return withoutTwins(ofVariant(parts, variant));
 }

@@ -160,3 +160,35 @@ Deno.test("Of a repository the files are taken that are read here", () => {
     ["a.pt", "tokenizer.json"],
   );
 });
+
+Deno.test("Of published pipelines their parts are taken, and nothing that lies beside them", () => {
+  // As the repositories of Stable Diffusion 1.5, XL and 3.5 list them.
+  const beside = [
+    ...["v1-5-pruned.safetensors", "v1-inference.yaml", "safety_checker/config.json"],
+    ...["safety_checker/model.safetensors", "feature_extractor/preprocessor_config.json"],
+    ...["unet/diffusion_pytorch_model.non_ema.safetensors", "vae_1_0/config.json"],
+    ...["vae_1_0/diffusion_pytorch_model.safetensors", "vae_encoder/model.onnx"],
+    ...[
+      "vae_decoder/config.json",
+      "sd_xl_base_1.0.safetensors",
+      "text_encoders/clip_g.safetensors",
+    ],
+    ...["text_encoders/t5xxl_fp16.safetensors", "sd3.5_medium.safetensors"],
+    "text_encoder_3/model.fp16-00001-of-00002.safetensors",
+  ];
+  const parts = [
+    ...["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"],
+    ...["unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"],
+    ...["transformer/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"],
+    ...["text_encoder_2/model.safetensors", "text_encoder_3/model-00001-of-00002.safetensors"],
+    ...["text_encoder_3/model.safetensors.index.json", "tokenizer_3/spiece.model"],
+    "tokenizer/merges.txt",
+  ];
+  const files = [...beside, ...parts].toSorted().map((path): HubFile => ({
+    path,
+    size: 1,
+    digest: { kind: "git", hex: "" },
+  }));
+  const named = (chosen: readonly HubFile[]) => chosen.map(({ path }) => path);
+  assert.deepEqual(named(chooseFiles(files)), [...parts, "v1-inference.yaml"].toSorted());
+});

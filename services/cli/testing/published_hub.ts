@@ -1,9 +1,9 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type HubFiles, type SmallHub, startHubOf } from "./small_hub.ts";
+import { type HubFiles, type SmallHub, startHubOf } from "../fetch/testing/small_hub.ts";
 
-const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
+const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** Tiny models of this project in the formats of published ones, by the repository that they stand for. */
 const STAND_INS: Readonly<Record<string, string>> = {
