@@ -42,6 +42,8 @@ const ANSWER_MS = 10_000;
 const UNHEARD_MS = 60_000;
 /** Before a job that failed is offered again, in milliseconds. */
 const AGAIN_MS = 1_000;
+/** A model that no trainer has work for stays open for this long, in milliseconds. */
+const KEPT_MS = 60_000;
 /** Weight of the last job in the mean time of jobs. */
 const PACE = 0.25;
 
@@ -68,6 +70,8 @@ export class ClusterWorker {
   #session: { readonly key: string; readonly run: ShardSession } | undefined;
   /** Why this worker takes no job of the run with this key. */
   #unfit: { readonly key: string; readonly reason: string } | undefined;
+  /** When the session was used last. */
+  #usedAt = 0;
   #state = WorkerState.IDLE;
   #jobsDone = 0;
   #jobsFailed = 0;
@@ -164,8 +168,10 @@ export class ClusterWorker {
     if (this.#session !== undefined && this.#session.key === key && aside === "") {
       return this.#session.run;
     }
-    // Between two trainers the model stays open: the next one most likely goes on with the run.
-    if (run === undefined || key === undefined || aside !== "") return undefined;
+    if (run === undefined || key === undefined || aside !== "") {
+      await this.#closeUnused();
+      return undefined;
+    }
     if (this.#unfit?.key === key) return undefined;
     await this.#session?.run.close();
     this.#session = undefined;
@@ -174,6 +180,7 @@ export class ClusterWorker {
       const open = this.#settings.open ?? RunSession.open;
       const opened = await open(run, this.#settings);
       this.#session = { key, run: opened };
+      this.#usedAt = performance.now();
       this.#verified.add(run.modelSha256);
       return opened;
     } catch (error) {
@@ -184,6 +191,14 @@ export class ClusterWorker {
     } finally {
       this.#set(WorkerState.IDLE);
     }
+  }
+
+  /** Between two trainers the model stays open: the next one most likely goes on with the run. */
+  async #closeUnused(): Promise<void> {
+    if (this.#session === undefined || performance.now() - this.#usedAt < KEPT_MS) return;
+    const { run } = this.#session;
+    this.#session = undefined;
+    await run.close();
   }
 
   async #nextJob(): Promise<JsMsg | undefined> {
@@ -214,6 +229,7 @@ export class ClusterWorker {
     } catch (error) {
       result = error instanceof Error ? error : new Error(String(error));
     } finally {
+      this.#usedAt = performance.now();
       this.#set(WorkerState.IDLE);
     }
     // The next job is computed while the result of this one is told, and not more than one waits.

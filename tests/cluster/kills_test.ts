@@ -10,7 +10,7 @@ Deno.test({
     const folder = await Deno.makeTempDir({ prefix: "drtune-cluster-" });
     try {
       await killCluster({
-        ...{ workers: 2, trainers: 1, nats: 1, every: 2, size: 2, seed: 1, folder },
+        ...{ workers: 1, trainers: 1, nats: 1, every: 2, size: 2, seed: 1, folder },
         say: () => {},
       });
     } finally {
