@@ -9,6 +9,7 @@ import {
   openRunModel,
   parseConfig,
   parseRunConfig,
+  PromptsAhead,
   type RewardClient,
   RewardMixture,
   rewardMixtureSchema,
@@ -55,6 +56,7 @@ export class RunSession implements ShardSession {
   readonly #config: RunConfig;
   readonly #opened: OpenedModel;
   readonly #settings: SessionSettings;
+  readonly #ahead: PromptsAhead;
   readonly #loras: LoraCache;
   readonly #trained: AdaptedModel;
   readonly #reference: AdaptedModel;
@@ -66,6 +68,11 @@ export class RunSession implements ShardSession {
     this.#config = config;
     this.#opened = opened;
     this.#settings = settings;
+    this.#ahead = new PromptsAhead(opened.model, {
+      config,
+      isInterrupted: () => false,
+      say: () => Promise.resolve(),
+    });
     this.#loras = new LoraCache(settings.nats);
     this.#trained = new AdaptedModel(opened.model, this.#loras);
     this.#reference = new AdaptedModel(opened.model, this.#loras);
@@ -104,6 +111,7 @@ export class RunSession implements ShardSession {
     if (shard === undefined || lora === undefined) {
       throw new RangeError(`Job ${index} of iteration ${iteration} is no shard of the run`);
     }
+    await this.#ahead.prepare(iteration - 1);
     const denoiser = await this.#trained.with(lora);
     const frozen = this.#config.drift.weight > 0
       ? await (reference ? this.#reference.with(reference) : this.#untrained(lora))
