@@ -4,7 +4,7 @@ import { stringify } from "yaml";
 import { type Arguments, type Command, UsageError } from "../command.ts";
 import { Judges } from "../judge/judges.ts";
 import { STACK_OPTION } from "../stack/option.ts";
-import { readStack, ROOT } from "../stack/read_stack.ts";
+import { readStack, ROOT, stackFile } from "../stack/read_stack.ts";
 import { writeCompositionReport } from "../study/composition/composition_report.ts";
 import { runComposition } from "../study/composition/run_composition.ts";
 import { writeGradientNormReport } from "../study/gradient_norm/gradient_norm_report.ts";
@@ -133,12 +133,14 @@ async function runStudy(
   { args, signal }: { readonly args: Arguments; readonly signal: AbortSignal },
 ): Promise<void> {
   const out = resolve(args.text("out") ?? join("studies", name));
-  const described = await readStack(args.text("stack") ?? STUDY_STACK);
+  const isRunning = args.flag("running");
+  const given = args.text("stack");
+  const described = await readStack(isRunning ? await stackFile(given) : given ?? STUDY_STACK);
   const names = rewardNames({ name, study });
   await mkdir(out, { recursive: true });
   const folder = new StudyFolder(out);
   console.error(`${study.title}: results go to ${out}`);
-  await using stack = args.flag("running")
+  await using stack = isRunning
     ? await runningStack(described, names)
     : await ownStack(described, { folder: out, names, signal });
   const addresses = new Map(names.map((name) => [name, stack.rewards.get(name) ?? ""]));

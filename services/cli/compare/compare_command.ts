@@ -203,7 +203,7 @@ async function detections(
 async function writeVotersPrompts(folder: string, wanted: readonly ListedPrompt[]): Promise<void> {
   const lines = [...Map.groupBy(wanted, ({ category }) => category)].flatMap(([category, own]) => [
     `# ${category}`,
-    ...new Set(own.slice(0, VOTED).map(({ prompt }) => prompt)),
+    ...[...new Set(own.map(({ prompt }) => prompt))].slice(0, VOTED),
   ]);
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, "vote_prompts.txt"), `${lines.join("\n")}\n`);
