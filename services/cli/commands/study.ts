@@ -51,7 +51,11 @@ export const study: Command = {
       value: "DIR",
       help: "write each run's configuration there for `drtune train`, and run nothing",
     },
-    ...STACK_OPTION,
+    stack: {
+      ...STACK_OPTION.stack,
+      help:
+        "stack whose models and rewards it starts (default: deploy/stack_studies.yaml), or with --running that runs",
+    },
   },
   examples: [
     "drtune study table1",

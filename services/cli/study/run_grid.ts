@@ -1,7 +1,5 @@
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { decodeLines } from "../../../base/mod.ts";
 import { UsageError } from "../command.ts";
 import type { Judges } from "../judge/judges.ts";
 import { duration, Progress } from "../progress.ts";
@@ -9,6 +7,7 @@ import { type Choice, chooseSettings, type Trial } from "./choose_settings.ts";
 import { isFields } from "./deep_merge.ts";
 import { measureRun } from "./measure_run.ts";
 import { cellName, cellsOf, isPart, runOf, type RunSpec } from "./plan_runs.ts";
+import { readPrompts } from "./read_prompts.ts";
 import type { Baseline, RunResult, StudyFolder } from "./study_folder.ts";
 import type { GridStudy, Measure } from "./study_schema.ts";
 import type { StudyStack } from "./study_stack.ts";
@@ -44,6 +43,8 @@ export async function runGrid(context: GridContext): Promise<GridOutcome> {
   const progress = new GridProgress();
   const trials = trialRuns(context);
   const own = plannedRuns(context, []);
+  // A missing file is told before anything is trained.
+  for (const spec of [...trials, ...own]) await promptsOf(spec, context);
   progress.expect([...trials, ...own]);
   const tried = await runAll(trials, { ...context, progress });
   const choices = chooseSettings(
@@ -180,10 +181,7 @@ async function promptsOf(
   if (file === undefined) {
     throw new UsageError(`Neither measure.prompts nor heldOutPrompts says what ${id} is judged by`);
   }
-  const path = join(models, file);
-  const lines = decodeLines(await readFile(path), path);
-  if (lines.length === 0) throw new UsageError(`${path} holds no prompt`);
-  return lines;
+  return await readPrompts(join(models, file));
 }
 
 /** How far a grid is, and how long the rest takes at the pace of the runs that were done here. */

@@ -1,7 +1,6 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { decodeLines, type Summary, wilson } from "../../../../base/mod.ts";
+import { type Summary, wilson } from "../../../../base/mod.ts";
 import { loadReward, parseRewardConfig, type Reward } from "../../../../rewards/mod.ts";
 import { openEngine } from "../../../../runtime/mod.ts";
 import {
@@ -14,6 +13,7 @@ import {
 } from "../../../../trainer/mod.ts";
 import { UsageError } from "../../command.ts";
 import { Progress } from "../../progress.ts";
+import { readPrompts } from "../read_prompts.ts";
 import type { StudyFolder } from "../study_folder.ts";
 import type { CompositionStudy } from "../study_schema.ts";
 import { drawReplaced, type Replaced, type ReplacedRequest } from "./draw_replaced.ts";
@@ -50,11 +50,7 @@ export async function runComposition(
     readonly signal: AbortSignal;
   },
 ): Promise<readonly CompositionPoint[]> {
-  const path = join(models, study.prompts);
-  const prompts = decodeLines(await readFile(path), path);
-  if (prompts.length < 2) {
-    throw new UsageError(`${path} holds ${prompts.length} prompts, expected two or more`);
-  }
+  const prompts = await readPrompts(join(models, study.prompts), 2);
   const requests = requestsOf(prompts, study.seeds);
   const reward = await loadReward(parseRewardConfig(study.reward), { baseDir: models });
   const progress = new Progress();

@@ -1,8 +1,6 @@
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
-import { decodeLines } from "../../../../base/mod.ts";
 import { loraParts, readPipeline, unetModules } from "../../../../models/diffusers/mod.ts";
 import { loadLora, trainableLora } from "../../../../models/lora/mod.ts";
 import { loadReward, parseRewardConfig } from "../../../../rewards/mod.ts";
@@ -10,6 +8,7 @@ import { openEngine } from "../../../../runtime/mod.ts";
 import { makeSampler, parseSchedulerConfig, PipelineModel } from "../../../../trainer/mod.ts";
 import { UsageError } from "../../command.ts";
 import { Progress } from "../../progress.ts";
+import { readPrompts } from "../read_prompts.ts";
 import type { StudyFolder } from "../study_folder.ts";
 import type { GradientNormStudy } from "../study_schema.ts";
 import { type MeasuredLora, measureNorms } from "./measure_norms.ts";
@@ -42,9 +41,7 @@ export async function runGradientNorm(
   if (height === undefined || width === undefined) {
     throw new UsageError(`${study.model} does not say the size of its latents`);
   }
-  const promptsFile = join(models, study.prompts);
-  const prompts = decodeLines(await readFile(promptsFile), promptsFile);
-  if (prompts.length === 0) throw new UsageError(`${promptsFile} holds no prompt`);
+  const prompts = await readPrompts(join(models, study.prompts));
   const sampler = makeSampler(study.sampler, parseSchedulerConfig(pipeline.scheduler));
   const engine = await openEngine({ isolation: "child", name: study.model });
   const progress = new Progress();
