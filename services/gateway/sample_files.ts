@@ -27,7 +27,7 @@ const FIRST_EVENT_MS = 2000;
 const MAX_KNOWN_RUNS = 100;
 
 /**
- * The sample images in the runs' folder. Serves what a run's events name and nothing else: no other file, nothing
+ * The images in the runs' folder: samples, and those of iterations. Serves what a run's events name and nothing else: no other file, nothing
  * outside of the run's folder, no link.
  */
 export class SampleFiles {
@@ -87,6 +87,7 @@ export class SampleFiles {
       for await (const { event } of events) {
         if (event.case !== "step") continue;
         for (const sample of event.value.samples) known.paths.add(sample.path);
+        for (const path of event.value.images) known.paths.add(path);
         known.step = Math.max(known.step, event.value.step);
         if (known.step >= step) break;
       }

@@ -41,6 +41,15 @@ Deno.test({
       await page.click("Close");
       await page.until('!document.querySelector(".viewer")');
 
+      // Beside the rewards of each image it stands itself.
+      const thumbnails =
+        '[...document.querySelectorAll(".per-image .thumbnail img")].filter((i) => i.naturalWidth > 0)';
+      await page.until(`${thumbnails}.length === 8`);
+      await page.evaluate('document.querySelectorAll(".thumbnail")[3].click()');
+      await page.until(`${place} === "4 of 8"`);
+      assert.match(String(await page.evaluate(alt)), /image 4 of step 20$/);
+      await page.click("Close");
+
       // Rewards under images that are drawn; the fake ones count a file's bytes.
       await page.click("Draw images");
       await page.fill("dialog textarea", "a fox\na pier\na street");
@@ -65,6 +74,17 @@ Deno.test({
       assert.equal(new Set(ascending).size, 3);
       // Of CLIP more is better.
       assert.deepEqual(await order("clip"), ascending.toReversed());
+      // The sheet as a picture: three images in a row of four, with three lines of text.
+      await page.evaluate(
+        "{ globalThis.made = []; const make = URL.createObjectURL.bind(URL);" +
+          "URL.createObjectURL = (b) => { made.push(b); return make(b); }; }",
+      );
+      await page.click("Save the sheet");
+      await page.until("made.length === 1");
+      assert.equal(
+        await page.evaluate("createImageBitmap(made[0]).then((b) => `${b.width} x ${b.height}`)"),
+        "1104 x 348",
+      );
       await page.evaluate('document.querySelector("dialog .enlarge").click()');
       await page.until(`${place} === "1 of 3"`);
       await page.click("Close");
@@ -99,7 +119,7 @@ Deno.test({
       await page.evaluate('document.querySelectorAll("details").forEach((d) => d.open = true)');
       const lines = 'document.querySelectorAll(".log li").length';
       const before = Number(await page.evaluate(lines));
-      await page.evaluate('document.querySelector(".checks input").click()');
+      await page.evaluate('document.querySelector(".event-log input").click()');
       assert.equal(await page.evaluate(lines), before + 20);
     }),
 });

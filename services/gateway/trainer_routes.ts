@@ -206,8 +206,8 @@ function imageRoute(samples: SampleFiles, { schemas }: RpcEnvironment): Route {
     path: "/v1/runs/{runId}/images/{path}",
     tag: "Runs",
     operationId: "getSampleImage",
-    summary: "Get a sample image",
-    description: "An image that a run's events name (SampleReference.path).",
+    summary: "Get an image of a run",
+    description: "An image that a run's events name (SampleReference.path, StepEvent.images).",
     parameters: [
       { name: "runId", in: "path", schema: z.string(), description: "See Run.id." },
       {
@@ -215,19 +215,22 @@ function imageRoute(samples: SampleFiles, { schemas }: RpcEnvironment): Route {
         in: "path",
         schema: z.string(),
         rest: true,
-        description: "As in SampleReference.path, slashes and all.",
+        description: "As the event names it, slashes and all.",
       },
     ],
     response: {
       status: 200,
       description: "The image.",
-      content: { "image/png": schemas.binary() },
+      content: { "image/png": schemas.binary(), "image/jpeg": schemas.binary() },
     },
     handle: async ({ req }) => {
       const { runId = "", path = "" } = req.param();
       const bytes = await samples.read(runId, path);
       return new Response(bytes, {
-        headers: { "content-type": "image/png", "cache-control": "private, no-cache" },
+        headers: {
+          "content-type": path.endsWith(".jpg") ? "image/jpeg" : "image/png",
+          "cache-control": "private, no-cache",
+        },
       });
     },
   };

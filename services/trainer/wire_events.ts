@@ -37,6 +37,7 @@ export function toWireStep(step: StepEvent) {
     samples: step.samples.map((s) => ({ ...s, rewards: { ...s.rewards } })),
     at: at(step.at),
     prompts: [...step.prompts],
+    images: [...step.images ?? []],
     workers: [...step.workers ?? []],
   };
 }

@@ -1,4 +1,5 @@
 import type { AdaptedDenoiser } from "../model/mod.ts";
+import type { Float32Tensor } from "../tensors.ts";
 import { askPatiently } from "./_ask_rewards.ts";
 import type { ComputeShards } from "./_iterate.ts";
 import { type Boundary, isInterrupted } from "./_pending.ts";
@@ -11,19 +12,21 @@ import type { RunWorkers } from "./shard_workers.ts";
 /** Shards computed one after the other by this process. */
 export function ownShards(
   run: LoopRun,
-  { opened, boundary, denoiser, frozen }: {
+  { opened, boundary, denoiser, frozen, onImages }: {
     readonly opened: OpenedModel;
     readonly boundary: Boundary;
     /** Holds the parameters that the iteration begins with. */
     readonly denoiser: AdaptedDenoiser;
     readonly frozen: AdaptedDenoiser | undefined;
+    /** Told the iteration's images [B, 3, H, W] and which the first one is. */
+    readonly onImages?: ((first: number, images: Float32Tensor) => void) | undefined;
   },
 ): ComputeShards {
   const { config } = run;
   return async (shards, take) => {
     for (const [index, shard] of shards.entries()) {
       const result = await computeShard(opened, {
-        ...{ config, shard, denoiser, frozen },
+        ...{ config, shard, denoiser, frozen, onImages },
         iteration: boundary.step + 1,
         reward: {
           evaluate: (images, prompts) =>

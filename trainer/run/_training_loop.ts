@@ -8,6 +8,7 @@ import { changes, choiceRound, panelRound, watched } from "./_panel_round.ts";
 import { DriftReference } from "./_drift_reference.ts";
 import { Gallery, type Scoring } from "./_gallery.ts";
 import { iterate } from "./_iterate.ts";
+import { IterationImages } from "./_iteration_images.ts";
 import { InterruptedError } from "./_patience.ts";
 import { type Boundary, bringForward, doneOf, pendingAt } from "./_pending.ts";
 import { PromptsAhead } from "./_prompts_ahead.ts";
@@ -160,10 +161,14 @@ export class TrainingLoop {
   async #computed(at: Checkpoint, boundary: Boundary) {
     const { config, workers } = this.#run;
     const cpuBefore = await this.#opened.cpuSeconds?.();
+    const isShown = (at.step + 1) % (config.sampleEvery || Infinity) === 0;
+    // Those that workers compute stay with them.
+    const images = new IterationImages(this.#run.folder.path, at.step + 1);
     const compute = workers === undefined
       ? ownShards(this.#run, {
         ...{ boundary, opened: this.#opened },
         ...{ denoiser: this.#denoiser, frozen: this.#reference.denoiser },
+        ...isShown && { onImages: images.take.bind(images) },
       })
       : workersShards(this.#run, { workers, boundary, at });
     const { next, facts } = await iterate({ at, config, compute });
@@ -174,13 +179,12 @@ export class TrainingLoop {
     const spent = cpuBefore !== undefined && cpuAfter !== undefined
       ? { cpuSeconds: cpuAfter - cpuBefore + (facts.cpuSeconds ?? 0) }
       : {};
-    const samples = step % (config.sampleEvery || Infinity) === 0
-      ? await traced(
-        "pictures",
-        () => this.#show(loraOf(next), { step, mixture: boundary.mixture }),
-      )
-      : [];
-    return { next, facts: { ...facts, ...spent }, samples };
+    if (!isShown) return { next, facts: { ...facts, ...spent }, samples: [] };
+    const samples = await traced(
+      "pictures",
+      () => this.#show(loraOf(next), { step, mixture: boundary.mixture }),
+    );
+    return { next, facts: { ...facts, ...spent, images: await images.write() }, samples };
   }
 
   /** A step 0 in the log, with pictures of the model as it is before training. */

@@ -29,6 +29,9 @@ const DEPTH = 4;
 /** Most of each that are answered. */
 const MOST = 500;
 
+/** Parts of tokenizers, which are lists of something else. */
+const NO_PROMPTS: ReadonlySet<string> = new Set(["merges.txt", "vocab.txt"]);
+
 const indexSchema = z.looseObject({ _class_name: z.string() });
 
 /** Lists the models and text files below a root, by path. Hidden folders, links and parts of models are passed over. */
@@ -45,7 +48,7 @@ export async function listModels(root: string): Promise<ModelRoot> {
       const inner = path === "" ? entry.name : `${path}/${entry.name}`;
       if (entry.name.startsWith(".")) continue;
       if (entry.isDirectory() && depth < DEPTH) await visit(inner, depth + 1);
-      const isText = entry.isFile() && entry.name.endsWith(".txt");
+      const isText = entry.isFile() && entry.name.endsWith(".txt") && !NO_PROMPTS.has(entry.name);
       if (isText && promptFiles.length < MOST) promptFiles.push(inner);
     }
   };

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import sharp from "sharp";
+import sharp, { type Sharp } from "sharp";
 import { withPngText } from "./_png_text.ts";
 import { makeSampler, type SamplerOptions, type Scheduler } from "../samplers/mod.ts";
 import { type Guidance, GuidedDenoiser, type Networks, sample, seededNoise } from "../step/mod.ts";
@@ -61,6 +61,23 @@ export async function encodePng(
   index: number,
   note?: string,
 ): Promise<Buffer> {
+  const png = await pixelsOf(images, index).png().toBuffer();
+  return note === undefined ? png : withPngText(png, { keyword: "parameters", text: note });
+}
+
+/** One image of a batch as a JPEG file of at most `side` pixels. */
+export async function encodeThumbnail(
+  images: Float32Tensor,
+  index: number,
+  side: number,
+): Promise<Uint8Array> {
+  return await pixelsOf(images, index)
+    .resize({ width: side, height: side, fit: "inside", withoutEnlargement: true })
+    .jpeg({ quality: 90 }).toBuffer();
+}
+
+/** One image of a batch, clamped to [0, 1] and rounded to 8 bits. */
+function pixelsOf(images: Float32Tensor, index: number): Sharp {
   if (index < 0 || index >= batchOf(images)) throw new RangeError(`No image ${index}`);
   const [, , height = 1, width = 1] = images.shape;
   const { data } = sliceBatch(images, index, index + 1);
@@ -71,6 +88,5 @@ export async function encodePng(
       pixels[3 * p + c] = Math.round(255 * Math.min(1, Math.max(0, data[c * plane + p] ?? 0)));
     }
   }
-  const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).png().toBuffer();
-  return note === undefined ? png : withPngText(png, { keyword: "parameters", text: note });
+  return sharp(pixels, { raw: { width, height, channels: 3 } });
 }

@@ -57,6 +57,8 @@ const stepEventSchema = z.strictObject({
   samples: z.array(sampleSchema),
   /** Of its images, in the order of `perImage`. */
   prompts: z.array(z.string()),
+  /** Small JPEG files of its images in that order, relative to the run's folder; where samples were drawn as well. */
+  images: z.array(z.string()).exactOptional(),
   /** What was trained, a plan for each accumulated batch. */
   plans: z.array(planSchema),
   /** Names of the workers that computed its shards, in their order; absent where the trainer did. */

@@ -119,6 +119,14 @@ Deno.test("a run trains, and its folder says all there is to say", async () => {
       assert.deepEqual([width, height], [2, 2]);
       assert.ok((rewards.dark ?? NaN) > 0);
     }
+    // An iteration before samples keeps its own images, one for each of its rewards.
+    assert.deepEqual(steps.filter((e) => e.images !== undefined).map((e) => e.step), [4, 8]);
+    for (const { images = [], rewards } of shown.slice(1)) {
+      assert.equal(images.length, rewards.dark?.perImage.length);
+      for (const path of images) {
+        assert.equal((await sharp(join(run.folder.path, path)).metadata()).format, "jpeg");
+      }
+    }
     const meanOf = (e?: StepEvent) =>
       e?.samples.reduce((sum, s) => sum + (s.rewards.dark ?? NaN), 0);
     assert.ok(

@@ -15,7 +15,7 @@ import {
 } from "../step/mod.ts";
 import { assertFinite } from "../../runtime/mod.ts";
 import { scaled } from "../optim/mod.ts";
-import { accumulate, type Parameters } from "../tensors.ts";
+import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
 import { pretrainingRows } from "./pretraining.ts";
 import { promptsOf } from "./_prompts_of.ts";
 import type { OpenedModel } from "./opened_model.ts";
@@ -68,7 +68,7 @@ export function shardsOf({ batch: { size, accumulation }, shard }: RunConfig): r
  */
 export async function computeShard(
   opened: Pick<OpenedModel, "model" | "scheduler" | "latents" | "pretraining">,
-  { config, iteration, shard: { batch, start, end }, denoiser, frozen, reward }: {
+  { config, iteration, shard: { batch, start, end }, denoiser, frozen, reward, onImages }: {
     readonly config: RunConfig;
     /** From 1. */
     readonly iteration: number;
@@ -77,6 +77,8 @@ export async function computeShard(
     /** What drift is measured from, for a configuration that penalises drift. */
     readonly frozen?: AdaptedDenoiser | undefined;
     readonly reward: RewardSource;
+    /** Told the images [B, 3, H, W] and which of the iteration's the first one is. */
+    readonly onImages?: ((first: number, images: Float32Tensor) => void) | undefined;
   },
 ): Promise<ShardResult> {
   const { model, scheduler, latents } = opened;
@@ -97,7 +99,10 @@ export async function computeShard(
         { ...config.perturb, normals: perturbationOf(images) },
       ),
       drift: frozen && weight > 0 ? { weight, kind, gate, frozen } : undefined,
-      probe: assertFinite,
+      probe: (name, tensor) => {
+        assertFinite(name, tensor);
+        if (name === "image") onImages?.(first + start, tensor);
+      },
     },
   );
   const { loss, rewards } = evaluation;

@@ -1,23 +1,9 @@
 import { button, field, h, replace } from "./dom.ts";
 import { number } from "./format.ts";
 import { openViewer, type ViewedImage } from "./image_viewer.ts";
-
-/** An image that was drawn, with what rewards say of it so far. */
-export interface DrawnImage {
-  readonly prompt: string;
-  readonly seed: number;
-  /** A blob URL of its PNG file. */
-  readonly url: string;
-  readonly scores: Record<string, number>;
-}
-
-/** What the sheet is ordered by; which images stay. */
-interface Order {
-  /** "": as they were drawn. */
-  readonly reward: string;
-  /** Of the best and of the worst; 0: all. */
-  readonly ends: number;
-}
+import { saveFile } from "./save_file.ts";
+import { type DrawnImage, sectionsOf } from "./sheet_sections.ts";
+import { sheetPicture } from "./sheet_picture.ts";
 
 const ENDS = [0, 4, 8, 16];
 
@@ -52,6 +38,7 @@ export class DrawnSheet {
       { class: "sheet-controls", hidden: true },
       field("Order", this.#by),
       field("Show", this.#ends),
+      button("Save the sheet", () => this.#save()),
     );
     this.element = h("div", {}, this.#controls, this.#sections);
   }
@@ -67,7 +54,7 @@ export class DrawnSheet {
 
   /** Shows what there is now. */
   update(): void {
-    this.#controls.hidden = this.#better.size === 0 || this.#images.length < 2;
+    this.#controls.hidden = this.#images.length === 0;
     const order = { reward: this.#by.value, ends: Number(this.#ends.value) };
     const parts = sectionsOf(this.#images, order, this.#better);
     const all = parts.flatMap(({ images }) => images);
@@ -78,6 +65,11 @@ export class DrawnSheet {
         h("div", { class: "samples" }, ...images.map((image) => this.#figure(image, all))),
       ]),
     );
+  }
+
+  async #save(): Promise<void> {
+    const order = { reward: this.#by.value, ends: Number(this.#ends.value) };
+    saveFile(await sheetPicture(sectionsOf(this.#images, order, this.#better)), "sheet.png");
   }
 
   #figure(image: DrawnImage, all: readonly DrawnImage[]): HTMLElement {
@@ -118,29 +110,4 @@ function viewed(image: DrawnImage): ViewedImage {
   const { prompt, seed, scores, url } = image;
   const show = (element: HTMLImageElement) => void (element.src = url);
   return { key: keyOf(image), prompt, detail: `seed ${seed}`, scores, show };
-}
-
-/** The images in order, in one part or as the best and the worst. Those without the score stand last. */
-export function sectionsOf(
-  images: readonly DrawnImage[],
-  { reward, ends }: Order,
-  better: ReadonlyMap<string, string>,
-): { readonly title: string; readonly images: readonly DrawnImage[] }[] {
-  if (reward === "") return [{ title: "", images }];
-  const sign = better.get(reward) === "smaller" ? 1 : -1;
-  const of = ({ scores }: DrawnImage) => {
-    const score = scores[reward];
-    return score === undefined || Number.isNaN(score) ? Infinity : sign * score;
-  };
-  const sorted = images.toSorted((a, b) => {
-    const [x, y] = [of(a), of(b)];
-    return x === y ? 0 : x - y;
-  });
-  if (ends === 0 || sorted.length <= ends) return [{ title: "", images: sorted }];
-  const best = sorted.slice(0, ends);
-  const worst = sorted.slice(Math.max(ends, sorted.length - ends));
-  return [
-    { title: `Best by ${reward}`, images: best },
-    { title: `Worst by ${reward}`, images: worst },
-  ];
 }

@@ -190,6 +190,9 @@ export class FakeTrainer {
     const event = stepEvent(run, { step, of: prompts });
     if (step % (run.config?.sampleEvery ?? 10) === 0) {
       event.samples.push(...await this.#writeSamples(run));
+      // Images of the iteration look like its samples.
+      const { length } = event.samples;
+      event.images = event.prompts.map((_, i) => event.samples[i % length]?.path ?? "");
     }
     run.latest = event;
     run.updatedAt = timestampFromMs(Date.now());

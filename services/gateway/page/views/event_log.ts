@@ -29,7 +29,7 @@ export class EventLog {
     this.#runId = runId;
     this.element = h(
       "div",
-      {},
+      { class: "event-log" },
       h(
         "div",
         { class: "checks" },

@@ -11,10 +11,11 @@ import { SampleGallery } from "../sample_gallery.ts";
 import type { Run, Services } from "../types.ts";
 import { EventLog } from "./event_log.ts";
 import { PanelCharts } from "./panel_charts.ts";
+import { PerImageTable } from "./per_image_table.ts";
 import { RunActions } from "./run_actions.ts";
 import { RunCharts } from "./run_charts.ts";
 import { drawPhases, runTiles } from "./run_facts.ts";
-import { drawMixture, drawPerImage } from "./run_tables.ts";
+import { drawMixture } from "./run_tables.ts";
 import { isGoing, stateChip } from "./state_chip.ts";
 import type { View, ViewContext } from "./view.ts";
 
@@ -23,7 +24,8 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const [id = ""] = params;
   const history = new RunHistory();
   const cursor = new Cursor();
-  const gallery = new SampleGallery(id, new Images(signal));
+  const images = new Images(signal);
+  const gallery = new SampleGallery(id, images);
   const state = h("span", { role: "status" });
   const reason = h("p", { class: "reason" });
   const head = h("div", { class: "page-head" }, h("h1", {}, id), state, reason);
@@ -33,7 +35,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
   const phases = h("div", { class: "phases" });
   const charts = new RunCharts(history, { cursor, signal });
   const panel = new PanelCharts(history, { cursor, signal });
-  const perImage = h("div", {});
+  const perImage = new PerImageTable(id, images);
   const mixture = h("div", {});
   const log = new EventLog(id);
   const config = h("pre", { class: "config" });
@@ -47,7 +49,7 @@ export function runView({ overview, params, signal }: ViewContext): View {
     section("Curves", charts.controls, charts.element),
     panel.element,
     section("Samples", gallery.element),
-    section("Rewards of each image", perImage),
+    section("Rewards of each image", perImage.element),
   );
   const sections = h(
     "div",
@@ -76,13 +78,13 @@ export function runView({ overview, params, signal }: ViewContext): View {
     charts.update(run, directions(overview.services));
     panel.update(run);
     gallery.update(history, Number(run.config?.["sampleEvery"] ?? 0));
-    drawPerImage(perImage, history, cursor.step);
+    perImage.update(history, cursor.step);
     drawMixture(mixture, run, history);
     log.update(history);
     const text = configText(run.config ?? {});
     if (config.textContent !== text) replace(config, text);
   });
-  cursor.addEventListener("change", () => drawPerImage(perImage, history, cursor.step), { signal });
+  cursor.addEventListener("change", () => perImage.update(history, cursor.step), { signal });
 
   const take = (fresh: Run | undefined) => {
     if (fresh === run) return;

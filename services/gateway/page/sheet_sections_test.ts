@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type DrawnImage, sectionsOf } from "./drawn_sheet.ts";
+import { type DrawnImage, sectionsOf } from "./sheet_sections.ts";
 
 const image = (seed: number, clip?: number): DrawnImage => ({
   prompt: "a fox",
