@@ -1,4 +1,4 @@
-import { type Document, isMap, isSeq, parseDocument } from "yaml";
+import { type Document, isAlias, isCollection, isMap, isSeq, parseDocument } from "yaml";
 import { snakeCase } from "./request_message.ts";
 
 /** A field of a configuration, and what it is to be. */
@@ -10,13 +10,14 @@ export interface FieldChange {
 }
 
 /**
- * A YAML text with fields changed. Comments and what is not changed stay as they were written, names too. The text must be
- * one that can be parsed.
+ * A YAML text with fields changed. Comments and what is not changed stay as they were written, names too, but for the
+ * spaces before comments. The text must be one that can be parsed.
  */
 export function editYaml(text: string, changes: readonly FieldChange[]): string {
   const document = parseDocument(text);
   for (const { path, value } of changes) {
     const written = writtenPath(document, path);
+    for (let depth = 1; depth < written.length; depth++) open(document, written.slice(0, depth));
     if (value !== null && value !== undefined) document.setIn(written, document.createNode(value));
     else remove(document, written);
   }
@@ -39,6 +40,15 @@ function writtenPath(
     written.push(isMap(parent) && !parent.has(name) && parent.has(snake) ? snake : name);
   }
   return written;
+}
+
+/** Makes what stands at a path a collection of its own: of an alias a copy, of nothing an empty one. */
+function open(document: Document, path: readonly (string | number)[]): void {
+  const node: unknown = document.getIn(path, true);
+  if (node === undefined || isCollection(node)) return;
+  const meant = isAlias(node) ? node.resolve(document)?.clone() : undefined;
+  if (meant !== undefined && "anchor" in meant) delete meant.anchor;
+  document.setIn(path, meant ?? document.createNode({}));
 }
 
 function remove(document: Document, path: readonly (string | number)[]): void {

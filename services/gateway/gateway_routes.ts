@@ -2,7 +2,7 @@ import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
 import type { GrpcClient } from "../rpc/mod.ts";
 import { messageOf } from "./body_reader.ts";
-import { editYaml } from "./edit_yaml.ts";
+import { editYaml, type FieldChange } from "./edit_yaml.ts";
 import { HttpError } from "./http_error.ts";
 import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../rpc/metrics/mod.ts";
 import type { GatewayMetrics } from "./gateway_metrics.ts";
@@ -23,6 +23,17 @@ const EDIT = z.strictObject({
     value: z.unknown(),
   })).default([]),
 });
+
+/** `editYaml`, whose faults are the caller's. */
+function edit(yaml: string, changes: readonly FieldChange[]): string {
+  try {
+    return editYaml(yaml, changes);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `Field changes cannot be made in this text: ${reason}`;
+    throw new HttpError("INVALID_ARGUMENT", message, { cause, field: "changes" });
+  }
+}
 
 /** The routes that are the gateway's own: the overview for the page, presets, health, metrics. */
 export function gatewayRoutes(
@@ -161,7 +172,7 @@ export function gatewayRoutes(
           messageOf(RunConfigSchema, { text, type: "application/yaml" }, schemas);
         // What cannot be read is refused with its line before it is changed.
         read(yaml);
-        const edited = editYaml(yaml, changes);
+        const edited = edit(yaml, changes);
         return Response.json({
           yaml: edited,
           config: messageJson(RunConfigSchema, read(edited)),

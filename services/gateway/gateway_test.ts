@@ -461,6 +461,13 @@ Deno.test("Fields of a configuration change in its text, where all else stays; r
       field: "lora.rank",
       line: 3,
     }]);
+    const aliased = "lora: &same {}\noptimizer: *same\n";
+    const [status, error] = await errorOf(await edit([{ path: ["lora"], value: null }], aliased));
+    assert.equal(status, 400);
+    assert.match(
+      JSON.stringify(error),
+      /"Field changes cannot be made in this text: Unresolved alias/,
+    );
     assert.deepEqual(await errorOf(await edit([{ path: [], value: 1 }])), [400, {
       code: "INVALID_ARGUMENT",
       message: "Field changes.0.path is [], expected 1 or more",

@@ -39,6 +39,9 @@ Deno.test({
       await page.evaluate('location.hash = "#/runs/hostile"');
       await page.until(says);
       await page.evaluate('document.querySelectorAll("details").forEach((d) => d.open = true)');
+      // The caption of an image at full size is where others have put text as HTML.
+      await page.evaluate('document.querySelector(".enlarge").click()');
+      await page.until('document.querySelector(".viewer-caption").innerText.includes("harmed=1")');
       assert.equal(await page.evaluate("globalThis.harmed ?? 0"), 0);
       assert.equal(
         await page.evaluate('document.querySelectorAll("[onerror], [onload]").length'),

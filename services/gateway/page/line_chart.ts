@@ -237,13 +237,15 @@ export class LineChart {
     );
     replace(
       this.#legend,
-      ...(alone ? [] : values.map(({ name, hue, value }) =>
+      ...(alone ? [] : values.map(({ name, hue, value, step: own }) =>
         h(
           "li",
           { class: hueClass(hue) },
           h("span", { class: "swatch" }),
           `${name} `,
           h("b", {}, number(value)),
+          // It has ended before, or was measured at other steps.
+          own !== step && ` at step ${own}`,
         )
       )),
     );
