@@ -1,4 +1,4 @@
-import { button, field, h, replace } from "./dom.ts";
+import { button, field, h, onceAFrame, replace } from "./dom.ts";
 import { number } from "./format.ts";
 import { openViewer, type ViewedImage } from "./image_viewer.ts";
 import { saveFile } from "./save_file.ts";
@@ -22,13 +22,13 @@ export class DrawnSheet {
     this.#better = better;
     this.#by = h(
       "select",
-      { onchange: () => this.update() },
+      { onchange: () => this.#draw() },
       h("option", { value: "" }, "as drawn"),
       ...[...better.keys()].map((name) => h("option", { value: name }, `${name}, best first`)),
     );
     this.#ends = h(
       "select",
-      { onchange: () => this.update() },
+      { onchange: () => this.#draw() },
       ...ENDS.map((n) =>
         h("option", { value: n }, n === 0 ? "all" : `the best ${n} and the worst ${n}`)
       ),
@@ -52,8 +52,10 @@ export class DrawnSheet {
     this.update();
   }
 
-  /** Shows what there is now. */
-  update(): void {
+  /** Shows what there is now, at the next frame: scores come fast. */
+  readonly update = onceAFrame(() => this.#draw());
+
+  #draw(): void {
     this.#controls.hidden = this.#images.length === 0;
     const order = { reward: this.#by.value, ends: Number(this.#ends.value) };
     const parts = sectionsOf(this.#images, order, this.#better);

@@ -87,6 +87,19 @@ export function promptSource(
       draft.change([{ path, value: { file: file.value || first } }]);
     }
   };
+  let shown: string | undefined;
+  /** The files there are, and the one that is named where it is none of them. */
+  const fillFiles = (named: string | undefined) => {
+    const stray = named !== undefined && !trainer.promptFiles.includes(named) ? named : "";
+    // Filled anew, a list that is open would close.
+    if (shown === stray) return;
+    shown = stray;
+    replace(
+      file,
+      ...trainer.promptFiles.map((path) => h("option", { value: path }, path)),
+      stray !== "" && h("option", { value: stray }, `${stray} (not here)`),
+    );
+  };
   const inList = h(
     "div",
     {},
@@ -123,12 +136,7 @@ export function promptSource(
       for (const [other, radio] of radios) radio.checked = other === kind;
       inList.hidden = kind !== "list";
       file.hidden = kind !== "file";
-      const stray = typeof name === "string" && !trainer.promptFiles.includes(name) ? [name] : [];
-      replace(
-        file,
-        ...trainer.promptFiles.map((path) => h("option", { value: path }, path)),
-        ...stray.map((path) => h("option", { value: path }, `${path} (not here)`)),
-      );
+      fillFiles(typeof name === "string" ? name : undefined);
       if (typeof name === "string") file.value = name;
       const prompts = valueAt(list, ["prompts"]);
       const lines = Array.isArray(prompts) ? prompts.map(String) : [];

@@ -34,10 +34,10 @@ export class RunEstimate extends EventTarget {
     return isIts ? this.#fault?.message ?? "" : "";
   }
 
-  /** Asks about a configuration, unless it is the one that was asked about last. */
-  async ask(config: RunConfig): Promise<void> {
+  /** Asks about a configuration; about the one that was asked about last only where that is wanted. */
+  async ask(config: RunConfig, { again = false } = {}): Promise<void> {
     const asked = JSON.stringify(config);
-    if (asked === this.#asked) return;
+    if (asked === this.#asked && !again) return;
     this.#asked = asked;
     this.#asking.abort();
     this.#asking = new AbortController();

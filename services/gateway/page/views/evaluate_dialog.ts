@@ -1,11 +1,11 @@
-import { events, runPath } from "../api.ts";
+import { events, json, runPath } from "../api.ts";
 import { faultText } from "../dialog.ts";
 import { button, field, h, replace, say } from "../dom.ts";
 import { servedRewards } from "../form/served_rewards.ts";
 import { duration } from "../format.ts";
 import { linesOf } from "../lines.ts";
 import { saveFile } from "../save_file.ts";
-import type { EvaluatedPair, EvaluationSummary, Run, Services } from "../types.ts";
+import type { EvaluatedPair, EvaluationSummary, Run, RunConfig, Services } from "../types.ts";
 import { checkpointSelect } from "./checkpoint_select.ts";
 import { evaluationCsv, evaluationTable } from "./evaluation_table.ts";
 import { betterByKey, RewardChecks } from "./reward_checks.ts";
@@ -28,6 +28,15 @@ export function openEvaluateDialog(run: Run, services: Services | undefined): vo
     served: servedRewards(services, []),
     terms: run.rewards,
   });
+  const remark = h("p", { class: "alarm", hidden: true });
+  // What is listed of runs has no prompts.
+  json<{ run: Run }>(runPath(run.id), { signal: leaving.signal }).then(({ run }) => {
+    remark.hidden = !heldOutAreTrained(run.config);
+    say(
+      remark,
+      "This run trains on its held-out prompts, which flatters it: better write others above.",
+    );
+  }, () => {});
   const bar = h("progress", { "aria-label": "Evaluation", hidden: true });
   const status = h("p", { class: "sub", role: "status" });
   const place = h("div", {});
@@ -96,6 +105,7 @@ export function openEvaluateDialog(run: Run, services: Services | undefined): vo
       "Every prompt is drawn with the checkpoint’s LoRA and without, at the same seeds; rewards are compared pair by pair.",
     ),
     field("Prompts", prompts),
+    remark,
     h(
       "div",
       { class: "row" },
@@ -120,6 +130,13 @@ export function openEvaluateDialog(run: Run, services: Services | undefined): vo
   });
   document.body.append(dialog);
   dialog.showModal();
+}
+
+/** Whether all prompts that a run holds out are among those it trains on, as where its configuration names none. */
+function heldOutAreTrained(config: RunConfig | undefined): boolean {
+  const heldOut = config?.heldOutPrompts?.list?.prompts ?? [];
+  const trained = new Set(config?.prompts?.list?.prompts);
+  return heldOut.length > 0 && heldOut.every((prompt) => trained.has(prompt));
 }
 
 function isPair(data: unknown): data is EvaluatedPair {

@@ -39,7 +39,14 @@ export function newRunView({ overview, signal }: ViewContext): View {
     if (draft.fault === undefined) void estimate.ask(draft.config);
   }, { signal });
   estimate.addEventListener("change", () => form?.update(), { signal });
-  overview.addEventListener("change", () => form?.update(), { signal });
+  let { services } = overview;
+  overview.addEventListener("change", () => {
+    if (overview.services === services) return;
+    services = overview.services;
+    form?.update();
+    // What was missing may be there.
+    if (draft.fault === undefined) void estimate.ask(draft.config, { again: true });
+  }, { signal });
 
   const start = async () => {
     say(refused, "");
