@@ -166,7 +166,10 @@ Deno.test("A stack is started by one command; runs are started by gRPC, HTTP and
       JSON.parse(swap.stdout).rewards.map((r: Record<string, unknown>) => [r["name"], r["weight"]]),
       [["symmetry", 1], ["clip", 0.5]],
     );
-    assert.equal((await stack.run("stop", "long")).code, 0);
+    // It has ended when the command has.
+    const stop = await stack.run("stop", "long");
+    assert.equal(stop.code, 0, stop.stderr);
+    assert.match(stop.stdout, /^long {2}stopped/);
 
     const pid = services.find((s) => s.name === "trainer")?.pid ?? 0;
     Deno.kill(pid, "SIGKILL");
