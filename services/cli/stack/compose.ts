@@ -163,11 +163,42 @@ function composeFile(stack: Stack, folder: string): Fields {
   });
   return {
     name: `drtune-${stack.name}`,
-    services: { ...Object.fromEntries(services), ...viewers(host) },
-    volumes: { runs: {}, cache: {}, metrics: {} },
+    services: { ...Object.fromEntries(services), ...queue(stack), ...viewers(host) },
+    volumes: {
+      ...{ runs: {}, cache: {}, metrics: {} },
+      ...(Object.keys(queue(stack)).length > 0 && { nats: {} }),
+    },
     ...(names.size > 0 && {
       secrets: Object.fromEntries([...names].map(([path, name]) => [name, { file: host(path) }])),
     }),
+  };
+}
+
+/**
+ * NATS, where it is asked for by the profile and the description names it as a container: nats://nats:PORT, without TLS.
+ */
+function queue({ cluster }: Stack): Fields {
+  const port = cluster?.servers.map((server) => /^nats:\/\/nats:(\d+)$/.exec(server)?.[1]).find(
+    Boolean,
+  );
+  if (port === undefined) return {};
+  const isSecret = cluster?.tokenFile !== undefined;
+  // The token is a file, and NATS wants words; Compose would take one dollar for a variable of its own.
+  const auth = isSecret ? ' --auth "$$(head -n 1 /run/secrets/nats-token)"' : "";
+  return {
+    nats: {
+      image: "nats:2.15.3-alpine",
+      profiles: ["cluster"],
+      entrypoint: ["sh", "-c"],
+      command: [`exec nats-server --jetstream --store_dir /data --port ${port}${auth}`],
+      volumes: ["nats:/data"],
+      ...(isSecret && { secrets: ["nats-token"] }),
+      restart: "unless-stopped",
+      cap_drop: ["ALL"],
+      // The token is another user's, and the volume root's.
+      cap_add: ["DAC_OVERRIDE"],
+      security_opt: ["no-new-privileges:true"],
+    },
   };
 }
 

@@ -98,3 +98,33 @@ gateway: { port: 1005, tokenFile: g.token, presets: presets }
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("NATS is a container of a profile where the cluster's servers name it, and is asked with the token", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const composed = async (servers: string) => {
+      const file = join(folder, "stack.yaml");
+      await Deno.writeTextFile(
+        file,
+        `models: models
+rewards: [{ name: a, port: 1001, records: [{ kind: symmetry }] }]
+cluster: { servers: [${servers}], tokenFile: nats.token, workers: [{ provider: cpu }] }
+`,
+      );
+      return parse(composeYaml(await readStack(file), { folder }));
+    };
+    const { services: { nats }, volumes, secrets } = await composed("nats://nats:4222");
+    assert.deepEqual([nats.profiles, nats.volumes, nats.secrets], [
+      ...[["cluster"], ["nats:/data"], ["nats-token"]],
+    ]);
+    assert.deepEqual(nats.command, [
+      "exec nats-server --jetstream --store_dir /data --port 4222" +
+      ' --auth "$$(head -n 1 /run/secrets/nats-token)"',
+    ]);
+    assert.ok("nats" in volumes && "nats-token" in secrets);
+    const elsewhere = await composed("nats://10.0.0.1:4222");
+    assert.ok(!("nats" in elsewhere.services) && !("nats" in elsewhere.volumes));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
