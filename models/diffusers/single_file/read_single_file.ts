@@ -132,9 +132,9 @@ export async function readSingleFile(
   };
 }
 
-/** What of a part is not its inference: the VAE's other half, bookkeeping of text towers. */
-const UNREAD =
-  /^(encoder|loss)\.|^quant_conv\.|position_ids$|^logit_scale$|^attn_mask$|text_projection|^transformer\.resblocks\./;
+/** Modules of the U-Net and the VAE's decoder. What trainers and mergers leave beside them changes nothing. */
+const READ =
+  /^(?:input_blocks|middle_block|output_blocks|out|time_embed|label_emb|decoder|post_quant_conv)\./;
 
 /** A weight that no layer reads would be left out without a word. */
 function checkAllRead(
@@ -143,7 +143,7 @@ function checkAllRead(
   prefix: string,
 ): void {
   const read = new Set([...aliases.values()].map(({ name }) => name));
-  const left = source.names().find((name) => !read.has(name) && !UNREAD.test(name));
+  const left = source.names().find((name) => READ.test(name) && !read.has(name));
   if (left === undefined) return;
   throw new WeightsError(
     source.path,
