@@ -7,12 +7,19 @@ import { parseRunConfig, UNET_DEFAULTS } from "../../trainer/mod.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
 
+const rewardsSchema = z.array(z.looseObject({ name: z.string() }));
+
 /** What a test reads of a run's YAML: prompts from a file, and rewards without an endpoint. */
 const fieldsSchema = z.looseObject({
   prompts: z.object({ file: z.string() }),
   heldOutPrompts: z.object({ file: z.string() }),
-  rewards: z.array(z.looseObject({ name: z.string() })),
+  rewards: rewardsSchema,
+  panel: z.looseObject({ rewards: rewardsSchema }).optional(),
 });
+
+/** Rewards as the trainer has them once it has filled in where they are. */
+const placed = (rewards: z.infer<typeof rewardsSchema>) =>
+  rewards.map((term) => ({ endpoint: "h:1", ...term }));
 
 Deno.test("every run of every study is a configuration that a trainer takes", async (t) => {
   const stack = parse(await Deno.readTextFile(path("deploy/stack_studies.yaml")));
@@ -32,7 +39,7 @@ Deno.test("every run of every study is a configuration that a trainer takes", as
       const flow = { isFlow, samplerKind: "flow-euler" as const };
       const defaults = { ...UNET_DEFAULTS, ...isFlow && flow };
       for (const { id, fields } of runs) {
-        const { prompts, heldOutPrompts, rewards, ...others } = fieldsSchema.parse(fields);
+        const { prompts, heldOutPrompts, rewards, panel, ...others } = fieldsSchema.parse(fields);
         const isThere = ({ file }: { readonly file: string }) =>
           Deno.stat(path(`zoo/${file}`)).then(() => true, () => false);
         // What a study on the user's own model reads is the user's.
@@ -43,7 +50,9 @@ Deno.test("every run of every study is a configuration that a trainer takes", as
         const config = parseRunConfig({
           ...others,
           prompts: ["a fox"],
-          rewards: rewards.map((term) => ({ endpoint: "h:1", ...term })),
+          heldOutPrompts: ["a cat", "a dog", "an owl", "a pig"],
+          rewards: placed(rewards),
+          ...(panel && { panel: { ...panel, rewards: placed(panel.rewards) } }),
         }, { defaults });
         assert.equal(config.budget?.seconds, study.budget, id);
         assert.match(id, /^[a-z0-9][a-z0-9._-]{0,63}$/);
