@@ -9,7 +9,7 @@ import {
   RewardConfigError,
 } from "../../../rewards/mod.ts";
 import { ConfigError, fieldPosition, readConfig } from "../../launch/mod.ts";
-import { RemoteReward } from "../../rpc/mod.ts";
+import { parseEndpoint, RemoteReward } from "../../rpc/mod.ts";
 import { type Arguments, UsageError } from "../command.ts";
 import { checkAnswers, KEEPALIVE } from "../check_answers.ts";
 import { tlsOf } from "../tls_options.ts";
@@ -41,7 +41,8 @@ export async function openRewards(args: Arguments): Promise<readonly Reward[]> {
     }
     const wanted = names.length === 0 ? [""] : names;
     const { address, tls } = await tlsOf(args, endpoint);
-    await checkAnswers(address, { what: "The reward server", tls });
+    // Of replicas one that says nothing is passed over.
+    if (parseEndpoint(address)) await checkAnswers(address, { what: "The reward server", tls });
     return await Promise.all(wanted.map((reward) =>
       RemoteReward.connect(address, {
         reward,
