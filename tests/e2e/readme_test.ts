@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { startPublishedHub } from "../../services/cli/testing/mod.ts";
 import { CLIENTS_FOLDER, findClient, findPython } from "../../tools/mod.ts";
@@ -44,7 +44,7 @@ async function shortConfigs(folder: string): Promise<void> {
   const path = join(folder, "configs/books.yaml");
   const text = await readFile(path, "utf8");
   const short = text.replace("iterations: 60", "iterations: 2").replace("size: 8", "size: 1")
-    .replace("steps: 10", "steps: 4");
+    .replace("steps: 10", "steps: 6");
   assert.equal(short.length, text.length - 2);
   await writeFile(path, short);
 }
@@ -57,7 +57,9 @@ Deno.test("README.md: its commands run in their order", async (t) => {
     await mkdir(bin);
     await cloneInto(clone, ["configs", "runs", ".drtune", "demo-out"]);
     await shortConfigs(clone);
-    if (hasGrpc && python !== undefined) await symlink(python, join(bin, "python3"));
+    // A link to an environment's interpreter would not find its packages.
+    const shim = `#!/bin/sh\nexec "${python}" "$@"\n`;
+    if (hasGrpc) await writeFile(join(bin, "python3"), shim, { mode: 0o755 });
     const ports = freePorts();
     const stack = await writeStack(root, ports);
     const env = {
