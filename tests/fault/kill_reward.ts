@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { steadyPort } from "../support/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import { KillLog } from "./_kill_log.ts";
 import { progress } from "./_progress.ts";
@@ -23,7 +24,8 @@ export async function killReward(
   const random = new Random(seed, before);
   const { models, runs, fields } = await shortIterations(folder);
   await rm(runs, { recursive: true, force: true });
-  let server = startReward(0, { overTls });
+  const port = steadyPort();
+  let server = startReward(port, { overTls });
   const trainer = startTrainer(runs, { models });
   try {
     const { address: bound } = await server.ready;
@@ -62,7 +64,7 @@ export async function killReward(
         say(`kill ${progress(done, { of: kills - before, begun })} (${id})`);
         time.pause();
         await pause(random.uniform() * AWAY_MS);
-        server = startReward(Number(bound.split(":")[1]), { overTls });
+        server = startReward(port, { overTls });
         await server.ready;
         await untilStep();
       }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { steadyPort } from "../support/mod.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 export const ADMIN_TOKEN = "administratorOfTheSoak";
@@ -25,7 +26,7 @@ export async function startStack(folder: string): Promise<SoakStack> {
   const file = join(folder, "stack.yaml");
   const tokenFile = join(folder, "admin.token");
   await Deno.writeTextFile(tokenFile, `${ADMIN_TOKEN}\n`, { mode: 0o600 });
-  const adminPort = freePort();
+  const adminPort = steadyPort();
   const description = {
     name: "soak",
     models: ROOT,
@@ -81,13 +82,4 @@ export async function startStack(folder: string): Promise<SoakStack> {
     };
   }
   throw new Error(`The stack ended before it was ready:\n${await log}`);
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  try {
-    return listener.addr.port;
-  } finally {
-    listener.close();
-  }
 }
