@@ -34,6 +34,8 @@ Deno.test("a digest is remembered until the file changes, and computed again whe
     }
     assert.equal(await digest(), await openSafetensors(path).sha256());
     assert.equal(hashed, 3);
+    // A file stands where the folder would: nothing can be remembered.
+    assert.equal(await cachedSha256(openSafetensors(path), path), await digest());
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -15,6 +15,7 @@ import {
   type WorkerRequest,
   type WorkerSettings,
 } from "./_worker_messages.ts";
+import { workerPermissions } from "./_worker_permissions.ts";
 import { type WorkerEndedError, WorkerProcess } from "./_worker_process.ts";
 
 /** A reward's record as in a configuration file; what it may hold is for the worker to judge. */
@@ -26,7 +27,7 @@ export interface RewardProcessOptions {
   readonly settings: WorkerSettings;
   /** The program, which calls `serveReward`. Default: `reward_worker.ts`, which loads the rewards of this project. */
   readonly entry?: URL;
-  /** Deno's permission flags for it. Default: read files, write the cache, load native code; no network, no programs. */
+  /** Deno's permission flags for it. Default: those of `workerPermissions`. */
   readonly permissions?: readonly string[];
   /** A load that takes longer is ended. Default 600,000 ms. */
   readonly loadTimeoutMs?: number;
@@ -57,13 +58,7 @@ export class RewardProcess implements Reward {
       log,
       settings,
       entry = new URL("./reward_worker.ts", import.meta.url),
-      permissions = [
-        "--allow-read",
-        `--allow-write=${settings.cacheDir}`,
-        "--allow-ffi",
-        "--allow-env",
-        "--allow-sys",
-      ],
+      permissions = workerPermissions(record, settings),
       loadTimeoutMs = 600_000,
       runTimeoutMs = 600_000,
     }: RewardProcessOptions,

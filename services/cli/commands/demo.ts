@@ -19,6 +19,7 @@ import { improved, summaryText } from "../demo/summary.ts";
 import { contactSheet, type SheetSection, type Tile } from "../picture/contact_sheet.ts";
 import { linePlot, smooth } from "../picture/line_plot.ts";
 import { duration, Progress } from "../progress.ts";
+import { type ServiceNeeds, servicePermissions } from "../stack/service_permissions.ts";
 import { ServiceProcess } from "../stack/service_process.ts";
 import { readRunConfig } from "../trainer/run_config_file.ts";
 import { watchRun } from "../trainer/watch.ts";
@@ -104,29 +105,47 @@ async function startServices(
   },
 ): Promise<string> {
   const entry = (service: string) => join(ROOT, "services", service, "main.ts");
-  const start = async (name: string, service: string, argv: readonly string[]) => {
-    const process = await ServiceProcess.start({ name, entry: entry(service), args: argv }, signal);
+  const start = async (
+    name: string,
+    kind: "reward" | "trainer",
+    { args, ...needs }: Pick<ServiceNeeds, "net" | "read" | "write"> & {
+      readonly args: readonly string[];
+    },
+  ) => {
+    const permissions = servicePermissions({
+      ...{ kind, root: ROOT, deno: Deno.execPath(), gpu: false },
+      ...needs,
+    });
+    const spec = { name, entry: entry(kind), args, permissions };
+    const process = await ServiceProcess.start(spec, signal);
     services.push(process);
     return process.address;
   };
   console.error(`Starting ${Object.keys(rewards).length} reward services and the trainer`);
   const weights = join(ROOT, "zoo", "rewards");
+  // Where a reward server without settings keeps converted weights.
+  const cache = resolve(".cache/weights");
   const starting = Object.entries(rewards).map(async ([name, record]) => {
     const paths = Object.fromEntries(
       Object.entries(record).map(([k, v]) => [k, k === "weights" ? join(weights, v) : v]),
     );
     const full = JSON.stringify({ name, ...paths });
-    return [name, await start(name, "reward", ["--reward", full, "--port", "0"])] as const;
+    const address = await start(name, "reward", {
+      args: ["--reward", full, "--port", "0"],
+      net: ["127.0.0.1"],
+      read: [cache],
+      write: [cache],
+    });
+    return [name, address] as const;
   });
+  const runs = join(out, "runs");
   const [trainer, ...endpoints] = await Promise.all([
-    start("trainer", "trainer", [
-      "--models",
-      join(ROOT, "zoo"),
-      "--runs",
-      join(out, "runs"),
-      "--port",
-      "0",
-    ]),
+    start("trainer", "trainer", {
+      args: ["--models", join(ROOT, "zoo"), "--runs", runs, "--port", "0"],
+      net: ["127.0.0.1"],
+      read: [runs],
+      write: [runs],
+    }),
     ...starting,
   ]);
   const addresses = new Map(endpoints);

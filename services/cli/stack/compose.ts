@@ -66,6 +66,8 @@ function containers(stack: Stack): readonly Container[] {
 function containerPlace(stack: Stack): Place {
   const secrets = secretNames(stack);
   return {
+    root: "/app",
+    deno: "/usr/local/bin/deno",
     models: "/models",
     runs: "/runs",
     cache: "/cache",
@@ -135,6 +137,7 @@ function composeFile(stack: Stack, folder: string): Fields {
     return [plan.name, {
       image: "${DRTUNE_IMAGE:-localhost/drtune}",
       build: build(folder),
+      entrypoint: entrypoint(plan),
       command: command(plan),
       user: "${DRTUNE_USER:-10001:10001}",
       environment: environment(plan),
@@ -157,6 +160,8 @@ function composeFile(stack: Stack, folder: string): Fields {
       restart: "unless-stopped",
       // The trainer finishes its step and writes a checkpoint, a worker finishes its job.
       ...((kind === "trainer" || kind === "worker") && { stop_grace_period: "70s" }),
+      read_only: true,
+      tmpfs: ["/tmp"],
       cap_drop: ["ALL"],
       security_opt: ["no-new-privileges:true"],
     }] as const;
@@ -251,11 +256,17 @@ function overGpus(
       return [plan.name, {
         image: "${DRTUNE_NVIDIA_IMAGE:-localhost/drtune-nvidia}",
         build: build(folder, "nvidia"),
+        entrypoint: entrypoint(plan),
         command: command(plan),
         ...access,
       }];
     })),
   };
+}
+
+/** Deno with what a service may do. */
+function entrypoint({ permissions }: ServicePlan): readonly string[] {
+  return ["deno", "run", "--no-prompt", "--cached-only", ...permissions];
 }
 
 function nvidia(devices: readonly string[] | undefined): Fields {

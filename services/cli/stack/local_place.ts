@@ -1,10 +1,12 @@
 import { join } from "node:path";
-import type { Stack } from "./read_stack.ts";
+import { ROOT, type Stack } from "./read_stack.ts";
 import { localAddress, type Place } from "./service_plan.ts";
 
 /** A stack of processes on this machine. */
 export function localPlace({ models, runs, state }: Stack): Place {
   return {
+    root: ROOT,
+    deno: Deno.execPath(),
     models,
     runs,
     cache: join(state, "weights"),

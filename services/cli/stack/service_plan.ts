@@ -1,5 +1,8 @@
-import { secured } from "../../rpc/mod.ts";
+import { isIP } from "node:net";
+import { join } from "node:path";
+import { parseEndpoint, secured } from "../../rpc/mod.ts";
 import type { Stack } from "./read_stack.ts";
+import { servicePermissions } from "./service_permissions.ts";
 import { eachReplica, workerNames } from "./stack_schema.ts";
 
 /** What kind of service a plan starts. */
@@ -17,6 +20,8 @@ export interface ServicePlan {
   /** Its entry module, relative to the project's root. */
   readonly entry: string;
   readonly args: readonly string[];
+  /** Deno's permission flags for it. */
+  readonly permissions: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   /** Service whose health is asked for by grpc.health.v1; undefined for HTTP. Workers listen to nothing and are not asked. */
   readonly health: string | undefined;
@@ -28,6 +33,10 @@ export interface ServicePlan {
 
 /** What differs between a stack of local processes and one of containers. */
 export interface Place {
+  /** The project's folder. */
+  readonly root: string;
+  /** Deno's program. */
+  readonly deno: string;
   readonly models: string;
   readonly runs: string;
   /** Folder in which converted weights are kept. */
@@ -83,6 +92,14 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
     ...file("--nats-key", cluster.tls?.key),
   ];
   const natsFiles = files(cluster?.tokenFile, ...Object.values(cluster?.tls ?? {}));
+  const { root, deno, models, runs, cache } = place;
+  const listened = (
+    service: { readonly host: string; readonly metricsPort?: number | undefined },
+    ...ports: readonly number[]
+  ) =>
+    [...ports, ...service.metricsPort === undefined ? [] : [service.metricsPort]].map((port) =>
+      hostPort(place.listen(service.host), port)
+    );
   const env = (name: string, devices?: readonly string[]) => ({
     OTEL_SERVICE_NAME: `drtune-${name}`,
     ...(observability.otlpEndpoint !== undefined && {
@@ -92,29 +109,51 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
     }),
     ...(devices && { CUDA_VISIBLE_DEVICES: devices.join(",") }),
   });
+  const trainerFiles = files(
+    trainer.tokenFile,
+    ...Object.values(trainer.tls ?? {}),
+    ...[ca, cert, key, ...natsFiles],
+  );
+  const workerFiles = files(ca, cert, key, ...natsFiles);
+  const gatewayFiles = files(gateway.tokenFile, trainer.tokenFile, gateway.presets, ca, cert, key);
+  const called = numeric([
+    trainerAddress,
+    ...rewards.flatMap((reward) => replicasOf(reward, addressOf)),
+  ]);
   return [
     ...rewards.flatMap((described) =>
-      replicasOf(described, (reward): ServicePlan => ({
-        name: reward.name,
-        kind: "reward",
-        host: place.listen(reward.host),
-        port: reward.port,
-        replicas: place.replicas === "apart" ? 1 : reward.replicas,
-        entry: "services/reward/main.ts",
-        args: [
-          ...listen(reward),
-          ...reward.records.flatMap((record) => ["--reward", JSON.stringify(record)]),
-          "--settings",
-          JSON.stringify(rewardSettings(reward, { place, logLevel: observability.logLevel })),
-        ],
-        env: env(reward.name, reward.devices),
-        health: "drtune.reward.v1.RewardService",
-        secure: reward.tls !== undefined,
-        files: files(
+      replicasOf(described, (reward): ServicePlan => {
+        const read = files(
           reward.admin?.tokenFile,
           ...(reward.tls ? [...Object.values(reward.tls), ca, cert, key] : []),
-        ),
-      }))
+        );
+        return ({
+          name: reward.name,
+          kind: "reward",
+          host: place.listen(reward.host),
+          port: reward.port,
+          replicas: place.replicas === "apart" ? 1 : reward.replicas,
+          entry: "services/reward/main.ts",
+          args: [
+            ...listen(reward),
+            ...reward.records.flatMap((record) => ["--reward", JSON.stringify(record)]),
+            "--settings",
+            JSON.stringify(rewardSettings(reward, { place, logLevel: observability.logLevel })),
+          ],
+          permissions: servicePermissions({
+            ...{ kind: "reward", root, deno, gpu: false, write: [cache] },
+            net: [
+              ...listened(reward, reward.port),
+              ...reward.admin ? listened({ host: reward.admin.host }, reward.admin.port) : [],
+            ],
+            read: [models, cache, ...read.map(place.file)],
+          }),
+          env: env(reward.name, reward.devices),
+          health: "drtune.reward.v1.RewardService",
+          secure: reward.tls !== undefined,
+          files: read,
+        });
+      })
     ),
     {
       name: "trainer",
@@ -146,17 +185,17 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
         "--log-level",
         observability.logLevel,
       ],
+      permissions: servicePermissions({
+        // Whoever starts a run says where its rewards are.
+        ...{ kind: "trainer", root, deno, gpu: trainer.provider === "cuda", net: "any" },
+        read: [models, runs, ...trainerFiles.map(place.file)],
+        // It runs in the folder of models, and keeps there what it converted and encoded.
+        write: [runs, join(models, ".cache")],
+      }),
       env: env("trainer", trainer.devices),
       health: "drtune.trainer.v1.TrainerService",
       secure: trainer.tls !== undefined,
-      files: files(
-        trainer.tokenFile,
-        ...Object.values(trainer.tls ?? {}),
-        ca,
-        cert,
-        key,
-        ...natsFiles,
-      ),
+      files: trainerFiles,
     },
     ...(cluster?.workers ?? []).map(({ provider, threads, devices }, i): ServicePlan => {
       const name = workerNames(cluster?.workers ?? [])[i] ?? "";
@@ -174,9 +213,14 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
           "--log-level",
           observability.logLevel,
         ],
+        permissions: servicePermissions({
+          ...{ kind: "worker", root, deno, gpu: provider === "cuda", net: "any" },
+          read: [models, ...workerFiles.map(place.file)],
+          write: [join(models, ".cache")],
+        }),
         env: env(name, devices),
         health: undefined,
-        files: files(ca, cert, key, ...natsFiles),
+        files: workerFiles,
       };
     }),
     {
@@ -201,12 +245,25 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
         "--log-level",
         observability.logLevel,
       ],
+      permissions: servicePermissions({
+        ...{ kind: "gateway", root, deno, gpu: false, write: [] },
+        net: called === undefined ? "any" : [...listened(gateway, gateway.port), ...called],
+        read: [runs, ...gatewayFiles.map(place.file)],
+      }),
       env: env("gateway"),
       health: undefined,
       secure: false,
-      files: files(gateway.tokenFile, trainer.tokenFile, gateway.presets, ca, cert, key),
+      files: gatewayFiles,
     },
   ];
+}
+
+/** Addresses as "host:port"; undefined where one has a name, which leads to addresses that nobody knows yet. */
+function numeric(addresses: readonly string[]): readonly string[] | undefined {
+  const found = addresses.map((address) => parseEndpoint(address)?.authority ?? "");
+  const isNumeric = (authority: string) =>
+    isIP(authority.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1")) !== 0;
+  return found.every(isNumeric) ? found : undefined;
 }
 
 /** The same address as a name that has many. */
@@ -266,6 +323,9 @@ export function localAddress(
   { host, port }: { readonly host: string; readonly port: number },
 ): string {
   if (host === "0.0.0.0") return `127.0.0.1:${port}`;
-  if (host === "::") return `[::1]:${port}`;
+  return hostPort(host === "::" ? "::1" : host, port);
+}
+
+function hostPort(host: string, port: number): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }

@@ -7,6 +7,8 @@ export interface ServiceSpec {
   /** Absolute path of its entry module. */
   readonly entry: string;
   readonly args: readonly string[];
+  /** Deno's permission flags for it. */
+  readonly permissions: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Folder it runs in. Default: this process's. */
   readonly folder?: string;
@@ -58,7 +60,7 @@ export class ServiceProcess {
   static async start(spec: ServiceSpec, signal?: AbortSignal): Promise<ServiceProcess> {
     signal?.throwIfAborted();
     const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--allow-all", "--no-prompt", spec.entry, ...spec.args],
+      args: ["run", "--no-prompt", ...spec.permissions, spec.entry, ...spec.args],
       env: { ...spec.env, [ENDS_WITH_STDIN]: "1" },
       ...(spec.folder !== undefined && { cwd: spec.folder }),
       // Held open and never written to: when this process is killed the service notices, drains and ends.

@@ -118,6 +118,7 @@ export class SupervisedService {
         name: plan.name,
         entry: `${ROOT}${plan.entry}`,
         args: plan.args,
+        permissions: plan.permissions,
         env: plan.env,
         folder: this.#options.folder,
         readyWithinMs: READY_WITHIN_MS,

@@ -19,6 +19,7 @@ async function supervise(
     port: 1,
     entry: "services/cli/stack/testing/faulty_service.ts",
     args: [fault],
+    permissions: ["--allow-all"],
     env: {},
     health: "",
     secure: false,
