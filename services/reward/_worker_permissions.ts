@@ -24,7 +24,7 @@ export function workerPermissions(
       list([ROOT, cacheDir, "/proc/self", "/usr/bin/ldd", ...namedFolders(record, baseDir)])
     }`,
     `--allow-write=${list([cacheDir])}`,
-    `--allow-ffi=${list([`${ROOT}node_modules`])}`,
+    `--allow-ffi=${list([`${ROOT}node_modules`, `${ROOT}.cache/cuda`])}`,
     "--allow-sys=getPriority",
     `--allow-env=${
       list([...ENV, "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "CUDA_DEVICE_ORDER"])

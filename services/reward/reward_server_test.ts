@@ -129,7 +129,10 @@ Deno.test("A reward server from end to end", async (t) => {
     const slow = { reward: "slow", images: [image([0])], prompts: ["abc"] };
 
     await t.step("answers health while a model computes", async () => {
-      const file = `${folder}/done`;
+      // The only folder of these that the reward's process may read.
+      const kept = `${folder}/.cache/weights`;
+      await Deno.mkdir(kept, { recursive: true });
+      const file = `${kept}/done`;
       const running = client.score({ ...slow, prompts: [file] });
       for (let i = 0; i < 3; i++) assert.equal(await healthStatus(address, ""), "SERVING");
       await Deno.writeTextFile(file, "");

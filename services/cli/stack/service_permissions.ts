@@ -51,7 +51,7 @@ export function servicePermissions(
   return [
     ...flags,
     flag("run", [deno, ...gpu ? ["nvidia-smi"] : []]),
-    flag("ffi", [join(root, "node_modules")]),
+    flag("ffi", [join(root, "node_modules"), join(root, ".cache", "cuda")]),
   ];
 }
 
