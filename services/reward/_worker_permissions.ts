@@ -2,7 +2,6 @@ import { statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { WorkerSettings } from "./_worker_messages.ts";
-import type { RewardRecord } from "./reward_process.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -14,7 +13,7 @@ const ENV = ["MALLOC_ARENA_MAX", "PKG_CONFIG_PATH", "SHARP_*", "npm_package_conf
  * own, writes converted weights, and loads the project's native packages. No network, no programs.
  */
 export function workerPermissions(
-  record: RewardRecord,
+  record: Readonly<Record<string, unknown>>,
   { baseDir, cacheDir }: WorkerSettings,
 ): readonly string[] {
   const list = (values: readonly string[]) =>

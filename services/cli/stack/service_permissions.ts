@@ -1,5 +1,7 @@
 import { join } from "node:path";
-import type { ServiceKind } from "./service_plan.ts";
+
+/** What kind of service it is. */
+export type ServiceKind = "reward" | "trainer" | "worker" | "gateway";
 
 /** What a service is given to do its work, and nothing beside it. */
 export interface ServiceNeeds {

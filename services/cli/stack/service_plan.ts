@@ -2,11 +2,8 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { parseEndpoint, secured } from "../../rpc/mod.ts";
 import type { Stack } from "./read_stack.ts";
-import { servicePermissions } from "./service_permissions.ts";
+import { type ServiceKind, servicePermissions } from "./service_permissions.ts";
 import { eachReplica, workerNames } from "./stack_schema.ts";
-
-/** What kind of service a plan starts. */
-export type ServiceKind = "reward" | "trainer" | "worker" | "gateway";
 
 /** How one service of a stack is started, wherever it runs. */
 export interface ServicePlan {
