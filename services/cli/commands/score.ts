@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readFile, truncate, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, extname } from "node:path";
 import sharp from "sharp";
 import type { TensorOf } from "../../../autodiff/mod.ts";
@@ -14,18 +14,11 @@ import { type Command, UsageError } from "../command.ts";
 import { TLS_OPTIONS } from "../tls_options.ts";
 import { contactSheet, type Tile } from "../picture/contact_sheet.ts";
 import { Progress } from "../progress.ts";
-import { csvLine, parseCsv } from "../score/csv.ts";
 import { resolveInputs, type ScoreInput } from "../score/inputs.ts";
 import { openRewards } from "../score/rewards.ts";
+import { keyOf, openTable, readDone, type Row } from "../score/score_table.ts";
 import { summarise } from "../../../base/mod.ts";
 import { StatusError } from "../../rpc/mod.ts";
-
-/** One image's scores. */
-interface Row {
-  readonly image: string;
-  readonly prompt?: string;
-  readonly scores: Readonly<Record<string, number>>;
-}
 
 /** Scores images with one or several rewards. */
 export const score: Command = {
@@ -220,10 +213,6 @@ function idsOf({ id }: ScoreInput, { shape: [batch = 1] }: Images): readonly str
   return batch === 1 ? [id] : Array.from({ length: batch }, (_, i) => `${id}[${i}]`);
 }
 
-function keyOf(id: string, prompt: string | undefined): string {
-  return `${id}\n${prompt ?? ""}`;
-}
-
 async function load(input: ScoreInput): Promise<Images> {
   return input.tensor === undefined
     ? await decodeImage(input.file)
@@ -288,66 +277,6 @@ function gradientName(
     ...(inputs.length > 1 ? [input.id] : []),
   ];
   return parts.length === 0 ? "gradient" : parts.join("/");
-}
-
-async function readDone(file: string, labels: readonly string[]): Promise<Map<string, Row>> {
-  const text = await readFile(file, "utf8").catch(() => "");
-  const rows = extname(file).toLowerCase() === ".csv" ? csvRows(text) : jsonlRows(text);
-  const whole = rows.filter((r) => labels.every((l) => r.scores[l] !== undefined));
-  return new Map(whole.map((r) => [keyOf(r.image, r.prompt), r]));
-}
-
-function csvRows(text: string): Row[] {
-  const [header = [], ...lines] = parseCsv(text);
-  return lines.filter((l) => l.length === header.length).map((cells) => {
-    const [image = "", prompt = "", ...values] = cells;
-    const scores = values.flatMap((v, i) =>
-      v === "" ? [] : [[header[i + 2] ?? "", Number(v)] as const]
-    );
-    return { image, ...(prompt !== "" && { prompt }), scores: Object.fromEntries(scores) };
-  });
-}
-
-function jsonlRows(text: string): Row[] {
-  return text.split("\n").flatMap((line) => {
-    try {
-      const row: unknown = JSON.parse(line);
-      return isRow(row) ? [row] : [];
-    } catch {
-      // The last line of an interrupted run may be cut short.
-      return [];
-    }
-  });
-}
-
-function isRow(value: unknown): value is Row {
-  return typeof value === "object" && value !== null && "image" in value && "scores" in value &&
-    typeof value.image === "string" && typeof value.scores === "object" && value.scores !== null;
-}
-
-/** Appends rows one by one, so that an interrupted run loses nothing; a line cut short by one is taken away. */
-async function openTable(file: string, labels: readonly string[]) {
-  await mkdir(dirname(file), { recursive: true });
-  const before = await readFile(file).catch(() => new Uint8Array());
-  const whole = before.lastIndexOf(10) + 1;
-  if (whole < before.length) await truncate(file, whole);
-  if (extname(file).toLowerCase() === ".jsonl") {
-    return (row: Row) => appendFile(file, `${JSON.stringify(row)}\n`);
-  }
-  const text = await readFile(file, "utf8").catch(() => "");
-  const [header] = parseCsv(text);
-  const columns = header?.slice(2) ?? labels;
-  if (labels.some((l) => !columns.includes(l))) {
-    throw new UsageError(
-      `${file} has columns ${columns.join(", ")}, expected ${labels.join(", ")}`,
-    );
-  }
-  if (header === undefined) await appendFile(file, `${csvLine(["image", "prompt", ...columns])}\n`);
-  return (row: Row) =>
-    appendFile(
-      file,
-      `${csvLine([row.image, row.prompt ?? "", ...columns.map((c) => row.scores[c] ?? "")])}\n`,
-    );
 }
 
 /** Pictures with their names, prompts where they are not `shared` by all, and scores. */
