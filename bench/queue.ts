@@ -5,8 +5,7 @@
  *     deno task clients nats-server
  *     deno task queue [--rank 16] [--shards 8] [--iterations 10]
  *
- * Prints times and CPU seconds (user and system, of both processes) per shard and per iteration, and what the same bytes take
- * by JetStream's object store and by gRPC.
+ * Prints times and CPU seconds (user and system, of both processes) per shard and per iteration.
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
