@@ -46,7 +46,7 @@ Deno.test("A plan is for 1, 2, 4, … workers, with shards that fit them, and wh
   }).slice(-2);
   assert.ok(bound !== undefined && bound.bound === "rewards");
   assert.ok(Math.abs(bound.secondsPerIteration - 170) < 10, `${bound.secondsPerIteration}`);
-  assert.match(clusterTable([bound]), /\n +8 +1 +2m 5\ds .* rewards$/);
+  assert.match(clusterTable([bound]), /\n +8 +1 +2 min 5\d s .* rewards$/);
 });
 
 Deno.test("A shard larger than its batch is refused", () => {
