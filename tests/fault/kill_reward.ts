@@ -17,7 +17,9 @@ const AWAY_MS = 500;
  * trainer finds it each time, and every run ends with the bytes of an undisturbed one.
  */
 export async function killReward(
-  { kills, seed, folder, say, overTls = false }: KillOptions & { readonly overTls?: boolean },
+  { kills, seed, folder, say, signal, overTls = false }: KillOptions & {
+    readonly overTls?: boolean;
+  },
 ): Promise<string> {
   const log = await KillLog.open(folder);
   const before = log.count;
@@ -45,7 +47,7 @@ export async function killReward(
     const expected = await outcome(runs, "undisturbed");
 
     const begun = performance.now();
-    for (let run = 0; log.count < kills; run++) {
+    for (let run = 0; log.count < kills && !signal?.aborted; run++) {
       const id = `killed-${run}`;
       let killed = 0;
       let ended = false;
@@ -55,7 +57,7 @@ export async function killReward(
         return Promise.race([stepped.promise, training]);
       };
       await untilStep();
-      while (log.count + killed < kills) {
+      while (log.count + killed < kills && !signal?.aborted) {
         await Promise.race([pause(random.uniform() * KILLED_WITHIN * time.ms), training]);
         if (ended) break;
         await server.end();

@@ -16,6 +16,8 @@ export interface KillOptions {
   /** An empty folder, or that of a call that was ended. */
   readonly folder: string;
   readonly say: (line: string) => void;
+  /** Ends the kills: the present runs end undisturbed, are compared and count. */
+  readonly signal?: AbortSignal;
 }
 
 /** Of the kills, how many come at any instant of a start; the others while it iterates. */
@@ -26,7 +28,9 @@ const OF_STARTS = 0.2;
  * is there. Throws unless each goes on after the last checkpoint that is there, and every run ends with the bytes of an
  * undisturbed one. Answers how the instants were spread.
  */
-export async function killTrainer({ kills, seed, folder, say }: KillOptions): Promise<string> {
+export async function killTrainer(
+  { kills, seed, folder, say, signal }: KillOptions,
+): Promise<string> {
   const log = await KillLog.open(folder);
   const before = log.count;
   const random = new Random(seed, before);
@@ -41,12 +45,12 @@ export async function killTrainer({ kills, seed, folder, say }: KillOptions): Pr
     const expected = await outcome(runs, "undisturbed");
 
     const begun = performance.now();
-    for (let run = 0; log.count < kills; run++) {
+    for (let run = 0; log.count < kills && !signal?.aborted; run++) {
       const id = `killed-${run}`;
       const phases: Phase[] = [];
       for (;;) {
         const early = random.uniform() < OF_STARTS;
-        const enough = log.count + phases.length >= kills;
+        const enough = signal?.aborted || log.count + phases.length >= kills;
         const part = enough ? Infinity : random.uniform();
         const phase = await life.live(id, part, { early });
         if (phase === undefined) break;

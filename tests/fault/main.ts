@@ -65,15 +65,23 @@ const KILLS: readonly {
   { what: "reward", share: 0.25, kill: killReward },
   { what: "reward-tls", share: 0.25, kill: (o) => killReward({ ...o, overTls: true }) },
 ];
+const told = new AbortController();
+const tell = () => told.abort();
+for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, tell);
 // Side by side: most of the time each waits for a process to start.
 await Promise.all(KILLS.map(async ({ what, share, kill }) => {
   const count = Math.ceil(share * kills);
   if (count === 0) return;
   await report(what, async (folder) => {
-    const options = { kills: count, seed, folder, say: (line: string) => say(`${what}: ${line}`) };
-    return `${count} kill -9 of ${what} (${await kill(options)}): every LoRA as undisturbed`;
+    const spread = await kill({
+      ...{ kills: count, seed, folder, signal: told.signal },
+      say: (line) => say(`${what}: ${line}`),
+    });
+    return `kill -9 of ${what} (${spread}): every LoRA as undisturbed`;
   });
 }));
+for (const name of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(name, tell);
+if (told.signal.aborted) Deno.exit(130);
 
 if (swaps > 0) {
   await report("swaps", async (folder) => {
