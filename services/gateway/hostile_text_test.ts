@@ -40,6 +40,7 @@ Deno.test({
       await page.until(says);
       await page.evaluate('document.querySelectorAll("details").forEach((d) => d.open = true)');
       // The caption of an image at full size is where others have put text as HTML.
+      await page.until('document.querySelector(".enlarge")');
       await page.evaluate('document.querySelector(".enlarge").click()');
       await page.until('document.querySelector(".viewer-caption").innerText.includes("harmed=1")');
       assert.equal(await page.evaluate("globalThis.harmed ?? 0"), 0);

@@ -72,11 +72,8 @@ Deno.test({
     // A second reward from a server of its own joins the first: it gets a chart, and all charts a marker.
     await page.click("Change rewards");
     await page.click("Add a reward");
-    const services = await page.evaluate(
-      'fetch("/v1/services").then((r) => r.json()).then(({ rewards }) => rewards[1].address)',
-    );
-    await page.fill("dialog .term:last-child label:nth-child(1) input", "clip");
-    await page.fill("dialog .term:last-child label:nth-child(2) input", String(services));
+    const added = 'document.querySelector("dialog .reward-term:last-child select").selectedOptions';
+    await page.until(`${added}[0].textContent.includes("clip")`);
     await page.click("Change");
     const titles =
       '[...document.querySelectorAll(".chart-title")].map((t) => t.textContent).join()';
@@ -95,6 +92,7 @@ Deno.test({
     await page.until('!!document.querySelector(".state-stopped")');
 
     await page.click("Compare");
+    await page.click("Judge blind");
     await page.fill(".narrow textarea", "# animals\na fox\n# things\na clock");
     await page.click("Begin");
     for (const [i, key] of ["ArrowLeft", "ArrowRight"].entries()) {

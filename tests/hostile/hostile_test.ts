@@ -18,7 +18,8 @@ Deno.test({
     new TextDecoder().decode(stderr),
   );
   for (const [line, , before, after] of lines) {
-    // A leak of what one attempt takes would show: 1 MB of text, or a weight file, 200 times.
-    assert.ok(Number(after) - Number(before) < 64, line);
+    // A leak of what one attempt takes would show: 1 MB of text, or a weight file, 200 times. What the allocator keeps
+    // differs by up to 110 MB from one time to the next where other tests run.
+    assert.ok(Number(after) - Number(before) < 150, line);
   }
 });
