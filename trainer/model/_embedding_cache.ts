@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
 import { mkdir, readdir, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
+import { hashTensors } from "./_hash_tensors.ts";
 
 /** How much is kept where nothing is said. */
 const MEMORY_BYTES = 2 ** 28;
@@ -51,7 +53,7 @@ export class EmbeddingCache {
     if (folder === undefined) return;
     try {
       await mkdir(folder, { recursive: true });
-      await writeSafetensors(this.#file(folder, key), tensors);
+      await writeSafetensors(this.#file(folder, key), tensors, { sha256: digestOf(tensors) });
       this.#fileBytes = (this.#fileBytes ?? await bytesIn(folder)) + bytesOf(tensors);
       if (this.#fileBytes > this.#diskBytes) this.#fileBytes = await this.#prune(folder);
     } catch (error) {
@@ -66,6 +68,7 @@ export class EmbeddingCache {
       const opened = openSafetensors(file);
       const tensors: Record<string, Float32Tensor> = {};
       for (const name of opened.tensors.keys()) tensors[name] = await opened.readFloat32(name);
+      if (digestOf(tensors) !== opened.metadata.get("sha256")) return undefined;
       const now = new Date();
       await utimes(file, now, now).catch(() => {});
       return tensors;
@@ -103,6 +106,11 @@ export class EmbeddingCache {
   #file(folder: string, key: string): string {
     return join(folder, `${key}${SUFFIX}`);
   }
+}
+
+/** sha256 of tensors in lower-case hex. Safetensors has no checksum: a flipped bit would be an embedding like any other. */
+function digestOf(tensors: Parameters): string {
+  return hashTensors(createHash("sha256"), tensors).digest("hex");
 }
 
 function bytesOf(tensors: Parameters): number {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir, truncate, utimes } from "node:fs/promises";
+import { readdir, readFile, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { float32 } from "../../autodiff/mod.ts";
 import { withFolder } from "../../tests/support/mod.ts";
@@ -21,6 +21,20 @@ Deno.test("what is put is there for another process, bit for bit, and damaged fi
     assert.equal(await again.get("a"), undefined);
     await again.put("a", tensors(0.2));
     assert.deepEqual(await new EmbeddingCache({ folder }).get("a"), tensors(0.2));
+  }));
+
+Deno.test("a file with a flipped bit is none: in the data, and in a name", () =>
+  withFolder(async (folder) => {
+    const file = join(folder, "a.safetensors");
+    await new EmbeddingCache({ folder }).put("a", tensors(0.1));
+    const whole = await readFile(file);
+    for (const at of [whole.length - 1, whole.indexOf("states")]) {
+      const flipped = Uint8Array.from(whole, (byte, i) => i === at ? byte ^ 1 : byte);
+      await writeFile(file, flipped);
+      assert.equal(await new EmbeddingCache({ folder }).get("a"), undefined);
+    }
+    await writeFile(file, whole);
+    assert.deepEqual(await new EmbeddingCache({ folder }).get("a"), tensors(0.1));
   }));
 
 Deno.test("memory holds what was used last, and the latest whatever its size", async () => {

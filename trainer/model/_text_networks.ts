@@ -6,6 +6,7 @@ import type { Engine } from "../../runtime/mod.ts";
 import type { Parameters } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { EmbeddingCache } from "./_embedding_cache.ts";
+import { hashTensors } from "./_hash_tensors.ts";
 import { NetworkRunner, type NetworkRunnerOptions } from "./network_runner.ts";
 import { encoderProgram, type Program } from "./program.ts";
 
@@ -34,7 +35,8 @@ type Network =
 
 /**
  * The text encoders of a flow pipeline. What one makes of some tokens depends on these, its weights and its graph; it
- * is computed once and kept under a digest of all three.
+ * is computed once and kept under a digest of all three. Where it is kept in memory alone, the weights are not read for
+ * that: the network's name stands for them and the graph.
  */
 export class TextNetworks {
   readonly #options: TextNetworksOptions;
@@ -59,12 +61,7 @@ export class TextNetworks {
     },
   ): Promise<Parameters> {
     const network = await this.#network(encoder, { tokens, layers });
-    const hash = createHash("sha256").update(network.key);
-    for (const [name, { dtype, shape, data }] of Object.entries(feeds)) {
-      hash.update(`\n${name} ${dtype} ${shape}\n`);
-      hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    }
-    const key = hash.digest("hex");
+    const key = hashTensors(createHash("sha256").update(network.key), feeds).digest("hex");
     const known = await this.#cache.get(key);
     if (known !== undefined) return known;
     const made = await this.#run(await this.#runner(), { network, feeds });
@@ -127,22 +124,22 @@ export class TextNetworks {
     const known = this.#networks.get(name);
     if (known !== undefined) return known;
     const make = async (): Promise<Network> => {
-      const { target } = this.#options;
-      const hash = createHash("sha256").update(`${await weights.digest()}\n`);
+      const { target, cacheDir } = this.#options;
+      const keyOf = async (graphs: readonly { readonly bytes: Uint8Array }[]) => {
+        if (cacheDir === undefined) return name;
+        const hash = createHash("sha256").update(`${await weights.digest()}\n`);
+        for (const { bytes } of graphs) hash.update(bytes);
+        return hash.digest("hex");
+      };
       if (encoder.kind === "clip") {
         const graph = clipGraph(encoder, { tokens, target });
-        return {
-          kind: "clip",
-          build: () => graph,
-          key: hash.update(graph.bytes).digest("hex"),
-        };
+        return { kind: "clip", build: () => graph, key: await keyOf([graph]) };
       }
       const program = encoderProgram(encoder, { tokens, layers, ...target });
       const graphs = program.kind === "whole"
         ? [program.graph]
         : program.pieces.pieces.map(({ forward }) => forward);
-      for (const { bytes } of graphs) hash.update(bytes);
-      return { kind: "states", program, key: hash.digest("hex") };
+      return { kind: "states", program, key: await keyOf(graphs) };
     };
     const made = make();
     this.#networks.set(name, made);

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { cp } from "node:fs/promises";
 import { join } from "node:path";
+import { float32, type Tensor } from "../../autodiff/mod.ts";
 import { readFlowPipeline } from "../../models/flow/mod.ts";
+import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
 import { type Engine, openEngine, watchRuns } from "../../runtime/mod.ts";
 import { repositoryPath, withEngine } from "../../tests/models/mod.ts";
 import { withFolder } from "../../tests/support/mod.ts";
@@ -61,9 +64,14 @@ for (const kind of ["tiny-sd3", "tiny-flux", "tiny-flux2", "tiny-zimage"]) {
         const second = await watched(kind, engine, { cacheDir, fails: true });
         assert.deepEqual(await second.prompts.encode(texts, SIZE), expected);
         await assert.rejects(second.prompts.encode(["new"], SIZE), /No room for another process/);
-        // Without an engine of their own the same bits come from the model's.
-        const folder = repositoryPath(join("tests/golden/flow", kind));
-        const plain = new FlowModel(await readFlowPipeline(folder), engine, {
+        // Without an engine of their own the same bits come from the model's; without a folder no weights are hashed.
+        const pipeline = await readFlowPipeline(
+          repositoryPath(join("tests/golden/flow", kind)),
+        );
+        for (const { part } of pipeline.encoders) {
+          part.weights.digest = () => Promise.reject(new Error("Weights are hashed"));
+        }
+        const plain = new FlowModel(pipeline, engine, {
           lora: { rank: 1, alpha: 1 },
           session: { intraOpNumThreads: 1 },
           text: { maxSequenceLength: 24 },
@@ -91,5 +99,34 @@ Deno.test("embeddings depend on what the encoder reads: another length has other
         await model.dispose();
       }
       assert.deepEqual(shapes, [[1, 16], [1, 24]]);
+    })
+  ));
+
+Deno.test("an encoder with other weights in the same place has other embeddings", () =>
+  withEngine((engine) =>
+    withFolder(async (folder) => {
+      const pipeline = join(folder, "pipeline");
+      await cp(repositoryPath("tests/golden/flow/tiny-flux"), pipeline, { recursive: true });
+      const encode = async () => {
+        const model = new FlowModel(await readFlowPipeline(pipeline), engine, {
+          lora: { rank: 1, alpha: 1 },
+          text: { maxSequenceLength: 16 },
+          encoders: { cacheDir: join(folder, "cache") },
+        });
+        const { conditional } = await model.prompts.encode(["a red cat"], SIZE);
+        await model.dispose();
+        return conditional.encoder_hidden_states;
+      };
+      const before = await encode();
+      assert.deepEqual(await encode(), before);
+      const file = join(pipeline, "text_encoder_2/model.safetensors");
+      const weights = openSafetensors(file);
+      const changed: Record<string, Tensor> = {};
+      for (const name of weights.tensors.keys()) {
+        const { data, shape } = await weights.readFloat32(name);
+        changed[name] = float32(data.map((value) => 1.5 * value), shape);
+      }
+      await writeSafetensors(file, changed, Object.fromEntries(weights.metadata));
+      assert.notDeepEqual(await encode(), before);
     })
   ));
