@@ -2,8 +2,11 @@
 export interface Outcome {
   readonly refused: number;
   readonly kinds: number;
-  /** Resident bytes of the processes under attack after a tenth of it, five rounds at least, and at its end. */
+  /** Resident bytes of the processes under attack after a tenth of it, five rounds at least. */
   readonly before: number;
+  /** The same halfway between that and the end. */
+  readonly middle: number;
+  /** The same at the end. */
   readonly after: number;
   readonly seconds: number;
 }
@@ -14,15 +17,16 @@ export async function repeat(
   { count, resident }: { readonly count: number; readonly resident: () => Promise<number> },
 ): Promise<Outcome> {
   const start = performance.now();
-  let before = 0;
+  const first = Math.max(Math.floor(count / 10), Math.min(count - 1, 5 * attempts.length));
+  let [before, middle] = [0, 0];
   for (let i = 0; i < count; i++) {
-    if (i === Math.max(Math.floor(count / 10), Math.min(count - 1, 5 * attempts.length))) {
-      before = await resident();
-    }
+    if (i === first) before = await resident();
+    if (i === Math.floor((first + count) / 2)) middle = await resident();
     await attempts[i % attempts.length]?.();
   }
   const seconds = (performance.now() - start) / 1000;
-  return { refused: count, kinds: attempts.length, before, after: await resident(), seconds };
+  const after = await resident();
+  return { refused: count, kinds: attempts.length, before, middle, after, seconds };
 }
 
 /** Runs attempts with files of a folder that is removed after them, in this process. */

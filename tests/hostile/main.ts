@@ -19,12 +19,14 @@ for (
     ["requests", hostileRequests],
   ] as const
 ) {
-  const { refused, kinds, before, after, seconds } = await attack(count);
+  const { refused, kinds, before, middle, after, seconds } = await attack(count);
   const mb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
   console.log(
     `${refused} ${what} of ${kinds} kinds refused, ${
       (1000 * seconds / count).toFixed(1)
     } ms each; ` +
-      `resident memory ${mb(before)} after a tenth of them, ${mb(after)} in the end`,
+      `resident memory ${mb(before)} after a tenth of them, ${mb(middle)} halfway, ${
+        mb(after)
+      } in the end`,
   );
 }
