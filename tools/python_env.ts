@@ -1,22 +1,36 @@
 /**
- * `deno task py-env`: the Python environment of the peers that benchmarks and peer tests compare against. The
- * product never runs Python.
+ * `deno task py-env [trackio]`: the Python environment of the peers that benchmarks and peer tests compare against, or
+ * that of trackio, which the test of pushed runs uses. The product never runs Python.
  */
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+
 /** Oldest Python that every pinned package supports. */
 const OLDEST_PYTHON = [3, 11] as const;
 
+/** Environments: their folder, and the files with their pins, of which pip installs the first. */
+const ENVIRONMENTS = {
+  peers: {
+    folder: ".venv",
+    pins: ["bench/python/requirements.txt", "bench/python/constraints.txt"],
+  },
+  // trackio wants another pillow than the peers.
+  trackio: { folder: ".cache/python-trackio", pins: ["bench/python/trackio.txt"] },
+} as const;
+
 /** Where the environment is and what it is made of; the defaults are this repository's. */
 export interface PythonEnvOptions {
-  /** Folder that holds `bench/python/*.txt` and gets `.venv`. */
+  /** Which one; default "peers". */
+  readonly environment?: keyof typeof ENVIRONMENTS;
+  /** Folder that holds `bench/python/*.txt` and gets the environment's. */
   readonly root?: string;
-  /** A ready interpreter to use instead of `.venv`; default: the variable DRTUNE_PYTHON. */
+  /** A ready interpreter to use instead; default: of the peers the variable DRTUNE_PYTHON. */
   readonly existing?: string | undefined;
-  /** Command that creates `.venv`; default "python3". */
+  /** Command that creates the environment; default "python3". */
   readonly base?: string;
 }
 
@@ -47,27 +61,28 @@ export async function pythonPath(options: PythonEnvOptions = {}): Promise<string
   }
   if (findPython(options) !== undefined) return python;
   await assertRecent(base, "The Python environment");
-  console.error(`Installing ${requirements} into ${venv} (several GB on Linux)`);
+  console.error(`Installing ${requirements} into ${venv}`);
   await run(base, ["-m", "venv", venv]);
   await run(python, ["-m", "pip", "install", "--disable-pip-version-check", "-r", requirements]);
   await Deno.writeTextFile(stamp, digest);
   return python;
 }
 
-function layoutOf(options: PythonEnvOptions) {
-  const root = options.root ?? fileURLToPath(new URL("../", import.meta.url));
-  const existing = "existing" in options ? options.existing : Deno.env.get("DRTUNE_PYTHON");
-  const venv = join(root, ".venv");
-  const requirements = join(root, "bench/python/requirements.txt");
-  const constraints = join(root, "bench/python/constraints.txt");
+function layoutOf(
+  { environment = "peers", root = ROOT, base = "python3", ...options }: PythonEnvOptions,
+) {
+  const { folder, pins } = ENVIRONMENTS[environment];
+  const ready = environment === "peers" ? Deno.env.get("DRTUNE_PYTHON") : undefined;
+  const existing = "existing" in options ? options.existing : ready;
+  const venv = join(root, folder);
   const hash = createHash("sha256");
-  for (const file of [requirements, constraints]) hash.update(readFileSync(file));
+  for (const file of pins) hash.update(readFileSync(join(root, file)));
   return {
     existing: existing || undefined,
-    base: options.base ?? "python3",
+    base,
     venv,
     python: join(venv, Deno.build.os === "windows" ? "Scripts/python.exe" : "bin/python"),
-    requirements,
+    requirements: join(root, pins[0]),
     stamp: join(venv, "requirements.sha256"),
     digest: hash.digest("hex"),
   };
@@ -107,8 +122,14 @@ async function run(command: string, args: readonly string[]): Promise<void> {
 }
 
 if (import.meta.main) {
+  const [environment = "peers"] = Deno.args;
   try {
-    console.log(await pythonPath());
+    if (environment !== "peers" && environment !== "trackio") {
+      throw new PythonEnvError(
+        `Environment is "${environment}", expected one of ${Object.keys(ENVIRONMENTS).join(", ")}`,
+      );
+    }
+    console.log(await pythonPath({ environment }));
   } catch (error) {
     if (!(error instanceof PythonEnvError)) throw error;
     console.error(error.message);

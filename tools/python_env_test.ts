@@ -22,6 +22,7 @@ async function withRepository(
     await Deno.mkdir(join(root, "bench/python"), { recursive: true });
     await Deno.writeTextFile(join(root, "bench/python/requirements.txt"), "a==1\n");
     await Deno.writeTextFile(join(root, "bench/python/constraints.txt"), "b==2\n");
+    await Deno.writeTextFile(join(root, "bench/python/trackio.txt"), "c==3\n");
     const base = join(root, "python3");
     await Deno.writeTextFile(base, FAKE_PYTHON, { mode: 0o755 });
     await test(root, { root, base, existing: undefined });
@@ -49,6 +50,19 @@ Deno.test({
       assert.equal(findPython(options), undefined);
       await pythonPath(options);
       assert.equal(await installs(), 2);
+    }),
+});
+
+Deno.test({
+  name: "pythonPath installs trackio apart from the peers, from its own pins",
+  ignore,
+  fn: () =>
+    withRepository(async (root, options) => {
+      const python = join(root, ".cache/python-trackio/bin/python");
+      assert.equal(await pythonPath({ ...options, environment: "trackio" }), python);
+      assert.equal(findPython({ ...options, environment: "trackio" }), python);
+      assert.equal(findPython(options), undefined);
+      assert.match(await Deno.readTextFile(join(python, "../pip.log")), /-r .*\/trackio\.txt\n$/);
     }),
 });
 

@@ -6,7 +6,11 @@ import { findPython } from "../../tools/mod.ts";
 import { run } from "./_server.ts";
 
 const PUSH = fileURLToPath(new URL("../../examples/python/push.py", import.meta.url));
-const python = findPython() ?? "";
+/** The interpreters that have the clients, "" where there is none. */
+const PYTHONS = {
+  trackio: findPython({ environment: "trackio" }) ?? "",
+  wandb: findPython() ?? "",
+};
 
 /** Prints as JSON what a client wrote to this machine: a list of [step, values]. Pictures are objects. */
 const READERS = {
@@ -61,10 +65,11 @@ async function writeRun(folder: string): Promise<void> {
   await Deno.writeTextFile(join(folder, "events.jsonl"), lines.join(""));
 }
 
-for (const [client, reader] of Object.entries(READERS)) {
+for (const client of ["trackio", "wandb"] as const) {
+  const python = PYTHONS[client];
   Deno.test({
     name: `A run is pushed to ${client}, whose own files have its numbers and pictures`,
-    ignore: !await has(client),
+    ignore: !await has(python, client),
     async fn() {
       const folder = await Deno.makeTempDir();
       try {
@@ -80,7 +85,7 @@ for (const [client, reader] of Object.entries(READERS)) {
         assert.equal(pushed.code, 0, pushed.stderr);
         const read = await run(python, [
           "-c",
-          `import os\nos.chdir(${JSON.stringify(folder)})${reader}`,
+          `import os\nos.chdir(${JSON.stringify(folder)})${READERS[client]}`,
         ]);
         assert.equal(read.code, 0, read.stderr);
         const values = new Map<string, unknown>();
@@ -112,7 +117,7 @@ for (const [client, reader] of Object.entries(READERS)) {
   });
 }
 
-async function has(module: string): Promise<boolean> {
+async function has(python: string, module: string): Promise<boolean> {
   if (python === "") return false;
   const find = `import importlib.util as u, sys; sys.exit(u.find_spec("${module}") is None)`;
   return (await run(python, ["-c", find])).code === 0;
