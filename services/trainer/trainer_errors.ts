@@ -1,11 +1,11 @@
 import { InputError } from "../../base/mod.ts";
 import {
-  CheckpointError,
   DamagedCheckpointError,
   MissingFileError,
   RewardRefusedError,
   RewardUnavailableError,
   RunConflictError,
+  RunFileError,
   RunStateError,
   TooManyRunsError,
   UnknownRunError,
@@ -23,7 +23,7 @@ export function trainerErrors(error: unknown): StatusError | undefined {
   if (error instanceof RunConflictError) return as("ALREADY_EXISTS");
   if (error instanceof RunStateError) return as("FAILED_PRECONDITION");
   if (error instanceof DamagedCheckpointError) return as("DATA_LOSS");
-  if (error instanceof CheckpointError) return as("FAILED_PRECONDITION");
+  if (error instanceof RunFileError) return as("FAILED_PRECONDITION");
   if (error instanceof TooManyRunsError || isDiskFull(error)) return as("RESOURCE_EXHAUSTED");
   if (error instanceof RewardRefusedError && error.cause instanceof StatusError) {
     return as(error.cause.status);

@@ -25,7 +25,7 @@ import { parseConfigText } from "../../services/launch/mod.ts";
 import { rewardServerSchema } from "../../services/reward/mod.ts";
 import { parseCsv } from "../../services/cli/mod.ts";
 import { faultOf, MessageSchemas, readMessage, StatusError } from "../../services/rpc/mod.ts";
-import { CheckpointError, parseRunConfig, readCheckpoint, RunFolder } from "../../trainer/mod.ts";
+import { parseRunConfig, readCheckpoint, RunFileError, RunFolder } from "../../trainer/mod.ts";
 import {
   type Dice,
   mutateBytes,
@@ -253,7 +253,7 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
         );
         await readCheckpoint(folder, 1);
       },
-      refuses: (error) => error instanceof CheckpointError,
+      refuses: (error) => error instanceof RunFileError,
     },
     {
       name: "manifest of a checkpoint",
@@ -264,7 +264,7 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
         await Deno.writeFile(join(checkpoint.path, "manifest.json"), bytes);
         await readCheckpoint(folder, 1);
       },
-      refuses: (error) => error instanceof CheckpointError,
+      refuses: (error) => error instanceof RunFileError,
     },
     {
       name: "event log",

@@ -11,7 +11,7 @@ import {
 } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import type { RunConfig } from "./run_config.ts";
-import { CheckpointError } from "./run_errors.ts";
+import { RunFileError } from "./run_errors.ts";
 import type { RunFolder } from "./run_folder.ts";
 import type { RunLog } from "./run_log.ts";
 
@@ -40,7 +40,7 @@ export async function restore(
   const found = await newestCheckpoint(checkpoints);
   const lost = log.events.findLast((e) => e.type === "checkpoint");
   if (found === undefined && lost !== undefined) {
-    throw new CheckpointError(
+    throw new RunFileError(
       `Folder ${checkpoints} is empty, expected the checkpoint of step ${lost.step}`,
     );
   }

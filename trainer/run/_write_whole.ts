@@ -1,6 +1,6 @@
 import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { onDisk, partOf } from "./_disk.ts";
+import { fromDisk, onDisk, partOf } from "./_disk.ts";
 
 /** Writes a file so that it is either whole or not there, and flushed. One call at a time for a path. */
 export async function writeWhole(path: string, text: string): Promise<void> {
@@ -24,13 +24,14 @@ export async function writeWhole(path: string, text: string): Promise<void> {
 /** Flushes a folder's entries, so that a rename in it survives a loss of power. */
 export async function syncFolder(folder: string): Promise<void> {
   // Windows cannot open a folder; there a rename is durable without this.
-  const handle = await open(folder, "r").catch(() => undefined);
+  if (Deno.build.os === "windows") return;
+  const handle = await fromDisk("folder.open", { path: folder }, () => open(folder, "r"));
   try {
-    if (handle) await onDisk("folder.flush", () => handle.sync());
+    await onDisk("folder.flush", () => handle.sync());
   } catch (error) {
     if (!isUnsupported(error)) throw error;
   } finally {
-    await handle?.close();
+    await handle.close();
   }
 }
 

@@ -3,13 +3,12 @@ import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { openSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
-import { CheckpointError, DamagedCheckpointError } from "./run_errors.ts";
+import { DamagedCheckpointError, RunFileError } from "./run_errors.ts";
 import { sha256File } from "./_sha256_file.ts";
 import type { AdamWState } from "../optim/mod.ts";
-import { onDisk } from "./_disk.ts";
+import { fromDisk, onDisk } from "./_disk.ts";
 import { parseConfig } from "../parse_config.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
-import { ifAbsent } from "./_if_absent.ts";
 import { syncFolder, writeWhole } from "./_write_whole.ts";
 
 /** All that a run needs to go on bit for bit. Random numbers and prompts are functions of seed and step. */
@@ -80,8 +79,8 @@ export async function writeCheckpoint(
       () => writeSafetensors(join(attempt, OPTIMIZER), moments),
     );
     const files: Record<string, string> = {
-      [LORA]: await sha256File(join(attempt, LORA)),
-      [OPTIMIZER]: await sha256File(join(attempt, OPTIMIZER)),
+      [LORA]: await written(join(attempt, LORA)),
+      [OPTIMIZER]: await written(join(attempt, OPTIMIZER)),
     };
     for (const [name, tensors] of [[AVERAGE, average], [REFERENCE, reference]] as const) {
       if (tensors === undefined) continue;
@@ -91,7 +90,7 @@ export async function writeCheckpoint(
         "checkpoint.more",
         () => writeSafetensors(join(attempt, name), tensors, facts),
       );
-      files[name] = await sha256File(join(attempt, name));
+      files[name] = await written(join(attempt, name));
     }
     const manifest = { step, updates: optimizer.updates, files, metadata };
     await writeWhole(join(attempt, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`);
@@ -107,13 +106,17 @@ export async function writeCheckpoint(
 
 /** Steps that have a checkpoint, ascending. */
 export async function listCheckpoints(folder: string): Promise<readonly number[]> {
-  const names = await readdir(folder).catch(ifAbsent([]));
+  const names = await fromDisk(
+    "checkpoints.list",
+    { path: folder, absent: () => [] },
+    () => readdir(folder),
+  );
   return names.flatMap((n) => /^step-(\d+)$/.exec(n)?.[1] ?? []).map(Number).sort((a, b) => a - b);
 }
 
 /**
  * The checkpoint of a step. Throws `DamagedCheckpointError` where a file's bytes are proven not to be those that were
- * written, and `CheckpointError` where it cannot be read for any other reason, both naming the file.
+ * written, and `RunFileError` where it cannot be read for any other reason, both naming the file.
  */
 export async function readCheckpoint(folder: string, step: number): Promise<Checkpoint> {
   const path = join(folder, nameOf(step));
@@ -121,18 +124,16 @@ export async function readCheckpoint(folder: string, step: number): Promise<Chec
   const read = async (name: keyof typeof files) => {
     const file = join(path, name);
     // The digest of the bytes comes first: what is wrong with a file that has it is no damage.
-    const found = await sha256File(file).catch((cause) => unreadable(file, cause));
+    const found = await fromDisk("checkpoint.digest", { path: file }, () => sha256File(file));
     if (found !== files[name]) {
       throw new DamagedCheckpointError(`File ${file} has sha256 ${found}, expected ${files[name]}`);
     }
-    try {
+    return await fromDisk("checkpoint.tensors", { path: file }, async () => {
       const source = openSafetensors(file);
       const out: Record<string, Float32Tensor> = {};
       for (const tensor of source.tensors.keys()) out[tensor] = await source.readFloat32(tensor);
       return out;
-    } catch (cause) {
-      return unreadable(file, cause);
-    }
+    });
   };
   const parameters = await read(LORA);
   const moments = await read(OPTIMIZER);
@@ -142,7 +143,7 @@ export async function readCheckpoint(folder: string, step: number): Promise<Chec
       Object.keys(parameters).map((name) => {
         const tensor = moments[prefix + name];
         if (tensor === undefined) {
-          throw new CheckpointError(`File ${join(path, OPTIMIZER)} lacks ${prefix}${name}`);
+          throw new RunFileError(`File ${join(path, OPTIMIZER)} lacks ${prefix}${name}`);
         }
         return [name, tensor];
       }),
@@ -172,7 +173,7 @@ export interface NewestCheckpoint {
 }
 
 /**
- * The newest checkpoint that is not damaged; `undefined` where there is none of any kind. Throws `CheckpointError`
+ * The newest checkpoint that is not damaged; `undefined` where there is none of any kind. Throws `RunFileError`
  * where one cannot be read, which proves nothing, and `DamagedCheckpointError` where all are damaged: what exists is
  * never taken for nothing.
  */
@@ -198,8 +199,13 @@ export async function newestCheckpoint(folder: string): Promise<NewestCheckpoint
 export async function moveAside(folder: string, step: number): Promise<string> {
   for (let n = 1;; n++) {
     const name = `damaged-${nameOf(step)}-${n}`;
-    if (await stat(join(folder, name)).then(() => true, ifAbsent(false))) continue;
     const [from, to] = [join(folder, nameOf(step)), join(folder, name)];
+    const found = await fromDisk(
+      "aside.stat",
+      { path: to, absent: () => undefined },
+      () => stat(to),
+    );
+    if (found !== undefined) continue;
     await onDisk("checkpoint.aside", () => rename(from, to));
     await syncFolder(folder);
     return name;
@@ -208,7 +214,12 @@ export async function moveAside(folder: string, step: number): Promise<string> {
 
 /** Removes what interrupted attempts to write a checkpoint left behind. */
 export async function removeAttempts(folder: string): Promise<void> {
-  for (const name of await readdir(folder).catch(ifAbsent([]))) {
+  const names = await fromDisk(
+    "attempts.list",
+    { path: folder, absent: () => [] },
+    () => readdir(folder),
+  );
+  for (const name of names) {
     if (!name.startsWith(ATTEMPT)) continue;
     const left = join(folder, name);
     await onDisk("checkpoint.attempt", () => rm(left, { recursive: true, force: true }));
@@ -217,15 +228,18 @@ export async function removeAttempts(folder: string): Promise<void> {
 
 async function readManifest(path: string) {
   const file = join(path, MANIFEST);
-  const read = async () => parseConfig(manifestSchema, JSON.parse(await readFile(file, "utf8")));
-  const manifest = await read().catch((cause) => unreadable(file, cause));
+  const manifest = await fromDisk(
+    "manifest.read",
+    { path: file },
+    async () => parseConfig(manifestSchema, JSON.parse(await readFile(file, "utf8"))),
+  );
   if (nameOf(manifest.step) === basename(path)) return manifest;
-  throw new CheckpointError(`File ${file} is of step ${manifest.step}, expected ${basename(path)}`);
+  throw new RunFileError(`File ${file} is of step ${manifest.step}, expected ${basename(path)}`);
 }
 
-function unreadable(file: string, cause: unknown): never {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  throw new CheckpointError(`File ${file} cannot be read: ${reason}`, { cause });
+/** The digest of a file that was written just now. */
+function written(file: string): Promise<string> {
+  return fromDisk("attempt.digest", { path: file }, () => sha256File(file));
 }
 
 function prefixed(prefix: string, parameters: Parameters): Parameters {

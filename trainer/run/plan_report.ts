@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { PHASES, type RunPlan } from "../plan/mod.ts";
+import { fromDisk } from "./_disk.ts";
 import { writeWhole } from "./_write_whole.ts";
 import type { RunEvent } from "./run_events.ts";
 
@@ -92,8 +93,9 @@ const estimateSchema = z.object({
 /** The estimate that a run's folder holds from when it began; undefined where it holds none that can be read. */
 export async function readEstimate(folder: string): Promise<RunPlan | undefined> {
   try {
-    const report: unknown = JSON.parse(await readFile(join(folder, "plan.json"), "utf8"));
-    return estimateSchema.safeParse(report).data?.estimated;
+    const path = join(folder, "plan.json");
+    const text = await fromDisk("plan.read", { path }, () => readFile(path, "utf8"));
+    return estimateSchema.safeParse(JSON.parse(text)).data?.estimated;
   } catch {
     return undefined;
   }

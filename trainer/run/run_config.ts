@@ -355,9 +355,14 @@ export function withSampling(
   };
 }
 
+/** Whether a run may have this id. */
+export function isRunId(id: string): boolean {
+  return /^[a-z0-9][a-z0-9._-]{0,63}$/.test(id);
+}
+
 /** A run id: the name of its folder. */
 export function checkRunId(id: string): string {
-  if (/^[a-z0-9][a-z0-9._-]{0,63}$/.test(id)) return id;
+  if (isRunId(id)) return id;
   throw new FieldError(
     "runId",
     `is ${

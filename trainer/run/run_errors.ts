@@ -18,13 +18,13 @@ export class TooManyRunsError extends Error {
   override readonly name = "TooManyRunsError";
 }
 
-/** A checkpoint that cannot be read, which says nothing against it: it is left as it is. */
-export class CheckpointError extends Error {
-  override readonly name: string = "CheckpointError";
+/** A file of a run that cannot be read, which says nothing against it: it is left as it is. */
+export class RunFileError extends Error {
+  override readonly name: string = "RunFileError";
 }
 
 /** A checkpoint with a file whose digest is proven not to be the one that was written. */
-export class DamagedCheckpointError extends CheckpointError {
+export class DamagedCheckpointError extends RunFileError {
   override readonly name = "DamagedCheckpointError";
 }
 

@@ -1,12 +1,12 @@
-import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { SerialQueue } from "../../base/mod.ts";
 import { z } from "zod";
 import { parseConfig } from "../parse_config.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
 import { type RunEvent, runEventSchema } from "./run_events.ts";
-import { ifAbsent } from "./_if_absent.ts";
-import { onDisk, partOf } from "./_disk.ts";
+import { RunConflictError } from "./run_errors.ts";
+import { fromDisk, onDisk, partOf } from "./_disk.ts";
 import { writeWhole } from "./_write_whole.ts";
 
 const frozenSchema = z.strictObject({ createdAt: z.iso.datetime(), config: z.unknown() });
@@ -48,6 +48,9 @@ export class RunFolder {
   ): Promise<void> {
     // A folder that somebody made before is left to them.
     const { path } = this;
+    if (await this.#holdsRun()) {
+      throw new RunConflictError(`Folder ${path} holds a run already that came after the trainer`);
+    }
     const isNew = await onDisk("create.folder", () => mkdir(path, { recursive: true })) !==
       undefined;
     try {
@@ -68,16 +71,38 @@ export class RunFolder {
     }
   }
 
-  /** The frozen configuration. Throws `FieldError` naming the file where it was changed into something else. */
-  async config(): Promise<{ readonly createdAt: string; readonly config: RunConfig }> {
+  async #holdsRun(): Promise<boolean> {
+    const path = this.#config;
+    const found = await fromDisk(
+      "config.stat",
+      { path, absent: () => undefined },
+      () => stat(path),
+    );
+    return found !== undefined;
+  }
+
+  /**
+   * The frozen configuration; `undefined` where there is none: the folder is no run. Throws `FieldError` naming the file
+   * where it was changed into something else, and `RunFileError` where it cannot be read.
+   */
+  async config(): Promise<{ readonly createdAt: string; readonly config: RunConfig } | undefined> {
     const file = this.#config;
-    const frozen = parseConfig(frozenSchema, JSON.parse(await readFile(file, "utf8")), { file });
+    const value = await fromDisk(
+      "config.read",
+      { path: file, absent: () => undefined },
+      async (): Promise<unknown> => JSON.parse(await readFile(file, "utf8")),
+    );
+    if (value === undefined) return undefined;
+    const frozen = parseConfig(frozenSchema, value, { file });
     return { createdAt: frozen.createdAt, config: parseRunConfig(frozen.config, { file }) };
   }
 
-  /** The event log. A last line cut short by a crash is taken out of it; throws where another is damaged. */
+  /**
+   * The event log. A last line cut short by a crash is taken out of it; throws where another is damaged, and
+   * `RunFileError` where it cannot be read or is gone: a run's folder had one before it had a configuration.
+   */
   async events(): Promise<RunEvent[]> {
-    const text = await readFile(this.#log, "utf8").catch(ifAbsent(""));
+    const text = await fromDisk("log.read", { path: this.#log }, () => readFile(this.#log, "utf8"));
     const lines = text.split("\n");
     const torn = lines.pop();
     const events = lines.map((line, i) => {
@@ -96,14 +121,16 @@ export class RunFolder {
     const line = linesOf([event]);
     await this.#writing.add(async () => {
       const file = await onDisk("event.open", () => open(this.#log, "a"));
-      const { size } = await file.stat();
       try {
-        await onDisk("event.write", (part) => file.appendFile(partOf(line, part)));
-        await onDisk("event.flush", () => file.datasync());
-      } catch (error) {
-        // Half a line would swallow the next one.
-        await onDisk("event.tidy", () => file.truncate(size)).catch(() => {});
-        throw error;
+        const { size } = await fromDisk("log.stat", { path: this.#log }, () => file.stat());
+        try {
+          await onDisk("event.write", (part) => file.appendFile(partOf(line, part)));
+          await onDisk("event.flush", () => file.datasync());
+        } catch (error) {
+          // Half a line would swallow the next one.
+          await onDisk("event.tidy", () => file.truncate(size)).catch(() => {});
+          throw error;
+        }
       } finally {
         await file.close();
       }

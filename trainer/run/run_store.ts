@@ -1,17 +1,18 @@
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
 import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { SerialQueue } from "../../base/mod.ts";
 import { parseConfig } from "../parse_config.ts";
-import { checkRunId, parseRunConfig, runConfigSchema } from "./run_config.ts";
+import { checkRunId, isRunId, parseRunConfig, runConfigSchema } from "./run_config.ts";
 import {
   RunConflictError,
   RunStateError,
   TooManyRunsError,
   UnknownRunError,
 } from "./run_errors.ts";
-import { onDisk } from "./_disk.ts";
+import { fromDisk, onDisk } from "./_disk.ts";
+import { readRun } from "./_read_run.ts";
 import { RunFolder } from "./run_folder.ts";
 import type { RunDependencies } from "./run_dependencies.ts";
 import { TrainingRun } from "./training_run.ts";
@@ -30,6 +31,8 @@ export class RunStore {
   readonly #lock: Deno.FsFile;
   readonly #dependencies: RunDependencies;
   readonly #runs: Map<string, TrainingRun>;
+  /** Reads runs that could not be read, one at a time. */
+  readonly #reading = new SerialQueue();
   #working: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -61,30 +64,18 @@ export class RunStore {
     }
     const runs = new Map<string, TrainingRun>();
     const unreadable = new Map<string, string>();
-    for (const id of (await readdir(root)).sort()) {
-      if (id.startsWith(DELETED)) {
-        const left = join(root, id);
-        // What cannot be removed now is in nobody's way.
-        await onDisk("delete.leftover", () => rm(left, { recursive: true, force: true }))
-          .catch(() => {});
-        continue;
-      }
-      const folder = new RunFolder(join(root, id));
-      if (!existsSync(join(folder.path, "config.json"))) continue;
-      try {
-        const { config, createdAt } = await folder.config();
-        const events = await folder.events();
-        const run = new TrainingRun({ id, folder, config, createdAt, events }, dependencies);
-        await run.refresh();
-        if (run.state === "stopping") {
-          await run.setState("stopped", "The server ended while it stopped");
-        } else if (!run.ended) {
-          await run.requeue();
+    try {
+      for (const id of await namesIn(root)) {
+        try {
+          const run = await readRun(join(root, id), { id, dependencies });
+          if (run !== undefined) runs.set(id, run);
+        } catch (error) {
+          unreadable.set(id, messageOf(error));
         }
-        runs.set(id, run);
-      } catch (error) {
-        unreadable.set(id, error instanceof Error ? error.message : String(error));
       }
+    } catch (error) {
+      lock.close();
+      throw error;
     }
     const store = new RunStore(root, { lock, dependencies, runs, unreadable });
     for (const run of store.list().toReversed()) {
@@ -160,9 +151,15 @@ export class RunStore {
 
   /**
    * Continues a run that has ended. Throws `RunStateError` where it has not, or has nothing left to do, and
-   * `FieldError` for a number of iterations that no configuration may have.
+   * `FieldError` for a number of iterations that no configuration may have. One that could not be read is read again.
    */
   async resume(id: string, iterations?: number): Promise<TrainingRun> {
+    // Nothing is awaited otherwise: of calls at once the first wins.
+    const again = this.#unreadable.has(id)
+      ? await this.#reading.add(() => this.#readAgain(id))
+      : undefined;
+    // As when the store is opened, it goes on by itself.
+    if (again?.ended === false) return again;
     const run = this.get(id);
     if (!run.ended) {
       throw new RunStateError(`Run "${id}" is ${run.state}, expected it to have ended`);
@@ -177,6 +174,22 @@ export class RunStore {
     await run.requeue(wanted);
     this.#schedule(run);
     return run;
+  }
+
+  /** A run that could not be read, where now it can. */
+  async #readAgain(id: string): Promise<TrainingRun | undefined> {
+    if (!this.#unreadable.has(id)) return undefined;
+    try {
+      const run = await readRun(join(this.#root, id), { id, dependencies: this.#dependencies });
+      // Another call may have removed it meanwhile.
+      if (run === undefined || !this.#unreadable.delete(id)) return undefined;
+      this.#runs.set(id, run);
+      if (!run.ended) this.#schedule(run);
+      return run;
+    } catch (error) {
+      if (this.#unreadable.has(id)) this.#unreadable.set(id, messageOf(error));
+      return undefined;
+    }
   }
 
   /**
@@ -227,4 +240,24 @@ export class RunStore {
       if (!this.#closed && run.state === "queued") await run.execute();
     });
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Folders that may be runs, in order. What is left of removed ones is removed. */
+async function namesIn(root: string): Promise<string[]> {
+  const entries = await fromDisk(
+    "store.list",
+    { path: root },
+    () => readdir(root, { withFileTypes: true }),
+  );
+  for (const { name } of entries.filter((entry) => entry.name.startsWith(DELETED))) {
+    const left = join(root, name);
+    // What cannot be removed now is in nobody's way.
+    await onDisk("delete.leftover", () => rm(left, { recursive: true, force: true }))
+      .catch(() => {});
+  }
+  return entries.filter((e) => !e.isFile() && isRunId(e.name)).map(({ name }) => name).sort();
 }

@@ -678,6 +678,7 @@ Deno.test("a log keeps its history: a line cut short is removed, a damaged one r
     await rm(log);
     await symlink(join(root, "nowhere", "log"), log);
     await cp(join(root, "run", "config.json"), join(root, "good", "config.json"));
+    await writeFile(join(root, "good", "events.jsonl"), `${good.split("\n")[0]}\n`);
     const third = await RunStore.open(root, dependencies);
     assert.match(third.unreadable.get("run") ?? "", /ENOENT/);
     await until(third.get("good"));
