@@ -23,11 +23,15 @@ export class Victim {
   /**
    * @param entry module to run, relative to the repository
    * @param within words before the command, as of a program that runs it
+   * @param env beside this process's own
    */
   constructor(
     entry: string,
     args: readonly string[],
-    { within = [] }: { readonly within?: readonly string[] } = {},
+    { within = [], env = {} }: {
+      readonly within?: readonly string[];
+      readonly env?: Readonly<Record<string, string>>;
+    } = {},
   ) {
     const root = fileURLToPath(new URL("../../", import.meta.url));
     const [program = "", ...words] = [
@@ -37,7 +41,7 @@ export class Victim {
     this.#child = new Deno.Command(program, {
       args: words,
       cwd: root,
-      env: { NO_COLOR: "1", [ENDS_WITH_STDIN]: "1" },
+      env: { NO_COLOR: "1", [ENDS_WITH_STDIN]: "1", ...env },
       // Held open: a victim ends with the test, however that ends.
       stdin: "piped",
       stdout: "piped",
@@ -61,6 +65,11 @@ export class Victim {
 
   get pid(): number {
     return this.#child.pid;
+  }
+
+  /** Sends it a signal. */
+  kill(signal: Deno.Signal): void {
+    this.#child.kill(signal);
   }
 
   /** Ends it with a signal, by default kill -9, and waits until it has. */

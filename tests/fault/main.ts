@@ -1,7 +1,8 @@
 /**
- * The long fault tests: `deno task fault --kills 50 --swaps 200`. The same ones run in the test suite, a few times each.
- * `deno task fault --kills 0 --swaps 0 --cluster 200` kills workers, trainers and NATS of a cluster; it needs nats-server.
- * With `--state FOLDER` kills go on where an ended call left off.
+ * The long fault tests: `deno task fault --kills 50 --swaps 200 --failed-loads 100`. The same ones run in the test suite,
+ * a few times each. `deno task fault --kills 0 --swaps 0 --failed-loads 0 --cluster 200` kills workers, trainers and NATS
+ * of a cluster; it needs nats-server. With `--state FOLDER` kills, swaps and failed loads go on where an ended call left
+ * off. Ends with 1 where memory grows, and when anything else is not as it should be.
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,26 +10,31 @@ import { parseArgs } from "node:util";
 import { killReward } from "./kill_reward.ts";
 import { type KillOptions, killTrainer } from "./kill_trainer.ts";
 import { killCluster } from "../cluster/mod.ts";
-import { swapUnderLoad } from "./swap_under_load.ts";
+import { median } from "../support/mod.ts";
+import { failedLoads } from "./failed_loads.ts";
+import { type LoadOptions, type LoadReport, swapUnderLoad } from "./swap_under_load.ts";
 
 const { values } = parseArgs({
   options: {
     kills: { type: "string", default: "50" },
     swaps: { type: "string", default: "200" },
+    "failed-loads": { type: "string", default: "100" },
     clients: { type: "string", default: "16" },
     cluster: { type: "string", default: "0" },
     seed: { type: "string", default: "1" },
     state: { type: "string" },
   },
 });
-const [kills, swaps, clients, cluster, seed] = [
+const [kills, swaps, failed, clients, cluster, seed] = [
   Number(values.kills),
   Number(values.swaps),
+  Number(values["failed-loads"]),
   Number(values.clients),
   Number(values.cluster),
   Number(values.seed),
 ];
-for (const [name, n] of Object.entries({ kills, swaps, clients, cluster, seed })) {
+const counts = { kills, swaps, "failed-loads": failed, clients, cluster, seed };
+for (const [name, n] of Object.entries(counts)) {
   if (!Number.isInteger(n) || n < 0) {
     console.error(`Option --${name} is not a whole number of 0 or more`);
     Deno.exit(2);
@@ -80,27 +86,34 @@ await Promise.all(KILLS.map(async ({ what, share, kill }) => {
     return `kill -9 of ${what} (${spread}): every LoRA as undisturbed`;
   });
 }));
-for (const name of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(name, tell);
-if (told.signal.aborted) Deno.exit(130);
 
-if (swaps > 0) {
-  await report("swaps", async (folder) => {
-    const { answered, resident } = await swapUnderLoad({ swaps, clients, folder, say });
-    // Single readings differ by what a process has not collected yet.
-    const tens = Array.from({ length: Math.floor(swaps / 10) }, (_, i) => {
-      return median(resident.slice(10 * i, 10 * i + 10));
+let isFaulty = false;
+/** Loads a reward again and again; a state's folder holds what earlier calls did. */
+async function load(
+  name: string,
+  { what, count, work }: {
+    readonly what: string;
+    readonly count: number;
+    readonly work: (options: LoadOptions) => Promise<LoadReport>;
+  },
+): Promise<void> {
+  if (count === 0 || told.signal.aborted) return;
+  await report(name, async (folder) => {
+    const { loads, answered, underWay, memory, faults } = await work({
+      ...{ count, clients, folder, say, signal: told.signal },
     });
-    const [, usual = NaN, ...later] = tens;
-    const percent = (mib: number) => `${(100 * (mib / usual - 1)).toFixed(1)} %`;
-    const range = (of: readonly number[]) =>
-      `${percent(Math.min(...of))} to ${percent(Math.max(...of))}`;
-    return `${swaps} swaps under ${clients} clients: 0 of ${answered} requests failed; median of resident memory over ` +
-      `the ten swaps after the tenth ${usual.toFixed(0)} MiB, over each ten since ${
-        range(later)
-      }, single readings ` +
-      range(resident.slice(20));
+    if (faults.length > 0) isFaulty = true;
+    return [
+      `${loads} ${what} under ${clients} clients: 0 of ${answered} requests failed, at ${underWay} one or more were under ` +
+      `way; ${memory}`,
+      ...faults.map((fault) => `Fault: ${fault}`),
+    ].join("\n");
   });
 }
+await load("swaps", { what: "swaps", count: swaps, work: swapUnderLoad });
+await load("failed-loads", { what: "failed loads", count: failed, work: failedLoads });
+for (const name of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(name, tell);
+if (told.signal.aborted) Deno.exit(130);
 
 if (cluster > 0) {
   await report("cluster", async (folder) => {
@@ -116,6 +129,4 @@ if (cluster > 0) {
   });
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
-}
+if (isFaulty) Deno.exit(1);

@@ -1,7 +1,7 @@
 import { type Load, mixedLoad } from "./_load.ts";
 import { Pace } from "./_pace.ts";
 import { readProcesses } from "./_processes.ts";
-import { type Slope, slopeOf } from "./_slope.ts";
+import { type Slope, slopeOf } from "../support/mod.ts";
 import { type SoakStack, startStack } from "./_stack.ts";
 
 /** Of one core, what all processes together use on average: others may work beside it. */

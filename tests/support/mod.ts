@@ -1,3 +1,5 @@
+export { median, type Slope, slopeOf } from "./slope.ts";
+
 /** Runs with an empty folder, which is removed afterwards. */
 export async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "drtune-" });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Random } from "../../models/random/mod.ts";
-import { slopeOf } from "./_slope.ts";
+import { slopeOf } from "./slope.ts";
 
 type Readings = Parameters<typeof slopeOf>[0];
 
