@@ -74,7 +74,7 @@ Deno.test({
       assert.equal(new Set(ascending).size, 3);
       // Of CLIP more is better.
       assert.deepEqual(await order("clip"), ascending.toReversed());
-      // The sheet as a picture: three images in a row of four, with three lines of text.
+      // The sheet as a picture: three images in a row of four, under each its prompt, its seed with the rewards, and space.
       await page.evaluate(
         "{ globalThis.made = []; const make = URL.createObjectURL.bind(URL);" +
           "URL.createObjectURL = (b) => { made.push(b); return make(b); }; }",
@@ -83,7 +83,7 @@ Deno.test({
       await page.until("made.length === 1");
       assert.equal(
         await page.evaluate("createImageBitmap(made[0]).then((b) => `${b.width} x ${b.height}`)"),
-        "1104 x 348",
+        "1104 x 332",
       );
       await page.evaluate('document.querySelector("dialog .enlarge").click()');
       await page.until(`${place} === "1 of 3"`);

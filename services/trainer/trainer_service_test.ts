@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { cp, mkdir, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import sharp from "sharp";
@@ -550,6 +550,10 @@ Deno.test("A run is planned without being started; all that it lacks here is lis
 
     await mkdir(join(root, "prompts"));
     await writeFile(join(root, "prompts/a.txt"), "a fox\n");
+    for (const path of ["licenses/b.MIT.txt", "prompts/README.txt", "prompts/vocab.txt"]) {
+      await mkdir(dirname(join(root, path)), { recursive: true });
+      await writeFile(join(root, path), "for people\n");
+    }
     await mkdir(join(root, "half"));
     await writeFile(join(root, "half/model_index.json"), '{"_class_name": "FluxPipeline"}');
     const { models, promptFiles, methods } = await client.describeTrainer({});
@@ -559,7 +563,7 @@ Deno.test("A run is planned without being started; all that it lacks here is lis
     ]);
     assert.match(models[0]?.fault ?? "", /half/);
     assert.equal(models[1]?.fault, "");
-    assert.ok(promptFiles.includes("prompts/a.txt"));
+    assert.deepEqual(promptFiles, ["prompts/a.txt"]);
     assert.deepEqual(methods.find(({ name }) => name === "draft-lv")?.parameters, [
       "inputStopGradient",
       "earlyStop",

@@ -20,7 +20,7 @@ export interface FoundModel {
 /** What lies below a root of models. */
 export interface ModelRoot {
   readonly models: readonly FoundModel[];
-  /** Text files, relative to the root, with "/". */
+  /** Text files that may hold prompts, relative to the root, with "/". */
   readonly promptFiles: readonly string[];
 }
 
@@ -29,8 +29,9 @@ const DEPTH = 4;
 /** Most of each that are answered. */
 const MOST = 500;
 
-/** Parts of tokenizers, which are lists of something else. */
-const NO_PROMPTS: ReadonlySet<string> = new Set(["merges.txt", "vocab.txt"]);
+/** Text files that hold no prompts: parts of tokenizers, and what comes with models for people to read. */
+const NO_PROMPTS =
+  /(?:^|\/)(?:merges\.txt|vocab\.txt|(?:licen[cs]e|notice|readme|requirements)[^/]*(?:\/|$))/i;
 
 const indexSchema = z.looseObject({ _class_name: z.string() });
 
@@ -48,7 +49,7 @@ export async function listModels(root: string): Promise<ModelRoot> {
       const inner = path === "" ? entry.name : `${path}/${entry.name}`;
       if (entry.name.startsWith(".")) continue;
       if (entry.isDirectory() && depth < DEPTH) await visit(inner, depth + 1);
-      const isText = entry.isFile() && entry.name.endsWith(".txt") && !NO_PROMPTS.has(entry.name);
+      const isText = entry.isFile() && inner.endsWith(".txt") && !NO_PROMPTS.test(inner);
       if (isText && promptFiles.length < MOST) promptFiles.push(inner);
     }
   };

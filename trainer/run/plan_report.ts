@@ -60,7 +60,7 @@ export function reportText({ estimated, measured }: PlanReport): string {
       ? []
       : [`peak memory ${gib(bytes)} GiB (estimated ${gib(estimated.bytes)})`],
     ...seconds === undefined ? [] : [
-      `${seconds.toPrecision(2)} s an iteration beside rewards (estimated ${
+      `${seconds.toPrecision(2)} s an iteration, rewards not counted (estimated ${
         estimated.secondsPerIteration.toPrecision(2)
       })`,
     ],

@@ -1,9 +1,10 @@
 import { json } from "./api.ts";
 import type { ServedReward } from "./form/served_rewards.ts";
+import { readPrompt } from "./prompt_reading.ts";
 
-/** What a served reward says of a PNG file, in base64, drawn for a prompt. Throws `ApiError`. */
+/** What a served reward, which reads what its term says, finds of a PNG file, in base64, drawn for a prompt. Throws `ApiError`. */
 export async function scoreImage(
-  { service, description }: ServedReward,
+  { service, description, term }: ServedReward,
   { png, prompt }: { readonly png: string; readonly prompt: string },
   signal: AbortSignal,
 ): Promise<number> {
@@ -12,7 +13,7 @@ export async function scoreImage(
     {
       body: {
         images: [{ encoded: png }],
-        prompts: [prompt],
+        prompts: [readPrompt(prompt, term)],
         ...(description && { reward: description.name }),
       },
       signal,

@@ -4,21 +4,34 @@ import type { DrawnImage, SheetSection } from "./sheet_sections.ts";
 /** Pixels of an image's side, of the space between images, and of a line of text. */
 const [SIDE, GAP, LINE] = [256, 16, 20];
 const COLUMNS = 4;
-/** Lines under an image: its prompt's two, and its seed with its rewards. */
-const LINES = 3;
-const ROW = SIDE + LINES * LINE + GAP;
+/** Lines that a prompt may take. */
+const PROMPT_LINES = 2;
 const FONT = "system-ui, sans-serif";
+const BODY = `14px ${FONT}`;
+
+/** What stands under an image, line by line. */
+interface Caption {
+  readonly prompt: readonly string[];
+  /** Its seed and its rewards, all of them. */
+  readonly facts: readonly string[];
+}
 
 /** A PNG of a sheet: images with prompt, seed and rewards under them, a heading above each part. */
 export async function sheetPicture(sections: readonly SheetSection[]): Promise<Blob> {
-  const heights = sections.map(({ title, images }) =>
-    (title === "" ? 0 : 2 * LINE) + Math.ceil(images.length / COLUMNS) * ROW
-  );
   const canvas = document.createElement("canvas");
-  canvas.width = GAP + COLUMNS * (SIDE + GAP);
-  canvas.height = GAP + heights.reduce((a, b) => a + b, 0);
   const pen = canvas.getContext("2d");
   if (pen === null) throw new Error("This browser draws no pictures");
+  pen.font = BODY;
+  const captions = new Map(
+    sections.flatMap(({ images }) => images).map((image) => [image, captionOf(pen, image)]),
+  );
+  const lines = Math.max(0, ...[...captions.values()].map((c) => c.prompt.length + c.facts.length));
+  const row = SIDE + (lines + 1) * LINE;
+  const heights = sections.map(({ title, images }) =>
+    (title === "" ? 0 : 2 * LINE) + Math.ceil(images.length / COLUMNS) * row
+  );
+  canvas.width = GAP + COLUMNS * (SIDE + GAP);
+  canvas.height = GAP + heights.reduce((a, b) => a + b, 0);
   pen.fillStyle = "#ffffff";
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.textBaseline = "top";
@@ -32,9 +45,10 @@ export async function sheetPicture(sections: readonly SheetSection[]): Promise<B
       y += 2 * LINE;
     }
     const places = images.map((image, n) => ({
-      image,
+      url: image.url,
+      caption: captions.get(image),
       x: GAP + n % COLUMNS * (SIDE + GAP),
-      y: y + Math.floor(n / COLUMNS) * ROW,
+      y: y + Math.floor(n / COLUMNS) * row,
     }));
     await Promise.all(places.map((place) => drawOne(pen, place)));
     top += heights[i] ?? 0;
@@ -44,10 +58,24 @@ export async function sheetPicture(sections: readonly SheetSection[]): Promise<B
   return await promise;
 }
 
+function captionOf(
+  pen: CanvasRenderingContext2D,
+  { prompt, seed, scores }: DrawnImage,
+): Caption {
+  const wrapped = wrap(pen, prompt.split(" "), " ");
+  const last = wrapped.slice(PROMPT_LINES - 1).join(" ");
+  const told = Object.entries(scores).map(([name, value]) => `${name} ${number(value, 3)}`);
+  return {
+    prompt: [...wrapped.slice(0, PROMPT_LINES - 1), ...last === "" ? [] : [cut(pen, last)]],
+    facts: wrap(pen, [`seed ${seed}`, ...told], "  "),
+  };
+}
+
 async function drawOne(
   pen: CanvasRenderingContext2D,
-  { image: { url, prompt, seed, scores }, x, y }: {
-    readonly image: DrawnImage;
+  { url, caption, x, y }: {
+    readonly url: string;
+    readonly caption: Caption | undefined;
     readonly x: number;
     readonly y: number;
   },
@@ -60,22 +88,27 @@ async function drawOne(
   pen.imageSmoothingEnabled = scale < 1;
   const [width, height] = [scale * naturalWidth, scale * naturalHeight];
   pen.drawImage(picture, x + (SIDE - width) / 2, y + (SIDE - height) / 2, width, height);
-  pen.font = `14px ${FONT}`;
-  pen.fillStyle = "#1f2430";
-  wrapped(pen, prompt).forEach((line, n) => pen.fillText(line, x, y + SIDE + 4 + n * LINE));
-  const told = Object.entries(scores).map(([name, value]) => `${name} ${number(value, 3)}`);
-  pen.fillStyle = "#4a5162";
-  const facts = cut(pen, [`seed ${seed}`, ...told].join("  "));
-  pen.fillText(facts, x, y + SIDE + 4 + (LINES - 1) * LINE);
+  pen.font = BODY;
+  const { prompt = [], facts = [] } = caption ?? {};
+  for (const [n, line] of [...prompt, ...facts].entries()) {
+    pen.fillStyle = n < prompt.length ? "#1f2430" : "#4a5162";
+    pen.fillText(line, x, y + SIDE + 4 + n * LINE);
+  }
 }
 
-/** At most two lines as wide as an image; what does not fit is cut. */
-function wrapped(pen: CanvasRenderingContext2D, text: string): string[] {
-  const words = text.split(" ");
-  let count = words.length;
-  while (count > 1 && pen.measureText(words.slice(0, count).join(" ")).width > SIDE) count--;
-  const rest = words.slice(count).join(" ");
-  return [cut(pen, words.slice(0, count).join(" ")), ...rest === "" ? [] : [cut(pen, rest)]];
+/** Pieces in lines as wide as an image, each with as many as fit; a piece that is wider is cut. */
+function wrap(
+  pen: CanvasRenderingContext2D,
+  pieces: readonly string[],
+  space: string,
+): string[] {
+  const lines: string[] = [];
+  for (const piece of pieces) {
+    const longer = `${lines.at(-1)}${space}${piece}`;
+    if (lines.length > 0 && pen.measureText(longer).width <= SIDE) lines.splice(-1, 1, longer);
+    else lines.push(cut(pen, piece));
+  }
+  return lines;
 }
 
 function cut(pen: CanvasRenderingContext2D, text: string): string {

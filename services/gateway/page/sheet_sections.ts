@@ -22,12 +22,22 @@ export interface SheetOrder {
   readonly ends: number;
 }
 
-/** The images in order, in one part or as the best and the worst. Those without the score stand last. */
+/**
+ * The images in order, in one part or as the best and the worst. Those without the score stand last. Scores, which come
+ * as services answer, stand under every image in the order of `better`.
+ */
 export function sectionsOf(
-  images: readonly DrawnImage[],
+  drawn: readonly DrawnImage[],
   { reward, ends }: SheetOrder,
   better: ReadonlyMap<string, string>,
 ): SheetSection[] {
+  const names = [...better.keys()];
+  const images = drawn.map((image) => ({
+    ...image,
+    scores: Object.fromEntries(
+      Object.entries(image.scores).sort(([a], [b]) => names.indexOf(a) - names.indexOf(b)),
+    ),
+  }));
   if (reward === "") return [{ title: "", images }];
   const sign = better.get(reward) === "smaller" ? 1 : -1;
   const of = ({ scores }: DrawnImage) => {

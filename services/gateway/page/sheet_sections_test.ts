@@ -34,3 +34,14 @@ Deno.test("The best and the worst of a sheet share no image", () => {
   assert.deepEqual(seeds({ reward: "clip", ends: 4 }), [[4, 0, 5, 1], [2, 3]]);
   assert.deepEqual(seeds({ reward: "clip", ends: 6 }), [[4, 0, 5, 1, 2, 3]]);
 });
+
+Deno.test("Scores stand under every image in one order, in whichever they came", () => {
+  const scored = [{ clip: 1, symmetry: 2 }, { symmetry: 2, clip: 1 }, { symmetry: 2 }]
+    .map((scores): DrawnImage => ({ ...image(0), scores }));
+  const better = new Map([["symmetry", "smaller"], ["clip", "larger"]]);
+  const [section] = sectionsOf(scored, { reward: "", ends: 0 }, better);
+  assert.deepEqual(
+    section?.images.map(({ scores }) => Object.keys(scores).join()),
+    ["symmetry,clip", "symmetry,clip", "symmetry"],
+  );
+});

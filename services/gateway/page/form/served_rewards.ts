@@ -1,11 +1,17 @@
-import type { RewardDescription, RewardTermJson, Service, Services } from "../types.ts";
+import type { RewardDescription, RewardTerm, RewardTermJson, Service, Services } from "../types.ts";
 
 /** A reward that some service offers. */
 export interface ServedReward {
   /** "SERVER" or "SERVER/REWARD". */
   readonly key: string;
-  /** What a term says to mean it. */
-  readonly term: { readonly name: string; readonly endpoint?: string; readonly reward?: string };
+  /** What a term says to mean it; of a run's own term also what it reads in place of a prompt. */
+  readonly term: {
+    readonly name: string;
+    readonly endpoint?: string;
+    readonly reward?: string;
+    readonly prompt?: string;
+    readonly without?: readonly string[];
+  };
   readonly service: Service;
   /** Undefined where its service does not answer. */
   readonly description: RewardDescription | undefined;
@@ -50,6 +56,26 @@ export function servedAs(
       : service.address === endpoint;
     return isHere && (reward === "" ? term.reward === undefined : reward === description?.name);
   });
+}
+
+/**
+ * The rewards of a run's mixture that are served, read as the run reads them, then all others.
+ *
+ * @param terms the mixture
+ */
+export function asMeasured(
+  served: readonly ServedReward[],
+  terms: readonly RewardTerm[],
+): { readonly own: readonly ServedReward[]; readonly others: readonly ServedReward[] } {
+  const found = new Set<ServedReward>();
+  const own = terms.flatMap((term): ServedReward[] => {
+    const reward = servedAs(term, served);
+    if (reward === undefined) return [];
+    found.add(reward);
+    const { name, endpoint, reward: onServer, prompt, without } = term;
+    return [{ ...reward, key: name, term: { name, endpoint, reward: onServer, prompt, without } }];
+  });
+  return { own, others: served.filter((reward) => !found.has(reward)) };
 }
 
 /** Which way is better, whether it answers, and what it looks at. */

@@ -84,6 +84,8 @@ export function openEvaluateDialog(run: Run, services: Services | undefined): vo
             evaluationTable(data, betterByKey(judges)),
             h("div", { class: "actions" }, button("Save every pair as CSV", save)),
           );
+          // On a phone it is below what is seen.
+          place.scrollIntoView({ block: "nearest" });
         }
       }
     } catch (error) {

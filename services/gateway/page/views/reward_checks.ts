@@ -1,8 +1,12 @@
 import { h } from "../dom.ts";
-import { betterOf, servedAs, type ServedReward } from "../form/served_rewards.ts";
+import { asMeasured, betterOf, type ServedReward } from "../form/served_rewards.ts";
+import { readingText } from "../prompt_reading.ts";
 import type { RewardTerm } from "../types.ts";
 
-/** A choice of any number of served rewards that answer; those of a run's mixture are chosen from the start. */
+/**
+ * A choice of any number of served rewards that answer. Those of a run's mixture stand first, are chosen from the start
+ * and read what the run has them read: their numbers are the run's.
+ */
 export class RewardChecks {
   readonly element: HTMLElement;
   readonly #boxes: ReadonlyMap<ServedReward, HTMLInputElement>;
@@ -15,26 +19,27 @@ export class RewardChecks {
     },
   ) {
     const ready = served.filter(({ service, description }) => service.ready && description);
-    const trained = new Set(terms.map((term) => servedAs(term, ready)));
-    this.#boxes = new Map(
-      ready.map((
-        reward,
-      ) => [reward, h("input", { type: "checkbox", checked: trained.has(reward) })]),
-    );
+    const { own, others } = asMeasured(ready, terms);
+    const box = (reward: ServedReward, checked: boolean) =>
+      [reward, h("input", { type: "checkbox", checked })] as const;
+    this.#boxes = new Map([
+      ...own.map((reward) => box(reward, true)),
+      ...others.map((reward) => box(reward, false)),
+    ]);
     this.element = h(
       "fieldset",
       { class: "checks" },
       h("legend", { class: "field-label" }, legend),
-      ...[...this.#boxes].map(([reward, box]) =>
+      ...[...this.#boxes].map(([{ key, term, description }, box]) =>
         h(
           "label",
           {},
           box,
-          reward.key,
+          key,
           h(
             "span",
             { class: "sub" },
-            reward.description && `${betterOf(reward.description)} is better`,
+            description && [`${betterOf(description)} is better`, ...readingText(term)].join(", "),
           ),
         )
       ),
