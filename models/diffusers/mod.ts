@@ -24,7 +24,12 @@ export {
 export type { Part, Pipeline, SchedulerFile } from "./pipeline.ts";
 export { PIPELINE_CLASSES, REFUSED_PIPELINES } from "./pipeline_index.ts";
 export { guidanceEmbedding } from "./guidance_embedding.ts";
-export { readPart, readPipeline, type ReadPipelineOptions } from "./read_pipeline.ts";
+export {
+  readPart,
+  readPipeline,
+  type ReadPipelineOptions,
+  WEIGHTS_CACHE,
+} from "./read_pipeline.ts";
 export { unet, type UNetContext, type UNetInputs, unetSegments } from "./unet.ts";
 export {
   parseUNetConfig,

@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type ClipTextConfig, parseClipTextConfig } from "../clip/mod.ts";
 import { readJsonObject } from "../config.ts";
-import { openWeights, type OpenWeightsOptions } from "../weights/mod.ts";
+import { openWeights, type OpenWeightsOptions, type WeightSource } from "../weights/mod.ts";
 import { checkFit } from "./_check_fit.ts";
 import type { Part, Pipeline } from "./pipeline.ts";
 import { parseIndex } from "./pipeline_index.ts";
@@ -10,14 +10,14 @@ import { readSingleFile } from "./single_file/mod.ts";
 import { parseUNetConfig } from "./unet_config.ts";
 import { parseVaeConfig } from "./vae_config.ts";
 
-/** Where PyTorch files are converted, as rewards do. */
-const CACHE = ".cache/weights";
+/** Where PyTorch files and weights in float8 are converted, as rewards do. */
+export const WEIGHTS_CACHE = ".cache/weights";
 
 /** Options of `readPipeline`. */
 export interface ReadPipelineOptions {
   /** diffusers' ("fp16" in `model.fp16.safetensors`). */
   readonly variant?: string;
-  /** Folder in which PyTorch files are kept converted. Default ".cache/weights". */
+  /** Folder in which PyTorch files and weights in float8 are kept converted. Default ".cache/weights". */
   readonly cacheDir?: string;
 }
 
@@ -31,7 +31,7 @@ export interface ReadPipelineOptions {
  */
 export async function readPipeline(
   path: string,
-  { variant, cacheDir = CACHE }: ReadPipelineOptions = {},
+  { variant, cacheDir = WEIGHTS_CACHE }: ReadPipelineOptions = {},
 ): Promise<Pipeline> {
   const root = resolve(path);
   if (statSync(root, { throwIfNoEntry: false })?.isFile()) {
@@ -87,5 +87,14 @@ export async function readPart<C>(
 ): Promise<Part<C>> {
   const path = join(folder, "config.json");
   const config = parse(await readJsonObject(path), path);
-  return { config, weights: await openWeights(folder, options) };
+  return { config, weights: withoutWrapper(await openWeights(folder, options)) };
+}
+
+/** What DistributedDataParallel and torch.compile put before all names of the module that they wrap. */
+const WRAPPERS = ["module.", "_orig_mod."];
+
+function withoutWrapper(weights: WeightSource): WeightSource {
+  const names = weights.names();
+  const wrapper = WRAPPERS.find((start) => names.every((name) => name.startsWith(start)));
+  return wrapper === undefined ? weights : withoutWrapper(weights.under(wrapper));
 }

@@ -206,3 +206,14 @@ Deno.test("missing and truncated weights are refused, and weights of another sha
     await rm(path);
     await assert.rejects(readPipeline(folder), /holds no weight file/);
   }));
+
+Deno.test("weights of a module that was wrapped or compiled are read without the wrapper's prefix", () =>
+  withCopy(SD, async (folder) => {
+    const weights = readTensors(`${SD}/${UNET}.safetensors`);
+    const wrapped = Object.entries(weights).map(([name, t]) => [`module._orig_mod.${name}`, t]);
+    await rm(join(folder, `${UNET}.safetensors`));
+    await writeSafetensors(join(folder, `${UNET}.safetensors`), Object.fromEntries(wrapped));
+    const { unet } = await readPipeline(folder);
+    assert.deepEqual(await unet.weights.read("conv_in.weight"), weights["conv_in.weight"]);
+    assert.equal(unet.weights.names().length, Object.keys(weights).length);
+  }));

@@ -1,6 +1,11 @@
 import { join, resolve } from "node:path";
 import { ConfigError, parseConfig, readJsonObject } from "../config.ts";
-import { readPart, type SchedulerFile } from "../diffusers/mod.ts";
+import {
+  readPart,
+  type ReadPipelineOptions,
+  type SchedulerFile,
+  WEIGHTS_CACHE,
+} from "../diffusers/mod.ts";
 import { CLASSES, FAMILIES, type FlowKind, type FlowParts, INDEXES } from "./_families.ts";
 
 /** A text-to-image pipeline on disk whose transformer predicts a flow's velocity. */
@@ -20,11 +25,11 @@ export function isFlowClass(name: unknown): name is keyof typeof CLASSES {
 
 /**
  * Reads a diffusers folder of a flow pipeline: `model_index.json`, each part's `config.json` and the headers of its
- * weights, single or sharded safetensors of any float dtype. Throws as `readPipeline` does.
+ * weights, single or sharded safetensors or `.bin` files of any float dtype. Throws as `readPipeline` does.
  */
 export async function readFlowPipeline(
   folder: string,
-  { variant }: { readonly variant?: string } = {},
+  { variant, cacheDir = WEIGHTS_CACHE }: ReadPipelineOptions = {},
 ): Promise<FlowPipeline> {
   const root = resolve(folder);
   const path = join(root, "model_index.json");
@@ -39,7 +44,7 @@ export async function readFlowPipeline(
   }
   const kind = CLASSES[name];
   const index = parseConfig(INDEXES[kind], file, path);
-  const options = variant === undefined ? {} : { variant };
+  const options = { cacheDir: resolve(cacheDir), ...(variant !== undefined && { variant }) };
   const parts = await FAMILIES[kind]({
     root,
     index: { ...index },

@@ -5,10 +5,17 @@ are not byte-stable, as PyTorch puts addresses into the legacy layout.
     python make_pickles.py [folder]
 """
 
+import argparse
+import datetime
 import sys
-from collections import Counter, OrderedDict, defaultdict
-from pathlib import Path
+import types
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -73,6 +80,27 @@ def beside():
     return defaultdict(dict, {"tensor": tensor, "parameter": parameter, "seen": {1, 2}, "counts": Counter("aab"), "on": torch.device("cpu")})
 
 
+def python():
+    """What Python's own types, numpy's and settings look like in each protocol, beside one tensor."""
+    tensor, text = torch.ones(2), "x" * 300
+    return {
+        "tensor": tensor,
+        "sets": [{1, 2}, set(), frozenset({"a", (1, (2, (3, (4, 5, 6, 7))))}), frozenset()],
+        "bytes": [b"abc", b"", b"x" * 300, bytearray(b"abc"), bytearray()],
+        "texts": [text, text, "größe" * 100],
+        "numbers": [1 + 2j, 2**2100, -2**70, range(3), slice(1, 2), Decimal("1.5"), Fraction(1, 2)],
+        "keys": {(1, "a"): 1, True: 2, None: 3, 1.5: 4, b"a": 5, frozenset({1}): 6, int: 7, "tensor": tensor},
+        "names": [int, str, float, bool, tuple, list, dict, set, frozenset, bytes, complex, object, type(None), ..., NotImplemented],
+        "torch": [torch.float16, torch.float8_e4m3fn, torch.complex64, torch.uint16, torch.strided, torch.device("cuda:0")],
+        "settings": [argparse.Namespace(a=1, b=[2]), types.SimpleNamespace(a=1), PurePosixPath("/a"), PureWindowsPath("a")],
+        "times": [datetime.datetime(2024, 1, 1), datetime.timedelta(1), datetime.date(2024, 1, 1), uuid.UUID(int=1)],
+        "numpy": [np.float32(1), np.int64(3), np.bool_(True), np.arange(6.0).reshape(2, 3), np.array(["ab"]), np.dtype("int8")],
+        "seeds": [np.random.RandomState(0).get_state(), np.random.default_rng(0).bit_generator.state],
+        "queue": deque([1, 2]),
+        "counts": defaultdict(int, a=1),
+    }
+
+
 def leaves(value, path=()):
     if isinstance(value, torch.Tensor):
         dtype = torch.int32 if value.dtype == torch.int16 else value.dtype
@@ -97,7 +125,7 @@ class Untyped:
         return torch._utils._rebuild_tensor_v3, args
 
 
-for make, protocols in (dtypes, (2,)), (views, (2,)), (nested, (2, 3, 4, 5)), (beside, (2, 3)):
+for make, protocols in (dtypes, (2,)), (views, (2,)), (nested, (2, 3, 4, 5)), (beside, (2, 3)), (python, (2, 3, 4, 5)):
     value, name = make(), make.__name__
     save_file(dict(leaves(value)), FOLDER / f"torch_{name}.safetensors")
     for protocol in protocols:

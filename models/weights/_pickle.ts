@@ -3,6 +3,7 @@ import {
   kindOf,
   type PickleDict,
   PickleGlobal,
+  PickleInert,
   PickleList,
   type PickleTuple,
   type PickleValue,
@@ -15,6 +16,9 @@ import { WeightsError } from "./weights_error.ts";
  */
 const MAX_OPERATIONS = 2_000_000;
 
+/** Most bytes of a number: seeds have thousands of bits. */
+const MAX_LONG_BYTES = 4096;
+
 /** What the names and ids in a pickle stand for. Each may refuse by calling `fail`. */
 export interface PickleMeaning {
   isKnown(globalName: string): boolean;
@@ -22,6 +26,8 @@ export interface PickleMeaning {
   persistent(id: PickleTuple, fail: Fail): PickleValue;
   /** Whether a class is one whose objects are nothing but their attributes. Default: none is. */
   isRecord?(globalName: string): boolean;
+  /** Whether objects of a class say nothing about tensors, so that they are passed over. */
+  isInert(globalName: string): boolean;
 }
 
 /** Refuses, with the opcode's position added to the message. */
@@ -106,6 +112,13 @@ export class PickleReader {
         return this.#push(this.#view.getUint16(this.#take(2), true));
       case OPCODES.LONG1:
         return this.#push(this.#long(this.#u8()));
+      case OPCODES.LONG4: {
+        const length = this.#u32();
+        if (length > MAX_LONG_BYTES) {
+          return this.#fail(`number has ${length} bytes, expected at most ${MAX_LONG_BYTES}`);
+        }
+        return this.#push(this.#long(length));
+      }
       case OPCODES.BINFLOAT:
         return this.#push(this.#view.getFloat64(this.#take(8)));
       case OPCODES.SHORT_BINSTRING:
@@ -116,11 +129,25 @@ export class PickleReader {
         return this.#push(this.#text(this.#u32()));
       case OPCODES.BINUNICODE8:
         return this.#push(this.#text(this.#u64()));
+      case OPCODES.SHORT_BINBYTES:
+        return this.#push(this.#octets(this.#u8()));
+      case OPCODES.BINBYTES:
+        return this.#push(this.#octets(this.#u32()));
+      case OPCODES.BINBYTES8:
+      case OPCODES.BYTEARRAY8:
+        return this.#push(this.#octets(this.#u64()));
       case OPCODES.EMPTY_LIST:
+      case OPCODES.EMPTY_SET:
         return this.#push(new PickleList());
+      case OPCODES.FROZENSET: {
+        const values = this.#popMark();
+        this.#push(new PickleList());
+        return this.#append(values);
+      }
       case OPCODES.APPEND:
         return this.#append([this.#pop()]);
       case OPCODES.APPENDS:
+      case OPCODES.ADDITEMS:
         return this.#append(this.#popMark());
       case OPCODES.EMPTY_TUPLE:
         return this.#push([]);
@@ -144,6 +171,13 @@ export class PickleReader {
       }
       case OPCODES.SETITEMS:
         return this.#setItems(this.#popMark());
+      // A tuple that holds itself is made twice, and the first one taken away.
+      case OPCODES.POP:
+        this.#pop();
+        return;
+      case OPCODES.POP_MARK:
+        this.#popMark();
+        return;
       case OPCODES.BINPUT:
         return this.#remember(this.#u8());
       case OPCODES.LONG_BINPUT:
@@ -170,18 +204,16 @@ export class PickleReader {
         if (!(callee instanceof PickleGlobal) || !isTuple(args)) {
           return this.#fail(`REDUCE calls ${kindOf(callee)} with ${kindOf(args)}`);
         }
+        if (this.#meaning.isInert(callee.name)) return this.#push(new PickleInert(callee.name));
         return this.#push(this.#meaning.call(callee.name, args, this.#fail));
       }
       case OPCODES.NEWOBJ: {
         const [args, callee] = [this.#pop(), this.#pop()];
-        const isRecord = callee instanceof PickleGlobal &&
-          this.#meaning.isRecord?.(callee.name) === true;
-        if (!isRecord || !isTuple(args) || args.length > 0) {
-          return this.#fail(`NEWOBJ makes ${kindOf(callee)}, which tensors do not need`);
-        }
-        const record: PickleDict = new Map();
-        this.#records.add(record);
-        return this.#push(record);
+        return this.#newObject(callee, args);
+      }
+      case OPCODES.NEWOBJ_EX: {
+        const [, args, callee] = [this.#pop(), this.#pop(), this.#pop()];
+        return this.#newObject(callee, args);
       }
       case OPCODES.BUILD:
         return this.#build(this.#pop(), this.#top());
@@ -202,8 +234,22 @@ export class PickleReader {
     }
   }
 
+  #newObject(callee: PickleValue, args: PickleValue): void {
+    if (callee instanceof PickleGlobal && isTuple(args)) {
+      const { name } = callee;
+      if (this.#meaning.isInert(name)) return this.#push(new PickleInert(name));
+      if (this.#meaning.isRecord?.(name) === true && args.length === 0) {
+        const record: PickleDict = new Map();
+        this.#records.add(record);
+        return this.#push(record);
+      }
+    }
+    return this.#fail(`NEWOBJ makes ${kindOf(callee)}, which tensors do not need`);
+  }
+
   /** Sets the attributes of an object. */
   #build(state: PickleValue, target: PickleValue): void {
+    if (target instanceof PickleInert) return;
     if (!(target instanceof Map)) return this.#fail(`BUILD sets state of ${kindOf(target)}`);
     // State dicts carry version numbers as an attribute, which say nothing about the tensors.
     if (!this.#records.has(target)) return;
@@ -255,6 +301,12 @@ export class PickleReader {
     return this.#decode(this.#bytes.subarray(from, from + byteLength));
   }
 
+  /** Python's bytes, a character each: nothing here needs more of them than that they are equal or not. */
+  #octets(byteLength: number): string {
+    const from = this.#take(byteLength);
+    return LATIN1.decode(this.#bytes.subarray(from, from + byteLength));
+  }
+
   #line(): string {
     const end = this.#bytes.indexOf(0x0a, this.#at);
     if (end < 0) this.#fail("pickle is truncated inside a name");
@@ -295,12 +347,14 @@ export class PickleReader {
 
   #append(values: readonly PickleValue[]): void {
     const list = this.#top();
+    if (list instanceof PickleInert) return;
     if (!(list instanceof PickleList)) return this.#fail(`pickle appends to ${kindOf(list)}`);
     for (const value of values) list.items.push(value);
   }
 
   #setItems(keysAndValues: readonly PickleValue[]): void {
     const dict = this.#top();
+    if (dict instanceof PickleInert) return;
     if (!(dict instanceof Map)) return this.#fail(`pickle sets items of ${kindOf(dict)}`);
     if (keysAndValues.length % 2 !== 0) this.#fail("pickle sets a key without a value");
     for (let i = 0; i < keysAndValues.length; i += 2) {
@@ -331,8 +385,9 @@ export class PickleReader {
 }
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const LATIN1 = new TextDecoder("latin1");
 
-/** Sets one item; refuses keys other than text and numbers. */
+/** Sets one item. Keys other than text and numbers, which name no tensor, get a name by their kind. */
 export function setItem(
   dict: PickleDict,
   key: PickleValue | undefined,
@@ -341,11 +396,9 @@ export function setItem(
 ): void {
   // Training programs key what they remember by classes.
   if (key instanceof PickleGlobal) return setItem(dict, key.name, value, fail);
+  if (key === undefined || value === undefined) return fail("dictionary lacks a key or its value");
   const isKey = typeof key === "string" || typeof key === "bigint" || typeof key === "number";
-  if (!isKey || value === undefined) {
-    return fail(`dictionary key is ${kindOf(key)}, expected text or a number`);
-  }
-  dict.set(key, value);
+  dict.set(isKey ? key : `${kindOf(key)} ${dict.size}`, value);
 }
 
 /** True for a tuple. */

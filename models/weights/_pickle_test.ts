@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { PickleReader } from "./_pickle.ts";
 import { OPCODES, REFUSED_OPCODES } from "./_pickle_opcodes.ts";
 import { PickleList, type StorageRef, TensorRef } from "./_pickle_values.ts";
-import { bytesOf, global, type Part, storage, tensor, text, V2 } from "./_test_bytes.ts";
+import { bytesOf, global, le, type Part, storage, tensor, text, V2 } from "./_test_bytes.ts";
 import { torchMeaning } from "./_torch_pickle.ts";
 import { WeightsError } from "./weights_error.ts";
 
@@ -88,7 +88,6 @@ const REFUSED: [name: string, parts: Part[], message: RegExp][] = [
   ["append to a dict", [V2, O.EMPTY_DICT, O.NONE, O.APPEND], /appends to dict/],
   ["item of a list", [V2, O.EMPTY_LIST, O.NONE, O.NONE, O.SETITEM], /sets items of list/],
   ["key without value", [V2, O.EMPTY_DICT, O.MARK, O.NONE, O.SETITEMS], /a key without a value/],
-  ["tuple as key", [V2, O.EMPTY_DICT, O.EMPTY_TUPLE, O.NONE, O.SETITEM], /key is tuple/],
   ["call of a number", [V2, O.NEWTRUE, O.EMPTY_TUPLE, O.REDUCE], /REDUCE calls boolean with tuple/],
   [
     "call without a tuple",
@@ -125,6 +124,22 @@ const REFUSED: [name: string, parts: Part[], message: RegExp][] = [
     /storage 0 is float32 of 6 elements, before it was float32 of 5/,
   ],
   ["a path as key", [V2, storage(5, "../x")], /storage key is "..\/x"/],
+  [
+    "a number beyond measure",
+    [V2, O.LONG4, le(5000, 4)],
+    /number has 5000 bytes, expected at most/,
+  ],
+  [
+    "bytes beyond the end",
+    [V2, O.BINBYTES8, le(2 ** 40, 8)],
+    /truncated: 1099511627776 more bytes/,
+  ],
+  [
+    "items of a tuple as a set",
+    [V2, O.EMPTY_TUPLE, O.MARK, O.NONE, O.ADDITEMS],
+    /appends to tuple/,
+  ],
+  ["a program as an object", [V2, global("os", "system")], /global os\.system is refused/],
   ["negative length", [V2, storage(-1)], /storage 0 has no length/],
 ];
 

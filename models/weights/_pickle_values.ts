@@ -1,7 +1,11 @@
 import type { DType, Shape } from "../../autodiff/mod.ts";
+import type { Float8 } from "./float8.ts";
 
-/** Element types found in PyTorch files: those of tensors here, and int16, which is widened to int32 when read. */
-export type StoredDType = DType | "int16";
+/**
+ * Element types found in PyTorch files: those of tensors here, and others that are widened when read, int16 to int32 and
+ * floats of eight bits to float16.
+ */
+export type StoredDType = DType | "int16" | Float8;
 
 /** A block of elements that tensors are views of; the bytes stay in the file. */
 export class StorageRef {
@@ -33,9 +37,17 @@ export class PickleGlobal {
   ) {}
 }
 
-/** A Python list; tuples are arrays. */
+/** A Python list, set or frozenset; tuples are arrays. */
 export class PickleList {
   readonly items: PickleValue[] = [];
+}
+
+/** An object that says nothing about tensors: a date, a path, a training program's settings. Its content is dropped. */
+export class PickleInert {
+  constructor(
+    /** The class's name. */
+    readonly name: string,
+  ) {}
 }
 
 export type PickleTuple = readonly PickleValue[];
@@ -54,6 +66,7 @@ export type PickleValue =
   | PickleList
   | PickleDict
   | PickleGlobal
+  | PickleInert
   | StorageRef
   | TensorRef;
 
@@ -65,6 +78,6 @@ export function kindOf(value: PickleValue | undefined): string {
   if (value instanceof PickleList) return "list";
   if (value instanceof TensorRef) return "tensor";
   if (value instanceof StorageRef) return "storage";
-  if (value instanceof PickleGlobal) return value.name;
+  if (value instanceof PickleGlobal || value instanceof PickleInert) return value.name;
   return typeof value === "object" ? "tuple" : typeof value;
 }

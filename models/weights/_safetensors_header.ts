@@ -1,4 +1,5 @@
-import { BYTES_PER_ELEMENT, type DType, type Shape } from "../../autodiff/mod.ts";
+import { BYTES_PER_ELEMENT, type DType, type Shape, sizeOf } from "../../autodiff/mod.ts";
+import type { Float8 } from "./float8.ts";
 import { WeightsError } from "./weights_error.ts";
 
 /** Longest header the format allows, in bytes. */
@@ -11,6 +12,8 @@ export const PREFIX_BYTES = 8;
 export interface SafetensorsEntry {
   readonly dtype: DType;
   readonly shape: Shape;
+  /** How the bytes are to be read where they are floats in eight bits: then `dtype`, float16, is what `read` makes of them. */
+  readonly float8?: Float8;
   /** From the start of the file, in bytes: what ONNX external data calls offset. Not necessarily aligned. */
   readonly fileOffset: number;
   readonly byteLength: number;
@@ -28,6 +31,8 @@ export interface TensorLayout {
   readonly shape: Shape;
 }
 
+type Layout = Pick<SafetensorsEntry, "dtype" | "shape" | "float8">;
+
 const CODES = [
   ["float64", "F64"],
   ["int64", "I64"],
@@ -39,6 +44,11 @@ const CODES = [
   ["uint8", "U8"],
   ["bool", "BOOL"],
 ] as const;
+
+const FLOAT8: ReadonlyMap<unknown, Float8> = new Map([
+  ["F8_E4M3", "float8_e4m3fn"],
+  ["F8_E5M2", "float8_e5m2"],
+]);
 
 const CODE_OF: ReadonlyMap<DType, string> = new Map(CODES);
 const DTYPE_OF: ReadonlyMap<unknown, DType> = new Map(CODES.map(([dtype, code]) => [code, dtype]));
@@ -83,7 +93,7 @@ export function parseHeader(
   const entries = parseObject(header, fail);
   const dataStart = PREFIX_BYTES + header.length;
   const metadata = new Map<string, string>();
-  const found: { name: string; begin: number; end: number; layout: TensorLayout }[] = [];
+  const found: { name: string; begin: number; end: number; layout: Layout }[] = [];
   for (const [name, value] of entries) {
     if (name === "__metadata__") {
       if (!isObject(value)) return fail("__metadata__ is not an object of strings");
@@ -96,9 +106,10 @@ export function parseHeader(
     const quoted = JSON.stringify(name);
     if (!isObject(value)) return fail(`tensor ${quoted} is not described by an object`);
     const { dtype: code, shape, data_offsets: offsets } = value;
-    const dtype = DTYPE_OF.get(code) ?? fail(
+    const float8 = FLOAT8.get(code);
+    const dtype = float8 !== undefined ? "float16" : DTYPE_OF.get(code) ?? fail(
       `tensor ${quoted} has dtype ${JSON.stringify(code)}, expected one of ${
-        [...DTYPE_OF.keys()].join(", ")
+        [...DTYPE_OF.keys(), ...FLOAT8.keys()].join(", ")
       }`,
     );
     if (!isSizes(shape)) {
@@ -112,15 +123,16 @@ export function parseHeader(
         `tensor ${quoted} has data_offsets ${JSON.stringify(offsets)}, expected [begin, end]`,
       );
     }
-    const expected = byteSize({ dtype, shape });
+    const expected = float8 === undefined ? byteSize({ dtype, shape }) : sizeOf(shape);
     if (end - begin !== expected) {
       return fail(
-        `tensor ${quoted} has ${end - begin} bytes, expected ${expected} for ${dtype} [${
+        `tensor ${quoted} has ${end - begin} bytes, expected ${expected} for ${float8 ?? dtype} [${
           shape.join(", ")
         }]`,
       );
     }
-    found.push({ name, begin, end, layout: { dtype, shape } });
+    const layout = { dtype, shape, ...(float8 !== undefined && { float8 }) };
+    found.push({ name, begin, end, layout });
   }
 
   found.sort((a, b) => a.begin - b.begin || a.end - b.end);

@@ -1,3 +1,4 @@
+import { BESIDE, type Call, isInert } from "./_torch_beside.ts";
 import { type Fail, isTuple, type PickleMeaning, setItem } from "./_pickle.ts";
 import {
   kindOf,
@@ -23,6 +24,8 @@ export const STORED_BYTES: Readonly<Record<StoredDType, number>> = {
   int8: 1,
   uint8: 1,
   bool: 1,
+  float8_e4m3fn: 1,
+  float8_e5m2: 1,
 };
 
 /** Storage classes; undefined for the untyped one, which counts bytes. */
@@ -53,7 +56,12 @@ const DTYPES: ReadonlyMap<string, StoredDType> = new Map([
   ["torch.int8", "int8"],
   ["torch.uint8", "uint8"],
   ["torch.bool", "bool"],
+  ["torch.float8_e4m3fn", "float8_e4m3fn"],
+  ["torch.float8_e5m2", "float8_e5m2"],
 ]);
+
+/** Every dtype of PyTorch's: those that are not read may stand beside tensors. */
+const DTYPE_NAME = /^torch\.(?:bool|(?:u?int|q?u?int|b?float|complex|bits)\d\w*)$/;
 
 /** Classes of tensors that have no behaviour of their own. */
 const OWN_TYPES: ReadonlySet<string> = new Set([
@@ -61,8 +69,6 @@ const OWN_TYPES: ReadonlySet<string> = new Set([
   "torch._tensor.Tensor",
   "torch.nn.parameter.Parameter",
 ]);
-
-type Call = (args: PickleTuple, fail: Fail) => PickleValue;
 
 const CALLABLE: ReadonlyMap<string, Call> = new Map<string, Call>([
   ["collections.OrderedDict", orderedDict],
@@ -83,34 +89,15 @@ const CALLABLE: ReadonlyMap<string, Call> = new Map<string, Call>([
       if (!(args[0] instanceof StorageRef) || args[0].dtype !== undefined) {
         return fail("tensor with a dtype of its own is not over an untyped storage");
       }
-      return dtype
-        ? rebuildTensor(args, fail, dtype)
-        : fail(`tensor's dtype is ${kindOf(args[6])}`);
+      return dtype ? rebuildTensor(args, fail, dtype) : fail(
+        `tensor's dtype is ${kindOf(args[6])}, expected one of ${[...DTYPES.keys()].join(", ")}`,
+      );
     },
   ],
   ["torch._utils._rebuild_parameter", parameter],
   // With attributes that someone hung on it, which change no value.
   ["torch._utils._rebuild_parameter_with_state", parameter],
   ["torch._tensor._rebuild_from_type_v2", rebuildFromType],
-]);
-
-/** What training programs leave beside weights: classes as keys, and numbers of numpy. None is needed; all are inert. */
-const BESIDE = new Map<string, Call | undefined>([
-  ["pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", undefined],
-  ["pytorch_lightning.callbacks.early_stopping.EarlyStopping", undefined],
-  ["numpy.core.multiarray.scalar", () => null],
-  ["numpy._core.multiarray.scalar", () => null],
-  ["numpy.dtype", () => new Map()],
-  ["__builtin__.set", () => null],
-  ["builtins.set", () => null],
-  ["torch.device", () => null],
-  // Dictionaries that make what they lack.
-  ["collections.defaultdict", () => new Map()],
-  ["collections.Counter", () => new Map()],
-  ...["list", "dict", "int", "float"].flatMap((name) =>
-    ["__builtin__", "builtins"].map((module) => [`${module}.${name}`, undefined] as const)
-  ),
-  ["_codecs.encode", ([text], fail) => typeof text === "string" ? text : fail("encodes no text")],
 ]);
 
 const first = ([value]: PickleTuple, fail: Fail): PickleValue =>
@@ -135,6 +122,7 @@ export function scriptMeaning(storages: Map<string, StorageRef>): PickleMeaning 
   const isRecord = (name: string) => name.startsWith("__torch__.");
   return {
     isRecord,
+    isInert: torch.isInert,
     isKnown: (name) => isRecord(name) || OF_SCRIPTS.has(name) || torch.isKnown(name),
     call: (name, args, fail) => OF_SCRIPTS.get(name)?.(args, fail) ?? torch.call(name, args, fail),
     persistent: torch.persistent,
@@ -144,9 +132,10 @@ export function scriptMeaning(storages: Map<string, StorageRef>): PickleMeaning 
 /** What the names in a PyTorch file mean. Storages named by it are collected by key in `storages`. */
 export function torchMeaning(storages: Map<string, StorageRef>): PickleMeaning {
   return {
+    isInert,
     isKnown: (name) =>
-      CALLABLE.has(name) || STORAGES.has(name) || DTYPES.has(name) || BESIDE.has(name) ||
-      OWN_TYPES.has(name),
+      CALLABLE.has(name) || STORAGES.has(name) || DTYPE_NAME.test(name) || BESIDE.has(name) ||
+      OWN_TYPES.has(name) || isInert(name),
     call: (name, args, fail) => {
       const made = (CALLABLE.get(name) ?? BESIDE.get(name))?.(args, fail);
       return made === undefined ? fail(`${name} is called, expected a function`) : made;

@@ -4,9 +4,10 @@ import { basename, join, resolve } from "node:path";
 import type { DType } from "../../autodiff/mod.ts";
 import { toFloat32 } from "./half.ts";
 import { cachedSha256 } from "./cached_sha256.ts";
-import { openSafetensors } from "./safetensors_file.ts";
+import { openSafetensors, type SafetensorsFile } from "./safetensors_file.ts";
 import { openTorchFile, type TorchFileOptions } from "./torch_file.ts";
 import { WeightsError } from "./weights_error.ts";
+import { withoutFloat8 } from "./_without_float8.ts";
 import { copyToSafetensors, type TensorReader } from "./write_safetensors.ts";
 
 /** Options of `cachedAsSafetensors`. */
@@ -29,8 +30,36 @@ export async function cachedAsSafetensors(
   { asFloat32 = false, ...options }: CachedOptions = {},
 ): Promise<string> {
   const source = openTorchFile(path, options);
-  const digest = await cachedSha256(source, cacheDir);
   const { key } = options;
+  return await cachedCopy(source, cacheDir, {
+    source,
+    asFloat32,
+    ...(key !== undefined && { key }),
+  });
+}
+
+/**
+ * The path of a safetensors file with the tensors of another one whose floats have eight bits, in the dtypes that
+ * `withoutFloat8` gives them. It is kept as that of a PyTorch file.
+ */
+export async function cachedWithoutFloat8(
+  file: SafetensorsFile,
+  cacheDir: string,
+  { asFloat32 = false }: Pick<CachedOptions, "asFloat32"> = {},
+): Promise<string> {
+  return await cachedCopy(file, cacheDir, { source: withoutFloat8(file), asFloat32 });
+}
+
+async function cachedCopy(
+  file: { readonly path: string; sha256(): Promise<string> },
+  cacheDir: string,
+  { source, asFloat32, key }: {
+    readonly source: TensorReader;
+    readonly asFloat32: boolean;
+    readonly key?: string;
+  },
+): Promise<string> {
+  const digest = await cachedSha256(file, cacheDir);
   const ofKey = key === undefined
     ? ""
     : `-${createHash("sha256").update(key).digest("hex").slice(0, 8)}`;
@@ -41,7 +70,7 @@ export async function cachedAsSafetensors(
   mkdirSync(cacheDir, { recursive: true });
   await copyToSafetensors(cached, asFloat32 ? widened(source) : source, {
     format: "pt",
-    source_name: basename(path),
+    source_name: basename(file.path),
     source_sha256: digest,
     ...(key === undefined ? {} : { source_key: key }),
   });

@@ -1,10 +1,15 @@
 import { readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, extname, join, resolve } from "node:path";
-import { cachedAsSafetensors, type CachedOptions } from "./cached_as_safetensors.ts";
+import {
+  cachedAsSafetensors,
+  type CachedOptions,
+  cachedWithoutFloat8,
+} from "./cached_as_safetensors.ts";
 import { openSafetensors, type SafetensorsFile } from "./safetensors_file.ts";
 import { WeightFile } from "./_weight_file.ts";
 import { WeightSource } from "./weight_source.ts";
 import { WeightsError } from "./weights_error.ts";
+import { isBesideFloat8, refuseQuantized } from "./_without_float8.ts";
 
 /** Options of `openWeights`. */
 export interface OpenWeightsOptions {
@@ -13,7 +18,7 @@ export interface OpenWeightsOptions {
    * taken, or else the only variant there is.
    */
   readonly variant?: string;
-  /** Folder in which PyTorch files are kept converted, without it they are refused, and digests remembered. */
+  /** Folder in which PyTorch files and float8 are kept converted, without it they are refused, and digests remembered. */
   readonly cacheDir?: string;
   /** For PyTorch files: the key under which the weights lie, e.g. "state_dict". */
   readonly key?: string;
@@ -28,10 +33,10 @@ const MAX_INDEX_BYTES = 64 << 20;
 /**
  * Opens the weights at a path: a `.safetensors` file, a `.safetensors.index.json` of shards, a PyTorch file (see
  * `cachedAsSafetensors`), or a folder holding one of these under the names that transformers, diffusers and open_clip
- * give them. Of safetensors only headers are read.
+ * give them. Of safetensors only headers are read, unless weights are in float8, which are kept converted.
  *
- * Throws `WeightsError` when nothing or more than one candidate is found, a shard is missing or lies elsewhere, or a
- * header is wrong.
+ * Throws `WeightsError` when nothing or more than one candidate is found, a shard is missing or lies elsewhere, a header
+ * is wrong, or weights are quantized otherwise.
  */
 export async function openWeights(
   path: string,
@@ -40,11 +45,14 @@ export async function openWeights(
   const file = chooseWeightFile(path, options);
   const { cacheDir, key, asFloat32 = false } = options;
   if (file.endsWith(".json")) return await openShards(file, { cacheDir, asFloat32 });
-  if (!TORCH_EXTENSIONS.includes(extname(file))) return single(file, () => ({ cacheDir }));
-  const cached = await converted(file, cacheDir, {
-    asFloat32,
-    ...(key === undefined ? {} : { key }),
-  });
+  if (!TORCH_EXTENSIONS.includes(extname(file))) {
+    const opened = open(file);
+    checkQuantized([opened], file);
+    if (!hasFloat8(opened)) return single(file, () => ({ cacheDir }));
+  }
+  const cached = TORCH_EXTENSIONS.includes(extname(file))
+    ? await converted(file, cacheDir, { asFloat32, ...(key === undefined ? {} : { key }) })
+    : await widened(open(file), cacheDir, { asFloat32 });
   // Finding the conversion took the digest of the whole file once: it is what identifies the weights.
   return single(cached, ({ metadata }) => ({
     digest: metadata.get("source_sha256"),
@@ -62,6 +70,30 @@ async function converted(
     file,
     "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
   );
+}
+
+/** What `converted` is to a PyTorch file, to one whose floats have eight bits. */
+async function widened(
+  file: SafetensorsFile,
+  cacheDir: string | undefined,
+  options: Pick<CachedOptions, "asFloat32">,
+): Promise<string> {
+  if (cacheDir !== undefined) return await cachedWithoutFloat8(file, cacheDir, options);
+  throw new WeightsError(
+    file.path,
+    "has weights in float8; expected wider ones, or a cacheDir to convert it in",
+  );
+}
+
+function hasFloat8({ tensors }: SafetensorsFile): boolean {
+  return [...tensors.values()].some(({ float8 }) => float8 !== undefined);
+}
+
+function checkQuantized(files: readonly SafetensorsFile[], path: string): void {
+  refuseQuantized(files.flatMap(({ tensors }) => [...tensors.keys()]), {
+    path,
+    isFloat8: (name) => files.some(({ tensors }) => tensors.get(name)?.float8 !== undefined),
+  });
 }
 
 /** The file that `openWeights` would open: `path` itself, or the one it takes in a folder. */
@@ -101,9 +133,17 @@ async function openShards(
     const isTorch = name.endsWith(".bin");
     shards.set(name, open(isTorch ? await converted(path, cacheDir, { asFloat32 }) : path));
   }
+  checkQuantized([...shards.values()], indexPath);
+  // All shards lie in one folder: where one has to be converted, the others go with it.
+  if ([...shards.values()].some(hasFloat8)) {
+    for (const [name, shard] of shards) {
+      shards.set(name, open(await widened(shard, cacheDir, { asFloat32 })));
+    }
+  }
   const holders = new Map<string, SafetensorsFile>();
   for (const [weight, shardName] of assigned) {
     const shard = shards.get(shardName);
+    if (isBesideFloat8(weight) && shard !== undefined && !shard.tensors.has(weight)) continue;
     if (!shard?.tensors.has(weight)) {
       return fail(`places weight "${weight}" in ${shardName}, which has no tensor of that name`);
     }

@@ -1,4 +1,5 @@
 import type { Tensor, TensorOf } from "../../autodiff/mod.ts";
+import { float8ToFloat16 } from "./float8.ts";
 import { toFloat32 } from "./half.ts";
 import {
   headerLength,
@@ -42,10 +43,13 @@ export class SafetensorsFile {
     }));
   }
 
-  /** Reads one tensor as stored: float16 and bfloat16 as raw bits. Throws `WeightsError` when there is none of that name. */
+  /** Reads one tensor as stored: float16 and bfloat16 as raw bits; floats of eight bits as float16. Throws `WeightsError` when there is none of that name. */
   async read(name: string): Promise<Tensor> {
-    const { dtype, shape, fileOffset, byteLength } = this.entry(name);
-    return tensorFromBytes(dtype, shape, await this.#file.read(fileOffset, byteLength));
+    const { dtype, shape, float8, fileOffset, byteLength } = this.entry(name);
+    const bytes = await this.#file.read(fileOffset, byteLength);
+    return float8 === undefined
+      ? tensorFromBytes(dtype, shape, bytes)
+      : { dtype: "float16", shape, data: float8ToFloat16(bytes, float8) };
   }
 
   /** Reads one float tensor in float32; see `toFloat32`. Throws `WeightsError` for an integer or bool tensor. */

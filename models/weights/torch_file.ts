@@ -1,4 +1,5 @@
 import { type DType, type Shape, sizeOf, type Tensor } from "../../autodiff/mod.ts";
+import { float8ToFloat16 } from "./float8.ts";
 import { isTuple } from "./_pickle.ts";
 import { kindOf, PickleList, type PickleValue, TensorRef } from "./_pickle_values.ts";
 import type { TensorLayout } from "./_safetensors_header.ts";
@@ -65,7 +66,7 @@ export class TorchFile {
     return this.#file.sha256();
   }
 
-  /** Reads one tensor, made dense; int16 as int32. Throws `WeightsError` when there is none of that name. */
+  /** Reads one tensor, made dense; int16 as int32, floats of eight bits as float16. Throws `WeightsError` when there is none of that name. */
   async read(name: string): Promise<Tensor> {
     const ref = this.#refs.get(name);
     const position = this.#positions.get(ref?.storage.key ?? "");
@@ -80,17 +81,22 @@ export class TorchFile {
     const span = spanOf(shape, strides);
     const stored = await this.#file.read(position + offset * size, span * size);
     const dense = isDense(shape, strides) ? stored : gather(stored, ref);
-    if (dtype !== "int16") return tensorFromBytes(dtype, shape, dense);
-    return { dtype: "int32", shape, data: Int32Array.from(new Int16Array(dense.buffer)) };
+    if (dtype === "int16") {
+      return { dtype: "int32", shape, data: Int32Array.from(new Int16Array(dense.buffer)) };
+    }
+    return dtype === "float8_e4m3fn" || dtype === "float8_e5m2"
+      ? { dtype: "float16", shape, data: float8ToFloat16(dense, dtype) }
+      : tensorFromBytes(dtype, shape, dense);
   }
 }
 
 /**
  * Opens a file written by `torch.save`, in the zip layout or the one before PyTorch 1.6, without executing anything in
- * it: pickle protocols 2 to 5, dictionaries, lists and tuples of tensors and parameters, of which numbers, text and
- * None are skipped; storages of any device, shared or viewed with strides; dtypes float64, float32, float16, bfloat16,
- * int64, int32, int16, int8, uint8 and bool. Of a TorchScript archive the modules' tensors are read and the program is not. Any other opcode or global, whole pickled modules among them, is refused
- * by name and position. Reads the pickle, not the tensors.
+ * it: pickle protocols 2 to 5, dictionaries, lists and tuples of tensors and parameters, of which numbers, text, None and
+ * what else Python and training programs put beside them are skipped; storages of any device, shared or viewed with
+ * strides; dtypes float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2, int64, int32, int16, int8, uint8 and
+ * bool. Of a TorchScript archive the modules' tensors are read and the program is not. Any other opcode or global, whole
+ * pickled modules among them, is refused by name and position. Reads the pickle, not the tensors.
  */
 export function openTorchFile(path: string, options?: TorchFileOptions): TorchFile {
   return new TorchFile(path, options);
@@ -188,5 +194,6 @@ function gather(stored: Uint8Array, { dtype, shape, strides }: TensorRef): Uint8
 }
 
 function widened(dtype: TensorRef["dtype"]): DType {
-  return dtype === "int16" ? "int32" : dtype;
+  if (dtype === "int16") return "int32";
+  return dtype === "float8_e4m3fn" || dtype === "float8_e5m2" ? "float16" : dtype;
 }

@@ -1,17 +1,17 @@
 """Exports of architectures that people score images with, random weights at small sizes, and what PyTorch makes of them.
 
-python tests/autodiff/zoo_exports.py OUT [--exporter torchscript|dynamo] [--only REGEX]
+python tests/autodiff/zoo_exports.py OUT < lines of NAME EXPORTER (torchscript or dynamo)
+python tests/autodiff/zoo_exports.py --list [--only REGEX]
 
-Writes OUT/NAME.EXPORTER.onnx and OUT/NAME.safetensors: `image` and further inputs, `cotangent`, and in float64 rounded to
+Answers each line with "> made", or "> " and why it cannot. Writes OUT/NAME.EXPORTER.onnx and OUT/NAME.safetensors: `image` and further inputs, `cotangent`, and in float64 rounded to
 float32 `y` and `gradient` (of the sum of y times the cotangent, by the image), with `float32_error`, the error of
 PyTorch's own gradient in float32; `difference` is the central difference along `direction`, for where PyTorch's gradient is
-wrong. What cannot be made is named and passed over. See tools/zoo_exports.ts.
+wrong. See tools/zoo_exports/main.ts.
 """
 import argparse
 import os
 import re
 import sys
-import time
 import warnings
 
 import torch
@@ -56,6 +56,7 @@ for model in [
     "halonet26t", "lambda_resnet26t", "bat_resnext26ts", "hardcorenas_a", "ese_vovnet19b_dw", "cspdarknet53",
     "eva02_tiny_patch14_224", "beit_base_patch16_224", "shvit_s1", "tresnet_m", "vit_tiny_r_s16_p8_224",
     "hgnet_tiny", "vit_small_patch16_rope_224", "nextvit_small", "swiftformer_xs", "ghostnetv3_050", "csatv2",
+    "resnetv2_50x1_bit", "resnetv2_50d_gn", "vit_small_patch16_dinov3",
 ]:
     timm_entry(model, 240 if "crossvit" in model else 256 if model in ("halonet26t", "maxvit_rmlp_pico_rw_256",
                "eca_botnext26ts_256", "bat_resnext26ts", "lambda_resnet26t") else
@@ -427,45 +428,48 @@ def facts(model, image):
     return {k: v.float().contiguous() for k, v in tensors.items()}
 
 
+def make(out, name, exporter):
+    """Exports one; the facts of a model are computed once, for both exporters."""
+    path = os.path.join(out, f"{name}.{exporter}.onnx")
+    known = os.path.join(out, f"{name}.safetensors")
+    if os.path.exists(path) and os.path.exists(known):
+        return
+    wide = os.path.exists(known) and load_file(known).get("wide", torch.zeros(1)).item() == 1
+    model, image = build(name, wide)
+    if not os.path.exists(known):
+        found = facts(model, image)
+        if found["gradient"].abs().max() < 1e-12:
+            wide = True
+            model, image = build(name, wide)
+            found = facts(model, image)
+        save_file({**found, "wide": torch.tensor([float(wide)])}, known)
+    names = dict(input_names=["image"], output_names=["y"])
+    half = f"{path}.part"
+    if exporter == "dynamo":
+        torch.onnx.export(model, (image,), half, dynamo=True, external_data=False, verbose=False, **names)
+    else:
+        torch.onnx.export(model, (image,), half, dynamo=False, opset_version=18, **names)
+    os.rename(half, path)
+
+
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("out")
-    options.add_argument("--exporter", default="torchscript", choices=["torchscript", "dynamo"])
+    options.add_argument("out", nargs="?")
+    options.add_argument("--list", action="store_true")
     options.add_argument("--only", default="")
-    options.add_argument("--seconds", type=float, default=1e9)
     args = options.parse_args()
-    os.makedirs(args.out, exist_ok=True)
+    if args.list:
+        print("\n".join(name for name in ZOO if re.search(args.only, name)))
+        return
     torch.set_num_threads(1)
-    begin = time.time()
-    for name in ZOO:
-        path = os.path.join(args.out, f"{name}.{args.exporter}.onnx")
-        known = os.path.join(args.out, f"{name}.safetensors")
-        if not re.search(args.only, name) or (os.path.exists(path) and os.path.exists(known)):
-            continue
-        if time.time() - begin > args.seconds:
-            break
+    for line in sys.stdin:
+        name, exporter = line.split()
         try:
-            wide = os.path.exists(known) and load_file(known).get("wide", torch.zeros(1)).item() == 1
-            model, image = build(name, wide)
-            if not os.path.exists(known):
-                found = facts(model, image)
-                if found["gradient"].abs().max() < 1e-12:
-                    wide = True
-                    model, image = build(name, wide)
-                    found = facts(model, image)
-                save_file({**found, "wide": torch.tensor([float(wide)])}, known)
-            if os.path.exists(path):
-                continue
-            if args.exporter == "dynamo":
-                torch.onnx.export(model, (image,), path, dynamo=True, external_data=False, verbose=False,
-                                  input_names=["image"], output_names=["y"])
-            else:
-                torch.onnx.export(model, (image,), path, dynamo=False, opset_version=18,
-                                  input_names=["image"], output_names=["y"])
-            print(f"made {name}", flush=True)
+            make(args.out, name, exporter)
+            print("> made", flush=True)
         except Exception as error:
             first = str(error).strip().splitlines()
-            print(f"left {name}: {type(error).__name__}: {first[0][:150] if first else ''}", flush=True)
+            print(f"> {type(error).__name__}: {first[0][:150] if first else ''}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import { readPipeline } from "../../models/diffusers/mod.ts";
 import { loadClipTokenizer } from "../../models/tokenizer/mod.ts";
 import { float32ToFloat16, writeSafetensors } from "../../models/weights/mod.ts";
 import { repositoryPath } from "../models/mod.ts";
+import { readRunPipeline } from "../../trainer/mod.ts";
 import { withFolder } from "../support/mod.ts";
 import { distanceFromNpy, drawFox } from "./_draw.ts";
 import { filled, noise } from "./_single_file.ts";
@@ -95,6 +96,41 @@ Deno.test("a single-file checkpoint is read in half precision too, and its marks
     assert.equal(marked.scheduler.config.prediction_type, "v_prediction");
     assert.equal(marked.scheduler.config.rescale_betas_zero_snr, true);
   }));
+
+for (const prefix of ["module.", "state_dict.", "state_dict.module.", "_orig_mod."]) {
+  Deno.test(`a single file is read whose names all begin with "${prefix}"`, () =>
+    withFolder(async (place) => {
+      await tokenizersIn(place);
+      const [bare, path] = [join(place, "bare.safetensors"), join(place, "model.safetensors")];
+      const weights = filled(await shapesOf("v1"));
+      await writeSafetensors(bare, weights);
+      const plain = await readPipeline(bare);
+      const wrapped = Object.entries(weights).map(([name, tensor]) => [prefix + name, tensor]);
+      await writeSafetensors(path, Object.fromEntries(wrapped));
+      const { unet, vae, textEncoders } = await readPipeline(path);
+      assert.deepEqual(unet.config, plain.unet.config);
+      assert.deepEqual(vae.weights.names(), plain.vae.weights.names());
+      const name = "text_model.final_layer_norm.weight";
+      const [text, plainText] = [textEncoders[0]?.weights, plain.textEncoders[0]?.weights];
+      assert.deepEqual(await text?.read(name), await plainText?.read(name));
+    }));
+}
+
+for (const name of ["time_embedding.cond_proj.weight", "time_embed.cond_proj.weight"]) {
+  Deno.test(`a single file of a latent consistency model has its scale of guidance in ${name}`, () =>
+    withFolder(async (place) => {
+      await tokenizersIn(place);
+      const path = join(place, "model.safetensors");
+      const weights = filled(await shapesOf("v1"));
+      const projection = float32(new Float32Array(32 * 6).fill(0.5), [32, 6]);
+      await writeSafetensors(path, { ...weights, [`model.diffusion_model.${name}`]: projection });
+      const { unet } = await readPipeline(path);
+      assert.equal(unet.config.guidanceWidth, 6);
+      assert.deepEqual(await unet.weights.read("time_embedding.cond_proj.weight"), projection);
+      const { defaults } = await readRunPipeline(path);
+      assert.deepEqual([defaults.samplerKind, defaults.guidanceScale], ["lcm", 8.5]);
+    }));
+}
 
 Deno.test("what a single file of Stable Diffusion 2 predicts is what its marks, its YAML or its steps say", () =>
   withFolder(async (place) => {

@@ -5,6 +5,9 @@ export type CheckpointKind = "v1" | "v2" | "xl";
 
 const UNET = "model.diffusion_model.";
 
+/** A name that all checkpoints have. */
+export const FIRST = `${UNET}input_blocks.0.0.weight`;
+
 /** What other files hold, by a name that only they have. */
 const OTHERS: readonly (readonly [RegExp, string])[] = [
   [/^(model\.diffusion_model\.)?joint_blocks\./, "a transformer of Stable Diffusion 3"],
@@ -30,7 +33,7 @@ export function recognize(source: WeightSource): CheckpointKind {
     throw new WeightsError(source.path, detail);
   };
   const names = source.names();
-  if (!source.has(`${UNET}input_blocks.0.0.weight`)) {
+  if (!source.has(FIRST)) {
     const other = OTHERS.find(([pattern]) => names.some((name) => pattern.test(name)));
     return fail(
       `${

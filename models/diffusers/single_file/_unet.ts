@@ -35,6 +35,9 @@ const OUTER: readonly (readonly [string, string])[] = [
   ["input_blocks.0.0", "conv_in"],
   ["out.0", "conv_norm_out"],
   ["out.2", "conv_out"],
+  // Of latent consistency models, whose converters keep diffusers' name.
+  ["time_embedding.cond_proj", "time_embedding.cond_proj"],
+  ["time_embed.cond_proj", "time_embedding.cond_proj"],
 ];
 
 const RESIDUAL: readonly (readonly [string, string])[] = [
@@ -105,6 +108,7 @@ export function renamedUNet(source: WeightSource, hints: UNetHints): Renamed {
   const context = names.find((name) => name.endsWith("transformer_blocks.0.attn2.to_k.weight"));
   const projection = names.find((name) => name.endsWith(".proj_in.weight"));
   const added = source.has("label_emb.0.0.weight") ? shape("label_emb.0.0.weight")[1] : undefined;
+  const guidance = aliases.get("time_embedding.cond_proj.weight");
   const depths = (level: readonly Block[]) => level.map(({ depth }) => depth);
   const middleDepth = numbered(names, "middle_block.1.transformer_blocks").length;
   return {
@@ -136,6 +140,7 @@ export function renamedUNet(source: WeightSource, hints: UNetHints): Renamed {
       use_linear_projection: projection !== undefined && shape(projection).length === 2,
       upcast_attention: hints.upcastAttention,
       time_embedding_dim: shape("time_embed.0.weight")[0],
+      ...(guidance !== undefined && { time_cond_proj_dim: shape(guidance.name)[1] }),
       ...(added !== undefined && {
         addition_embed_type: "text_time",
         addition_time_embed_dim: 256,

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { dirname, extname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseClipTextConfig } from "../../clip/mod.ts";
 import { openWeights, WeightsError, type WeightSource } from "../../weights/mod.ts";
@@ -9,7 +9,7 @@ import type { Part, Pipeline } from "../pipeline.ts";
 import { parseUNetConfig } from "../unet_config.ts";
 import { parseVaeConfig } from "../vae_config.ts";
 import { predictionOf } from "./_prediction.ts";
-import { type CheckpointKind, recognize } from "./_recognize.ts";
+import { type CheckpointKind, FIRST, recognize } from "./_recognize.ts";
 import { openClipText, transformersText } from "./_text.ts";
 import { type Renamed, renamedUNet } from "./_unet.ts";
 import { renamedVae } from "./_vae.ts";
@@ -134,7 +134,7 @@ export async function readSingleFile(
 
 /** Modules of the U-Net and the VAE's decoder. What trainers and mergers leave beside them changes nothing. */
 const READ =
-  /^(?:input_blocks|middle_block|output_blocks|out|time_embed|label_emb|decoder|post_quant_conv)\./;
+  /^(?:input_blocks|middle_block|output_blocks|out|time_embed|time_embedding|label_emb|decoder|post_quant_conv)\./;
 
 /** A weight that no layer reads would be left out without a word. */
 function checkAllRead(
@@ -151,12 +151,13 @@ function checkAllRead(
   );
 }
 
-/** Training programs put the state dict beside what else they remember; others save nothing but it. */
+/** The weights by their names without what a training program or a wrapper put before all of them. */
 async function openCheckpoint(path: string, cacheDir: string): Promise<WeightSource> {
   const source = await openWeights(path, { cacheDir });
-  const isNested = extname(path) !== ".safetensors" &&
-    source.names().some((name) => name.startsWith("state_dict."));
-  return isNested ? source.under("state_dict.") : source;
+  const prefixes = source.names().filter((name) => name === FIRST || name.endsWith(`.${FIRST}`))
+    .map((name) => name.slice(0, -FIRST.length));
+  const prefix = ["", "state_dict."].find((p) => prefixes.includes(p)) ?? prefixes[0];
+  return prefix === undefined || prefix === "" ? source : source.under(prefix);
 }
 
 function byWidth(channels: number): number {

@@ -1,0 +1,120 @@
+import { Builder, describeModel, gradient, importModel } from "../../autodiff/mod.ts";
+import { serialize } from "../../compile/mod.ts";
+import { openSafetensors } from "../../models/weights/mod.ts";
+import type { Engine } from "../../runtime/mod.ts";
+import type { ExportResult } from "./zoo_result.ts";
+
+/** Largest difference of a value or gradient, of the largest. */
+const TOLERANCE = 1e-4;
+
+/** Where PyTorch in float32 is no nearer, how many times its error are allowed. */
+const TIMES_FLOAT32 = 4;
+
+/** A gradient is none where it is this far from a central difference, of the size of the sum at random signs. */
+const NO_DERIVATIVE = 0.02;
+
+/** Stands for infinity, which JSON has not. */
+const WRONG = 1e9;
+
+/** Differences are exact to about 1e-3 of that size. */
+const DIFFERENCE_SCALE = 10;
+
+/**
+ * Imports an exported model, differentiates it, and compares both with what PyTorch made of it in float64: `factsPath`
+ * is written by tests/autodiff/zoo_exports.py.
+ */
+export async function compareExport(
+  engine: Engine,
+  { modelPath, factsPath }: { readonly modelPath: string; readonly factsPath: string },
+): Promise<ExportResult> {
+  const bytes = await Deno.readFile(modelPath);
+  try {
+    await (await engine.load({ bytes }, { intraOpNumThreads: 1 })).dispose();
+  } catch {
+    return { outcome: "broken", why: "ONNX Runtime refuses the file too" };
+  }
+  try {
+    const errors = await errorsOf(engine, { bytes, factsPath });
+    const { value, gradient, float32 } = errors;
+    const allowed = Math.max(TOLERANCE, TIMES_FLOAT32 * float32);
+    return { outcome: value <= allowed && gradient <= allowed ? "right" : "off", ...errors };
+  } catch (error) {
+    return { outcome: "refused", why: String(error).slice(0, 240) };
+  }
+}
+
+async function errorsOf(
+  engine: Engine,
+  { bytes, factsPath }: { readonly bytes: Uint8Array<ArrayBuffer>; readonly factsPath: string },
+) {
+  const facts = openSafetensors(factsPath);
+  const read = (key: string) => facts.readFloat32(key);
+  const [image, cotangent, y, expected] = [
+    await read("image"),
+    await read("cotangent"),
+    await read("y"),
+    await read("gradient"),
+  ];
+  const [float32, difference, direction] = [
+    await read("float32_error"),
+    await read("difference"),
+    await read("direction"),
+  ];
+  const { inputs, outputs } = describeModel(bytes);
+  const [input, output] = [inputs[0]?.name ?? "", outputs[0]?.name ?? ""];
+  const b = new Builder({ differentiable: true });
+  const x = b.input("image", image);
+  const score = importModel(b, bytes, { inputs: { [input]: x }, outputs: [output] })[output];
+  if (score === undefined) throw new Error("No output");
+  const v = b.input("cotangent", score);
+  const [dx] = gradient(b, [{ value: score, cotangent: v }], [x]);
+  if (dx === undefined) throw new Error("No gradient");
+  const session = await engine.load({ bytes: serialize(b, { score, dx }) }, {
+    intraOpNumThreads: 1,
+  });
+  try {
+    const found = await session.run({ image, cotangent: { ...cotangent, shape: score.shape } });
+    const d = { direction: direction.data, difference: difference.data[0] ?? NaN };
+    const dx32 = found["dx"]?.data;
+    const slope = distance(dx32, expected.data);
+    // Where PyTorch's own gradient is not the derivative (levit, xcit), differences decide.
+    const byDifferences = slope > TOLERANCE && offFrom(expected.data, d) > NO_DERIVATIVE;
+    return {
+      value: distance(found["score"]?.data, y.data),
+      gradient: byDifferences
+        ? offFrom(Float32Array.from(dx32 ?? [], Number), d) / DIFFERENCE_SCALE
+        : slope,
+      float32: float32.data[0] ?? 0,
+      ...(byDifferences && { byDifferences }),
+    };
+  } finally {
+    await session.dispose();
+  }
+}
+
+/** How far a gradient is from a difference along a direction, of the size that the sum has at random signs. */
+function offFrom(
+  gradient: Float32Array,
+  { direction, difference }: { readonly direction: Float32Array; readonly difference: number },
+): number {
+  let [sum, squares] = [0, 0];
+  gradient.forEach((g, i) => {
+    const term = g * (direction[i] ?? NaN);
+    sum += term;
+    squares += term * term;
+  });
+  return Math.abs(sum - difference) / Math.sqrt(squares);
+}
+
+/** Largest difference, of the largest value; `WRONG` where sizes differ or a value is none. */
+function distance(found: ArrayLike<number | bigint> | undefined, expected: Float32Array): number {
+  if (found?.length !== expected.length) return WRONG;
+  let [error, largest] = [0, 0];
+  expected.forEach((v, i) => {
+    const d = Math.abs(v - Number(found[i] ?? NaN));
+    if (!(d <= error)) error = d;
+    largest = Math.max(largest, Math.abs(v));
+  });
+  const part = largest < 1e-15 ? error : error / largest;
+  return Number.isFinite(part) ? part : WRONG;
+}
