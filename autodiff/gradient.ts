@@ -22,6 +22,30 @@ export interface Seed {
  * `unreached` is "zero", which returns zeros: a value that the result does not depend on, or only through
  * operators with a declared zero derivative). `into` is a graph inside one of `b`'s nodes to append to instead, as a
  * branch of an If is.
+ *
+ * @example Value and gradient of a loss, computed by ONNX Runtime
+ * ```ts
+ * import { Builder, float32 } from "./mod.ts";
+ * import { compile, CPU_TARGET } from "../compile/mod.ts";
+ * import { openEngine } from "../runtime/mod.ts";
+ *
+ * const b = new Builder({ differentiable: true });
+ * const x = b.input("x", { dtype: "float32", shape: [3] });
+ * const loss = b.sum(b.mul(b.sigmoid(x), x), { keepDims: false });
+ * const [slope] = gradient(b, [{ value: loss, cotangent: b.scalar(1, "float32") }], [x]);
+ * if (slope === undefined) throw new Error("No gradient");
+ *
+ * const { bytes, sessionOptions } = compile(b, { loss, slope }, CPU_TARGET);
+ * const engine = await openEngine({ isolation: "in-process" });
+ * const session = await engine.load({ bytes }, sessionOptions);
+ * const found = await session.run({ x: float32([-1, 0, 2]) });
+ * // sigmoid(x) (1 + x (1 - sigmoid(x)))
+ * const expected = [0.0723295, 0.5, 1.0907843];
+ * for (const [i, value] of expected.entries()) {
+ *   if (!(Math.abs(Number(found["slope"]?.data[i]) - value) < 1e-6)) throw new Error(`At ${i}`);
+ * }
+ * await engine.close();
+ * ```
  */
 export function gradient(
   b: Builder,

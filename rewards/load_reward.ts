@@ -70,6 +70,20 @@ const [PACK_AFTER, CHECK_USES] = [2, 2];
  * Loads a reward: opens its weights and, unless told not to, runs it once to check its gradient.
  * Throws `WeightsError`, `ConfigError`, `TokenizerError` or `RewardConfigError` naming the file or field at fault,
  * `SelfCheckError` where the gradient is wrong, and `RuntimeError` where the provider is not available.
+ *
+ * @example Score and gradient of one image
+ * ```ts
+ * import { float32 } from "../autodiff/mod.ts";
+ *
+ * const reward = await loadReward({ kind: "symmetry" });
+ * const pixels = Float32Array.from({ length: 3 * 32 * 32 }, (_, i) => i % 32 / 31);
+ * const image = float32(pixels, [1, 3, 32, 32]);
+ * const { scores, gradient } = await reward.score(image, [""], { gradient: true });
+ * if (gradient?.shape.join() !== "1,3,32,32") throw new Error("Not of the image's shape");
+ * // Brighter from left to right: not symmetric, and this reward is better where it is smaller.
+ * if (reward.info.direction !== "minimise" || !((scores[0] ?? 0) > 0)) throw new Error("Symmetric");
+ * await reward.dispose();
+ * ```
  */
 export async function loadReward(
   config: RewardConfigInput,

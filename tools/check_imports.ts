@@ -1,4 +1,5 @@
 import { posix } from "node:path";
+import { checkSizes } from "./_check_sizes.ts";
 import { type Arrow, IMPORT_ARROWS, ONLY_IMPORTED_BY, TESTS_MAY_IMPORT } from "./_import_arrows.ts";
 import { type ImportStatement, parseImports } from "./_parse_imports.ts";
 
@@ -123,8 +124,8 @@ async function readSources(root: URL): Promise<Map<string, string>> {
 
 if (import.meta.main) {
   const files = await readSources(new URL("../", import.meta.url));
-  const problems = checkImports(files);
+  const problems = [...checkImports(files), ...checkSizes(files)];
   for (const { file, line, message } of problems) console.error(`${file}:${line}: ${message}`);
-  console.log(`${files.size} files, ${problems.length} import problems`);
+  console.log(`${files.size} files, ${problems.length} problems of imports and sizes`);
   if (problems.length > 0) Deno.exitCode = 1;
 }

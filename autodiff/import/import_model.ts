@@ -49,6 +49,26 @@ export function describeModel(bytes: Uint8Array): ModelInterface {
  *
  * Throws `ImportError` where the file is damaged, an input does not fit, or a node (named in the message) has an
  * operator, attribute or control flow that graphs do not have. What no output needs is not looked at.
+ *
+ * @example The gradient of somebody's ONNX file
+ * ```ts
+ * import { Builder, gradient } from "../mod.ts";
+ * import { compile, CPU_TARGET } from "../../compile/mod.ts";
+ *
+ * // Stands for the bytes of a file.
+ * const theirs = new Builder();
+ * const pixels = theirs.input("pixels", { dtype: "float32", shape: [1, 3, 8, 8] });
+ * const { bytes } = compile(theirs, { score: theirs.mean(theirs.tanh(pixels)) }, CPU_TARGET);
+ * if (describeModel(bytes).inputs[0]?.name !== "pixels") throw new Error("Another input");
+ *
+ * const b = new Builder({ differentiable: true });
+ * const image = b.input("image", { dtype: "float32", shape: [1, 3, 8, 8] });
+ * const { score } = importModel(b, bytes, { inputs: { pixels: image } });
+ * if (score === undefined) throw new Error("No score");
+ * const ones = b.expand(b.scalar(1, "float32"), score.shape);
+ * const [slope] = gradient(b, [{ value: score, cotangent: ones }], [image]);
+ * if (slope?.shape.join() !== "1,3,8,8") throw new Error("Not of the image's shape");
+ * ```
  */
 export function importModel(
   b: Builder,

@@ -1,6 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { orSilence } from "../../base/mod.ts";
 import { Replica } from "./_replica.ts";
+import { ReplicaChoice } from "./_replica_choice.ts";
 import { retried } from "./_retry.ts";
 import { StatusError, type StatusName } from "./errors.ts";
 import {
@@ -70,10 +71,8 @@ export class ReplicaPool<S extends DescService> {
   readonly #watchMs: number;
   readonly #closed = new AbortController();
   readonly #told = new Set<string>();
-  #replicas: readonly Replica<GrpcClient<S>>[] = [];
+  readonly #choice = new ReplicaChoice<GrpcClient<S>>();
   #lookedUpAt = -Infinity;
-  #version: string | undefined;
-  #turn = 0;
 
   /** @param endpoint see `parseReplicaAddresses`. Throws `StatusError` INVALID_ARGUMENT for another one */
   constructor(descriptor: S, endpoint: string, options: ReplicaPoolOptions<S>) {
@@ -93,17 +92,17 @@ export class ReplicaPool<S extends DescService> {
 
   /** Calls that can be made at a time with a replica for each; at least 1. */
   get width(): number {
-    return Math.max(1, this.#usable().filter((replica) => this.#isCurrent(replica)).length);
+    return Math.max(1, this.#choice.current.length);
   }
 
   /** The version in use: the one wanted, or that of the last answer. */
   get version(): string | undefined {
-    return this.#version;
+    return this.#choice.version;
   }
 
   /** Uses this version from now on, for as long as a replica serves it. */
   prefer(version: string): void {
-    this.#version = version;
+    this.#choice.version = version;
   }
 
   /**
@@ -139,8 +138,8 @@ export class ReplicaPool<S extends DescService> {
     const { signal: closed } = this.#closed;
     const signal = call.signal ? AbortSignal.any([call.signal, closed]) : closed;
     await this.#follow();
-    const there = this.#usable();
-    const replicas = there.length > 0 ? there : this.#replicas;
+    const there = this.#choice.there;
+    const replicas = there.length > 0 ? there : this.#choice.replicas;
     const answers: Answered<T>[] = [];
     const failures: unknown[] = [];
     const asked = replicas.map(async (replica) => {
@@ -169,7 +168,7 @@ export class ReplicaPool<S extends DescService> {
   async leastBusy(): Promise<GrpcClient<S>> {
     await this.#follow();
     this.#askAgain();
-    const replica = this.#pick(new Set());
+    const replica = this.#choice.pick(new Set());
     if (replica === undefined) throw this.#nobody();
     return replica.client;
   }
@@ -177,7 +176,7 @@ export class ReplicaPool<S extends DescService> {
   /** Closes all connections; calls in progress end. */
   close(): void {
     this.#closed.abort(new StatusError("CANCELLED", "The connection was closed"));
-    for (const { client } of this.#replicas) client.close();
+    for (const { client } of this.#choice.replicas) client.close();
   }
 
   /** One try on every replica there is, until one answers. */
@@ -191,17 +190,17 @@ export class ReplicaPool<S extends DescService> {
     const tried = new Set<Replica<GrpcClient<S>>>();
     let failure: unknown;
     for (;;) {
-      const replica = this.#pick(tried);
+      const replica = this.#choice.pick(tried);
       if (replica === undefined) throw failure ?? this.#nobody();
       tried.add(replica);
       try {
         const answer = await this.#watched(replica, work, until);
         const found = version?.(answer);
         replica.answered(found);
-        if (found === undefined || found === "" || this.#accepts(found)) return answer;
+        if (found === undefined || found === "" || this.#choice.accepts(found)) return answer;
         failure = new StatusError(
           "UNAVAILABLE",
-          `${replica.address} serves ${found}, others ${this.#version}`,
+          `${replica.address} serves ${found}, others ${this.version}`,
         );
         this.#setAside(replica);
       } catch (error) {
@@ -214,28 +213,18 @@ export class ReplicaPool<S extends DescService> {
     }
   }
 
-  /** Whether an answer of this version may be used; from then on it is the one in use. */
-  #accepts(found: string): boolean {
-    if (found !== this.#version && this.#usable().some((replica) => this.#isOf(replica))) {
-      return false;
-    }
-    this.#version = found;
-    return true;
-  }
-
   /** The call, given up where the replica says nothing of itself and another one could be asked. */
   async #watched<T>(
     replica: Replica<GrpcClient<S>>,
     work: (client: GrpcClient<S>, call: CallOptions) => Promise<T>,
     until: Until,
   ): Promise<T> {
-    if (this.#replicas.length === 1) return await this.#call(replica, work, until);
+    if (this.#choice.replicas.length === 1) return await this.#call(replica, work, until);
     const lost = new AbortController();
     const signal = until.signal ? AbortSignal.any([until.signal, lost.signal]) : lost.signal;
     const working = this.#call(replica, work, { ...until, signal });
     const settled = working.then(() => true, () => true);
-    const others = () =>
-      this.#usable().some((other) => other !== replica && this.#isCurrent(other));
+    const others = () => this.#choice.current.some((other) => other !== replica);
     while (!await orSilence(settled, this.#watchMs)) {
       if (!others() || await Promise.any([settled, this.#probe(replica)]) || !others()) continue;
       lost.abort(
@@ -272,35 +261,11 @@ export class ReplicaPool<S extends DescService> {
 
   /** Asks those that are away, or set aside, whether they may be used again. Nobody waits for it. */
   #askAgain(): void {
-    for (const replica of this.#replicas) {
-      if (!replica.isDue || (!replica.isAway && this.#isCurrent(replica))) continue;
+    for (const replica of this.#choice.replicas) {
+      if (!replica.isDue || (!replica.isAway && this.#choice.isCurrent(replica))) continue;
       replica.askLater();
       void this.#probe(replica).then((isThere) => isThere || replica.failed());
     }
-  }
-
-  /** The replica to ask next: of the version in use, else any, else one that is away; of those the least busy. */
-  #pick(tried: ReadonlySet<Replica<GrpcClient<S>>>): Replica<GrpcClient<S>> | undefined {
-    const left = this.#replicas.filter((replica) => !tried.has(replica));
-    const there = left.filter(({ isAway }) => !isAway);
-    const current = there.filter((replica) => this.#isCurrent(replica));
-    const choice = [current, there, left].find(({ length }) => length > 0) ?? [];
-    const least = Math.min(...choice.map(({ busy }) => busy));
-    const idle = choice.filter(({ busy }) => busy === least);
-    return idle[this.#turn++ % Math.max(1, idle.length)];
-  }
-
-  #usable(): readonly Replica<GrpcClient<S>>[] {
-    return this.#replicas.filter(({ isAway }) => !isAway);
-  }
-
-  #isOf({ version }: Replica<GrpcClient<S>>): boolean {
-    return version !== undefined && version === this.#version;
-  }
-
-  /** Whether it serves the version in use, as far as is known. */
-  #isCurrent(replica: Replica<GrpcClient<S>>): boolean {
-    return this.#version === undefined || replica.version === undefined || this.#isOf(replica);
   }
 
   #setAside({ address, version }: Replica<GrpcClient<S>>): void {
@@ -308,7 +273,7 @@ export class ReplicaPool<S extends DescService> {
     if (this.#told.has(key)) return;
     this.#told.add(key);
     this.#options.onSetAside?.(
-      `${address} serves ${version} while other replicas serve ${this.#version}: it is not asked`,
+      `${address} serves ${version} while other replicas serve ${this.version}: it is not asked`,
     );
   }
 
@@ -319,7 +284,7 @@ export class ReplicaPool<S extends DescService> {
       this.#replace(await replicaAddresses(this.#where, this.#options.lookUp));
       this.#lookedUpAt = performance.now();
     } catch (error) {
-      if (this.#replicas.length === 0) throw error;
+      if (this.#choice.replicas.length === 0) throw error;
     }
   }
 
@@ -328,8 +293,8 @@ export class ReplicaPool<S extends DescService> {
     // A call is tried again on another replica, not on the same.
     const { retry: __, ...once } = options;
     const serverName = this.#where.kind === "name" ? this.#where.endpoint.host : undefined;
-    const known = new Map(this.#replicas.map((replica) => [replica.address, replica]));
-    this.#replicas = addresses.map((address) =>
+    const known = new Map(this.#choice.replicas.map((replica) => [replica.address, replica]));
+    this.#choice.replicas = addresses.map((address) =>
       known.get(address) ??
         new Replica(
           address,

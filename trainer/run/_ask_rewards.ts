@@ -1,7 +1,8 @@
 import type { Combination } from "./combine.ts";
+import type { Scoring } from "./_gallery.ts";
 import type { Patience } from "./_patience.ts";
 import type { RewardClients } from "./_reward_clients.ts";
-import { RewardMixture } from "./reward_mixture.ts";
+import { RewardMixture, RewardUnavailableError } from "./reward_mixture.ts";
 import type { RewardTerm } from "./run_config.ts";
 
 interface Rewards {
@@ -47,4 +48,19 @@ export async function askOnce<T>(
       await ask(new RewardMixture(await clients.connected(terms, signal)), signal),
     ping: (ms) => clients.ping(terms, ms),
   });
+}
+
+/** Scores by a mixture as it is now; none where a reward is away. */
+export function scoresIfThere(rewards: Rewards, terms: readonly RewardTerm[]): Scoring {
+  return async (images, prompts) => {
+    try {
+      return await askOnce(rewards, {
+        terms,
+        ask: (asked, signal) => asked.score(images, prompts, { signal }),
+      });
+    } catch (error) {
+      if (error instanceof RewardUnavailableError) return {};
+      throw error;
+    }
+  };
 }

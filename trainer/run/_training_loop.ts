@@ -1,14 +1,14 @@
-import { raceAbort } from "../../base/mod.ts";
 import { denoiserOf, diffusersHeader } from "../../models/lora/mod.ts";
 import type { AdaptedDenoiser } from "../model/mod.ts";
 import type { Parameters } from "../tensors.ts";
 import { traced } from "../traced.ts";
-import { askOnce } from "./_ask_rewards.ts";
+import { scoresIfThere } from "./_ask_rewards.ts";
 import { changes, choiceRound, panelRound, watched } from "./_panel_round.ts";
 import { DriftReference } from "./_drift_reference.ts";
 import { Gallery, type Scoring } from "./_gallery.ts";
 import { iterate } from "./_iterate.ts";
 import { IterationImages } from "./_iteration_images.ts";
+import { givenUp, goOn } from "./_interruption.ts";
 import { InterruptedError } from "./_patience.ts";
 import { type Boundary, bringForward, doneOf, pendingAt } from "./_pending.ts";
 import { PromptsAhead } from "./_prompts_ahead.ts";
@@ -18,7 +18,6 @@ import type { LoopRun } from "./_loop_run.ts";
 import { ownShards, workersShards } from "./_shard_computation.ts";
 import { type Checkpoint, listCheckpoints, loraOf, writeCheckpoint } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
-import { RewardUnavailableError } from "./reward_mixture.ts";
 import type { RewardTerm } from "./run_config.ts";
 import type { SampleReference, StepEvent } from "./run_events.ts";
 import type { RunLog } from "./run_log.ts";
@@ -133,7 +132,8 @@ export class TrainingLoop {
     const step = progress.iterating = at.step + 1;
     const boundary = { step: at.step, mixture };
     try {
-      const { next, facts, samples } = await this.#givenUp(
+      const { next, facts, samples } = await givenUp(
+        this.#run,
         traced("step", () => this.#computed(at, boundary), {
           attributes: { "drtune.run": id, "drtune.step": step },
           root: true,
@@ -150,7 +150,7 @@ export class TrainingLoop {
       if (!(error instanceof InterruptedError)) throw error;
       if (progress.end === undefined) {
         await bringForward(boundary, this.#run);
-        await this.#goOn();
+        await goOn(this.#run);
       }
       return at;
     } finally {
@@ -193,7 +193,7 @@ export class TrainingLoop {
     if (config.sampleEvery === 0 || log.stepOf(0) !== undefined) return;
     const facts = { loss: 0, gradNorm: 0, rewards: {}, seconds: {}, secondsLeft: 0 };
     try {
-      const samples = await this.#givenUp(this.#show(parameters, { step: 0, mixture }));
+      const samples = await givenUp(this.#run, this.#show(parameters, { step: 0, mixture }));
       await log.emit({ type: "step", step: 0, ...facts, samples, prompts: [], plans: [] });
     } catch (error) {
       if (!(error instanceof InterruptedError)) throw error;
@@ -205,28 +205,18 @@ export class TrainingLoop {
     parameters: Parameters,
     { step, mixture }: { readonly step: number; readonly mixture: readonly RewardTerm[] },
   ): Promise<SampleReference[]> {
-    const score: Scoring = async (images, prompts) => {
-      try {
-        return await askOnce(this.#run, {
-          terms: mixture,
-          ask: (asked, signal) => asked.score(images, prompts, { signal }),
-        });
-      } catch (error) {
-        if (error instanceof RewardUnavailableError) return {};
-        throw error;
-      }
-    };
+    const score = scoresIfThere(this.#run, mixture);
     return this.#gallery.pictures(parameters, { step, score });
   }
 
   /** Measures the panel once; an alarm may end the run. What is asked for meanwhile interrupts a wait for rewards. */
   async #measurePanel(at: Checkpoint, mixture: readonly RewardTerm[]): Promise<void> {
     try {
-      const measure = (score: Scoring) => this.#givenUp(this.#measured(at, score));
+      const measure = (score: Scoring) => givenUp(this.#run, this.#measured(at, score));
       await panelRound(this.#run, { step: at.step, mixture, measure });
     } catch (error) {
       if (!(error instanceof InterruptedError)) throw error;
-      await this.#goOn();
+      await goOn(this.#run);
     }
   }
 
@@ -238,7 +228,7 @@ export class TrainingLoop {
     if (!isOver || at.step === 0 || panel.scales.length === 0 || log.choice !== undefined) return;
     try {
       const measure = (scale: number, score: Scoring) =>
-        this.#givenUp(this.#measured(at, score, scale));
+        givenUp(this.#run, this.#measured(at, score, scale));
       await choiceRound(this.#run, { step: at.step, mixture, measure });
     } catch (error) {
       if (!(error instanceof InterruptedError)) throw error;
@@ -255,25 +245,6 @@ export class TrainingLoop {
       return await this.#gallery.measure(denoiser, score);
     } finally {
       await denoiser.release().catch(() => {});
-    }
-  }
-
-  /** The outcome of work, unless it is given up: then an `InterruptedError` at once. */
-  async #givenUp<T>(work: Promise<T>): Promise<T> {
-    const { giveUp } = this.#run;
-    try {
-      return await raceAbort(work, giveUp);
-    } catch (error) {
-      if (giveUp.aborted) throw new InterruptedError("Given up", { cause: error });
-      throw error;
-    }
-  }
-
-  /** After an interruption that does not end the run. */
-  async #goOn(): Promise<void> {
-    const { log, progress } = this.#run;
-    if (progress.end === undefined && log.state === "paused") {
-      await log.emit({ type: "state", state: "running", reason: "", ...doneOf(progress) });
     }
   }
 

@@ -1,5 +1,6 @@
 import { raceAbort } from "../../base/mod.ts";
 import { checkMixture } from "./check_rewards.ts";
+import { estimateReporter } from "./_estimate_reporter.ts";
 import { Patience } from "./_patience.ts";
 import { doneOf, type Progress } from "./_pending.ts";
 import { restore } from "./_restore.ts";
@@ -8,13 +9,7 @@ import type { LoopRun } from "./_loop_run.ts";
 import { TrainingLoop } from "./_training_loop.ts";
 import { listCheckpoints, readProvenance } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
-import {
-  type PlanReport,
-  planReport,
-  readEstimate,
-  reportText,
-  writePlanReport,
-} from "./plan_report.ts";
+import { reportText } from "./plan_report.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
 import type { RunDependencies } from "./run_dependencies.ts";
 import { RunStateError } from "./run_errors.ts";
@@ -225,7 +220,7 @@ export class TrainingRun {
     }
     const restored = await restore(opened, { folder, config, log, progress: this.#progress });
     const { step } = restored.at;
-    const report = await this.#reporter(opened, step);
+    const report = await estimateReporter(opened, { folder: folder.path, log, from: step });
     await report();
     await log.record(
       await this.#dependencies.record?.({
@@ -251,22 +246,6 @@ export class TrainingRun {
     }
     const found = await report();
     return found === undefined ? "" : reportText(found);
-  }
-
-  /** Compares the estimate of a run from step `from` on with what was measured so far, in the folder too. */
-  async #reporter(
-    opened: OpenedModel,
-    from: number,
-  ): Promise<() => Promise<PlanReport | undefined>> {
-    // A run does not end for want of an estimate.
-    const plan = await readEstimate(this.folder.path) ??
-      await opened.plan?.().catch(() => undefined);
-    return async () => {
-      const bytes = await opened.peakMemory?.();
-      const report = plan && planReport(plan, { bytes, events: this.log.events, from });
-      if (report !== undefined) await writePlanReport(this.folder.path, report);
-      return report;
-    };
   }
 
   /** The step after which what is asked for now takes effect: a reward that is away is not waited for. */

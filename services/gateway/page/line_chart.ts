@@ -237,17 +237,7 @@ export class LineChart {
     );
     replace(
       this.#legend,
-      ...(alone ? [] : values.map(({ name, hue, value, step: own }) =>
-        h(
-          "li",
-          { class: hueClass(hue) },
-          h("span", { class: "swatch" }),
-          `${name} `,
-          h("b", {}, number(value)),
-          // It has ended before, or was measured at other steps.
-          own !== step && ` at step ${own}`,
-        )
-      )),
+      ...(alone ? [] : values.map((value) => legendEntry(value, step))),
     );
     const told = values.map(({ name, value }) => `${name} ${number(value)}`.trim()).join(", ");
     this.#plot.setAttribute("aria-valuenow", String(step));
@@ -287,23 +277,48 @@ export class LineChart {
     const points = this.#longest;
     if (points.length === 0) return;
     const at = nearest(points, this.#cursor.step ?? Infinity);
-    const page = Math.max(1, Math.round(points.length / 10));
-    const moves: Readonly<Record<string, number>> = {
-      ArrowLeft: at - 1,
-      ArrowDown: at - 1,
-      ArrowRight: at + 1,
-      ArrowUp: at + 1,
-      PageDown: at - page,
-      PageUp: at + page,
-      Home: 0,
-      End: points.length - 1,
-    };
-    const to = moves[event.key];
+    const to = keyTarget(event.key, { at, of: points.length });
     if (event.key === "Escape") this.#cursor.step = undefined;
     if (to === undefined) return;
     event.preventDefault();
-    this.#cursor.step = points[Math.min(Math.max(to, 0), points.length - 1)]?.[0];
+    this.#cursor.step = points[to]?.[0];
   }
+}
+
+/** A curve's name and value at the crosshair's step. */
+function legendEntry(
+  { name, hue, value, step }: Pick<Series, "name" | "hue"> & { value: number; step: number },
+  cursor: number,
+): HTMLElement {
+  return h(
+    "li",
+    { class: hueClass(hue) },
+    h("span", { class: "swatch" }),
+    `${name} `,
+    h("b", {}, number(value)),
+    // It has ended before, or was measured at other steps.
+    step !== cursor && ` at step ${step}`,
+  );
+}
+
+/** Index of the point that a key moves the crosshair to. Undefined for a key that moves nothing. */
+function keyTarget(
+  key: string,
+  { at, of }: { readonly at: number; readonly of: number },
+): number | undefined {
+  const page = Math.max(1, Math.round(of / 10));
+  const targets: Readonly<Record<string, number>> = {
+    ArrowLeft: at - 1,
+    ArrowDown: at - 1,
+    ArrowRight: at + 1,
+    ArrowUp: at + 1,
+    PageDown: at - page,
+    PageUp: at + page,
+    Home: 0,
+    End: of - 1,
+  };
+  const to = targets[key];
+  return to === undefined ? undefined : Math.min(Math.max(to, 0), of - 1);
 }
 
 /** Index of the point nearest to a step. */
