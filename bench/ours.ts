@@ -22,16 +22,16 @@ import { WeightScope } from "../models/mod.ts";
 import { openSafetensors, openWeights, writeSafetensors } from "../models/weights/mod.ts";
 import { type ModelSource, openEngine } from "../runtime/mod.ts";
 import {
-  decoderProgram,
+  decoderNetwork,
   type Float32Tensor,
   makeSampler,
   NetworkRunner,
   parseSchedulerConfig,
   PipelineModel,
-  type Program,
+  type RunnableNetwork,
   trainStep,
-  transformerProgram,
-  unetProgram,
+  transformerNetwork,
+  unetNetwork,
 } from "../trainer/mod.ts";
 import { loadReward, parseRewardConfig } from "../rewards/mod.ts";
 import type {
@@ -91,8 +91,8 @@ async function unetRun(bench: UNetCase, mode: Mode): Promise<Run> {
   const task = mode === "forward" ? "prediction" : "product";
   const size = { batch, height: side, width: side, tokens: 77 };
   const changes = loraChanges(unetModules(part), { rank, alpha: rank });
-  const program = unetProgram(part, { task, size, changes, memory, ...rest });
-  return await programRun(program, { memory, result: "prediction" });
+  const network = unetNetwork(part, { task, size, changes, memory, ...rest });
+  return await networkRun(network, { memory, result: "prediction" });
 }
 
 async function transformerRun(bench: TransformerCase, mode: Mode): Promise<Run> {
@@ -107,8 +107,8 @@ async function transformerRun(bench: TransformerCase, mode: Mode): Promise<Run> 
     alpha: rank,
     targets: transformer.targets,
   });
-  const program = transformerProgram(transformer, { task, size, changes, memory, ...rest });
-  return await programRun(program, { memory, result: "prediction" }, {
+  const network = transformerNetwork(transformer, { task, size, changes, memory, ...rest });
+  return await networkRun(network, { memory, result: "prediction" }, {
     timestep_proj: timestepProjection(Array.from({ length: batch }, () => TIMESTEP)),
   });
 }
@@ -120,13 +120,13 @@ async function vaeRun(bench: VaeCase, mode: Mode): Promise<Run> {
   const part = { config, weights: await openWeights(`${folder}/model`) };
   const task = mode === "forward" ? "image" : "product";
   const size = { batch, height: side, width: side };
-  const program = decoderProgram(part, { task, size, memory, ...rest });
-  return await programRun(program, { memory, result: "image" });
+  const network = decoderNetwork(part, { task, size, memory, ...rest });
+  return await networkRun(network, { memory, result: "image" });
 }
 
 /** A network as the trainer runs it. */
-async function programRun(
-  program: Program,
+async function networkRun(
+  network: RunnableNetwork,
   { memory, result }: { readonly memory: number; readonly result: string },
   more: Readonly<Record<string, Tensor>> = {},
 ): Promise<Run> {
@@ -136,12 +136,12 @@ async function programRun(
   const { cotangent, ...feeds } = all;
   if (mode !== "forward" && cotangent !== undefined) {
     return async () => {
-      const gradients = await runner.vjp(program, { feeds, cotangent });
+      const gradients = await runner.vjp(network, { feeds, cotangent });
       return Object.fromEntries(Object.entries(gradients).map(([n, g]) => [`grad.${n}`, g]));
     };
   }
   return async () => {
-    const value = await runner.forward(program, feeds);
+    const value = await runner.forward(network, feeds);
     return value === undefined ? {} : { [result]: value };
   };
 }

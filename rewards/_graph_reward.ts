@@ -8,7 +8,7 @@ import {
 } from "../autodiff/mod.ts";
 import type { Feed, RunOptions, Session } from "../runtime/mod.ts";
 import { checkImages, checkPrompts } from "./_check_images.ts";
-import type { RewardProgram } from "./_program.ts";
+import type { RewardDefinition } from "./_reward_definition.ts";
 import type { RewardSessions } from "./_reward_sessions.ts";
 import { TextEmbedder } from "./_text_embedder.ts";
 import { RewardInputError } from "./errors.ts";
@@ -33,34 +33,34 @@ export interface GraphRewardOptions {
 
 type Float32Tensor = TensorOf<"float32">;
 
-/** What the program's graph gives for some images. */
+/** What the reward's graph gives for some images. */
 interface Scored {
   readonly score: Float32Tensor;
   readonly gradient?: Float32Tensor;
 }
 
 /**
- * Runs a program as a chain of graphs: text to embedding, image to pixels, pixels (and embedding) to score and
+ * Runs a reward as a chain of graphs: text to embedding, image to pixels, pixels (and embedding) to score and
  * d score / d pixels, d / d pixels to d / d image. Only the graph of the model holds weights, and it does not depend on the
  * size of the image; the two around it are linear.
  */
 export class GraphReward implements Reward {
   readonly info: RewardInfo;
   readonly extras?: NonNullable<Reward["extras"]>;
-  readonly #program: RewardProgram;
+  readonly #definition: RewardDefinition;
   readonly #sessions: RewardSessions;
   readonly #texts: TextEmbedder | undefined;
   readonly #maxBatch: number;
   readonly #onDispose: () => Promise<void>;
 
-  constructor(info: RewardInfo, program: RewardProgram, options: GraphRewardOptions) {
+  constructor(info: RewardInfo, definition: RewardDefinition, options: GraphRewardOptions) {
     this.info = info;
-    this.#program = program;
+    this.#definition = definition;
     this.#sessions = options.sessions;
     this.#maxBatch = options.maxBatch;
     this.#onDispose = options.onDispose;
-    this.#texts = program.text && new TextEmbedder(program.text, options.sessions);
-    const { extras } = program;
+    this.#texts = definition.text && new TextEmbedder(definition.text, options.sessions);
+    const { extras } = definition;
     if (extras) {
       this.extras = (images) => {
         checkImages(images);
@@ -83,7 +83,7 @@ export class GraphReward implements Reward {
         "Gradient was asked for with processing reference, which has none",
       );
     }
-    const { recipe } = this.#program;
+    const { recipe } = this.#definition;
     const fit = recipe && planRecipe(recipe, { height, width, processing });
     if (fit && (fit.rows.to < 1 || fit.columns.to < 1)) {
       throw new RewardInputError(
@@ -134,7 +134,7 @@ export class GraphReward implements Reward {
     },
   ): Promise<Float32Tensor | undefined> {
     if (this.#texts === undefined) return undefined;
-    const query = this.#program.text?.query;
+    const query = this.#definition.text?.query;
     const rows: Float32Array[] = [];
     const texts = query === undefined ? prompts : Array<string>(count).fill(query);
     for (const [i, text] of texts.entries()) {
@@ -156,7 +156,7 @@ export class GraphReward implements Reward {
     },
   ): Promise<Float32Tensor> {
     if (processing === "reference") {
-      return referencePixels(images, fit, this.#program.recipe?.referenceResizer);
+      return referencePixels(images, fit, this.#definition.recipe?.referenceResizer);
     }
     if (isIdentityFit(fit)) return images;
     const { shape } = images;
@@ -204,12 +204,12 @@ export class GraphReward implements Reward {
     const { shape } = pixels;
     // The runtime's optimizer takes time with the square of what a branch reads from outside: graphs that it is to
     // optimize have no branch, and the score alone is a graph of its own.
-    const isApart = this.#program.isForeign === true;
+    const isApart = this.#definition.isForeign === true;
     const write = () => {
       const b = new Builder({ differentiable: wanted || !isApart });
       const input = b.input("pixels", { dtype: "float32", shape });
       const text = texts && b.input("text", { dtype: "float32", shape: texts.shape });
-      const score = this.#program.score(b, input, text);
+      const score = this.#definition.score(b, input, text);
       const back = (into: Builder) => {
         // Scores do not depend on one another's images, so one product with ones gives each its own gradient.
         const cotangent = into.fill(1, { dtype: "float32", shape: score.shape });
@@ -225,7 +225,7 @@ export class GraphReward implements Reward {
       const outputs: Record<string, Value> = { score };
       if (result !== undefined) outputs["gradient"] = result;
       // With a recipe there is one size, and few numbers of images.
-      return { b, outputs, isModel: this.#program.recipe !== undefined };
+      return { b, outputs, isModel: this.#definition.recipe !== undefined };
     };
     const flag = { dtype: "bool", shape: [], data: Uint8Array.of(wanted ? 1 : 0) } as const;
     const feeds = {

@@ -1,5 +1,5 @@
 import { Builder, int64 } from "../autodiff/mod.ts";
-import type { TextProgram } from "./_program.ts";
+import type { TextDefinition } from "./_reward_definition.ts";
 import type { RewardSessions } from "./_reward_sessions.ts";
 
 /** How many texts' embeddings are kept. */
@@ -15,12 +15,12 @@ interface Embedded {
 
 /** Embeddings of texts, each computed once while it is remembered. */
 export class TextEmbedder {
-  readonly #text: TextProgram;
+  readonly #text: TextDefinition;
   readonly #sessions: RewardSessions;
   /** In the order of last use. */
   readonly #known = new Map<string, Embedded>();
 
-  constructor(text: TextProgram, sessions: RewardSessions) {
+  constructor(text: TextDefinition, sessions: RewardSessions) {
     this.#text = text;
     this.#sessions = sessions;
   }

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { float32, sizeOf } from "../autodiff/mod.ts";
 import { type Engine, openEngine, type Provider, type SessionOptions } from "../runtime/mod.ts";
 import { GraphReward } from "./_graph_reward.ts";
-import type { RewardProgram } from "./_program.ts";
+import type { RewardDefinition } from "./_reward_definition.ts";
 import { SelfCheckError } from "./errors.ts";
 import { selfCheck } from "./_self_check.ts";
 import { RewardSessions } from "./_reward_sessions.ts";
@@ -91,11 +91,11 @@ export async function loadReward(
 ): Promise<Reward> {
   const { provider = "cpu", threads, baseDir = ".", cacheDir = ".cache/weights" } = options;
   const { kind, name = kind } = parseRewardConfig(config);
-  const program = await REWARD_KINDS[kind].open(config, {
+  const definition = await REWARD_KINDS[kind].open(config, {
     resolve: (path) => resolve(baseDir, path),
     cacheDir: resolve(cacheDir),
   });
-  const digest = await digestOf(kind, program);
+  const digest = await digestOf(kind, definition);
   const isWarmed = (options.warmUp ?? []).length > 0;
   const engine = options.engine ?? await openEngine({ isolation: "in-process" });
   const sessions = new RewardSessions(engine, {
@@ -104,22 +104,22 @@ export async function loadReward(
       memory: options.memory ?? (provider === "cpu" ? Infinity : GPU_MEMORY),
       precision: "float32",
       threads,
-      optimizer: program.isForeign ? "runtime" : "compiler",
+      optimizer: definition.isForeign ? "runtime" : "compiler",
     },
     session: {
       // Mapped weights are shared by all sessions, and there at once; see `packWeights`.
       prepackWeights: false,
       // Our graphs are written as they run best.
-      graphOptimizationLevel: program.isForeign ? "all" : "disabled",
+      graphOptimizationLevel: definition.isForeign ? "all" : "disabled",
       ...options.session,
     },
-    weightsRoot: program.weightsRoot,
+    weightsRoot: definition.weightsRoot,
     ...(provider === "cpu" && options.packWeights !== false && {
       packAfter: isWarmed ? 0 : PACK_AFTER + (options.selfCheck === false ? 0 : CHECK_USES),
     }),
     maxBytes: options.maxSessionBytes ?? 8 * GIB,
   });
-  const { recipe, text, direction, range, isSurrogate = false } = program;
+  const { recipe, text, direction, range, isSurrogate = false } = definition;
   const info: RewardInfo = {
     name,
     kind,
@@ -136,23 +136,23 @@ export async function loadReward(
     fileProcessing: recipe?.files ?? "reference",
     digest,
     provider,
-    ...((program.warnings ?? []).length > 0 && { warnings: program.warnings }),
+    ...((definition.warnings ?? []).length > 0 && { warnings: definition.warnings }),
   };
   const runsOn = {
     sessions,
-    maxBatch: Math.min(options.maxBatch ?? 16, program.maxBatch ?? Infinity),
+    maxBatch: Math.min(options.maxBatch ?? 16, definition.maxBatch ?? Infinity),
     onDispose: async () => {
       if (options.engine === undefined) await engine.close();
     },
   };
-  const reward = new GraphReward(info, program, runsOn);
+  const reward = new GraphReward(info, definition, runsOn);
   try {
     for (const bucket of options.warmUp ?? []) await warmUp(reward, bucket);
     if (options.selfCheck === false) return reward;
-    const { found, warning } = await checked(program, () =>
+    const { found, warning } = await checked(definition, () =>
       selfCheck(reward, {
         isSurrogate,
-        computesInHalf: program.computesInHalf,
+        computesInHalf: definition.computesInHalf,
         ...(recipe && { extent: extentOf(recipe.size) }),
       }));
     const said = {
@@ -160,16 +160,16 @@ export async function loadReward(
       ...(found && { selfCheck: found }),
       ...(warning !== undefined && { warnings: [...info.warnings ?? [], warning] }),
     };
-    return new GraphReward(said, program, runsOn);
+    return new GraphReward(said, definition, runsOn);
   } catch (error) {
     await reward.dispose();
     throw error;
   }
 }
 
-/** What the check on load found, and what is to be said of it; where the program asks for no more, that it failed too. */
+/** What the check on load found, and what is to be said of it; where the definition asks for no more, that it failed too. */
 async function checked(
-  { check }: RewardProgram,
+  { check }: RewardDefinition,
   run: () => Promise<SelfCheck>,
 ): Promise<{ readonly found?: SelfCheck; readonly warning?: string }> {
   try {
@@ -195,7 +195,7 @@ async function warmUp(reward: Reward, { height, width, batch = 1 }: ImageBucket)
 }
 
 /** sha256 over the kind and all that its scores depend on. */
-async function digestOf(kind: string, program: RewardProgram): Promise<string> {
-  const identity = JSON.stringify([kind, await program.identity()]);
+async function digestOf(kind: string, definition: RewardDefinition): Promise<string> {
+  const identity = JSON.stringify([kind, await definition.identity()]);
   return createHash("sha256").update(identity).digest("hex");
 }

@@ -14,7 +14,7 @@ import {
 } from "../../models/clip/mod.ts";
 import { WeightScope } from "../../models/mod.ts";
 import { openTextCodec } from "../_open_text.ts";
-import type { RewardProgram, TextProgram } from "../_program.ts";
+import type { RewardDefinition, TextDefinition } from "../_reward_definition.ts";
 import { nameField, type OpenContext } from "../_reward_kind.ts";
 import { normalise, type PixelRecipe, recipeOf } from "../preprocess/mod.ts";
 
@@ -104,13 +104,13 @@ export function clipScore(
     readonly files?: "tensor" | "reference";
     readonly tokenizer: string | undefined;
   },
-): RewardProgram {
+): RewardDefinition {
   const { config, format, source } = model;
   const codec = openTextCodec({ tokenizer, modelFolder: model.folder }, {
     ...config.text,
     layout: format === "open_clip" ? "open_clip" : "hf",
   });
-  const text: TextProgram = {
+  const text: TextDefinition = {
     ...codec,
     embed: (b, ids) =>
       normalised(b, clipTextEmbedding(new WeightScope(b, model.weights), ids, config)),

@@ -13,7 +13,7 @@ import {
   sizeOf,
   type Value,
 } from "../../autodiff/mod.ts";
-import type { RewardProgram } from "../_program.ts";
+import type { RewardDefinition } from "../_reward_definition.ts";
 import { type OpenContext, rewardKind } from "../_reward_kind.ts";
 import { RewardConfigError } from "../errors.ts";
 import { openTextCodec } from "../_open_text.ts";
@@ -31,7 +31,7 @@ export const onnx = rewardKind({
   open: async (config, context) => {
     const path = context.resolve(config.weights);
     try {
-      return await openProgram(path, config, context);
+      return await openDefinition(path, config, context);
     } catch (cause) {
       const isOfModel = cause instanceof ImportError || cause instanceof GradientError ||
         cause instanceof GraphError;
@@ -41,11 +41,11 @@ export const onnx = rewardKind({
   },
 });
 
-async function openProgram(
+async function openDefinition(
   path: string,
   given: Given,
   { cacheDir, resolve }: OpenContext,
-): Promise<RewardProgram> {
+): Promise<RewardDefinition> {
   const model = await openOnnxModel(path, cacheDir);
   const names = interfaceOf(describeModel(model.bytes), given);
   const isWhole = !isFloat(names.image.dtype);
@@ -102,7 +102,7 @@ async function openProgram(
     ...(extent !== undefined && fit !== undefined && {
       recipe: { fit, size: extent, resample: config.resample, values: valuesOf(config) },
     }),
-    ...(text && { text: text.program }),
+    ...(text && { text: text.definition }),
     maxBatch,
     isForeign: true,
     // Rounding to whole numbers has no derivative: the gradient passes straight through.
@@ -244,7 +244,7 @@ function textOf(
   return {
     digest: codec.digest,
     width: 2 * length,
-    program: {
+    definition: {
       ...codec,
       encode: (prompt: string) => [...codec.encode(prompt), ...codec.mask(prompt)],
       // Ids are whole numbers below 2^24, which float32 holds exactly.

@@ -4,21 +4,21 @@ import { batchOf, concatBatch, type Float32Tensor, sliceBatch } from "../tensors
 import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";
 import type { NetworkRunner } from "./network_runner.ts";
-import { decoderProgram, type Program, type ProgramTarget } from "./program.ts";
+import { decoderNetwork, type NetworkTarget, type RunnableNetwork } from "./runnable_network.ts";
 
 /** A VAE's decoder. Work beyond the limits, latent positions at once, runs in parts. */
 export class ImageDecoder implements Decoder {
   readonly #part: Part<VaeConfig>;
   readonly #runner: NetworkRunner;
-  readonly #target: ProgramTarget;
+  readonly #target: NetworkTarget;
   readonly #limits: { readonly decode: number; readonly decodeProducts: number };
-  readonly #programs = new Map<string, Program>();
+  readonly #networks = new Map<string, RunnableNetwork>();
 
   constructor(
     part: Part<VaeConfig>,
     { runner, target, limits }: {
       readonly runner: NetworkRunner;
-      readonly target: ProgramTarget;
+      readonly target: NetworkTarget;
       readonly limits: { readonly decode: number; readonly decodeProducts: number };
     },
   ) {
@@ -46,23 +46,23 @@ export class ImageDecoder implements Decoder {
       const size = { batch: end - start, height, width };
       const feeds = { latents: sliceBatch(latents, start, end) };
       if (cotangent === undefined) {
-        const image = await this.#runner.forward(this.#program("image", size), feeds);
+        const image = await this.#runner.forward(this.#network("image", size), feeds);
         out.push(asFloat32("image", image));
       } else {
-        const program = this.#program("product", size);
+        const network = this.#network("product", size);
         const part = sliceBatch(cotangent, start, end);
-        const gradients = await this.#runner.vjp(program, { feeds, cotangent: part });
+        const gradients = await this.#runner.vjp(network, { feeds, cotangent: part });
         out.push(asFloat32("gradient of latents", gradients.latents));
       }
     }
     return concatBatch(out);
   }
 
-  #program(task: "image" | "product", size: LatentsSize): Program {
+  #network(task: "image" | "product", size: LatentsSize): RunnableNetwork {
     const key = `${task} ${Object.values(size)}`;
-    const program = this.#programs.get(key) ??
-      decoderProgram(this.#part, { task, size, ...this.#target });
-    this.#programs.set(key, program);
-    return program;
+    const network = this.#networks.get(key) ??
+      decoderNetwork(this.#part, { task, size, ...this.#target });
+    this.#networks.set(key, network);
+    return network;
   }
 }

@@ -8,7 +8,7 @@ import { asFloat32 } from "./_as_float32.ts";
 import { EmbeddingCache } from "./_embedding_cache.ts";
 import { hashTensors } from "./_hash_tensors.ts";
 import { NetworkRunner, type NetworkRunnerOptions } from "./network_runner.ts";
-import { encoderProgram, type Program } from "./program.ts";
+import { encoderNetwork, type RunnableNetwork } from "./runnable_network.ts";
 
 /** Where text encoders run. */
 export interface TextNetworksOptions {
@@ -30,7 +30,7 @@ type Network =
   & { readonly key: string }
   & ({ readonly kind: "clip"; readonly build: () => ReturnType<typeof clipGraph> } | {
     readonly kind: "states";
-    readonly program: Program;
+    readonly runnable: RunnableNetwork;
   });
 
 /**
@@ -109,7 +109,7 @@ export class TextNetworks {
     { network, feeds }: { readonly network: Network; readonly feeds: TextInputs },
   ): Promise<Parameters> {
     if (network.kind === "states") {
-      return { states: asFloat32("states", await runner.forward(network.program, feeds)) };
+      return { states: asFloat32("states", await runner.forward(network.runnable, feeds)) };
     }
     const out = await runner.use(network.key, network.build, (session) => session.run(feeds));
     return { states: asFloat32("states", out.states), pooled: asFloat32("pooled", out.pooled) };
@@ -135,11 +135,11 @@ export class TextNetworks {
         const graph = clipGraph(encoder, { tokens, target });
         return { kind: "clip", build: () => graph, key: await keyOf([graph]) };
       }
-      const program = encoderProgram(encoder, { tokens, layers, ...target });
-      const graphs = program.kind === "whole"
-        ? [program.graph]
-        : program.pieces.pieces.map(({ forward }) => forward);
-      return { kind: "states", program, key: await keyOf(graphs) };
+      const runnable = encoderNetwork(encoder, { tokens, layers, ...target });
+      const graphs = runnable.kind === "whole"
+        ? [runnable.graph]
+        : runnable.pieces.pieces.map(({ forward }) => forward);
+      return { kind: "states", runnable, key: await keyOf(graphs) };
     };
     const made = make();
     this.#networks.set(name, made);

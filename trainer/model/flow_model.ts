@@ -30,7 +30,7 @@ import type { AdaptedDenoiser, Model } from "./model.ts";
 import { NetworkRunner } from "./network_runner.ts";
 import type { TextNetworksOptions } from "./_text_networks.ts";
 import { DEFAULT_LIMITS, type PipelineModelOptions } from "./pipeline_model.ts";
-import { type Program, transformerProgram, type UNetTask } from "./program.ts";
+import { type RunnableNetwork, transformerNetwork, type UNetTask } from "./runnable_network.ts";
 
 /** How a flow pipeline is run. */
 export interface FlowModelOptions extends PipelineModelOptions {
@@ -62,7 +62,7 @@ export class FlowModel implements Model {
   readonly #changes: readonly ModuleChange[];
   readonly #limits: { readonly forward: number; readonly products: number };
   readonly #target: Target;
-  readonly #programs = new Map<string, Program>();
+  readonly #networks = new Map<string, RunnableNetwork>();
   readonly #runner: NetworkRunner;
 
   /** Reads tokenizers. Throws `RangeError` for a LoRA that is not for this transformer. */
@@ -147,9 +147,9 @@ export class FlowModel implements Model {
   ): Promise<readonly Float32Tensor[]> {
     const out = rows.branches.map((): Float32Tensor[] => []);
     for (const items of this.#groups(rows, this.#limits.forward)) {
-      const program = this.#program("prediction", items);
+      const network = this.#network("prediction", items);
       const feeds = { ...lora, ...this.#feeds(items) };
-      const all = asFloat32("prediction", await this.#runner.forward(program, feeds));
+      const all = asFloat32("prediction", await this.#runner.forward(network, feeds));
       for (const [i, { branch, row }] of items.entries()) {
         const list = out[branch];
         if (list !== undefined) list[row] = sliceBatch(all, i, i + 1);
@@ -173,9 +173,9 @@ export class FlowModel implements Model {
         const all = cotangents[branch];
         return all === undefined ? [] : [sliceBatch(all, row, row + 1)];
       }));
-      const program = this.#program(input ? "product with input" : "product", items);
+      const network = this.#network(input ? "product with input" : "product", items);
       const feeds = { ...lora, ...this.#feeds(items) };
-      const { sample, ...gradients } = await this.#runner.vjp(program, { feeds, cotangent });
+      const { sample, ...gradients } = await this.#runner.vjp(network, { feeds, cotangent });
       if (input) {
         const found = asFloat32("gradient of sample", sample);
         for (const [i, { row }] of items.entries()) {
@@ -229,17 +229,17 @@ export class FlowModel implements Model {
     };
   }
 
-  #program(task: UNetTask, items: readonly Item[]): Program {
+  #network(task: UNetTask, items: readonly Item[]): RunnableNetwork {
     const [first] = items;
     const [, , height = 1, width = 1] = first?.x.shape ?? [];
     const tokens = tokensOf(first?.conditioning ?? {});
     const size = { batch: items.length, height, width, tokens };
     const key = `${task} ${Object.values(size)}`;
     const { transformer } = this.#pipeline;
-    const program = this.#programs.get(key) ??
-      transformerProgram(transformer, { task, size, changes: this.#changes, ...this.#target });
-    this.#programs.set(key, program);
-    return program;
+    const network = this.#networks.get(key) ??
+      transformerNetwork(transformer, { task, size, changes: this.#changes, ...this.#target });
+    this.#networks.set(key, network);
+    return network;
   }
 
   #feeds(items: readonly Item[]): Record<string, Feed> {

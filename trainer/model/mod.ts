@@ -8,11 +8,11 @@ export { openPipeline } from "./open_pipeline.ts";
 export * from "./pipeline_model.ts";
 export { LCM_GUIDANCE } from "./prompt_encoder.ts";
 export {
-  decoderProgram,
-  encoderProgram,
-  type Program,
-  type ProgramTarget,
-  transformerProgram,
-  unetProgram,
+  decoderNetwork,
+  encoderNetwork,
+  type NetworkTarget,
+  type RunnableNetwork,
+  transformerNetwork,
+  unetNetwork,
   type UNetTask,
-} from "./program.ts";
+} from "./runnable_network.ts";

@@ -9,7 +9,7 @@ import {
   type Tensors,
 } from "../../runtime/mod.ts";
 import { ENGINE_BYTES, footprint, piecesFootprint } from "./memory.ts";
-import type { Program } from "./program.ts";
+import type { RunnableNetwork } from "./runnable_network.ts";
 import { byTensor } from "./_by_tensor.ts";
 import { PiecewiseRunner } from "./_piecewise.ts";
 import { sessionOptions } from "./_session_options.ts";
@@ -63,35 +63,35 @@ export class NetworkRunner {
 
   /** A network's result. */
   async forward(
-    program: Program,
+    network: RunnableNetwork,
     feeds: Readonly<Record<string, Feed>>,
   ): Promise<Tensor | undefined> {
-    if (program.kind === "pieces") {
-      await this.#sessions.makeRoom(piecesFootprint(program.pieces));
-      return await this.#piecewise.forward(program.pieces, feeds);
+    if (network.kind === "pieces") {
+      await this.#sessions.makeRoom(piecesFootprint(network.pieces));
+      return await this.#piecewise.forward(network.pieces, feeds);
     }
-    return await this.use(program.name, () => program.graph, async (session) => {
+    return await this.use(network.name, () => network.graph, async (session) => {
       const [output = ""] = session.outputNames;
-      return (await session.run(readBy(program.graph, feeds), [output]))[output];
+      return (await session.run(readBy(network.graph, feeds), [output]))[output];
     });
   }
 
   /** The gradient of each input and LoRA tensor that the network's graph, or its pieces, differentiate against. */
   async vjp(
-    program: Program,
+    network: RunnableNetwork,
     { feeds, cotangent }: {
       readonly feeds: Readonly<Record<string, Feed>>;
       /** d loss / d result. */
       readonly cotangent: Tensor;
     },
   ): Promise<Tensors> {
-    if (program.kind === "pieces") {
-      await this.#sessions.makeRoom(piecesFootprint(program.pieces));
-      return await this.#piecewise.vjp(program.pieces, { feeds, cotangent });
+    if (network.kind === "pieces") {
+      await this.#sessions.makeRoom(piecesFootprint(network.pieces));
+      return await this.#piecewise.vjp(network.pieces, { feeds, cotangent });
     }
-    const { graph } = program;
+    const { graph } = network;
     const outputs = graph.gradients ?? new Map<string, string>();
-    return await this.use(program.name, () => graph, async (session) => {
+    return await this.use(network.name, () => graph, async (session) => {
       const found = await session.run(readBy(graph, { ...feeds, cotangent }), [
         ...outputs.values(),
       ]);

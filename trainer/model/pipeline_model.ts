@@ -29,7 +29,7 @@ import { chunks } from "./_chunks.ts";
 import { ImageDecoder } from "./_image_decoder.ts";
 import { encodeImages } from "./_latent_encoder.ts";
 import { NetworkRunner } from "./network_runner.ts";
-import { type Program, unetProgram, type UNetTask } from "./program.ts";
+import { type RunnableNetwork, unetNetwork, type UNetTask } from "./runnable_network.ts";
 import type { AdaptedDenoiser, Model } from "./model.ts";
 import { PipelinePromptEncoder } from "./prompt_encoder.ts";
 
@@ -86,7 +86,7 @@ export class PipelineModel implements Model {
   readonly #changes: readonly ModuleChange[];
   readonly #limits: Required<{ [K in keyof typeof DEFAULT_LIMITS]: number }>;
   readonly #target: Target;
-  readonly #programs = new Map<string, Program>();
+  readonly #networks = new Map<string, RunnableNetwork>();
   readonly #runner: NetworkRunner;
 
   constructor(
@@ -168,8 +168,8 @@ export class PipelineModel implements Model {
     const out = rows.branches.map((): Float32Tensor[] => []);
     for (const { part } of parts(rows, this.#limits.forward)) {
       const feeds = { ...lora, ...feedsOf(part) };
-      const program = this.#unet("prediction", part);
-      const prediction = await this.#runner.forward(program, feeds);
+      const network = this.#unet("prediction", part);
+      const prediction = await this.#runner.forward(network, feeds);
       const all = asFloat32("prediction", prediction);
       const rows = batchOf(part.x);
       out.forEach((list, b) => list.push(sliceBatch(all, b * rows, (b + 1) * rows)));
@@ -189,8 +189,8 @@ export class PipelineModel implements Model {
     const xs: Float32Tensor[] = [];
     for (const { part, start, end } of parts(rows, this.#limits.products)) {
       const cotangent = concatBatch(cotangents.map((t) => sliceBatch(t, start, end)));
-      const program = this.#unet(input ? "product with input" : "product", part);
-      const out = await this.#runner.vjp(program, {
+      const network = this.#unet(input ? "product with input" : "product", part);
+      const out = await this.#runner.vjp(network, {
         feeds: { ...feeds, ...feedsOf(part) },
         cotangent,
       });
@@ -201,21 +201,21 @@ export class PipelineModel implements Model {
     return input ? { parameters, x: concatBatch(xs) } : { parameters };
   }
 
-  #unet(task: UNetTask, { x, branches }: DenoiserRows): Program {
+  #unet(task: UNetTask, { x, branches }: DenoiserRows): RunnableNetwork {
     const [batch = 1, , height = 1, width = 1] = x.shape;
     const { tokens } = this.prompts;
     const size = { batch, contexts: branches.length, height, width, tokens };
-    return this.#program(
+    return this.#network(
       `${task} ${Object.values(size)}`,
       () =>
-        unetProgram(this.#pipeline.unet, { task, size, changes: this.#changes, ...this.#target }),
+        unetNetwork(this.#pipeline.unet, { task, size, changes: this.#changes, ...this.#target }),
     );
   }
 
-  #program(key: string, make: () => Program): Program {
-    const program = this.#programs.get(key) ?? make();
-    this.#programs.set(key, program);
-    return program;
+  #network(key: string, make: () => RunnableNetwork): RunnableNetwork {
+    const network = this.#networks.get(key) ?? make();
+    this.#networks.set(key, network);
+    return network;
   }
 }
 

@@ -2,13 +2,13 @@ import type { Target } from "../../compile/mod.ts";
 import { clipGraph, type FlowPipeline } from "../../models/flow/mod.ts";
 import { loraChanges } from "../../models/lora/mod.ts";
 import {
-  decoderProgram,
+  decoderNetwork,
   DEFAULT_LIMITS,
   encoderLayers,
-  encoderProgram,
+  encoderNetwork,
   type MemoryLimits,
-  type Program,
-  transformerProgram,
+  type RunnableNetwork,
+  transformerNetwork,
 } from "../model/mod.ts";
 import { chunks } from "../model/_chunks.ts";
 import type { RunConfig } from "../run/run_config.ts";
@@ -44,12 +44,12 @@ export function flowWork(
   const limit = (name: keyof typeof DEFAULT_LIMITS) =>
     (limits[name] ?? DEFAULT_LIMITS[name]) / (height * width);
   const network = (
-    task: Parameters<typeof transformerProgram>[1]["task"],
+    task: Parameters<typeof transformerNetwork>[1]["task"],
     rows: number,
     times: number,
   ) =>
     chunks(rows, limit(task === "prediction" ? "forward" : "products")).map(([start, end]) => ({
-      program: transformerProgram(transformer, {
+      network: transformerNetwork(transformer, {
         task,
         size: { batch: end - start, height, width, tokens },
         changes,
@@ -59,7 +59,7 @@ export function flowWork(
     }));
   const decoder = (task: "image" | "product") =>
     chunks(images, limit(task === "image" ? "decode" : "decodeProducts")).map(([start, end]) => ({
-      program: decoderProgram(vae, {
+      network: decoderNetwork(vae, {
         task,
         size: { batch: end - start, height, width },
         ...target,
@@ -77,27 +77,27 @@ export function flowWork(
   return [
     {
       name: "text",
-      programs: encoders.map((encoder): { program: Program; times: number } => {
+      networks: encoders.map((encoder): { network: RunnableNetwork; times: number } => {
         if (encoder.kind !== "clip") {
-          const program = encoderProgram(encoder, { tokens: long, layers, ...target });
-          return { program, times: images };
+          const network = encoderNetwork(encoder, { tokens: long, layers, ...target });
+          return { network, times: images };
         }
         const graph = clipGraph(encoder, { tokens: clip, target });
-        return { program: { kind: "whole", name: graph.name, graph }, times: images };
+        return { network: { kind: "whole", name: graph.name, graph }, times: images };
       }),
     },
     {
       name: "sampling",
-      programs: [
+      networks: [
         ...network("prediction", images * both, steps + redraws + penalties),
         ...held > 0 ? network("prediction", images, held) : [],
       ],
     },
-    { name: "decoder", programs: decoder("image") },
-    { name: "decoder gradient", programs: decoder("product") },
+    { name: "decoder", networks: decoder("image") },
+    { name: "decoder gradient", networks: decoder("product") },
     {
       name: "transformer gradient",
-      programs: [
+      networks: [
         ...inputStopGradient
           ? network("product", rows(trained - nested), 1)
           : network("product with input", rows(1), backward),

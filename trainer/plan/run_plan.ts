@@ -11,14 +11,14 @@ import { Random } from "../../models/random/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";
 import { plan } from "../methods/mod.ts";
 import {
-  decoderProgram,
+  decoderNetwork,
   DEFAULT_LIMITS,
   ENGINE_BYTES,
   footprint,
   type MemoryLimits,
   piecesFootprint,
-  type Program,
-  unetProgram,
+  type RunnableNetwork,
+  unetNetwork,
 } from "../model/mod.ts";
 import { chunks } from "../model/_chunks.ts";
 import type { RunConfig } from "../run/run_config.ts";
@@ -88,12 +88,12 @@ function workOf(
   const parts = (rows: number, most: number) =>
     chunks(rows, most).map(([start, end]) => end - start);
   const unet = (
-    task: Parameters<typeof unetProgram>[1]["task"],
+    task: Parameters<typeof unetNetwork>[1]["task"],
     rows: number,
     { contexts, times }: { contexts: number; times: number },
   ) =>
     parts(rows, limit(task === "prediction" ? "forward" : "products") / contexts).map((batch) => ({
-      program: unetProgram(pipeline.unet, {
+      network: unetNetwork(pipeline.unet, {
         task,
         size: { batch, contexts, height, width, tokens },
         changes,
@@ -103,7 +103,7 @@ function workOf(
     }));
   const vae = (task: "image" | "product") =>
     parts(images, limit(task === "image" ? "decode" : "decodeProducts")).map((batch) => ({
-      program: decoderProgram(pipeline.vae, { task, size: { batch, height, width }, ...target }),
+      network: decoderNetwork(pipeline.vae, { task, size: { batch, height, width }, ...target }),
       times: 1 + redraws,
     }));
   const both = guidance.scale === 1 ? 1 : 2;
@@ -115,25 +115,25 @@ function workOf(
   return [
     {
       name: "text",
-      programs: textGraphs(pipeline, { batch: 1, tokens, target }).map((
+      networks: textGraphs(pipeline, { batch: 1, tokens, target }).map((
         graph,
       ) => ({
-        program: { kind: "whole", name: graph.name, graph },
+        network: { kind: "whole", name: graph.name, graph },
         times: images,
       })),
     },
     {
       name: "sampling",
-      programs: [
+      networks: [
         ...unet("prediction", images, { contexts: both, times: steps + redraws + penalties }),
         ...held > 0 ? unet("prediction", images, { contexts: 1, times: held }) : [],
       ],
     },
-    { name: "decoder", programs: vae("image") },
-    { name: "decoder gradient", programs: vae("product") },
+    { name: "decoder", networks: vae("image") },
+    { name: "decoder gradient", networks: vae("product") },
     {
       name: "U-Net gradient",
-      programs: [
+      networks: [
         ...inputStopGradient
           ? unet("product", rows, { contexts: branches, times: 1 })
           : unet("product with input", images, { contexts: branches, times: backward }),
@@ -166,12 +166,12 @@ function meansOf({ method, sampler: { steps: T } }: RunConfig): MethodMeans {
 }
 
 function phaseOf(
-  { name, programs }: Work,
+  { name, networks }: Work,
   { speed, iterations }: { readonly speed: Speed; readonly iterations: number },
 ): PhasePlan {
   let [runs, flops, seconds, bytes, pieces] = [0, 0, 0, 0, 1];
-  for (const { program, times } of programs) {
-    const graphs = graphsOf(program);
+  for (const { network, times } of networks) {
+    const graphs = graphsOf(network);
     const count = times * iterations;
     runs += count;
     flops += count * graphs.reduce((sum, { cost }) => sum + totalFlops(cost), 0);
@@ -182,20 +182,20 @@ function phaseOf(
         0,
       );
     // Pieces are loaded for every run.
-    if (program.kind === "pieces") {
+    if (network.kind === "pieces") {
       seconds += count *
         graphs.reduce((sum, { cost }) => sum + cost.operators * speed.loading, 0);
     }
-    bytes = Math.max(bytes, bytesOf(program));
-    if (program.kind === "pieces") pieces = Math.max(pieces, program.pieces.pieces.length);
+    bytes = Math.max(bytes, bytesOf(network));
+    if (network.kind === "pieces") pieces = Math.max(pieces, network.pieces.pieces.length);
   }
   return { name, runs, pieces, bytes, flops, seconds };
 }
 
-/** The graphs that running a program runs, each once. */
-function graphsOf(program: Program): readonly ModelGraph[] {
-  if (program.kind === "whole") return [program.graph];
-  const { pieces } = program.pieces;
+/** The graphs that running a network runs, each once. */
+function graphsOf(network: RunnableNetwork): readonly ModelGraph[] {
+  if (network.kind === "whole") return [network.graph];
+  const { pieces } = network.pieces;
   const isDifferentiated = pieces.some(({ gradient }) => gradient !== undefined);
   return pieces.flatMap(({ forward, gradient }, i) => [
     // The last piece's value is computed with its gradient alone.
@@ -204,17 +204,17 @@ function graphsOf(program: Program): readonly ModelGraph[] {
   ]);
 }
 
-function bytesOf(program: Program): number {
-  return program.kind === "whole" ? footprint(program.graph.cost) : piecesFootprint(program.pieces);
+function bytesOf(network: RunnableNetwork): number {
+  return network.kind === "whole" ? footprint(network.graph.cost) : piecesFootprint(network.pieces);
 }
 
 /** LoRA tensors, which the engine keeps. */
 function loraBytes(all: readonly Work[]): number {
-  const [first] = all.find(({ name }) => name === "sampling")?.programs ?? [];
+  const [first] = all.find(({ name }) => name === "sampling")?.networks ?? [];
   if (first === undefined) return 0;
-  const graphs = first.program.kind === "whole"
-    ? [first.program.graph]
-    : first.program.pieces.pieces.map(({ forward }) => forward);
+  const graphs = first.network.kind === "whole"
+    ? [first.network.graph]
+    : first.network.pieces.pieces.map(({ forward }) => forward);
   const shapes = graphs.flatMap(({ inputs }) =>
     Object.entries(inputs).flatMap(([name, { shape }]) => name.includes(".lora_") ? [shape] : [])
   );
@@ -229,17 +229,17 @@ function peakBytes(
   const held = new Map<string, number>();
   const total = () => [...held.values()].reduce((sum, bytes) => sum + bytes, 0);
   let peak = 0;
-  const programs = all.flatMap((work) => work.programs.map(({ program }) => program));
-  for (const program of [...programs, ...programs]) {
-    const { name } = program;
-    const bytes = bytesOf(program);
+  const networks = all.flatMap((work) => work.networks.map(({ network }) => network));
+  for (const network of [...networks, ...networks]) {
+    const { name } = network;
+    const bytes = bytesOf(network);
     held.delete(name);
     for (const oldest of [...held.keys()]) {
       if (ENGINE_BYTES + total() + bytes <= memory) break;
       held.delete(oldest);
     }
     peak = Math.max(peak, total() + bytes);
-    if (program.kind === "whole") held.set(name, bytes);
+    if (network.kind === "whole") held.set(name, bytes);
   }
   return ENGINE_BYTES + adapters + peak;
 }

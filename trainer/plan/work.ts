@@ -1,4 +1,4 @@
-import type { Program } from "../model/mod.ts";
+import type { RunnableNetwork } from "../model/mod.ts";
 
 /** Kinds of work of an iteration. */
 export const PHASES = [
@@ -27,7 +27,7 @@ export interface PhasePlan {
 /** Networks that an iteration runs. */
 export interface Work {
   readonly name: PhasePlan["name"];
-  readonly programs: readonly { readonly program: Program; readonly times: number }[];
+  readonly networks: readonly { readonly network: RunnableNetwork; readonly times: number }[];
 }
 
 /** What an iteration does in the mean of a method's draws. */

@@ -3,7 +3,7 @@ import type { PixelRecipe } from "./preprocess/mod.ts";
 import type { Direction, Images } from "./reward.ts";
 
 /** How a reward turns text into what its `score` reads. */
-export interface TextProgram {
+export interface TextDefinition {
   /** Token ids of a text, cut and padded to the same length for every text. */
   readonly encode: (text: string) => readonly number[];
   /** How many tokens of a text are read, begin and end included. */
@@ -17,13 +17,13 @@ export interface TextProgram {
 }
 
 /** What a kind of reward consists of: graph-writing functions and facts. Running it is the same for all. */
-export interface RewardProgram {
+export interface RewardDefinition {
   readonly direction: Direction;
   /** Lowest and highest score. */
   readonly range: readonly [number, number];
   /** How images become the pixels `score` reads; without one it reads images of any size as they are. */
   readonly recipe?: PixelRecipe;
-  readonly text?: TextProgram;
+  readonly text?: TextDefinition;
   /** Most images that one graph can take. Default: any number. */
   readonly maxBatch?: number;
   /** Appends the scores [B] of pixels float32 [B, 3, h, w] in [0, 1] and, with a `text`, its embeddings [B, D]. */

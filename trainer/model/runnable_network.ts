@@ -29,25 +29,25 @@ import type { ModuleChange } from "../../models/lora/mod.ts";
 import { ENGINE_BYTES, footprint, pieceLengths } from "./memory.ts";
 
 /** A network as it will run: in one graph where that fits, in pieces where it does not. */
-export type Program =
+export type RunnableNetwork =
   | { readonly kind: "whole"; readonly name: string; readonly graph: ModelGraph }
   | { readonly kind: "pieces"; readonly name: string; readonly pieces: Pieces };
 
 /** What a denoiser is to compute: its prediction, or a product with its Jacobian, against its input too if asked for. */
 export type UNetTask = "prediction" | "product" | "product with input";
 
-/** What a program is compiled for. What is not said is as in `CPU_TARGET`. */
-export type ProgramTarget = Partial<Target>;
+/** What a network is compiled for. What is not said is as in `CPU_TARGET`. */
+export type NetworkTarget = Partial<Target>;
 
-/** A U-Net's program for inputs of one size. */
-export function unetProgram(
+/** A U-Net for inputs of one size. */
+export function unetNetwork(
   part: Part<UNetConfig>,
-  { task, size, changes, ...target }: ProgramTarget & {
+  { task, size, changes, ...target }: NetworkTarget & {
     readonly task: UNetTask;
     readonly size: UNetSize;
     readonly changes: readonly ModuleChange[];
   },
-): Program {
+): RunnableNetwork {
   const forwardOnly = task === "prediction";
   const options = {
     ...size,
@@ -55,7 +55,7 @@ export function unetProgram(
     changes,
     sampleGradient: task === "product with input",
   };
-  return programOf({
+  return networkOf({
     name: `U-Net ${task} ${sizeText(size)}`,
     memory: options.target.memory,
     whole: () => forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
@@ -63,15 +63,15 @@ export function unetProgram(
   });
 }
 
-/** A flow's transformer for inputs of one size; see `unetProgram`. */
-export function transformerProgram(
+/** A flow's transformer for inputs of one size; see `unetNetwork`. */
+export function transformerNetwork(
   transformer: FlowTransformer,
-  { task, size, changes, ...target }: ProgramTarget & {
+  { task, size, changes, ...target }: NetworkTarget & {
     readonly task: UNetTask;
     readonly size: TransformerSize;
     readonly changes: readonly ModuleChange[];
   },
-): Program {
+): RunnableNetwork {
   const forwardOnly = task === "prediction";
   const options = {
     ...size,
@@ -80,7 +80,7 @@ export function transformerProgram(
     sampleGradient: task === "product with input",
   };
   const { batch, height, width, tokens } = size;
-  return programOf({
+  return networkOf({
     name: `transformer ${task} ${batch}x${height}x${width}, ${tokens} tokens`,
     memory: options.target.memory,
     whole: () =>
@@ -91,13 +91,13 @@ export function transformerProgram(
   });
 }
 
-/** A text encoder of one result for one prompt of so many tokens; see `unetProgram`. */
-export function encoderProgram(
+/** A text encoder of one result for one prompt of so many tokens; see `unetNetwork`. */
+export function encoderNetwork(
   encoder: Exclude<TextEncoder, { kind: "clip" }>,
-  { tokens, layers, ...given }: ProgramTarget & Pick<TextGraphOptions, "tokens" | "layers">,
-): Program {
+  { tokens, layers, ...given }: NetworkTarget & Pick<TextGraphOptions, "tokens" | "layers">,
+): RunnableNetwork {
   const target = { ...CPU_TARGET, ...given };
-  return programOf({
+  return networkOf({
     name: `${encoder.kind} text encoder, ${tokens} tokens`,
     memory: target.memory,
     whole: () => encoderGraph(encoder, { tokens, layers, target }),
@@ -105,21 +105,21 @@ export function encoderProgram(
   });
 }
 
-/** A VAE decoder's program for latents of one size, computed in float32 always; see `unetProgram`. */
-export function decoderProgram(
+/** A VAE decoder for latents of one size, computed in float32 always; see `unetNetwork`. */
+export function decoderNetwork(
   part: Part<VaeConfig>,
-  { task, size, ...target }: ProgramTarget & {
+  { task, size, ...target }: NetworkTarget & {
     readonly task: "image" | "product";
     readonly size: LatentsSize;
   },
-): Program {
+): RunnableNetwork {
   const forwardOnly = task === "image";
   // SDXL's overflows in float16.
   const options = {
     ...size,
     target: { ...CPU_TARGET, ...target, precision: "float32" as const },
   };
-  return programOf({
+  return networkOf({
     name: `VAE decoder ${task} ${sizeText(size)}`,
     memory: options.target.memory,
     whole: () => forwardOnly ? decodeGraph(part, options) : decodeVjpGraph(part, options),
@@ -127,12 +127,12 @@ export function decoderProgram(
   });
 }
 
-function programOf({ name, memory, whole, pieces }: {
+function networkOf({ name, memory, whole, pieces }: {
   readonly name: string;
   readonly memory: number;
   readonly whole: () => ModelGraph;
   readonly pieces: (lengths?: readonly number[]) => Pieces;
-}): Program {
+}): RunnableNetwork {
   const graph = whole();
   return ENGINE_BYTES + footprint(graph.cost) <= memory
     ? { kind: "whole", name, graph }
