@@ -1,5 +1,7 @@
 import { OPCODES, REFUSED_OPCODES } from "./_pickle_opcodes.ts";
 import {
+  type Fail,
+  isTuple,
   kindOf,
   type PickleDict,
   PickleGlobal,
@@ -7,6 +9,7 @@ import {
   PickleList,
   type PickleTuple,
   type PickleValue,
+  setItem,
 } from "./_pickle_values.ts";
 import { WeightsError } from "./weights_error.ts";
 
@@ -29,9 +32,6 @@ export interface PickleMeaning {
   /** Whether objects of a class say nothing about tensors, so that they are passed over. */
   isInert(globalName: string): boolean;
 }
-
-/** Refuses, with the opcode's position added to the message. */
-export type Fail = (detail: string) => never;
 
 /**
  * Interprets the subset of pickle, protocols 2 to 5, that tensors and plain containers need. Nothing is imported,
@@ -386,25 +386,6 @@ export class PickleReader {
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const LATIN1 = new TextDecoder("latin1");
-
-/** Sets one item. Keys other than text and numbers, which name no tensor, get a name by their kind. */
-export function setItem(
-  dict: PickleDict,
-  key: PickleValue | undefined,
-  value: PickleValue | undefined,
-  fail: Fail,
-): void {
-  // Training programs key what they remember by classes.
-  if (key instanceof PickleGlobal) return setItem(dict, key.name, value, fail);
-  if (key === undefined || value === undefined) return fail("dictionary lacks a key or its value");
-  const isKey = typeof key === "string" || typeof key === "bigint" || typeof key === "number";
-  dict.set(isKey ? key : `${kindOf(key)} ${dict.size}`, value);
-}
-
-/** True for a tuple. */
-export function isTuple(value: PickleValue | undefined): value is PickleTuple {
-  return Array.isArray(value);
-}
 
 function narrow(value: bigint): number | bigint {
   const number = Number(value);

@@ -81,3 +81,25 @@ export function kindOf(value: PickleValue | undefined): string {
   if (value instanceof PickleGlobal || value instanceof PickleInert) return value.name;
   return typeof value === "object" ? "tuple" : typeof value;
 }
+
+/** Refuses, with the opcode's position added to the message. */
+export type Fail = (detail: string) => never;
+
+/** Sets one item. Keys other than text and numbers, which name no tensor, get a name by their kind. */
+export function setItem(
+  dict: PickleDict,
+  key: PickleValue | undefined,
+  value: PickleValue | undefined,
+  fail: Fail,
+): void {
+  // Training programs key what they remember by classes.
+  if (key instanceof PickleGlobal) return setItem(dict, key.name, value, fail);
+  if (key === undefined || value === undefined) return fail("dictionary lacks a key or its value");
+  const isKey = typeof key === "string" || typeof key === "bigint" || typeof key === "number";
+  dict.set(isKey ? key : `${kindOf(key)} ${dict.size}`, value);
+}
+
+/** True for a tuple. */
+export function isTuple(value: PickleValue | undefined): value is PickleTuple {
+  return Array.isArray(value);
+}

@@ -1,5 +1,10 @@
-import { type Fail, isTuple } from "./_pickle.ts";
-import { PickleList, type PickleTuple, type PickleValue } from "./_pickle_values.ts";
+import {
+  type Fail,
+  isTuple,
+  PickleList,
+  type PickleTuple,
+  type PickleValue,
+} from "./_pickle_values.ts";
 
 /** What a name stands for when a pickle calls it. */
 export type Call = (args: PickleTuple, fail: Fail) => PickleValue;

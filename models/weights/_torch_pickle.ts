@@ -1,12 +1,15 @@
 import { BESIDE, type Call, isInert } from "./_torch_beside.ts";
-import { type Fail, isTuple, type PickleMeaning, setItem } from "./_pickle.ts";
+import type { PickleMeaning } from "./_pickle.ts";
 import {
+  type Fail,
+  isTuple,
   kindOf,
   type PickleDict,
   PickleGlobal,
   PickleList,
   type PickleTuple,
   type PickleValue,
+  setItem,
   StorageRef,
   type StoredDType,
   TensorRef,

@@ -1,7 +1,6 @@
 import { type DType, type Shape, sizeOf, type Tensor } from "../../autodiff/mod.ts";
 import { float8ToFloat16 } from "./float8.ts";
-import { isTuple } from "./_pickle.ts";
-import { kindOf, PickleList, type PickleValue, TensorRef } from "./_pickle_values.ts";
+import { isTuple, kindOf, PickleList, type PickleValue, TensorRef } from "./_pickle_values.ts";
 import type { TensorLayout } from "./_safetensors_header.ts";
 import { tensorFromBytes } from "./_tensor_bytes.ts";
 import { readTorchLayout } from "./_torch_layout.ts";
