@@ -9,15 +9,22 @@ export class Service implements AsyncDisposable {
   readonly address: string;
   /** The same of its metrics, where they were asked for. */
   readonly metricsAddress: string | undefined;
+  /** The same of a reward service's administration, where it has one. */
+  readonly adminAddress: string | undefined;
   readonly #process: Deno.ChildProcess;
 
   private constructor(
     process: Deno.ChildProcess,
-    ready: { readonly address: string; readonly metricsAddress?: string },
+    { address, metricsAddress, adminAddress }: {
+      readonly address: string;
+      readonly metricsAddress?: string;
+      readonly adminAddress?: string;
+    },
   ) {
     this.#process = process;
-    this.address = ready.address;
-    this.metricsAddress = ready.metricsAddress;
+    this.address = address;
+    this.metricsAddress = metricsAddress;
+    this.adminAddress = adminAddress;
   }
 
   /**

@@ -1,6 +1,8 @@
+import { stat } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { getHFHubCachePath } from "@huggingface/hub";
 import { type Command, UsageError } from "../command.ts";
+import { checkSpace, gigabytes } from "../fetch/check_space.ts";
 import { chooseFiles } from "../fetch/choose_files.ts";
 import { download } from "../fetch/download.ts";
 import { type Hub, HubError, type HubFile, hubOf, listRepository } from "../fetch/hub.ts";
@@ -81,14 +83,21 @@ export const fetchModel: Command = {
         continue;
       }
       await bring(hub, listed, { folder, quiet: json, signal });
-      const shown = relative(".", folder).startsWith("..") ? folder : relative(".", folder);
       console.log(
-        json ? JSON.stringify({ name, folder: resolve(folder) }) : `${name} is in ${shown}`,
+        json
+          ? JSON.stringify({ name, folder: resolve(folder) })
+          : `${name} is in ${relativePath(folder)}`,
       );
     }
     return 0;
   },
 };
+
+/** From the current folder, where it is below that. */
+function relativePath(folder: string): string {
+  const path = relative(".", folder);
+  return path.startsWith("..") ? folder : path;
+}
 
 /** Where runs of the stack that is meant here look for models. The embedded stack's folder is the project's own. */
 async function modelsFolder(): Promise<string> {
@@ -105,8 +114,18 @@ async function bring(
     readonly signal: AbortSignal;
   },
 ): Promise<void> {
-  const total = listed.flatMap((l) => l.files).reduce((sum, { size }) => sum + size, 0);
+  const files = listed.flatMap((l) => l.files);
+  const total = files.reduce((sum, { size }) => sum + size, 0);
+  const here = await Promise.all(
+    files.map(({ path }) => stat(join(folder, path)).then(({ size }) => size, () => 0)),
+  );
+  const free = await checkSpace(folder, total - here.reduce((sum, size) => sum + size, 0));
   const progress = new Progress({ quiet });
+  progress.say(
+    `${relativePath(folder)}: ${files.length} files, ${gigabytes(total)} GB; ${
+      gigabytes(free)
+    } GB of the disk are free`,
+  );
   let done = 0;
   for (const { repo, commit, files } of listed) {
     for (const file of files) {

@@ -5,10 +5,14 @@ import {
   explainCuda,
 } from "../../../runtime/mod.ts";
 import { type Command, UsageError } from "../command.ts";
+import { checkSpace, gigabytes } from "../fetch/check_space.ts";
 import { CUDA_WHEELS } from "../gpu/cuda_wheels.ts";
 import { installCuda } from "../gpu/install_cuda.ts";
 import { indexOf } from "../gpu/wheel_index.ts";
 import { Progress } from "../progress.ts";
+
+/** Bytes of the libraries, and of the disk while the largest wheel lies beside them. */
+const [UNPACKED, ROOM] = [1.6e9, 2.1e9];
 
 /** Brings what an NVIDIA GPU needs beside its driver. */
 export const gpu: Command = {
@@ -36,7 +40,13 @@ export const gpu: Command = {
       const hint = isPossible ? "; --force brings CUDA's libraries nevertheless" : "";
       throw new Error(`${before.what}${hint}`);
     }
+    const free = await checkSpace(CUDA_FOLDER, ROOM);
     let progress = new Progress();
+    progress.say(
+      `1.2 GB come, and take ${gigabytes(UNPACKED)} GB in ${CUDA_FOLDER}; ${
+        gigabytes(free)
+      } GB of the disk are free`,
+    );
     let [done, total, note] = [0, 0, ""];
     await installCuda(indexOf(Deno.env), {
       wheels: CUDA_WHEELS,

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { withFolder } from "../../../tests/support/mod.ts";
+import { checkSpace } from "./check_space.ts";
 import { chooseFiles } from "./choose_files.ts";
 import { download } from "./download.ts";
 import { type HubFile, listRepository } from "./hub.ts";
@@ -80,6 +81,47 @@ Deno.test("What came before this program ended is kept, and a wrong content is t
     );
     const left = [...Deno.readDirSync(join(folder, "a folder"))].map((f) => f.name);
     assert.deepEqual(left, ["model.safetensors"]);
+  }));
+
+Deno.test("A server without ranges sends all of it anew, and what is longer here than there is dropped", () =>
+  withFolder(async (folder) => {
+    const { seen } = await all(folder, { faults: ["silent", "no ranges"] });
+    await arrived(folder);
+    assert.match(seen.findLast(({ at }) => at === "store")?.range ?? "", /^bytes=\d+-$/);
+
+    const file = join(folder, "a folder/model.safetensors");
+    await Deno.remove(file);
+    await Deno.writeFile(`${file}.part`, new Uint8Array(LARGE.length + 1));
+    await all(folder);
+    await arrived(folder);
+  }));
+
+Deno.test("A transfer that cannot come ends with what to do, and keeps what came", () =>
+  withFolder(async (folder) => {
+    const rejected = async (faults: readonly Fault[], message: RegExp) => {
+      await assert.rejects(all(folder, { faults }), message);
+    };
+    await rejected(["401"], /someone\/model is not given to everyone \(401\).*HF_TOKEN/);
+    await rejected(Array<Fault>(6).fill("429"), /asks to wait \(429\): try again later, or with/);
+    await rejected(Array<Fault>(6).fill("503"), /answered 503 for someone\/model/);
+    await rejected(["circle"], /redirects more than 5 times/);
+    await rejected(["elsewhere"], /redirects to .*, which is not encrypted/);
+    await rejected(["silent", "401"], /\(401\)/);
+    const { seen } = await all(folder);
+    await arrived(folder);
+    assert.match(seen.find(({ at }) => at === "store")?.range ?? "", /^bytes=\d+-$/);
+    await Deno.remove(join(folder, "a folder/model.safetensors"));
+    await rejected(["too long"], /model\.safetensors is longer than the 50000 bytes/);
+  }));
+
+Deno.test("A disk without room is said before anything comes", () =>
+  withFolder(async (folder) => {
+    const inner = join(folder, "models");
+    assert.ok(await checkSpace(inner, 0) > 1e9);
+    await assert.rejects(
+      checkSpace(inner, 1e18),
+      /The disk of .*models has [\d.]+ GB left, expected 1000000001\.0 for what comes/,
+    );
   }));
 
 Deno.test("A token goes to the hub and to nobody else; without one the message says what to do", () =>

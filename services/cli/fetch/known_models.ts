@@ -3,7 +3,7 @@ export interface KnownModel {
   /** "owner/name" on the hub. */
   readonly repo: string;
   readonly about: string;
-  /** As its page says. */
+  /** As its page says; "not stated" where it says none. */
   readonly licence: string;
   /** Bytes of what is fetched, to 5 %. */
   readonly size: number;
@@ -17,9 +17,17 @@ export interface KnownModel {
 
 const GB = 1e9;
 const TOKENIZER = ["vocab.json", "merges.txt", "tokenizer*.json", "special_tokens_map.json"];
-const OF_CLIP = ["config.json", "preprocessor_config.json", "model.safetensors", ...TOKENIZER];
+/** Of weights that lie there twice the safetensors are taken. */
+const OF_CLIP = [
+  ...["config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"],
+  ...TOKENIZER,
+];
 
-/** What `drtune fetch` knows by name. */
+/**
+ * What `drtune fetch` knows by name. Names, licences and sizes were compared in November 2026 with public copies of the
+ * repositories' pages, not with the hub itself. No copy was found of the pages of sd2-community (the licence and the size
+ * are of the repository it replaces), of FLUX.1's weights, and of FLUX.2 Klein base (the size is of the distilled one).
+ */
 export const KNOWN_MODELS: Readonly<Record<string, KnownModel>> = {
   "sd15": {
     repo: "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -76,7 +84,7 @@ export const KNOWN_MODELS: Readonly<Record<string, KnownModel>> = {
     repo: "xswu/HPSv2",
     about: "HPS v2.1, a reward",
     licence: "Apache-2.0",
-    size: 4 * GB,
+    size: 2 * GB,
     files: ["HPS_v2.1_compressed.pt"],
     with: { repo: "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", files: TOKENIZER },
   },
@@ -101,14 +109,14 @@ export const KNOWN_MODELS: Readonly<Record<string, KnownModel>> = {
   "clip-l": {
     repo: "openai/clip-vit-large-patch14",
     about: "CLIP ViT-L/14 of OpenAI",
-    licence: "MIT",
+    licence: "not stated",
     size: 1.7 * GB,
     files: OF_CLIP,
   },
   "aesthetic": {
     repo: "trl-lib/ddpo-aesthetic-predictor",
     about: "LAION's aesthetic head, a reward; it reads clip-l",
-    licence: "Apache-2.0",
+    licence: "not stated",
     size: 3.7e6,
     files: ["aesthetic-model.pth"],
   },

@@ -18,10 +18,8 @@ export function readPrompt(drawn: string, { prompt = "", without = [] }: PromptR
 
 /** The same for people; nothing where a reward reads the prompt as it is. */
 export function readingText({ prompt = "", without = [] }: PromptReading): string[] {
-  return [
-    ...prompt === "" ? [] : [`reads “${prompt}”`],
-    ...without.length === 0
-      ? []
-      : [`the prompt without ${without.map((phrase) => `“${phrase}”`).join(", ")}`],
-  ];
+  const phrases = without.map((phrase) => `“${phrase}”`).join(", ");
+  const kept = phrases === "" ? [] : [`the prompt without ${phrases}`];
+  if (prompt === "") return kept.map((text) => `reads ${text}`);
+  return [`reads “${prompt}”`, ...kept];
 }

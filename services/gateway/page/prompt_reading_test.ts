@@ -14,6 +14,7 @@ Deno.test("A reward reads what its term says, as it does while the run trains", 
 
 Deno.test("What a reward reads is said where it is not the prompt", () => {
   assert.deepEqual(readingText({ prompt: "", without: [] }), []);
+  assert.deepEqual(readingText({ without: ["a", "b"] }), ["reads the prompt without “a”, “b”"]);
   assert.deepEqual(readingText({ prompt: "a photo of {prompt}", without: [", and books"] }), [
     "reads “a photo of {prompt}”",
     "the prompt without “, and books”",

@@ -1,7 +1,20 @@
 import { createHash } from "node:crypto";
 
 /** What goes wrong, once each time it is named, with a file's content. */
-export type Fault = "broken" | "429" | "503" | "wrong content" | "401" | "silent";
+export type Fault =
+  | "broken"
+  | "429"
+  | "503"
+  | "wrong content"
+  | "401"
+  | "silent"
+  /** All of it, whichever range was asked for. */
+  | "no ranges"
+  | "too long"
+  /** A redirect to itself. */
+  | "circle"
+  /** A redirect that leaves the protocol. */
+  | "elsewhere";
 
 /** A hub of a few repositories on this machine, with a store of large files at an origin of its own. */
 export interface SmallHub extends AsyncDisposable {
@@ -56,7 +69,13 @@ export function startHubOf(
     }
     if (fault === "503") return new Response("away", { status: 503 });
     if (fault === "401") return new Response("who are you", { status: 401 });
-    const from = Number(/^bytes=(\d+)-$/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
+    if (fault === "circle") {
+      faults.unshift(fault);
+      return Response.redirect(request.url, 302);
+    }
+    if (fault === "elsewhere") return Response.redirect("ftp://127.0.0.1/file", 302);
+    const range = fault === "no ranges" ? "" : request.headers.get("range") ?? "";
+    const from = Number(/^bytes=(\d+)-$/.exec(range)?.[1] ?? 0);
     if (from >= bytes.length && from > 0) return new Response(null, { status: 416 });
     const rest = fault === "wrong content"
       ? bytes.slice(from).map((b) => b ^ 1)
@@ -67,6 +86,7 @@ export function startHubOf(
     const body = new ReadableStream<Uint8Array>({
       start(controller) {
         controller.enqueue(cut);
+        if (fault === "too long") controller.enqueue(Uint8Array.of(1));
         if (fault === "broken") controller.error(new Error("cut off"));
         else if (fault !== "silent") controller.close();
       },
