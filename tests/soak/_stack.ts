@@ -3,6 +3,8 @@ import { fileURLToPath } from "node:url";
 import { steadyPort } from "../support/mod.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+/** Has Deno collect garbage in all threads and give memory back at SIGUSR2. */
+export const TRIMS = "DENO_USR2_MEMORY_TRIM";
 export const ADMIN_TOKEN = "administratorOfTheSoak";
 
 /** A stack that `drtune up` watches over, as people start it. */
@@ -55,7 +57,7 @@ export async function startStack(folder: string): Promise<SoakStack> {
       ...["run", "--allow-all", "--no-prompt", join(ROOT, "services/cli/main.ts")],
       ...["up", "--json", "--stack", file],
     ],
-    env: { NO_COLOR: "1" },
+    env: { NO_COLOR: "1", [TRIMS]: "1" },
     stdout: "piped",
     stderr: "piped",
   }).spawn();

@@ -2,12 +2,17 @@ import { type Load, mixedLoad } from "./_load.ts";
 import { Pace } from "./_pace.ts";
 import { readProcesses } from "./_processes.ts";
 import { type Slope, slopeOf } from "../support/mod.ts";
-import { type SoakStack, startStack } from "./_stack.ts";
+import { type SoakStack, startStack, TRIMS } from "./_stack.ts";
 
 /** Of one core, what all processes together use on average: others may work beside it. */
 const SHARE = 0.35;
 /** Between two readings of all processes, in milliseconds. */
 const READ_MS = 2000;
+/**
+ * Between two times that processes give back what they hold no more, in milliseconds. Memory counts at the reading after:
+ * V8 lets a heap grow for hours where little is asked, up to a limit of its own, which looks like a leak.
+ */
+const TRIM_MS = 60_000;
 /** Of the time, how much passes before readings count: code is compiled, caches and heaps fill. */
 const WARM_UP = 0.25;
 /** So many failures end it early. */
@@ -45,15 +50,27 @@ export async function soak(
   const elapsed = () => (performance.now() - begun) / 3_600_000;
   let cpu = 0;
   let now = "";
+  let trimmed = -Infinity;
+  let isTrimmed = false;
+  const trim = () => {
+    const services = [...stack.services.values()].map(({ pid }) => pid);
+    for (const pid of [stack.pid, ...services]) giveBack(pid);
+    // A process that is not asked to listen ends by this signal.
+    if (Deno.env.has(TRIMS)) giveBack(Deno.pid);
+    trimmed = performance.now();
+  };
   const read = async () => {
     const processes = await readRoles(stack);
     cpu = processes.reduce((sum, { cpu }) => sum + cpu, 0);
     now = processes.map(({ role, resident }) => `${role} ${resident.toFixed(0)}`).join(", ");
-    if (elapsed() < WARM_UP * hours) return;
-    for (const { role, resident, handles: open } of processes) {
-      append(memory, role, [elapsed(), resident]);
-      append(handles, role, [elapsed(), open]);
+    if (elapsed() >= WARM_UP * hours) {
+      for (const { role, resident, handles: open } of processes) {
+        if (isTrimmed) append(memory, role, [elapsed(), resident]);
+        append(handles, role, [elapsed(), open]);
+      }
     }
+    isTrimmed = performance.now() - trimmed >= TRIM_MS;
+    if (isTrimmed) trim();
   };
   await read();
   const cpuBefore = cpu;
@@ -90,6 +107,15 @@ export async function soak(
     memory: slopes(memory),
     handles: slopes(handles),
   };
+}
+
+function giveBack(pid: number): void {
+  try {
+    Deno.kill(pid, "SIGUSR2");
+  } catch (error) {
+    // It has ended, which is told at the end.
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 function use(seconds: number, hours: number): string {
