@@ -19,6 +19,7 @@ import { attentionGradientInBlocks, attentionInBlocks } from "./attention_blocks
 import { attentionGradient, attentionProbabilities, mergeHeads, splitHeads } from "./attention.ts";
 import { groupNormGradientInBlocks } from "./normalize_blocks.ts";
 import type { Policy } from "./policy.ts";
+import { turnedConv } from "./turned_conv.ts";
 import { winogradConv } from "./winograd.ts";
 
 type Operands = readonly (Value | undefined)[];
@@ -152,6 +153,7 @@ export const LOWERINGS: Partial<Record<OpName, Lowering>> = {
   GroupNormalization: groupNorm,
   GroupNormalizationGrad: groupNormGrad,
   Conv: (b, inputs, context) => winogradConv(b, inputs, context) ?? "kernel",
+  ConvTranspose: (b, inputs, context) => turnedConv(b, inputs, context) ?? "kernel",
   Attention: attention,
   AttentionGrad: attentionGrad,
 };

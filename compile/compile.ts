@@ -32,7 +32,10 @@ export function compile(
   outputs: Readonly<Record<string, Value>>,
   { fold = true, optimizer = "compiler", inPlace, policy: choices, ...target }: CompileOptions,
 ): Compiled {
-  const policy = { ...policyOf(target, { isOptimized: optimizer === "runtime" }), ...choices };
+  const policy = {
+    ...policyOf(target, { isOptimized: optimizer === "runtime", fold }),
+    ...choices,
+  };
   const names = Object.keys(outputs);
   let lowered: Lowered | undefined;
   const low = () => lowered ??= runnable(graph, Object.values(outputs), policy);

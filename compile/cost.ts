@@ -73,6 +73,8 @@ const WORKSPACE: Partial<Record<OpName, (node: Node) => number>> = {
       ? 4 * positions * sizeOf(w?.shape.slice(1) ?? [])
       : 0;
   },
+  ConvTranspose: ({ inputs: [x, w] }) =>
+    4 * sizeOf(x?.shape.slice(2) ?? []) * sizeOf(w?.shape.slice(1) ?? []),
   Attention: ({ inputs: [q, k, v] }) => total([q, k, v]),
 };
 

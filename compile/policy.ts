@@ -16,6 +16,11 @@ export interface Policy {
    * algorithm, in half of the multiplications.
    */
   readonly winograd: number;
+  /**
+   * Positions from which a transposed convolution of stride 1 is a convolution with its kernel turned round. With fewer it
+   * is the runtime's own: kernels are large there, and turning them takes one core as long as the products take two.
+   */
+  readonly turnedKernels: number;
   /** Models may be written with sizes hidden, where that takes less memory: see `SerializeOptions`. */
   readonly mayHideSizes: boolean;
   /** See `inHalfPrecision`. */
@@ -37,6 +42,7 @@ export const PLAIN_POLICY: Policy = {
   attentionBlock: 2 ** 18,
   normalizationMemory: 32 * MIB,
   winograd: Infinity,
+  turnedKernels: 0,
   mayHideSizes: false,
   precision: "float32",
 };
@@ -48,7 +54,11 @@ export const PLAIN_POLICY: Policy = {
  */
 export function policyOf(
   { provider, memory, precision }: Target,
-  { isOptimized = false }: { readonly isOptimized?: boolean } = {},
+  { isOptimized = false, fold = true }: {
+    readonly isOptimized?: boolean;
+    /** See `CompileOptions`. */
+    readonly fold?: boolean;
+  } = {},
 ): Policy {
   if (provider !== "cpu") {
     const share = memory / 32;
@@ -56,5 +66,12 @@ export function policyOf(
     return { ...PLAIN_POLICY, ...whole, attentionBlock: 2 ** 26, precision };
   }
   if (isOptimized) return { ...PLAIN_POLICY, precision };
-  return { ...PLAIN_POLICY, winograd: WINOGRAD_POSITIONS, mayHideSizes: true, precision };
+  return {
+    ...PLAIN_POLICY,
+    winograd: WINOGRAD_POSITIONS,
+    // What is folded is turned once, when it is loaded.
+    turnedKernels: fold ? 0 : WINOGRAD_POSITIONS,
+    mayHideSizes: true,
+    precision,
+  };
 }

@@ -77,7 +77,12 @@ export interface ConvOperands {
 export function winogradConv(
   b: Builder,
   [x, w, bias]: readonly (Value | undefined)[],
-  { attributes, policy }: { readonly attributes: Attributes; readonly policy: Policy },
+  { attributes, policy, isTurned = false }: {
+    readonly attributes: Attributes;
+    readonly policy: Policy;
+    /** The taps of `w` are to be turned round. */
+    readonly isTurned?: boolean;
+  },
 ): Value | undefined {
   // Its transforms multiply what float16 rounds.
   if (policy.precision === "float16") return undefined;
@@ -95,7 +100,7 @@ export function winogradConv(
   const spared = TAPS ** 2 / 2 * channels * out;
   const isWorth = batch * height * width >= policy.winograd &&
     spared > TRANSFORM * (channels + out);
-  return fits && isWorth ? winogradRows(b, { x, w, bias }, { pads }) : undefined;
+  return fits && isWorth ? winogradRows(b, { x, w, bias }, { pads, isTurned }) : undefined;
 }
 
 /**
@@ -107,7 +112,11 @@ export function winogradConv(
 export function winogradRows(
   b: Builder,
   { x, w, bias }: ConvOperands,
-  { pads, block = BLOCK }: { readonly pads: readonly number[]; readonly block?: number },
+  { pads, block = BLOCK, isTurned = false }: {
+    readonly pads: readonly number[];
+    readonly block?: number;
+    readonly isTurned?: boolean;
+  },
 ): Value {
   const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
   const [top = 0, left = 0, bottom = 0, right = 0] = pads;
@@ -120,7 +129,7 @@ export function winogradRows(
   const blocks = Array.from({ length: count }, (_, i) => i * tiles * TILE - top);
   const rows = tiles * TILE + TAPS - 1;
 
-  const kernels = transformKernels(b, w);
+  const kernels = transformKernels(b, w, isTurned);
   const biases = bias &&
     b.reshape(b.mul(b.table(ONE, { dtype: x.dtype, shape: [IMAGES, 1] }), bias), [IMAGES * out]);
   // Rows outside of x are read from its border and count nothing.
@@ -191,16 +200,20 @@ function convolveImages(
   return bias === undefined ? y : b.add(y, b.reshape(bias, [many, 1, 1]));
 }
 
-/** G g for each column of w's kernels, [6·O, C, 1, 3]. Two kernels make a row of the product, which is quicker. */
-function transformKernels(b: Builder, w: Value): Value {
+/**
+ * G g for each column of w's kernels, [6·O, C, 1, 3], which are turned round first if asked for. Two kernels make a row of
+ * the product, which is quicker.
+ */
+function transformKernels(b: Builder, w: Value, isTurned: boolean): Value {
   const [out = 1, channels = 1] = w.shape;
   const taps = TAPS ** 2;
   const table = KERNEL.flatMap((factors) =>
     range(2 * taps).flatMap((from) =>
       range(2 * TAPS).map((to) => {
+        const tap = isTurned ? taps - 1 - from % taps : from % taps;
         const isSame = Math.floor(from / taps) === Math.floor(to / TAPS) &&
-          from % TAPS === to % TAPS;
-        return isSame ? factors[Math.floor(from % taps / TAPS)] ?? 0 : 0;
+          tap % TAPS === to % TAPS;
+        return isSame ? factors[Math.floor(tap / TAPS)] ?? 0 : 0;
       })
     )
   );

@@ -20,14 +20,6 @@ const attributesOf = ({ kernel, strides, dilations, pads }: Window, group: numbe
   group: int(group),
 });
 
-/** The kernel of a convolution with each group's in and out channels swapped: [C, O/g, ...] from [O, C/g, ...]. */
-function swapChannels(b: Builder, w: Value, group: number): Value {
-  const [out = 1, width = 1, ...kernel] = w.shape;
-  const axes = kernel.map((_, i) => i + 3);
-  const split = b.reshape(w, [group, out / group, width, ...kernel]);
-  return b.reshape(b.transpose(split, [0, 2, 1, ...axes]), [group * width, out / group, ...kernel]);
-}
-
 /** What maps gradients of a convolution's output to its input. */
 interface Adjoint {
   readonly w: Value;
@@ -41,20 +33,11 @@ interface Adjoint {
 function convInput(b: Builder, dy: Value, { w, x, window, group }: Adjoint): Value {
   const { kernel, strides, dilations, pads } = window;
   const n = kernel.length;
-  const reaches = kernel.map((_, i) => reach(window, i));
-  if (all(strides, 1) && pads.every((p, i) => p <= dim(reaches, i % n))) {
-    // The adjoint of a correlation is the correlation with the flipped kernel, padded to the full overlap.
-    const axes = kernel.flatMap((k, i) => k > 1 ? [i + 2] : []);
-    const flipped = b.reverse(swapChannels(b, w, group), axes);
-    const rest = [...reaches, ...reaches].map((r, i) => r - dim(pads, i));
-    return b.call("Conv", [dy, flipped], attributesOf({ ...window, pads: rest }, group));
-  }
   const whole = kernel.every((k, i) => k === strides[i] && dim(x, i + 2) % k === 0);
-  if (group === 1 && n === 2 && whole && all(pads, 0) && all(dilations, 1)) {
-    return untile(b, dy, w);
-  }
+  const isPatches = whole && !all(strides, 1) && all(pads, 0) && all(dilations, 1);
+  if (group === 1 && n === 2 && isPatches) return untile(b, dy, w);
   const extra = kernel.map((_, i) =>
-    dim(x, i + 2) + dim(pads, i) + dim(pads, i + n) - dim(reaches, i) - 1 -
+    dim(x, i + 2) + dim(pads, i) + dim(pads, i + n) - reach(window, i) - 1 -
     (dim(dy.shape, i + 2) - 1) * dim(strides, i)
   );
   return b.call("ConvTranspose", [dy, w], {
