@@ -114,17 +114,21 @@ export class RunLog {
 
   /**
    * The present state, then events from step `from` on, then new ones as they happen, until the run has ended. New
-   * states are told whatever their step: a run may end before it.
+   * states are told whatever their step: a run may end before it. The present state comes again in its place where older
+   * ones do, so that the last state told is the run's.
    */
   async *watch(from: number, signal?: AbortSignal): AsyncGenerator<RunEvent> {
     let events = this.#events;
     let recorded = events.length;
     const present = this.lastState;
     if (present !== undefined) yield present;
+    let told = present;
     for (let at = 0;;) {
       for (let event = events[at]; event !== undefined; event = events[++at]) {
-        const isNews = event.type === "state" && at >= recorded;
-        if (event !== present && (event.step >= from || from <= 1 || isNews)) yield event;
+        const isNews = event.type === "state" && (at >= recorded || event === present);
+        if (event === told || !(event.step >= from || from <= 1 || isNews)) continue;
+        yield event;
+        if (event.type === "state") told = event;
       }
       if (events !== this.#events) {
         const last = events.slice(0, at).findLast((e) => this.#events.includes(e));

@@ -1,6 +1,8 @@
-import { toJson } from "@bufbuild/protobuf";
+import { equals, toJson } from "@bufbuild/protobuf";
 import {
   RunState,
+  type StateEvent,
+  StateEventSchema,
   type StepEvent,
   type TrainerService,
   type WatchRunResponse,
@@ -40,6 +42,7 @@ export async function watchRun(
   const steps: StepEvent[] = [];
   let state = RunState.UNSPECIFIED;
   let reason = "";
+  let present: StateEvent | undefined;
   const call = signal === undefined ? {} : { signal };
   for await (const message of client.watchRun({ runId, fromStep }, call)) {
     if (json) console.log(JSON.stringify(toJson(WatchRunResponseSchema, message)));
@@ -56,8 +59,12 @@ export async function watchRun(
     } else if (event.case === "state") {
       state = event.value.state;
       reason = event.value.reason;
+      // The first one comes again in its place.
+      const isAgain = present !== undefined && equals(StateEventSchema, present, event.value);
+      present ??= event.value;
       // The last state is the caller's to tell.
-      if (reason !== "" && !ENDED.has(state)) progress.say(`${stateName(state)}: ${reason}`);
+      if (reason === "" || ENDED.has(state) || isAgain) continue;
+      progress.say(`${stateName(state)}: ${reason}`);
     } else if (event.case !== undefined) progress.say(describeOther(event));
   }
   progress.end();

@@ -52,7 +52,7 @@ export class RunHistory {
     else if (event === "damage" && isDamageEvent(data)) pushNew(this.damages, data);
     else if (event === "digest" && isDigestEvent(data)) pushNew(this.digests, data);
     else if (event === "state" && isStateEvent(data)) {
-      // A stream begins with the present state, which was recorded already.
+      // A stream begins with the present state, which comes again in its place.
       const known = this.states.some(({ state, at }) => state === data.state && at === data.at);
       if (data.at !== undefined && !known) this.states.push(data);
     }

@@ -3409,7 +3409,8 @@ export type WatchRunResponse = Message<"drtune.trainer.v1.WatchRunResponse"> & {
     case: "step";
   } | {
     /**
-     * The state changed. The first message of a stream is the present state.
+     * The state changed. The first message of a stream is the present state; it comes again in its place where older
+     * ones do, so that the last state told is the run's.
      *
      * @generated from field: drtune.trainer.v1.StateEvent state = 2;
      */
@@ -3488,7 +3489,8 @@ export type WatchRunResponseJson = {
   step?: StepEventJson;
 
   /**
-   * The state changed. The first message of a stream is the present state.
+   * The state changed. The first message of a stream is the present state; it comes again in its place where older
+   * ones do, so that the last state told is the run's.
    *
    * @generated from field: drtune.trainer.v1.StateEvent state = 2;
    */
