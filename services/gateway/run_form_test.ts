@@ -17,7 +17,7 @@ Deno.test({
       await page.click("Start a run");
       // What can start here stands first and is chosen; the others say what is missing.
       await page.until(`${YAML}.includes("model: pipeline")`);
-      await page.until(says("Missing here: model FLUX.1-dev"));
+      await page.until(says("Missing here: model flux-dev"));
       await page.until(says("256 MiB"));
       const choose = async (path: string, value: string) => {
         const select = of(path, "select");
