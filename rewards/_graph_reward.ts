@@ -269,11 +269,9 @@ function referencePixels(
   const [rows, columns] = [fit.rows.size, fit.columns.size];
   const pixels = new Float32Array(batch * 3 * rows * columns);
   for (let i = 0; i < batch; i++) {
-    // Rounded as (255 x) in float32, so that halves fall as they do in Python.
-    const image = Uint8ClampedArray.from(
-      data.subarray(i * size, (i + 1) * size),
-      (value) => Math.fround(255 * value),
-    );
+    // Rounded as (255 x) in float32, so that halves fall as they do in Python. A loop: `from` takes ten times as long.
+    const image = new Uint8ClampedArray(size);
+    for (let at = 0; at < size; at++) image[at] = Math.fround(255 * (data[i * size + at] ?? 0));
     const fitted = fitUint8({ height, width, data: new Uint8Array(image.buffer) }, fit, resizer);
     pixels.set(Float32Array.from(fitted.data, (v) => v / 255), i * fitted.data.length);
   }

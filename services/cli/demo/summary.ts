@@ -43,7 +43,7 @@ export function summaryText(facts: DemoFacts): string {
     ...rows,
     "",
     `${scenario.target.name} is to go ${scenario.target.direction}: ${
-      improved(facts) ? "it did, beyond chance" : "it did NOT, beyond chance"
+      improved(facts) ? "it did, beyond chance" : "it did not, or no further than by chance"
     }.`,
     "",
     ...Object.entries(files).map(([what, file]) => `- ${what}: \`${file}\``),

@@ -91,8 +91,11 @@ function asHubError(
   if (error instanceof HubApiError) {
     return new HubError(refusal(error.statusCode, { url, repo, hasToken }), { cause: error });
   }
-  const reason = error instanceof Error ? error.message : String(error);
-  return new HubError(`${url} does not answer: ${reason}`, { cause: error });
+  const why = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const reason = why instanceof Error ? why.message : String(why);
+  return new HubError(`${url} does not answer (${reason}): HF_ENDPOINT names a mirror`, {
+    cause: error,
+  });
 }
 
 /** What a status of the hub means for a person. */
