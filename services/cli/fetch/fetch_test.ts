@@ -144,9 +144,12 @@ Deno.test("A token goes to the hub and to nobody else; without one the message s
       }),
       /no\/body does not exist at .* \(404\)/,
     );
+    const closed = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = closed.addr;
+    closed.close();
     await assert.rejects(
-      listRepository({ url: "http://127.0.0.1:1" }, { repo: REPO, revision: "main", signal }),
-      /http:\/\/127.0.0.1:1 does not answer \(.*refused.*\): HF_ENDPOINT names a mirror/,
+      listRepository({ url: `http://127.0.0.1:${port}` }, { repo: REPO, revision: "main", signal }),
+      /http:\/\/127\.0\.0\.1:\d+ does not answer \(client error.*refused.*\): HF_ENDPOINT names a mirror/,
     );
   }));
 

@@ -92,7 +92,9 @@ function asHubError(
     return new HubError(refusal(error.statusCode, { url, repo, hasToken }), { cause: error });
   }
   const why = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const reason = why instanceof Error ? why.message : String(why);
+  const told = why instanceof Error ? why.message : String(why);
+  // The address of the question is long, and says nothing.
+  const reason = told.replace(/^error sending request for url \(.*?\): /, "");
   return new HubError(`${url} does not answer (${reason}): HF_ENDPOINT names a mirror`, {
     cause: error,
   });
