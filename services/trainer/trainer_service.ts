@@ -27,6 +27,7 @@ import {
   METHOD_NAMES,
   methodParameters,
   type Parameters,
+  readProvenance,
   RewardMixture,
   type RunDependencies,
   runPictureNote,
@@ -232,7 +233,7 @@ export function trainerHandlers(
       const lora = { ...run.config.lora, tensors: { ...loraOf(checkpoint) } };
       const { name, write } = exportIn(format, runId);
       const loraScale = loraScaleOf(run, step);
-      const notes = await run.savedProvenance(checkpoint.step);
+      const notes = await readProvenance(run.folder.checkpoints, checkpoint.step);
       const { tensors, metadata } = write(lora, { ...notes, [LORA_SCALE]: String(loraScale) });
       const stored = precision === LoraPrecision.FLOAT16
         ? Object.fromEntries(Object.entries(tensors).map(([n, t]) => [n, toHalf(t)]))

@@ -61,7 +61,7 @@ export class Patience {
       try {
         const result = await this.#try({ work, ping }, async (reason, over) => {
           await away(reason);
-          while (!isWanted()) await this.#sleep(this.#longest, over);
+          while (!isWanted()) await this.sleep(this.#longest, over);
           throw new InterruptedError("Interrupted while a reward was late");
         });
         await reported;
@@ -75,7 +75,7 @@ export class Patience {
         if (!(error instanceof UnavailableError)) throw error;
         if (performance.now() - begun >= this.#longest / 5) await away(error.message);
       }
-      if (!isWanted()) await this.#sleep(waits.next().value);
+      if (!isWanted()) await this.sleep(waits.next().value);
       if (isWanted()) throw new InterruptedError("Interrupted while a reward was away");
     }
   }
@@ -122,7 +122,8 @@ export class Patience {
     }
   }
 
-  async #sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  /** Waits for so long, or until it is woken, or for ever where the signal has aborted. */
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return await new Promise<never>(() => {});
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#sleepers.add(resolve);

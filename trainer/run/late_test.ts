@@ -12,7 +12,7 @@ import {
   world,
 } from "../testing/run_world.ts";
 import { InterruptedError, Patience } from "./_patience.ts";
-import { RewardUnavailableError, RunStore } from "./mod.ts";
+import { readProvenance, RewardUnavailableError, RunStore } from "./mod.ts";
 
 const never = () => new Promise<never>(() => {});
 
@@ -195,7 +195,7 @@ Deno.test("a reward whose weights change is an event, and the LoRA says which an
       ...{ type: "digest", step: 5, reward: "dark", before: "0.2", after: "other" },
     });
     assert.equal(run.log.events.filter((e) => e.type === "digest").length, 1);
-    const saved = await run.savedProvenance(9);
+    const saved = await readProvenance(run.folder.checkpoints, 9);
     assert.deepEqual(JSON.parse(saved["drtune.reward_weights"] ?? ""), [
       { name: "dark", sha256: "0.2", from: 1, to: 5 },
       { name: "dark", sha256: "other", from: 6, to: 9 },

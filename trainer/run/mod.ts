@@ -6,6 +6,7 @@ export {
   loraOf,
   newestCheckpoint,
   readCheckpoint,
+  readProvenance,
 } from "./checkpoint.ts";
 export {
   defaultMemoryLimit,

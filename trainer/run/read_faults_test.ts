@@ -58,7 +58,9 @@ async function resumed(
     return { state: "refused", reason: error.message };
   }
   await until(run);
-  return { state: run.state, reason: String(run.log.lastState?.reason) };
+  // Where it only waited for a while, that it did.
+  const reasons = run.log.events.map((event) => event.type === "state" ? event.reason : "");
+  return { state: run.state, reason: reasons.filter((reason) => reason !== "").join("\n") };
 }
 
 /** sha256 of each file of the run, but its log, under its path. */
@@ -174,7 +176,9 @@ for (const [code, text] of Object.entries(ERRORS)) {
                     return;
                   }
                   assert.match(reason, new RegExp(`${failed}.* cannot be read: ${code}`), what);
-                  assert.match(state, /^(failed|unreadable|refused)$/, what);
+                  // Too many open files are few again later.
+                  const end = code === "EMFILE" ? "finished" : "failed";
+                  assert.ok([end, "unreadable", "refused"].includes(state), `${what}: ${state}`);
                   // Where the file cannot be read, nobody may take the folder.
                   await assert.rejects(
                     store.start("run", { ...CONFIG, seed: 8 }),
@@ -194,7 +198,8 @@ for (const [code, text] of Object.entries(ERRORS)) {
                 assert.equal(found, digest, `${what}: ${file}`);
               }
               const events = await readFile(join(root, "run", "events.jsonl"), "utf8");
-              assert.ok(events.startsWith(log), `${what}: the log was cut`);
+              const isDoneAgain = isDamaged && code === "EMFILE";
+              assert.ok(isDoneAgain || events.startsWith(log), `${what}: the log was cut`);
               await opened(root, async (store) => {
                 const { state, reason } = await resumed(store);
                 assert.equal(state, "finished", `${what}: ${reason}`);
@@ -224,7 +229,7 @@ Deno.test("a folder in place of a file: the run names it, others go on, and all 
         else await mkdir(path);
         await opened(root, async (store) => {
           const { state, reason } = await resumed(store);
-          assert.match(reason, new RegExp(`^File ${path} cannot be read: `));
+          assert.match(reason, new RegExp(`^File ${path} cannot be read: `, "m"));
           assert.notEqual(state, "finished");
           assert.equal(store.list().find(({ id }) => id === "other")?.state, "finished");
           await rm(path, { recursive: true });

@@ -11,6 +11,8 @@ import type { RunFolder } from "./run_folder.ts";
 import type { RunRecorder } from "./run_recorder.ts";
 
 const ENDED: ReadonlySet<RunState> = new Set(["stopped", "finished", "failed"]);
+/** States that hold though they cannot be written: opened again, the folder comes to them or goes on. */
+const UNWRITTEN: ReadonlySet<RunState> = new Set([...ENDED, "paused"]);
 /** Events that stay in the log when what they tell of is done again. */
 const KEPT: ReadonlySet<RunEvent["type"]> = new Set(["swap", "state", "save", "damage"]);
 
@@ -79,7 +81,7 @@ export class RunLog {
 
   /**
    * Records an event as of now. It is seen at once and then written; one that cannot be written is taken back, unless
-   * it is an end. Throws where it is none, as with numbers that are not finite.
+   * it is an end or a pause. Throws where it is none, as with numbers that are not finite.
    */
   async emit(given: Unstamped<RunEvent>): Promise<void> {
     const event = stamped(given, this.#clock().toISOString());
@@ -88,7 +90,7 @@ export class RunLog {
       await this.#folder.append(event);
       this.#recorder?.record(event);
     } catch (error) {
-      if (event.type === "state" && ENDED.has(event.state)) return;
+      if (event.type === "state" && UNWRITTEN.has(event.state)) return;
       this.#events = this.#events.filter((e) => e !== event);
       throw error;
     } finally {

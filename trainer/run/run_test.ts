@@ -30,6 +30,7 @@ import {
 import {
   newestCheckpoint,
   readCheckpoint,
+  readProvenance,
   RunConflictError,
   type RunDependencies,
   type RunEvent,
@@ -361,7 +362,7 @@ Deno.test("a swap takes effect between iterations, with a checkpoint there", asy
     const used = run.log.events.flatMap((e) => e.type === "step" ? Object.keys(e.rewards) : []);
     assert.deepEqual(used, [...new Array(6).fill("dark"), ...new Array(3).fill("bright")]);
     assert.deepEqual(run.checkpoints, [4, 6, 8, 9]);
-    const provenance = await run.savedProvenance(9);
+    const provenance = await readProvenance(run.folder.checkpoints, 9);
     assert.match(provenance["drtune.rewards"] ?? "", /"name":"bright","weight":2,"sha256":"0\.8"/);
     assert.equal(provenance["drtune.base_model_sha256"], "fake");
   });
@@ -917,7 +918,10 @@ Deno.test("a run that starts from a LoRA says from which, after a resume too", a
     const { parameters } = await readCheckpoint(run.folder.checkpoints, 2);
     assert.ok(Math.abs((parameters.a?.data[0] ?? NaN) - 0.1) < 1e-7);
     for (const step of [1, 2]) {
-      assert.equal((await run.savedProvenance(step))["drtune.start_lora_sha256"], "5a");
+      assert.equal(
+        (await readProvenance(run.folder.checkpoints, step))["drtune.start_lora_sha256"],
+        "5a",
+      );
     }
   });
 });

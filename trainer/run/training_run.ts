@@ -1,13 +1,14 @@
-import { raceAbort } from "../../base/mod.ts";
+import { backoff, raceAbort } from "../../base/mod.ts";
 import { checkMixture } from "./check_rewards.ts";
 import { estimateReporter } from "./_estimate_reporter.ts";
+import { isOutOfFiles } from "./_out_of_files.ts";
 import { Patience } from "./_patience.ts";
 import { doneOf, type Progress } from "./_pending.ts";
 import { restore } from "./_restore.ts";
 import { RewardClients } from "./_reward_clients.ts";
 import type { LoopRun } from "./_loop_run.ts";
 import { TrainingLoop } from "./_training_loop.ts";
-import { listCheckpoints, readProvenance } from "./checkpoint.ts";
+import { listCheckpoints } from "./checkpoint.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import { reportText } from "./plan_report.ts";
 import type { RewardTerm, RunConfig } from "./run_config.ts";
@@ -16,6 +17,8 @@ import { RunStateError } from "./run_errors.ts";
 import type { RunEvent, RunState } from "./run_events.ts";
 import type { RunFolder } from "./run_folder.ts";
 import { RunLog } from "./run_log.ts";
+
+const LONGEST_RETRY_MS = 10_000;
 
 /** One run: trains in the background, does what it is asked for, and goes on from its folder. */
 export class TrainingRun {
@@ -48,7 +51,7 @@ export class TrainingRun {
     this.config = config;
     this.createdAt = createdAt;
     this.#dependencies = dependencies;
-    const { now, maxRetryMs = 10_000 } = dependencies;
+    const { now, maxRetryMs = LONGEST_RETRY_MS } = dependencies;
     const log = this.log = new RunLog({ folder, events, rewards: config.rewards, now });
     this.#progress = {
       step: log.latest?.step ?? 0,
@@ -150,7 +153,7 @@ export class TrainingRun {
       await this.#clients.connected(rewards, signal);
     } catch (error) {
       // Of several new ones some may have answered: nobody needs those.
-      await this.#clients.keep([...this.rewards, ...this.#panelTerms()]);
+      await this.#clients.keep([...this.rewards, ...panelTerms(this.config)]);
       throw error;
     }
     const step = this.#boundary();
@@ -185,6 +188,17 @@ export class TrainingRun {
   }
 
   async #execute(): Promise<void> {
+    const { maxRetryMs: longest = LONGEST_RETRY_MS } = this.#dependencies;
+    for (const wait of backoff({ first: Math.min(250, longest / 10), longest })) {
+      const lacking = await this.#attempt();
+      if (lacking === undefined) return;
+      if (this.state !== "paused") await this.setState("paused", lacking);
+      if (this.#progress.end === undefined) await this.#patience.sleep(wait);
+    }
+  }
+
+  /** Trains until it ends. Answers why it cannot now, where files ran out: it is to begin again at its checkpoint. */
+  async #attempt(): Promise<string | undefined> {
     let opened: OpenedModel | undefined;
     try {
       await this.setState("running");
@@ -193,8 +207,15 @@ export class TrainingRun {
       const { step, iterations, end } = this.#progress;
       if (opened && step >= iterations) await this.setState("finished", cost);
       else await this.setState(end?.state ?? "stopped", end?.reason);
+      return undefined;
     } catch (error) {
-      await this.setState("failed", error instanceof Error ? error.message : String(error));
+      const reason = error instanceof Error ? error.message : String(error);
+      const { end } = this.#progress;
+      if (!isOutOfFiles(error)) await this.setState("failed", reason);
+      else if (end === undefined) return reason;
+      // The folder says that it had not ended, whether this is written or not.
+      else await this.setState(end.state, end.reason).catch(() => {});
+      return undefined;
     } finally {
       clearTimeout(this.#timer);
       this.#timer = undefined;
@@ -202,11 +223,6 @@ export class TrainingRun {
       await this.#clients.close();
       await this.log.record(undefined);
     }
-  }
-
-  /** What a LoRA file of this run says about where it comes from, as its checkpoint was written. */
-  async savedProvenance(step: number): Promise<Readonly<Record<string, string>>> {
-    return await readProvenance(this.folder.checkpoints, step);
   }
 
   /** Trains from the newest checkpoint. Answers what it cost beside its estimate, in words. */
@@ -253,10 +269,6 @@ export class TrainingRun {
     const { iterating, step } = this.#progress;
     return this.state === "paused" ? step : iterating ?? step;
   }
-
-  #panelTerms(): readonly RewardTerm[] {
-    return this.config.panel.rewards.map((reward) => ({ ...reward, weight: 0 }));
-  }
 }
 
 /** The model that is being opened; `undefined` where that is given up. */
@@ -271,4 +283,8 @@ async function openUnless(
     void opening.then((late) => late.release()).catch(() => {});
     return undefined;
   }
+}
+
+function panelTerms({ panel }: RunConfig): readonly RewardTerm[] {
+  return panel.rewards.map((reward) => ({ ...reward, weight: 0 }));
 }
