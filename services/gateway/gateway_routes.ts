@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
-import type { GrpcClient } from "../rpc/mod.ts";
+import { allRuns, type GrpcClient } from "../rpc/mod.ts";
 import { messageOf } from "./body_reader.ts";
 import { editYaml, type FieldChange } from "./edit_yaml.ts";
 import { HttpError } from "./http_error.ts";
@@ -216,8 +216,8 @@ export function gatewayRoutes(
         content: { "text/plain": z.string() },
       },
       handle: async () => {
-        const runs = await trainer.listRuns({}, { timeoutMs: SCRAPE_TIMEOUT_MS })
-          .then(({ runs }) => runs, () => undefined);
+        const runs = await allRuns(trainer, { timeoutMs: SCRAPE_TIMEOUT_MS })
+          .catch(() => undefined);
         const up = gauge("drtune_trainer_up", "1 while the trainer answers.", {
           samples: [[{}, runs ? 1 : 0]],
         });

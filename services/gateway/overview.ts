@@ -1,7 +1,7 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { RewardDescriptionSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
 import { raceAbort } from "../../base/mod.ts";
-import { type GrpcClient } from "../rpc/mod.ts";
+import { allRuns, type GrpcClient } from "../rpc/mod.ts";
 import type { ServerEvent } from "./event_stream.ts";
 import { toHttpError } from "./http_error.ts";
 import type { RewardServers } from "./reward_routes.ts";
@@ -150,13 +150,13 @@ export class Overview {
   }
 
   async #listRuns(): Promise<Map<string, JsonValue>> {
-    const { runs } = await this.#trainer.listRuns({}, { timeoutMs: TIMEOUT_MS });
+    const runs = await allRuns(this.#trainer, { timeoutMs: TIMEOUT_MS });
     return new Map(runs.map((run) => [run.id, messageJson(RunSchema, run)]));
   }
 
   #trainerHealth(): Promise<JsonObject> {
     return health({ name: "trainer", address: this.#trainerAddress }, async () => {
-      await this.#trainer.listRuns({}, { timeoutMs: TIMEOUT_MS });
+      await this.#trainer.listRuns({ pageSize: 1 }, { timeoutMs: TIMEOUT_MS });
       return {};
     });
   }

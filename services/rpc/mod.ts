@@ -17,6 +17,7 @@ export * from "./replica_addresses.ts";
 export * from "./replica_pool.ts";
 export * from "./remote_reward.ts";
 export * from "./reward_client.ts";
+export * from "./run_pages.ts";
 export * from "./server_limits.ts";
 export * from "./worker_handlers.ts";
 export type { RetryOptions } from "./_retry.ts";

@@ -1,13 +1,22 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { type ListRunsRequest, type Run, RunSchema } from "../../proto/mod.ts";
 import { FieldError, type RunStore, type TrainingRun } from "../../trainer/mod.ts";
 import { toUnreadableRun, toWireRun } from "./wire_events.ts";
 
-interface Row {
+/** What an answer holds at most: the thread that trains makes it. */
+const MOST_RUNS = 200;
+const MOST_BYTES = 2 ** 20;
+
+/** A run as it is listed, and the bytes of its message. */
+interface SizedRun {
+  readonly run: Run;
+  readonly bytes: number;
+}
+
+interface Row extends SizedRun {
   readonly events: readonly unknown[];
   readonly count: number;
   readonly checkpoints: readonly number[];
-  readonly run: Run;
 }
 
 /** Rows as they were told last: most runs have ended, and lists are asked for every second. */
@@ -26,13 +35,21 @@ export function pageOf(
     ...store.list().map((run) => ({ key: keyOf(run), row: () => rowOf(run) })),
     ...[...store.unreadable].sort(([a], [b]) => a < b ? 1 : -1).map(([id, reason]) => ({
       key: keyOf({ id }),
-      row: () => create(RunSchema, toUnreadableRun(id, reason)),
+      row: () => sized(create(RunSchema, toUnreadableRun(id, reason))),
     })),
   ];
   const rest = pageToken === "" ? entries : entries.filter(({ key }) => key < pageToken);
-  const page = pageSize === 0 ? rest : rest.slice(0, pageSize);
-  const last = page.length < rest.length ? page.at(-1)?.key : undefined;
-  return { runs: page.map(({ row }) => row()), nextPageToken: last ?? "" };
+  const runs: Run[] = [];
+  let [bytes, last] = [0, ""];
+  for (const { key, row } of rest.slice(0, Math.min(pageSize || MOST_RUNS, MOST_RUNS))) {
+    const made = row();
+    bytes += made.bytes;
+    // One goes whatever its size.
+    if (runs.length > 0 && bytes > MOST_BYTES) break;
+    runs.push(made.run);
+    last = key;
+  }
+  return { runs, nextPageToken: runs.length < rest.length ? last : "" };
 }
 
 /** Descends in the order of a list. Times of one form compare as text. */
@@ -40,13 +57,17 @@ function keyOf({ id, createdAt = "" }: { readonly id: string; readonly createdAt
   return `${createdAt}/${id}`;
 }
 
-function rowOf(run: TrainingRun): Run {
+function rowOf(run: TrainingRun): SizedRun {
   const { log: { events }, checkpoints } = run;
   const known = rows.get(run);
   if (
     known?.events === events && known.count === events.length && known.checkpoints === checkpoints
-  ) return known.run;
-  const made = create(RunSchema, toWireRun(run, { prompts: "none" }));
-  rows.set(run, { events, count: events.length, checkpoints, run: made });
+  ) return known;
+  const made = sized(create(RunSchema, toWireRun(run, { prompts: "none" })));
+  rows.set(run, { ...made, events, count: events.length, checkpoints });
   return made;
+}
+
+function sized(run: Run): SizedRun {
+  return { run, bytes: toBinary(RunSchema, run).length };
 }

@@ -1,5 +1,6 @@
 import { toJson } from "@bufbuild/protobuf";
 import { type Run, RunSchema, RunState } from "../../../proto/mod.ts";
+import { runPages } from "../../rpc/mod.ts";
 import { type Arguments, type Command, UsageError } from "../command.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
 import { followRun } from "../trainer/follow.ts";
@@ -43,9 +44,12 @@ export const runs: Command = {
         show((await client.getRun({ runId: runIdOf(args) }, call)).run, args.flag("json"));
         return 0;
       }
-      const answer = await client.listRuns({}, call);
-      for (const run of answer.runs) show(run, args.flag("json"));
-      if (answer.runs.length === 0 && !args.flag("json")) console.error("No runs");
+      let count = 0;
+      for await (const page of runPages(client, call)) {
+        for (const run of page) show(run, args.flag("json"));
+        count += page.length;
+      }
+      if (count === 0 && !args.flag("json")) console.error("No runs");
       return 0;
     } finally {
       client.close();

@@ -3638,13 +3638,13 @@ export const GetRunResponseSchema: GenMessage<GetRunResponse, {jsonType: GetRunR
   messageDesc(file_drtune_trainer_v1_trainer, 35);
 
 /**
- * Asks for all runs.
+ * Asks for runs.
  *
  * @generated from message drtune.trainer.v1.ListRunsRequest
  */
 export type ListRunsRequest = Message<"drtune.trainer.v1.ListRunsRequest"> & {
   /**
-   * Most runs to answer; 0 (default): all.
+   * Most runs to answer, at most 200; 0 (default): 200. Fewer come where they would be more than 1 MiB.
    *
    * @generated from field: int32 page_size = 1;
    */
@@ -3659,13 +3659,13 @@ export type ListRunsRequest = Message<"drtune.trainer.v1.ListRunsRequest"> & {
 };
 
 /**
- * Asks for all runs.
+ * Asks for runs.
  *
  * @generated from message drtune.trainer.v1.ListRunsRequest
  */
 export type ListRunsRequestJson = {
   /**
-   * Most runs to answer; 0 (default): all.
+   * Most runs to answer, at most 200; 0 (default): 200. Fewer come where they would be more than 1 MiB.
    *
    * @generated from field: int32 page_size = 1;
    */
@@ -3687,7 +3687,7 @@ export const ListRunsRequestSchema: GenMessage<ListRunsRequest, {jsonType: ListR
   messageDesc(file_drtune_trainer_v1_trainer, 36);
 
 /**
- * All runs, or a page of them.
+ * A page of the runs.
  *
  * @generated from message drtune.trainer.v1.ListRunsResponse
  */
@@ -3709,7 +3709,7 @@ export type ListRunsResponse = Message<"drtune.trainer.v1.ListRunsResponse"> & {
 };
 
 /**
- * All runs, or a page of them.
+ * A page of the runs.
  *
  * @generated from message drtune.trainer.v1.ListRunsResponse
  */
