@@ -48,22 +48,22 @@ export const init: Command = {
     if (more !== undefined) throw new UsageError(`Unexpected "${more}"`);
     const model = await chosenModel(ask(args, {
       option: "model",
-      question: "Model (a folder, a file, OWNER/NAME, or a name that fetch knows):",
+      question: "Model (a folder, a file, OWNER/NAME, or a name that fetch knows)",
       usual: "sd15",
     }));
     const rewards = kindsOf(ask(args, {
       option: "reward",
-      question: `Rewards, with commas between (${Object.keys(REWARD_RECIPES).join(", ")}):`,
+      question: `Rewards, with commas between (${Object.keys(REWARD_RECIPES).join(", ")})`,
       usual: "pickscore",
     }));
     const file = ask(args, {
       option: "prompts",
-      question: "Your prompts, a file with one a line (empty for a list of ours):",
+      question: "Your prompts, a file with one a line (empty for a list of ours)",
       usual: "",
     });
     const providerText = ask(args, {
       option: "provider",
-      question: `Computed on (${PROVIDERS.join(", ")}):`,
+      question: `Computed on (${PROVIDERS.join(", ")})`,
       usual: "cpu",
     });
     const provider = PROVIDERS.find((name) => name === providerText);

@@ -12,7 +12,8 @@ export function ask(
   const given = args.text(option);
   if (given !== undefined) return given;
   if (!Deno.stdin.isTerminal()) return usual;
-  const answer = prompt(`${question}`, usual);
+  // As a default of `prompt` it would stand in the line already, and be typed behind.
+  const answer = prompt(usual === "" ? `${question}:` : `${question} [${usual}]:`);
   if (answer === null) throw new UsageError(`Nobody answered: give --${option}`);
   return answer.trim() === "" ? usual : answer.trim();
 }
