@@ -11,6 +11,9 @@ const SIDE = 16;
 /** How often each client asks while a reward loads. */
 const ASKS = 4;
 
+/** What a server holds is known when it has not become less in so many looks, so many milliseconds apart. */
+const [HELD_LOOKS, HELD_MS] = [5, 200];
+
 /** Two sets of weights of one kind, and so two digests. */
 export const RECORDS = ["channel", "global"].map((std) => ({ kind: "symmetry", std }));
 
@@ -33,6 +36,7 @@ export class LoadedServer implements AsyncDisposable {
   readonly #asking: Asking;
   /** What the load before took. */
   #loadMs = 1000;
+  #inFlightAtLoad = 0;
 
   private constructor(server: Victim, admin: GrpcClient<typeof RewardAdmin>, asking: Asking) {
     this.#server = server;
@@ -75,9 +79,9 @@ export class LoadedServer implements AsyncDisposable {
     return this.#asking.answered;
   }
 
-  /** Requests that are waiting for an answer. */
-  get inFlight(): number {
-    return this.#asking.inFlight;
+  /** Requests that were waiting for an answer when the last load was answered. */
+  get inFlightAtLoad(): number {
+    return this.#inFlightAtLoad;
   }
 
   /**
@@ -91,6 +95,7 @@ export class LoadedServer implements AsyncDisposable {
       return await this.during(this.#admin.loadReward({ name: "symmetry", config }));
     } finally {
       this.#loadMs = performance.now() - begun;
+      this.#inFlightAtLoad = this.#asking.inFlight;
       this.#asking.pauseMs = 0;
     }
   }
@@ -111,11 +116,27 @@ export class LoadedServer implements AsyncDisposable {
   }
 
   /**
-   * Has the server give back soon what it holds no more: V8 leaves garbage for as long as it likes, and glibc what was
-   * freed.
+   * What the server holds: the least resident memory, in MiB, once it has been told to give back the rest, while no
+   * client asks. V8 leaves garbage for as long as it likes, and glibc what was freed. Undefined where the system does not
+   * tell.
    */
-  trim(): void {
-    this.#server.kill("SIGUSR2");
+  async held(): Promise<number | undefined> {
+    this.#asking.rest();
+    try {
+      this.#server.kill("SIGUSR2");
+      let least = Infinity;
+      for (let i = 0; i < HELD_LOOKS; i++) {
+        await this.during(new Promise((resolve) => setTimeout(resolve, HELD_MS)));
+        const now = (await this.resident())?.server;
+        if (now === undefined) return undefined;
+        // On a busy machine the signal is heard late.
+        if (now < least - 1) i = 0;
+        least = Math.min(least, now);
+      }
+      return least;
+    } finally {
+      this.#asking.go();
+    }
   }
 
   /** Resident memory now; undefined where the system does not tell. */
@@ -148,6 +169,7 @@ class Asking {
   readonly ended: Promise<unknown>;
   readonly #clients: readonly GrpcClient<typeof RewardService>[];
   readonly #stopped = new AbortController();
+  #resting: PromiseWithResolvers<void> | undefined;
   answered = 0;
   inFlight = 0;
   /** Longest pause of a client between an answer and its next request; they are evenly spread from 0. */
@@ -162,6 +184,17 @@ class Asking {
 
   stop(): void {
     this.#stopped.abort();
+    this.go();
+  }
+
+  /** Lets nobody ask until `go`. */
+  rest(): void {
+    this.#resting = Promise.withResolvers();
+  }
+
+  go(): void {
+    this.#resting?.resolve();
+    this.#resting = undefined;
   }
 
   close(): void {
@@ -185,6 +218,7 @@ class Asking {
       assert.ok(Math.abs(known - score) < 1e-5 * known, `${digest} says ${score}, before ${known}`);
       this.scores.set(digest, known);
       await new Promise((resolve) => setTimeout(resolve, Math.random() * this.pauseMs));
+      await this.#resting?.promise;
     }
   }
 }

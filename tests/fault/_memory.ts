@@ -3,7 +3,7 @@ import type { Reading } from "./_reading_log.ts";
 
 /** So much more memory than at first is allowed, as a share of it. */
 export const ALLOWED = 0.05;
-/** Readings that give one median, before which garbage is collected: single ones differ by what has not been yet. */
+/** Loads after which garbage is collected: single readings differ by what has not been yet. */
 export const TEN = 10;
 
 /** What memory did over some readings. */
@@ -15,83 +15,92 @@ export interface MemoryReport {
 }
 
 /**
- * Compares the median memory of server and worker together over each ten swaps of a process with that over its second
- * ten, when code is compiled and heaps have their size. A ten that is not full says nothing, nor does a process that
- * did fewer than thirty swaps.
+ * Compares memory after each ten swaps of a process with that after its second ten, when code is compiled: what the
+ * server holds once it has given back the rest, and the median of what its workers had. Resident memory as it was, of
+ * which V8 decides how much is garbage, is only told. A ten that is not full says nothing, nor does a process that did
+ * fewer than thirty swaps.
  */
 export function memoryOfSwaps(lives: readonly (readonly Reading[])[]): MemoryReport {
-  const compared = lives.flatMap((life) => {
-    const totals = life.flatMap(({ resident }) =>
+  const held = compared(lives, (ten) => {
+    const { held } = ten.at(-1) ?? {};
+    const workers = ten.flatMap(({ resident }) => resident?.worker ?? []);
+    return held === undefined ? [] : [held + median(workers)];
+  });
+  const resident = compared(lives, (ten) => {
+    const totals = ten.flatMap(({ resident }) =>
       resident ? [resident.server + resident.worker] : []
     );
-    const [, usual, ...later] = medians(totals);
-    if (usual === undefined || later.length === 0) return [];
-    return [{ usual, growth: later.map((mib) => mib / usual - 1) }];
+    return totals.length < TEN ? [] : [median(totals)];
   });
-  if (compared.length === 0) return { text: "too few swaps to compare their memory", faults: [] };
-  const growth = compared.flatMap(({ growth }) => growth);
-  const above = growth.filter((share) => share > ALLOWED).length;
+  const above = held.growth.filter((share) => share > ALLOWED).length;
   return {
-    text: `median memory over a process's second ten swaps ${
-      compared.map(({ usual }) => usual.toFixed(0)).join(", ")
-    } MiB, over each of ${growth.length} tens since ${percent(Math.min(...growth))} to ${
-      percent(Math.max(...growth))
-    } above that`,
+    text: `memory that is held ${held.text}; resident memory ${resident.text}`,
     faults: above === 0 ? [] : [
-      `Memory was more than ${
+      `Memory that is held was more than ${
         percent(ALLOWED)
-      } above that of the second ten over ${above} of ${growth.length} tens of swaps`,
+      } above that of the second ten after ${above} of ${held.growth.length} tens of swaps`,
     ],
   };
 }
 
+/** Sets a value of each ten of a process in relation to that of its second ten. */
+function compared(
+  lives: readonly (readonly Reading[])[],
+  valueOf: (ten: readonly Reading[]) => readonly number[],
+): { readonly growth: readonly number[]; readonly text: string } {
+  const found = lives.flatMap((life) => {
+    const tens = Array.from({ length: Math.floor(life.length / TEN) }, (_, i) => {
+      return life.slice(TEN * i, TEN * (i + 1));
+    });
+    const [, usual, ...later] = tens.flatMap(valueOf);
+    if (usual === undefined || later.length === 0) return [];
+    return [{ usual, growth: later.map((mib) => mib / usual - 1) }];
+  });
+  const growth = found.flatMap(({ growth }) => growth);
+  if (growth.length === 0) return { growth, text: "not compared" };
+  const usual = found.map(({ usual }) => usual.toFixed(0)).join(", ");
+  const range = `${percent(Math.min(...growth))} to ${percent(Math.max(...growth))}`;
+  return {
+    growth,
+    text: `${usual} MiB at a process's second ten, over ${growth.length} tens since ${range} more`,
+  };
+}
+
 /**
- * Fits a line to a server's memory after each failed load, the first quarter of a process's left out, and says by how
- * much it may have grown over the others, by the upper end of the 95 % interval. A process with fewer than a hundred
- * says nothing.
+ * Fits a line to what a server holds after each ten failed loads, the first quarter of a process's left out, and says by
+ * how much it may have grown over the others, by the upper end of the 95 % interval. A process with fewer than a hundred
+ * loads says nothing.
  */
 export function memoryOfFailedLoads(lives: readonly (readonly Reading[])[]): MemoryReport {
   const fitted = lives.flatMap((life) => {
-    const all = life.flatMap(({ resident }, i): [number, number][] =>
-      resident ? [[i, resident.server]] : []
+    if (life.length < 100) return [];
+    const first = life.length / 4;
+    const counted = life.flatMap(({ held }, i): [number, number][] =>
+      held === undefined || i < first ? [] : [[i, held]]
     );
-    if (all.length < 100) return [];
-    const counted = all.slice(all.length / 4);
     const slope = slopeOf(counted);
     if (slope === undefined) return [];
     const { usual, low, high } = slope;
-    return [{
-      usual,
-      low: low * counted.length,
-      high: high * counted.length,
-      loads: counted.length,
-    }];
+    const loads = Math.floor(life.length - first);
+    return [{ usual, low: low * loads, high: high * loads, loads }];
   });
   if (fitted.length === 0) {
     return { text: "too few failed loads to tell their memory", faults: [] };
   }
   return {
     text: fitted.map(({ usual, low, high, loads }) =>
-      `memory of the server ${usual.toFixed(0)} MiB, growth over ${loads} failed loads ${
+      `the server holds ${usual.toFixed(0)} MiB, growth over ${loads} failed loads ${
         low.toFixed(1)
       } to ${high.toFixed(1)} MiB (95 % interval)`
     ).join("; "),
     faults: fitted.filter(({ usual, high }) => high > ALLOWED * usual).map((
       { usual, high, loads },
     ) =>
-      `Memory of the server may have grown by ${
+      `What the server holds may have grown by ${
         high.toFixed(1)
       } MiB over ${loads} failed loads, expected at most ${(ALLOWED * usual).toFixed(1)}`
     ),
   };
-}
-
-/** Of each full ten of values. */
-function medians(values: readonly number[]): number[] {
-  return Array.from(
-    { length: Math.floor(values.length / TEN) },
-    (_, i) => median(values.slice(TEN * i, TEN * (i + 1))),
-  );
 }
 
 function percent(share: number): string {

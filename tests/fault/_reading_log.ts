@@ -11,6 +11,8 @@ const readingSchema = z.strictObject({
   inFlight: z.int().min(0),
   /** Resident memory in MiB; absent where the system does not tell. */
   resident: z.strictObject({ server: z.number(), worker: z.number() }).optional(),
+  /** What the server held of its memory when it had given back the rest, in MiB: after each tenth load of a process. */
+  held: z.number().optional(),
 });
 
 /** What was seen after a load of a reward. */

@@ -2,7 +2,7 @@
  * The long fault tests: `deno task fault --kills 50 --swaps 200 --failed-loads 100`. The same ones run in the test suite,
  * a few times each. `deno task fault --kills 0 --swaps 0 --failed-loads 0 --cluster 200` kills workers, trainers and NATS
  * of a cluster; it needs nats-server. With `--state FOLDER` kills, swaps and failed loads go on where an ended call left
- * off. Ends with 1 where memory grows, and when anything else is not as it should be.
+ * off. With `--no-trim` servers keep garbage as long as V8 likes, and memory is only told. Ends with 1 where memory grows, and when anything else is not as it should be.
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,7 +12,8 @@ import { type KillOptions, killTrainer } from "./kill_trainer.ts";
 import { killCluster } from "../cluster/mod.ts";
 import { median } from "../support/mod.ts";
 import { failedLoads } from "./failed_loads.ts";
-import { type LoadOptions, type LoadReport, swapUnderLoad } from "./swap_under_load.ts";
+import type { LoadOptions, LoadReport } from "./_load_often.ts";
+import { swapUnderLoad } from "./swap_under_load.ts";
 
 const { values } = parseArgs({
   options: {
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     cluster: { type: "string", default: "0" },
     seed: { type: "string", default: "1" },
     state: { type: "string" },
+    "no-trim": { type: "boolean", default: false },
   },
 });
 const [kills, swaps, failed, clients, cluster, seed] = [
@@ -101,6 +103,7 @@ async function load(
   await report(name, async (folder) => {
     const { loads, answered, underWay, memory, faults } = await work({
       ...{ count, clients, folder, say, signal: told.signal },
+      trims: !values["no-trim"],
     });
     if (faults.length > 0) isFaulty = true;
     return [

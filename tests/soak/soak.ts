@@ -82,9 +82,10 @@ export async function soak(
     await new Promise((resolve) => setTimeout(resolve, READ_MS));
     await read();
     const done = Object.values(rounds).reduce((a, b) => a + b, 0);
+    const last = failures.length > 0 ? ` (last ${failures.at(-1)})` : "";
     const left = Math.max(0, 60 * (hours - elapsed()));
     say(
-      `${left.toFixed(0)} min left: ${done} rounds, ${failures.length} failed, ${
+      `${left.toFixed(0)} min left: ${done} rounds, ${failures.length} failed${last}, ${
         use(cpu - cpuBefore, elapsed())
       }; MiB: ${now}`,
     );
