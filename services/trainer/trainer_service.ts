@@ -213,10 +213,10 @@ export function trainerHandlers(
               event: { case: "pair", value: { prompt, seed, before: first, after } },
             } satisfies MessageInitShape<typeof EvaluateRunResponseSchema>;
           }
-          const rewards = Object.fromEntries(terms.map(({ name }) => [
-            name,
-            pairedSummary(pairs.map((p) => [p.before[name] ?? NaN, p.after[name] ?? NaN])),
-          ]));
+          const rewards = Object.fromEntries(clients.map(({ term: { name }, client }) => [name, {
+            ...pairedSummary(pairs.map((p) => [p.before[name] ?? NaN, p.after[name] ?? NaN])),
+            smallerIsBetter: client.direction === "minimise",
+          }]));
           const value = { rewards, pairs: pairs.length, step: checkpoint.step };
           yield { event: { case: "summary", value } } satisfies MessageInitShape<
             typeof EvaluateRunResponseSchema

@@ -623,6 +623,7 @@ Deno.test("Images are drawn, rewards measured and LoRAs sent, by a real model", 
     const before = (first.before.dark ?? NaN) / 2 + (second.before.dark ?? NaN) / 2;
     assert.ok(Math.abs((last.rewards.dark?.before ?? NaN) - before) < 1e-12);
     assert.deepEqual([first.seed, last.pairs, last.step], [5, 2, 3]);
+    assert.equal(last.rewards.dark?.smallerIsBetter, true);
     const unfit: [Fields<typeof EvaluateRunRequestSchema>, StatusName, RegExp][] = [
       [{ prompts: list("") }, "INVALID_ARGUMENT", /^Field prompts\.0/],
       [{ prompts: file("../x") }, "INVALID_ARGUMENT", /^Field prompts\.file .* inside/],

@@ -118,9 +118,9 @@ export function table({ rewards, pairs, step }: EvaluationSummary): string {
   const number = (v: number, { signed = false } = {}) =>
     `${signed && v >= 0 ? "+" : ""}${v.toPrecision(4)}`;
   const rows = Object.entries(rewards).map((
-    [name, { before, after, difference, lower, upper }],
+    [name, { before, after, difference, lower, upper, smallerIsBetter }],
   ) => [
-    name,
+    `${name} (${smallerIsBetter ? "lower" : "higher"} is better)`,
     number(before),
     number(after),
     number(difference, { signed: true }),

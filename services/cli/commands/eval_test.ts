@@ -8,16 +8,19 @@ Deno.test("an evaluation is shown as a table with differences and intervals", ()
     pairs: 24,
     step: 40,
     rewards: {
-      objectness: { before: 0.803, after: 0.131, difference: -0.672, lower: -0.736, upper: -0.609 },
+      objectness: {
+        ...{ before: 0.803, after: 0.131, difference: -0.672, lower: -0.736, upper: -0.609 },
+        smallerIsBetter: true,
+      },
       clip: { before: 20.5, after: 21, difference: 0.5, lower: -0.125, upper: 1.125 },
     },
   });
   assert.equal(
     table(summary),
     [
-      "reward      without    with  difference       95 % interval",
-      "objectness   0.8030  0.1310     -0.6720  -0.7360 to -0.6090",
-      "clip          20.50   21.00     +0.5000   -0.1250 to +1.125",
+      "reward                        without    with  difference       95 % interval",
+      "objectness (lower is better)   0.8030  0.1310     -0.6720  -0.7360 to -0.6090",
+      "clip (higher is better)         20.50   21.00     +0.5000   -0.1250 to +1.125",
       "",
       "24 pairs of images at the same prompt and seed, LoRA of step 40; the interval is of the mean " +
       "paired difference.",
