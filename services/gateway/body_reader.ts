@@ -1,43 +1,33 @@
 import { type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import type { StatusName } from "../rpc/mod.ts";
-import type { MessageSchemas } from "../rpc/mod.ts";
+import { RunConfigSchema } from "../../proto/mod.ts";
+import type { MessageSchemas, StatusName } from "../rpc/mod.ts";
+import { editConfig, type EditedConfig } from "./edit_config.ts";
 import { HttpError } from "./http_error.ts";
-import { camelCased, parseBody, requestMessage } from "./request_message.ts";
+import { type BodyText, messageOf } from "./request_message.ts";
 
-/** A body of more characters is read in a thread of its own. */
-const LARGE = 2 ** 18;
+/** A body of more characters is read in a thread of its own: in YAML, and in JSON. */
+const [LARGE_YAML, LARGE_JSON] = [2 ** 12, 2 ** 14];
 
-/** A body, and what it is to become. */
-export interface BodyText {
-  readonly text: string;
-  /** Its media type. */
-  readonly type: string;
-  /** Fields that the path says. */
-  readonly params?: Readonly<Record<string, string>>;
-}
+/** What the thread is asked: for a message, by its full name, or for an edited configuration. */
+export type BodyQuestion =
+  & BodyText
+  & { readonly id: number }
+  & ({ readonly kind: "message"; readonly typeName: string } | { readonly kind: "edit" });
 
-/** What the thread is asked. */
-export interface BodyQuestion extends BodyText {
-  readonly id: number;
-  /** Full name of the message. */
-  readonly typeName: string;
-}
+type Fault = {
+  readonly code: StatusName;
+  readonly message: string;
+  readonly status: number;
+  readonly field?: string;
+  readonly line?: number;
+};
 
-/** What it answers: the message's encoding, or what is wrong. */
+/** What it answers: the message's encoding, of an edited configuration its text too, or what is wrong. */
 export type BodyAnswer =
   & { readonly id: number }
-  & (
-    | { readonly message: Uint8Array }
-    | {
-      readonly error: {
-        readonly code: StatusName;
-        readonly message: string;
-        readonly status: number;
-        readonly field?: string;
-        readonly line?: number;
-      };
-    }
-  );
+  & ({ readonly message: Uint8Array<ArrayBuffer>; readonly yaml?: string } | {
+    readonly error: Fault;
+  });
 
 /**
  * Reads bodies into messages. A large one takes hundreds of milliseconds to be parsed, checked and decoded, so that is
@@ -55,15 +45,28 @@ export class BodyReader {
 
   /** The message that a body says; an empty body says nothing. Throws `HttpError`. */
   async read<D extends DescMessage>(descriptor: D, body: BodyText): Promise<MessageShape<D>> {
-    if (body.text.length <= LARGE) return messageOf(descriptor, body, this.#schemas);
+    const large = body.type === "application/json" ? LARGE_JSON : LARGE_YAML;
+    if (body.text.length <= large) return messageOf(descriptor, body, this.#schemas);
+    const { typeName } = descriptor;
+    const { message } = await this.#ask((id) => ({ ...body, id, kind: "message", typeName }));
+    return fromBinary(descriptor, message);
+  }
+
+  /** `editConfig` of a body. Throws `HttpError`. */
+  async edit(body: BodyText): Promise<EditedConfig> {
+    if (body.text.length <= LARGE_YAML) return editConfig(body, this.#schemas);
+    const { message, yaml = "" } = await this.#ask((id) => ({ ...body, id, kind: "edit" }));
+    return { yaml, config: fromBinary(RunConfigSchema, message) };
+  }
+
+  async #ask(question: (id: number) => BodyQuestion) {
     const id = ++this.#last;
     const answer = Promise.withResolvers<BodyAnswer>();
     this.#waiting.set(id, answer);
-    const question: BodyQuestion = { ...body, id, typeName: descriptor.typeName };
     this.#thread ??= this.#start();
-    this.#thread.postMessage(question);
+    this.#thread.postMessage(question(id));
     const answered = await answer.promise;
-    if ("message" in answered) return fromBinary(descriptor, answered.message);
+    if ("message" in answered) return answered;
     const { code, message, ...details } = answered.error;
     throw new HttpError(code, message, details);
   }
@@ -100,24 +103,27 @@ export class BodyReader {
   }
 }
 
-/** The message that a body says. Throws `HttpError`. */
-export function messageOf<D extends DescMessage>(
-  descriptor: D,
-  { text, type, params = {} }: BodyText,
-  schemas: MessageSchemas,
-): MessageShape<D> {
-  const value = camelCased(text.trim() === "" ? {} : parseBody(text, type), descriptor);
-  return requestMessage(descriptor, value, { schemas, params, text });
-}
-
-/** Answers a question, in the thread. Other errors than `HttpError` are the thread's. */
+/**
+ * Answers a question, in the thread. Other errors than `HttpError` are the thread's.
+ *
+ * @param messages those that are asked for, by their full names
+ */
 export function answerBody(
-  descriptor: DescMessage,
-  { id, ...body }: BodyQuestion,
-  schemas: MessageSchemas,
+  question: BodyQuestion,
+  { messages, schemas }: {
+    readonly messages: ReadonlyMap<string, DescMessage>;
+    readonly schemas: MessageSchemas;
+  },
 ): BodyAnswer {
+  const { id } = question;
   try {
-    return { id, message: toBinary(descriptor, messageOf(descriptor, body, schemas)) };
+    if (question.kind === "edit") {
+      const { yaml, config } = editConfig(question, schemas);
+      return { id, yaml, message: toBinary(RunConfigSchema, config) };
+    }
+    const descriptor = messages.get(question.typeName);
+    if (!descriptor) throw new TypeError(`No method takes a ${question.typeName}`);
+    return { id, message: toBinary(descriptor, messageOf(descriptor, question, schemas)) };
   } catch (error) {
     if (!(error instanceof HttpError)) throw error;
     const { code, message, status, field, line } = error;

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
-import { parse } from "yaml";
-import { editYaml, type FieldChange } from "./edit_yaml.ts";
+import { parse, parseDocument } from "yaml";
+import { editYaml as editDocument, type FieldChange } from "./edit_yaml.ts";
+
+const editYaml = (text: string, changes: readonly FieldChange[]) =>
+  editDocument(parseDocument(text), changes);
 
 /** As somebody writes it by hand. */
 const TEXT = `# What this is for:
@@ -65,6 +68,23 @@ Deno.test("A field that an alias stands for is changed where it is named, and no
   const text = "a: &one\n  weight: 1\nrewards:\n  - *one\n  - *one\n";
   const { a, rewards } = parse(editYaml(text, change(["rewards", 0, "weight"], 2)));
   assert.deepEqual([a, rewards], [{ weight: 1 }, [{ weight: 2 }, { weight: 1 }]]);
+});
+
+Deno.test("A copy has no anchors: aliases behind it mean what they meant", () => {
+  const text = "a: &one\n  b: &two\n    c: 1\nd: *one\ne: *two\n";
+  const { d, e } = parse(editYaml(text, change(["d", "b", "c"], 2)));
+  assert.deepEqual([d, e], [{ b: { c: 2 } }, { c: 1 }]);
+});
+
+Deno.test("An index is at most the length of its list, which is made where it is not there", () => {
+  assert.deepEqual(parse(editYaml("a: [1]\n", change(["a", 1], 2))), { a: [1, 2] });
+  assert.deepEqual(parse(editYaml("", change(["a", 0, "b"], 2))), { a: [{ b: 2 }] });
+  for (const index of [2, 4_000_000_000, "b"]) {
+    assert.throws(
+      () => editYaml("a: [1]\n", change(["a", index], 2)),
+      new RangeError(`Index ${JSON.stringify(index)} of a list of 1, expected at most 1`),
+    );
+  }
 });
 
 Deno.test("Names in snake_case stay so, and keys of maps are no names", () => {

@@ -1,39 +1,19 @@
 import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
 import { allRuns, type GrpcClient } from "../rpc/mod.ts";
-import { messageOf } from "./body_reader.ts";
-import { editYaml, type FieldChange } from "./edit_yaml.ts";
+import { CONFIG_EDIT, MAX_EDIT_BYTES } from "./edit_config.ts";
 import { HttpError } from "./http_error.ts";
 import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../rpc/metrics/mod.ts";
 import type { GatewayMetrics } from "./gateway_metrics.ts";
 import type { Overview } from "./overview.ts";
 import type { Preset } from "./presets.ts";
-import { checked, mediaType, MESSAGE_TYPES, parseBody } from "./request_message.ts";
+import { mediaType, MESSAGE_TYPES } from "./request_message.ts";
 import type { Route } from "./route.ts";
 import { endsOnce, messageJson, type RpcEnvironment, streamOnceStarted } from "./rpc_routes.ts";
 import { runMetrics } from "./run_metrics.ts";
 
 /** Scraping must not wait for a trainer that is away. */
 const SCRAPE_TIMEOUT_MS = 2000;
-
-const EDIT = z.strictObject({
-  yaml: z.string().default(""),
-  changes: z.array(z.strictObject({
-    path: z.array(z.union([z.string().min(1), z.int().min(0)])).min(1),
-    value: z.unknown(),
-  })).default([]),
-});
-
-/** `editYaml`, whose faults are the caller's. */
-function edit(yaml: string, changes: readonly FieldChange[]): string {
-  try {
-    return editYaml(yaml, changes);
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const message = `Field changes cannot be made in this text: ${reason}`;
-    throw new HttpError("INVALID_ARGUMENT", message, { cause, field: "changes" });
-  }
-}
 
 /** The routes that are the gateway's own: the overview for the page, presets, health, metrics. */
 export function gatewayRoutes(
@@ -45,7 +25,7 @@ export function gatewayRoutes(
     readonly environment: RpcEnvironment;
   },
 ): Route[] {
-  const { schemas, stopping, onStream } = environment;
+  const { schemas, bodies, stopping, onStream } = environment;
   const runConfig = schemas.message(RunConfigSchema);
   const health = z.object({
     name: z.string(),
@@ -144,7 +124,7 @@ export function gatewayRoutes(
       handle: async ({ req }) => {
         const text = await req.raw.text();
         const type = text.trim() === "" ? "" : mediaType(req.raw);
-        const config = messageOf(RunConfigSchema, { text, type }, schemas);
+        const config = await bodies.read(RunConfigSchema, { text, type });
         return Response.json(messageJson(RunConfigSchema, config));
       },
     },
@@ -157,26 +137,16 @@ export function gatewayRoutes(
       description:
         "Answers the text with these fields changed and all else, comments too, as it was written, " +
         "and the configuration in JSON. Starts nothing.",
-      body: { content: { "application/json": EDIT } },
+      body: { content: { "application/json": CONFIG_EDIT }, maxBytes: MAX_EDIT_BYTES },
       response: {
         status: 200,
         description: "The text and the configuration.",
         content: { "application/json": z.object({ yaml: z.string(), config: runConfig }) },
       },
       handle: async ({ req }) => {
-        const { yaml, changes } = checked(
-          EDIT,
-          parseBody(await req.raw.text(), mediaType(req.raw)),
-        );
-        const read = (text: string) =>
-          messageOf(RunConfigSchema, { text, type: "application/yaml" }, schemas);
-        // What cannot be read is refused with its line before it is changed.
-        read(yaml);
-        const edited = edit(yaml, changes);
-        return Response.json({
-          yaml: edited,
-          config: messageJson(RunConfigSchema, read(edited)),
-        });
+        const body = { text: await req.raw.text(), type: mediaType(req.raw) };
+        const { yaml, config } = await bodies.edit(body);
+        return Response.json({ yaml, config: messageJson(RunConfigSchema, config) });
       },
     },
     {

@@ -2,5 +2,5 @@
 export { createGateway, type Gateway, type GatewayOptions } from "./gateway.ts";
 export { main } from "./main.ts";
 export { type GatewayServer, serveGateway } from "./serve_gateway.ts";
-export { messageOf } from "./body_reader.ts";
+export { messageOf } from "./request_message.ts";
 export { HttpError } from "./http_error.ts";

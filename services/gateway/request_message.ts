@@ -11,14 +11,12 @@ import { LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { HttpError } from "./http_error.ts";
 import { jsonFault } from "./json_fault.ts";
-import { MAX_DEPTH, tooManyContainers, tooManyParts } from "./json_parts.ts";
+import { MAX_DEPTH, tooManyParts } from "./json_parts.ts";
+import { MAX_YAML, readYaml } from "./read_yaml.ts";
 import type { MessageSchemas } from "../rpc/mod.ts";
 
 /** Media types a message may be sent in. */
 export const MESSAGE_TYPES = ["application/json", "application/yaml"] as const;
-
-/** The YAML parser's time may grow with the square of what it reads: a megabyte can be made to take 20 s. */
-const MAX_YAML = 2 ** 16;
 
 /** The media type of a body, "" where none is said. Throws `HttpError` 415 where it is not in UTF-8. */
 export function mediaType({ headers }: Request): string {
@@ -33,17 +31,39 @@ export function mediaType({ headers }: Request): string {
   return type.trim();
 }
 
-/** Parses an object in JSON or YAML. */
+/** Parses an object in JSON or YAML. Throws `HttpError`. */
 export function parseBody(text: string, type: string): JsonObject {
   const value = type === "application/json"
     ? parseJson(text)
     : /^(?:application|text)\/(?:x-)?yaml$/.test(type)
-    ? parseYaml(text)
+    ? readYaml(text).value
     : refuseType(type, MESSAGE_TYPES);
-  if (!isObject(value)) {
-    throw new HttpError("INVALID_ARGUMENT", `Body is ${kindOf(value)}, expected an object`);
-  }
-  return value;
+  return objectOf(value);
+}
+
+/** Throws `HttpError` where a value is another than an object. */
+export function objectOf(value: JsonValue): JsonObject {
+  if (isObject(value)) return value;
+  throw new HttpError("INVALID_ARGUMENT", `Body is ${kindOf(value)}, expected an object`);
+}
+
+/** A body, and what it is to become. */
+export interface BodyText {
+  readonly text: string;
+  /** Its media type. */
+  readonly type: string;
+  /** Fields that the path says. */
+  readonly params?: Readonly<Record<string, string>>;
+}
+
+/** The message that a body says; an empty body says nothing. Throws `HttpError`. */
+export function messageOf<D extends DescMessage>(
+  descriptor: D,
+  { text, type, params = {} }: BodyText,
+  schemas: MessageSchemas,
+): MessageShape<D> {
+  const value = camelCased(text.trim() === "" ? {} : parseBody(text, type), descriptor);
+  return requestMessage(descriptor, value, { schemas, params, text });
 }
 
 /**
@@ -144,7 +164,9 @@ function expected(issue: z.core.$ZodIssue): string {
     case "too_small":
       return `${issue.minimum} or more`;
     case "too_big":
-      return `${issue.maximum} or less`;
+      return issue.origin === "array"
+        ? `at most ${issue.maximum} elements`
+        : `${issue.maximum} or less`;
     default:
       return issue.message.replace(/^.*expected /, "").replace(/, received.*$/, "");
   }
@@ -156,7 +178,9 @@ function found(value: unknown): string {
 }
 
 function parseJson(text: string): JsonValue {
-  refuseMany(tooManyParts(text));
+  // Each part is checked, which takes its time: there must not be too many.
+  const many = tooManyParts(text);
+  if (many !== undefined) throw new HttpError("INVALID_ARGUMENT", `Body ${many}`);
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -167,39 +191,6 @@ function parseJson(text: string): JsonValue {
       `Line ${line}, column ${column}: Body is not JSON, ${what}`,
       { cause, line },
     );
-  }
-}
-
-/** Each part is checked, which takes its time: there must not be too many. */
-function refuseMany(found: string | undefined): void {
-  if (found === undefined) return;
-  throw new HttpError("INVALID_ARGUMENT", `Body ${found}`);
-}
-
-function parseYaml(text: string): JsonValue {
-  if (text.length > MAX_YAML) {
-    const message =
-      `Body is YAML of ${text.length} characters, expected at most ${MAX_YAML}, or JSON`;
-    throw new HttpError("RESOURCE_EXHAUSTED", message, { status: 413 });
-  }
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const [error] = document.errors;
-  if (error !== undefined) {
-    const { line } = lines.linePos(error.pos[0]);
-    // The parser walks by recursion too.
-    const reason = /call stack/.test(error.message) ? "Nested too deep" : error.message;
-    throw new HttpError("INVALID_ARGUMENT", `Line ${line}: ${reason}`, { line });
-  }
-  try {
-    // A few lines of aliases may stand for gigabytes.
-    const value: JsonValue = document.toJS({ maxAliasCount: 100 });
-    refuseMany(tooManyContainers(value));
-    return value;
-  } catch (cause) {
-    if (cause instanceof HttpError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new HttpError("INVALID_ARGUMENT", `Body cannot be read: ${reason}`, { cause });
   }
 }
 
@@ -217,7 +208,11 @@ export function refuseType(type: string, expected: readonly string[]): never {
 function lineOf(text: string, keys: readonly string[]): number | undefined {
   if (text.length > MAX_YAML) return undefined;
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    uniqueKeys: false,
+  });
   for (let depth = keys.length; depth > 0; depth--) {
     for (const path of [keys.slice(0, depth), keys.slice(0, depth).map(snakeCase)]) {
       const node: unknown = document.getIn(path, true);
