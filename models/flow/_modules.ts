@@ -95,6 +95,13 @@ export const FLUX_NAMES: readonly Renaming[] = [
   one("time_text_embed\\.guidance_embedder\\.linear_2", "guidance_in.out_layer"),
   one("time_text_embed\\.text_embedder\\.linear_1", "vector_in.in_layer"),
   one("time_text_embed\\.text_embedder\\.linear_2", "vector_in.out_layer"),
+  // XLabs' processors: 1 is of the image's attention, 2 of the text's.
+  ...fused(`${BLOCK}\\.attn`, OWN, "double_blocks.$1.qkv_lora1"),
+  ...fused(`${BLOCK}\\.attn`, ADDED, "double_blocks.$1.qkv_lora2"),
+  one(`${BLOCK}\\.attn\\.to_out\\.0`, "double_blocks.$1.proj_lora1"),
+  one(`${BLOCK}\\.attn\\.to_add_out`, "double_blocks.$1.proj_lora2"),
+  ...fused(`${SINGLE}\\.attn`, OWN, "single_blocks.$1.qkv"),
+  one(`${SINGLE}\\.proj_out`, "single_blocks.$1.proj"),
 ];
 
 /** Black Forest Labs' names of FLUX.2. */

@@ -87,6 +87,98 @@ const FUSED: Readonly<
   },
 };
 
+/** Names of one layer that trainers of FLUX.1 write, each with its halves' ends. */
+const PLAIN: readonly (readonly [string, string, string, string])[] = [
+  ["double_blocks.0.processor.proj_lora1", ".down.weight", ".up.weight", "attn.to_out.0"],
+  ["double_blocks.0.processor.proj_lora2", ".down.weight", ".up.weight", "attn.to_add_out"],
+  [
+    "lora_unet_transformer_blocks_0_attn_to_k_",
+    ".lora_down.weight",
+    ".lora_up.weight",
+    "attn.to_k",
+  ],
+  [
+    "lora_transformer_transformer_blocks_0_attn_to_out_0",
+    ".lora_down.weight",
+    ".lora_up.weight",
+    "attn.to_out.0",
+  ],
+];
+
+for (const [module, down, up, of] of PLAIN) {
+  Deno.test(`flux: ${module}${down} is read`, () =>
+    withFolder(async (folder) => {
+      const path = join(folder, "lora.safetensors");
+      const [a, b] = [wave([2, 32]), wave([32, 2])];
+      await writeSafetensors(path, { [module + down]: a, [module + up]: b });
+      const pipeline = await pipelineOf("flux");
+      const { adapters } = await loadLora(path, loraPartsOf(pipeline));
+      const { tensors } = trainableLora(adapters, { layers: pipeline.transformer.layers, path });
+      const name = `transformer_blocks.0.${of}`;
+      assert.deepEqual(tensors, { [`${name}.lora_A.weight`]: a, [`${name}.lora_B.weight`]: b });
+    }));
+}
+
+Deno.test("flux: XLabs' file is read as diffusers converts it", () =>
+  withFolder(async (folder) => {
+    const path = join(folder, "lora.safetensors");
+    const tensors: Record<string, Tensor> = {};
+    const modules = [
+      ["double_blocks.1.processor.qkv_lora1", 32, 96],
+      [
+        "double_blocks.1.processor.qkv_lora2",
+        32,
+        96,
+      ],
+      ["single_blocks.0.processor.qkv_lora", 32, 96],
+      [
+        "single_blocks.0.processor.proj_lora",
+        160,
+        32,
+      ],
+    ] as const;
+    for (const [name, input, out] of modules) {
+      tensors[`${name}.down.weight`] = wave([2, input]);
+      tensors[`${name}.up.weight`] = wave([out, 2]);
+    }
+    await writeSafetensors(path, tensors);
+    const pipeline = await pipelineOf("flux");
+    const { adapters } = await loadLora(path, loraPartsOf(pipeline));
+    const { tensors: read } = trainableLora(adapters, {
+      layers: pipeline.transformer.layers,
+      path,
+    });
+    const [up, rows] = [wave([96, 2]), 32];
+    for (
+      const [block, names] of [
+        ["transformer_blocks.1.attn", ["to_q", "to_k", "to_v"]],
+        ["transformer_blocks.1.attn", ["add_q_proj", "add_k_proj", "add_v_proj"]],
+        ["single_transformer_blocks.0.attn", ["to_q", "to_k", "to_v"]],
+      ] as const
+    ) {
+      for (const [i, name] of names.entries()) {
+        const part = up.data.slice(2 * rows * i, 2 * rows * (i + 1));
+        assert.deepEqual(read[`${block}.${name}.lora_B.weight`], float32(part, [rows, 2]), name);
+      }
+    }
+    assert.deepEqual(
+      read["single_transformer_blocks.0.proj_out.lora_A.weight"],
+      wave([2, 160]),
+    );
+    assert.equal(Object.keys(read).length, 2 * 10);
+  }));
+
+Deno.test("flux: an OFT file is refused for what it is, whichever of its tensors comes first", () =>
+  withFolder(async (folder) => {
+    const path = join(folder, "lora.safetensors");
+    await writeSafetensors(path, {
+      "oft_unet_double_blocks_1_img_mlp_2.alpha": float32([1], []),
+      "oft_unet_double_blocks_1_img_mlp_2.oft_blocks.0": wave([2, 2]),
+    });
+    const parts = loraPartsOf(await pipelineOf("flux"));
+    await assert.rejects(loadLora(path, parts), /is OFT or BOFT/);
+  }));
+
 for (const [family, { module, shape: [out, width], of }] of Object.entries(FUSED)) {
   Deno.test(`${family}: a fused layer's adapter is that of each of its parts`, () =>
     withFolder(async (folder) => {

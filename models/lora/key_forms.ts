@@ -41,6 +41,7 @@ export const KEY_FORMS: readonly KeyForm[] = [
     ".lora_linear_layer.down.weight",
     ".lora_linear_layer.up.weight",
   ),
+  ...pair("XLabs' processors of FLUX.1", ".down.weight", ".up.weight"),
   { end: ".lora_mid.weight", part: "mid", writer: "LyCORIS LoCon" },
   { end: ".lora_B.bias", part: "upBias", writer: "PEFT, lora_bias" },
   { end: ".alpha", part: "alpha", writer: "kohya, LyCORIS, OneTrainer" },

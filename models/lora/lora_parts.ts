@@ -106,7 +106,9 @@ export class ModuleIndex {
   /** The modules that a name means, several where a file fuses them; empty where it means none. */
   find(module: string): readonly Target[] {
     const name = module.replace(".processor.", ".").replace(/\.processor$/, "");
-    return this.#dotted.get(name) ?? this.#flat.get(module.replaceAll(".", "_")) ?? [];
+    // Some trainers write "to_k_.lora_down": a dot before a name that is empty.
+    const flat = module.replaceAll(".", "_").replace(/_$/, "");
+    return this.#dotted.get(name) ?? this.#flat.get(flat) ?? [];
   }
 }
 

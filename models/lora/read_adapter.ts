@@ -102,11 +102,14 @@ function assign({ path, tensors }: LoraSource, parts: readonly LoraPart[]): read
   const index = new ModuleIndex(parts);
   const found = new Map<unknown, FoundModule>();
   const ownName = new Set<string>();
+  // First of all: an alpha of such a module would be told to belong to none.
   for (const key of tensors.keys()) {
     const refused = REFUSED_KEYS.find(({ key: pattern }) => pattern.test(key));
     if (refused !== undefined) {
       throw new LoraError(path, `tensor "${show(key)}" is ${refused.what}, which is not done here`);
     }
+  }
+  for (const key of tensors.keys()) {
     const split = splitKey(key);
     if (split === undefined) throw new LoraError(path, `tensor "${show(key)}" ${noForm(key)}`);
     const targets = index.find(split.module);
