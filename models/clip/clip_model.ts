@@ -72,6 +72,7 @@ export interface OpenClipOptions {
 export async function openClip(path: string, options: OpenClipOptions = {}): Promise<ClipModel> {
   const { file, named, isOpenClip, ...opened } = await openTowers(path, options);
   if (!named.has(isOpenClip ? "token_embedding.weight" : TEXT_TOKENS)) {
+    refuseOthers(named, { file, others: OTHER_TEXTS });
     throw new WeightsError(file, "holds a vision tower and no text tower, expected a whole CLIP");
   }
   const found = isOpenClip ? await openClipConfig(file, options) : undefined;
@@ -130,6 +131,30 @@ const [OPEN_CLIP, TRANSFORMERS, TEXT_TOKENS] = [
   "text_model.embeddings.token_embedding.weight",
 ];
 
+/** Towers that are not read, by names that only they have. */
+const OTHER_TOWERS: readonly (readonly [RegExp, string])[] = [
+  [/(?:^|\.)visual\.layer1\./, "a CLIP whose image tower is a ResNet (RN50 and its kin)"],
+  [/(?:^|\.)visual\.trunk\./, "a CLIP whose image tower is timm's (ConvNeXt, SigLIP, EVA)"],
+  [/(?:^|\.)vision_model\.head\.attention\.|(?:^|\.)logit_bias$/, "a SigLIP"],
+];
+const OTHER_TEXTS: readonly (readonly [RegExp, string])[] = [
+  [/(?:^|\.)text\.transformer\.embeddings\./, "a CLIP whose text tower is Hugging Face's"],
+  [/(?:^|\.)text_decoder\.|(?:^|\.)text\.cls_emb$/, "a CoCa"],
+  [/(?:^|\.)text\.token_embedding\./, "a CLIP with a text tower of its own (custom_text)"],
+];
+
+function refuseOthers(
+  source: WeightSource,
+  { file, others }: { readonly file: string; readonly others: typeof OTHER_TOWERS },
+): void {
+  const found = others.find(([pattern]) => source.names().some((name) => pattern.test(name)));
+  if (found === undefined) return;
+  throw new WeightsError(
+    file,
+    `holds ${found[1]}; expected towers of CLIP's own kind, as ViT-B-32, ViT-L-14 or ViT-H-14`,
+  );
+}
+
 /** What OpenAI's own files hold beside weights. */
 const OF_OPENAI = ["input_resolution", "context_length", "vocab_size"];
 
@@ -152,6 +177,7 @@ async function openTowers(path: string, { cacheDir }: OpenClipOptions): Promise<
     ...(cacheDir === undefined ? {} : { cacheDir }),
     ...(isNested ? { key: "state_dict" } : {}),
   });
+  refuseOthers(source, { file, others: OTHER_TOWERS });
   const names = source.names();
   const found = [OPEN_CLIP, TRANSFORMERS].flatMap((first) =>
     names.filter((name) => name === first || name.endsWith(`.${first}`)).map((name) => ({

@@ -132,6 +132,64 @@ for (const name of ["time_embedding.cond_proj.weight", "time_embed.cond_proj.wei
     }));
 }
 
+Deno.test("a file of XL that diffusers' converter wrote has its projection as transformers have it", () =>
+  withFolder(async (place) => {
+    await tokenizersIn(place);
+    const path = join(place, "model.safetensors");
+    const weights = filled(await shapesOf("xl"));
+    const old = "conditioner.embedders.1.model.text_projection";
+    const { [old]: stored, ...others } = weights;
+    assert.ok(stored);
+    await writeSafetensors(path, weights);
+    const expected = await projectionIn(path);
+    const [width = 0, out = 0] = stored.shape;
+    const turned = stored.data.map((_, i) =>
+      stored.data[(i % width) * out + Math.floor(i / width)] ?? NaN
+    );
+    const converted = join(place, "converted.safetensors");
+    await writeSafetensors(converted, {
+      ...others,
+      [`${old}.weight`]: float32(turned, [out, width]),
+    });
+    assert.deepEqual(await projectionIn(converted), expected);
+  }));
+
+async function projectionIn(path: string) {
+  const { textEncoders: [, text] } = await readPipeline(path);
+  return [text?.config.projectionDim, await text?.weights.read("text_projection.weight")];
+}
+
+Deno.test("places that a merger made halves of change nothing, and none are needed", () =>
+  withFolder(async (place) => {
+    await tokenizersIn(place);
+    const path = join(place, "model.safetensors");
+    const name = "cond_stage_model.transformer.text_model.embeddings.position_ids";
+    const places = Float32Array.from({ length: 77 }, (_, i) => i === 41 ? 40.96875 : i);
+    const weights = filled(await shapesOf("v1"));
+    assert.ok(!(name in weights));
+    const data = float32ToFloat16(places);
+    await writeSafetensors(path, {
+      ...weights,
+      [name]: { dtype: "float16", shape: [1, 77], data },
+    });
+    const { textEncoders: [text] } = await readPipeline(path);
+    assert.equal(text?.config.contextLength, 77);
+  }));
+
+Deno.test("a single file whose ways down and up differ in depth, as distilled ones do, is read", () =>
+  withFolder(async (place) => {
+    await tokenizersIn(place);
+    const path = join(place, "model.safetensors");
+    const all = filled(await shapesOf("xl"));
+    const gone = /output_blocks\.0\.1\.transformer_blocks\.1\./;
+    const weights = Object.fromEntries(Object.entries(all).filter(([name]) => !gone.test(name)));
+    assert.ok(Object.keys(weights).length < Object.keys(all).length);
+    await writeSafetensors(path, weights);
+    const { unet } = await readPipeline(path);
+    const deepest = unet.config.levels.at(-1);
+    assert.deepEqual([deepest?.downTransformers, deepest?.upTransformers], [[2], [1, 2]]);
+  }));
+
 Deno.test("what a single file of Stable Diffusion 2 predicts is what its marks, its YAML or its steps say", () =>
   withFolder(async (place) => {
     await tokenizersIn(place);

@@ -56,9 +56,11 @@ export function openClipText(
   };
   for (const [theirs, ours] of OUTER) add(`text_model.${ours}`, { name: theirs });
   add("text_projection.weight", { name: "text_projection", transposed: true });
+  // diffusers' own converter leaves it under transformers' name, and as it lies there.
+  add("text_projection.weight", { name: "text_projection.weight" });
   const blocks = numbered(source.names(), "transformer.resblocks").length;
   const isWhole = blocks === BLOCKS_OF_2 ||
-    (source.has("text_projection") && blocks !== BLOCKS_OF_2 - 1);
+    (aliases.has("text_projection.weight") && blocks !== BLOCKS_OF_2 - 1);
   const layers = blocks - (isPenultimate && isWhole ? 1 : 0);
   for (let i = 0; i < layers; i++) {
     const [from, to] = [`transformer.resblocks.${i}`, `text_model.encoder.layers.${i}`];
@@ -72,7 +74,9 @@ export function openClipText(
       }
     }
   }
-  const projection = source.has("text_projection") ? source.get("text_projection").shape : [];
+  const projection = aliases.get("text_projection.weight");
+  const [rows, columns] = projection === undefined ? [] : source.get(projection.name).shape;
+  const width = projection?.transposed === true ? columns : rows;
   return {
     aliases,
     config: {
@@ -83,7 +87,7 @@ export function openClipText(
       intermediate_size: source.get("transformer.resblocks.0.mlp.c_fc.weight").shape[0],
       num_hidden_layers: layers,
       hidden_act: "gelu",
-      ...(projection[1] !== undefined && { projection_dim: projection[1] }),
+      ...(width !== undefined && { projection_dim: width }),
     },
   };
 }

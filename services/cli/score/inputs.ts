@@ -20,8 +20,8 @@ const MAX_LIST_BYTES = 256 * 2 ** 20;
 
 /**
  * Resolves what the user named to images, in a fixed order: a picture, a folder of pictures (not its subfolders), a
- * glob, `file.safetensors#name`, or a .csv/.tsv/.jsonl list with columns `image` (or `file_name`) and optionally `prompt` (or
- * `text`), paths relative to the list. A folder's metadata.jsonl or metadata.csv gives its pictures' prompts. `prompt` applies where the list gives none; where a picture has a text file of the same stem beside
+ * glob, `file.safetensors#name`, or a .csv/.tsv/.jsonl list with columns `image` (or `file_name`, or see `COLUMNS`) and
+ * optionally `prompt` (or `text`, `caption`, `title`), paths relative to the list. A folder's metadata.jsonl or metadata.csv gives its pictures' prompts. `prompt` applies where the list gives none; where a picture has a text file of the same stem beside
  * it ("cat.png", "cat.txt"), that is its prompt.
  */
 export async function resolveInputs(
@@ -123,8 +123,11 @@ async function rowsOf(list: string): Promise<Row[]> {
   return extname(list).toLowerCase() === ".jsonl" ? jsonlRows(list, text) : csvRows(list, text);
 }
 
-/** Names of both columns, the second ones as in Hugging Face's image folders. */
-const COLUMNS = { image: ["image", "file_name"], prompt: ["prompt", "text"] } as const;
+/** Names of both columns, the likeliest first: ours, those of Hugging Face's image folders, of open_clip and of trainers. */
+const COLUMNS = {
+  image: ["image", "file_name", "filepath", "image_path", "path", "filename", "file"],
+  prompt: ["prompt", "text", "caption", "title"],
+} as const;
 
 interface Row {
   readonly image: string;
@@ -138,11 +141,13 @@ function csvRows(list: string, text: string): Row[] {
   const [header = [], ...lines] = parseCsv(body, said ?? delimiterOf(text));
   const names = header.map((cell) => cell.trim().toLowerCase());
   const [image, prompt] = [COLUMNS.image, COLUMNS.prompt].map((known) =>
-    names.findIndex((name) => known.some((k) => k === name))
+    known.map((name) => names.indexOf(name)).find((at) => at >= 0) ?? -1
   );
   if (image === undefined || image < 0) {
     throw new UsageError(
-      `${list}:1: no column "image" or "file_name", found ${header.join(", ") || "nothing"}`,
+      `${list}:1: no column "image" or "file_name" (or ${
+        COLUMNS.image.slice(2).join(", ")
+      }), found ${header.join(", ") || "nothing"}`,
     );
   }
   return lines.map((cells, i) => {

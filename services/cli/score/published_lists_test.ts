@@ -38,6 +38,24 @@ Deno.test("lists with a mark, of image folders and of other countries' Excel are
     );
   }));
 
+Deno.test("columns of open_clip's lists and of trainers' captions are known", () =>
+  withFolder(async (place) => {
+    const list = join(place, "list.csv");
+    await Deno.writeTextFile(list, "filepath\ttitle\na.png\ta fox\n");
+    assert.deepEqual(await facts(list), [["a.png", "a fox"]]);
+    await Deno.writeTextFile(list, "id,caption,path,image\n1,a fox,images/b.png,a.png\n");
+    assert.deepEqual(await facts(list), [["a.png", "a fox"]]);
+    const lines = join(place, "metadata.jsonl");
+    const row = { caption: "a shirt", image: "images/1.png", padded_image: "padded/1.png" };
+    await Deno.writeTextFile(lines, `${JSON.stringify(row)}\n`);
+    assert.deepEqual(await facts(lines), [["images/1.png", "a shirt"]]);
+    await Deno.writeTextFile(list, "url,caption\nx,y\n");
+    await assert.rejects(
+      facts(list),
+      /no column "image" or "file_name" \(or filepath, .*found url/,
+    );
+  }));
+
 Deno.test("a prompt file that PowerShell wrote is read as UTF-16", async () => {
   const path = join(folder, "prompts16.txt");
   const lines = decodeLines(await Deno.readFile(path), path);
