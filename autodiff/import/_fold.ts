@@ -1,6 +1,7 @@
 import { intOf, intsOf } from "../attributes.ts";
+import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
-import type { ValueType } from "../graph.ts";
+import type { Value, ValueType } from "../graph.ts";
 import { dim, type InferContext, normalizeAxis, required } from "../infer/_types.ts";
 import { INFER, type OpName } from "../infer/mod.ts";
 import { reducedAxes } from "../infer/reduce.ts";
@@ -38,6 +39,44 @@ export function fold(op: OpName, c: InferContext): readonly Tensor[] | undefined
     if (type === undefined) throw new RangeError(`${op} has ${types.length} outputs`);
     return fromNumbers(entries, type);
   });
+}
+
+/**
+ * A value that other operators were taken for, computed where all that it depends on is constant: exporters and quantizers
+ * compute sizes in floats too. Returns the value itself where it is not.
+ */
+export function folded(b: Builder, value: Value): Value {
+  const tensor = tensorOf(value, { known: new Map(), depth: 0 });
+  return tensor === undefined || value.source.kind === "constant" ? value : b.constant(tensor);
+}
+
+/** Operators in a row that are computed: recurrent layers have thousands. */
+const DEEPEST_FOLD = 256;
+
+function tensorOf(
+  value: Value,
+  { known, depth }: { readonly known: Map<Value, Tensor | undefined>; readonly depth: number },
+): Tensor | undefined {
+  if (value.source.kind !== "node") return constantOf(value);
+  if (depth > DEEPEST_FOLD) return undefined;
+  if (known.has(value)) return known.get(value);
+  const { node: { op, inputs, attributes }, index } = value.source;
+  const constants: (Value | undefined)[] = [];
+  for (const input of inputs) {
+    const tensor = input === undefined ? undefined : tensorOf(input, { known, depth: depth + 1 });
+    if (input !== undefined && tensor === undefined) {
+      known.set(value, undefined);
+      return undefined;
+    }
+    constants.push(
+      input === undefined || tensor === undefined
+        ? undefined
+        : { ...input, source: { kind: "constant", tensor } },
+    );
+  }
+  const found = fold(op, { inputs: constants, attributes })?.[index];
+  known.set(value, found);
+  return found;
 }
 
 /** Halves are held as bits: what depends on them is left to the runtime. */
@@ -242,6 +281,9 @@ const mean: Evaluate = (c, values, types) => {
 
 const EVALUATE: ReadonlyMap<OpName, Evaluate> = new Map<OpName, Evaluate>([
   ["Identity", same],
+  ["StopGradient", same],
+  // Quantizers round sizes that an exporter computes in floats, too.
+  ["StraightThrough", (_c, [, forward = []]) => [forward]],
   ["Reshape", same],
   ["Flatten", same],
   ["Squeeze", same],

@@ -1,11 +1,12 @@
 import type { GraphProto, NodeProto, SparseTensorProto, TensorProto } from "onnx-buf";
 import type { Builder } from "../builder.ts";
+import { constantOf } from "../constant_of.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 import { control } from "./_control.ts";
 import { convert } from "./_convert.ts";
-import { fold } from "./_fold.ts";
+import { fold, folded } from "./_fold.ts";
 import { callFunction } from "./_functions.ts";
 import type { NodeImporter } from "./_node_importer.ts";
 import { nodesNeeded } from "./_nodes_needed.ts";
@@ -102,7 +103,12 @@ export class Importer implements NodeImporter {
       ...readAttributes(protos),
       outputs: node.output.map((name) => name !== ""),
     });
-    if (!("op" in made)) return "source" in made ? [made] : made;
+    if (!("op" in made)) {
+      const values = "source" in made ? [made] : made;
+      // Only what constants alone make can be computed here.
+      const isFixed = inputs.every((v) => v === undefined || constantOf(v) !== undefined);
+      return isFixed ? values.map((v) => v && folded(this.b, v)) : values;
+    }
     return fold(made.op, made)?.map((tensor) => this.b.constant(tensor)) ??
       this.b.op(made.op, made.inputs, made.attributes);
   }

@@ -40,7 +40,7 @@ export const REFUSED: Readonly<Record<string, string>> = {
       "ReorderOutput",
     ).map((op) => [
       `com.microsoft.nchwc.${op}`,
-      "it is laid out for one machine: save the model with graph optimization level extended at most",
+      "it is laid out for the processor it was saved on, whose block of channels the file does not say: save the model with graph_optimization_level ORT_ENABLE_EXTENDED, not with ORT_ENABLE_ALL, the default",
     ]),
   ),
 };

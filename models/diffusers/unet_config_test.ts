@@ -110,6 +110,11 @@ Deno.test("what the U-Net here does not do is refused by name", () => {
 Deno.test("fields that do not fit one another are refused", () => {
   refused({ ...SD15, block_out_channels: [320, 640] }, /"down_block_types" is .*, expected 2 blo/);
   refused({ ...SD15, layers_per_block: [1, 2] }, /"layers_per_block" is \[1,2\], expected 4 num/);
+  // Where diffusers once took the first of them going down, and the last going up.
+  refused(
+    { ...SD15, attention_head_dim: [5, 10] },
+    /"attention_head_dim" is \[5,10\], expected 4 numbers, one for each level/,
+  );
   refused({ ...SD15, attention_head_dim: 7 }, /"attention_head_dim" is 7, .* divides 320/);
   refused({ ...SD15, norm_num_groups: 48 }, /"block_out_channels" is 320, expected multiples of/);
   refused(

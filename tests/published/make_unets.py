@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes unets/NAME: tiny U-Nets of the kinds that people share, at random weights, and diffusers' prediction for timestep
 500 in float64. Weights are float16 to be small. Needs diffusers 0.42 and torch. (unets/nested was given.)"""
-import os
+import os, sys
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
@@ -21,8 +21,12 @@ KINDS = {
     # A middle whose depth is in a list, attention on the way down alone.
     "lists": dict(BASE, down_block_types=(C, C), up_block_types=(U, V), transformer_layers_per_block=[[1, 2], [2, 1]],
                   reverse_transformer_layers_per_block=[[1, 1, 2], 1], layers_per_block=2),
+    # BK-SDM-Tiny's: attention on every level, and nothing between the ways down and up.
+    "no_middle": dict(BASE, block_out_channels=(4, 8, 8), down_block_types=(C, C, C), up_block_types=(V, V, V), mid_block_type=None),
 }
 for i, (name, config) in enumerate(KINDS.items()):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        continue
     torch.manual_seed(i)
     net = UNet2DConditionModel(**config).eval()
     folder = os.path.join(HERE, name)

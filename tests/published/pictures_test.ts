@@ -34,3 +34,12 @@ Deno.test("of 16-bit grey the upper bits are taken, where Pillow makes it white"
   }
   assert.ok(new Set(await ours("grey16.png")).size > 8, "grey16.png is a picture");
 });
+
+const PLAIN = [
+  ...["palette_trns.png", "colour_trns.png", "grey_trns.png", "rgba.webp"],
+  ...["turned.jpg", "turned.png", "animated.webp", "animated.png"],
+];
+
+Deno.test("transparent, turned and animated files are Pillow's pictures: dropped, not applied, the first", async () => {
+  for (const name of PLAIN) assert.deepEqual(await ours(name), pillow(name), name);
+});

@@ -17,7 +17,7 @@ const expected = z.record(
 Deno.test("published scheduler files of any class give diffusers' timesteps", () => {
   const names = [...Deno.readDirSync(folder)].map(({ name }) => name.replace(".json", ""));
   let compared = 0;
-  for (const name of names.filter((name) => name !== "expected")) {
+  for (const name of names.filter((name) => name !== "expected" && name !== "steps")) {
     const config = z.record(z.string(), z.unknown()).parse(read(name));
     const file = { path: `${name}.json`, className: "", pipelineClass: "", config };
     const scheduler = parseSchedulerConfig(file);
@@ -30,4 +30,49 @@ Deno.test("published scheduler files of any class give diffusers' timesteps", ()
     }
   }
   assert.equal(compared, 3 * 9);
+});
+
+const stepsSchema = z.object({
+  ddim: z.array(z.object({
+    config: z.record(z.string(), z.unknown()),
+    steps: z.array(z.tuple([z.number(), z.number(), z.number()])),
+  })),
+  lcm: z.record(z.string(), z.array(z.number())),
+});
+
+Deno.test("DDIM's steps are diffusers' under every spacing, also where one leads to no timestep of the list", () => {
+  const { ddim } = stepsSchema.parse(read("steps"));
+  assert.equal(ddim.length, 9);
+  for (const { config, steps: right } of ddim) {
+    const name = `${config.timestep_spacing} ${config.prediction_type}`;
+    const scheduler = parseSchedulerConfig({
+      path: name,
+      className: "",
+      pipelineClass: "",
+      config,
+    });
+    const { steps } = makeSampler({ kind: "ddim", steps: right.length }, scheduler);
+    for (const [i, { timestep, next }] of steps.entries()) {
+      const [t = NaN, x = NaN, output = NaN] = right[i] ?? [];
+      assert.equal(timestep, t, name);
+      // diffusers keeps the products of its alphas in float32.
+      assert.ok(
+        Math.abs(next.x - x) < 2e-5 * Math.max(1, Math.abs(x)),
+        `${name} ${i}: ${next.x}, ${x}`,
+      );
+      assert.ok(Math.abs(next.output - output) < 2e-5, `${name} ${i}: ${next.output}, ${output}`);
+    }
+  }
+});
+
+Deno.test("LCM's timesteps are diffusers' for numbers of steps that do not divide its 50", () => {
+  const { ddim: [first], lcm } = stepsSchema.parse(read("steps"));
+  assert.ok(first);
+  const { timestep_spacing: _, prediction_type: __, ...config } = first.config;
+  const scheduler = parseSchedulerConfig({ path: "lcm", className: "", pipelineClass: "", config });
+  for (const [count, right] of Object.entries(lcm)) {
+    const { steps } = makeSampler({ kind: "lcm", steps: Number(count) }, scheduler);
+    assert.deepEqual(steps.map(({ timestep }) => timestep), right, count);
+  }
+  assert.equal(Object.keys(lcm).length, 4);
 });

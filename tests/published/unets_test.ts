@@ -6,7 +6,7 @@ import { assertClose, readTensors, repositoryPath, runOnce, withEngine } from ".
 
 // U-Nets cut down from Stable Diffusion, and others that people share: make_unets.py.
 
-for (const name of ["nested", "koala", "cross_only", "cross_only_by_level", "lists"]) {
+for (const name of ["nested", "koala", "cross_only", "cross_only_by_level", "lists", "no_middle"]) {
   Deno.test(`a U-Net of kind "${name}" predicts what diffusers' does`, () =>
     withEngine(async (engine) => {
       const folder = `tests/published/unets/${name}`;

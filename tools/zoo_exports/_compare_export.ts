@@ -28,20 +28,31 @@ export async function compareExport(
   { modelPath, factsPath }: { readonly modelPath: string; readonly factsPath: string },
 ): Promise<ExportResult> {
   const bytes = await Deno.readFile(modelPath);
+  let errors: Awaited<ReturnType<typeof errorsOf>>;
+  try {
+    errors = await errorsOf(engine, { bytes, factsPath });
+  } catch (error) {
+    const theirs = await refusalOf(engine, bytes);
+    return theirs === undefined
+      ? { outcome: "refused", why: short(error) }
+      : { outcome: "broken", why: short(theirs) };
+  }
+  const { value, gradient, float32 } = errors;
+  const allowed = Math.max(TOLERANCE, TIMES_FLOAT32 * float32);
+  return { outcome: value <= allowed && gradient <= allowed ? "right" : "off", ...errors };
+}
+
+/** Why ONNX Runtime does not take the file as it is, where it does not: then the exporter is at fault. */
+async function refusalOf(engine: Engine, bytes: Uint8Array<ArrayBuffer>): Promise<unknown> {
   try {
     await (await engine.load({ bytes }, { intraOpNumThreads: 1 })).dispose();
-  } catch {
-    return { outcome: "broken", why: "ONNX Runtime refuses the file too" };
-  }
-  try {
-    const errors = await errorsOf(engine, { bytes, factsPath });
-    const { value, gradient, float32 } = errors;
-    const allowed = Math.max(TOLERANCE, TIMES_FLOAT32 * float32);
-    return { outcome: value <= allowed && gradient <= allowed ? "right" : "off", ...errors };
+    return undefined;
   } catch (error) {
-    return { outcome: "refused", why: String(error).slice(0, 240) };
+    return error;
   }
 }
+
+const short = (error: unknown) => String(error).replaceAll(/\s+/g, " ").slice(0, 240);
 
 async function errorsOf(
   engine: Engine,
