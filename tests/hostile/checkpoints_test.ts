@@ -40,8 +40,27 @@ Deno.test("hostile checkpoints are refused by name, and nothing in them is execu
     const program = "\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.";
     await refused(await file("a.ckpt", program), /a\.ckpt: .*global os\.system is refused/);
     await refused(
-      await file("b.ckpt", "\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R."),
-      /_reconstruct is refused/,
+      await file("b.ckpt", "\x80\x02cnumpy\nload\nX\x04\x00\x00\x00/x/y\x85R."),
+      /global numpy\.load is refused/,
+    );
+    // What may stand beside tensors is dropped, not made, whatever it is given.
+    await refused(
+      await file(
+        "b.ckpt",
+        "\x80\x04cnumpy.core.multiarray\n_reconstruct\n(cbuiltins\ntype\ntR)\x81.",
+      ),
+      /NEWOBJ makes numpy\.core\.multiarray\._reconstruct, which/,
+    );
+    await refused(
+      await file("b.ckpt", "\x80\x02comegaconf.dictconfig\nDictConfig\n)\x81}b."),
+      /lacks the magic number/,
+    );
+    // Eight-bit floats whose header lies about them.
+    const header = '{"a":{"dtype":"F8_E4M3","shape":[4503599627370496,4096],"data_offsets":[0,4]}}';
+    const length = String.fromCharCode(header.length) + "\x00".repeat(7);
+    await refused(
+      await file("f.safetensors", `${length}${header}\x00\x00\x00\x00`),
+      /"a" has 4 bytes, expected \d+ for float8_e4m3fn/,
     );
     await refused(await file("c.ckpt", "PK\x03\x04 no archive"), /c\.ckpt: /);
     await refused(await file("d.safetensors", new Uint8Array(8).fill(0xff)), /header length is/);
