@@ -4,6 +4,7 @@ export * from "./model/mod.ts";
 export * from "./optim/mod.ts";
 export * from "./plan/mod.ts";
 export { parseConfig } from "./parse_config.ts";
+export { type PromptReading, rewardPrompt } from "./prompt_columns.ts";
 export * from "./random.ts";
 export * from "./run/mod.ts";
 export * from "./samplers/mod.ts";

@@ -193,7 +193,7 @@ async function trainAndShow(
     join(out, "before_after.png"),
     await contactSheet(sections, { columns: 8 }),
   );
-  await writePlot(out, { scenario, summary, steps: watched.steps.filter((s) => s.step > 0) });
+  await writePlot(out, { summary, steps: watched.steps.filter((s) => s.step > 0) });
   const files = {
     "LoRA, diffusers names": lora.path,
     "before and after": join(out, "before_after.png"),
@@ -272,8 +272,7 @@ async function sectionsOf(
 
 async function writePlot(
   out: string,
-  { scenario: { target }, summary, steps }: {
-    readonly scenario: Scenario;
+  { summary, steps }: {
     readonly summary: EvaluationSummary;
     readonly steps: readonly StepEvent[];
   },
@@ -284,10 +283,9 @@ async function writePlot(
     const at = (values: readonly number[]) =>
       values.map((v, i) => [steps[i]?.step ?? 0, v] as const);
     const held = summary.rewards[name];
-    const better = target.direction === "down" ? "lower is better" : "higher is better";
     return {
       title: [
-        name === target.name ? `${name} (${better})` : name,
+        held ? `${name} (${held.smallerIsBetter ? "lower" : "higher"} is better)` : name,
         ...(held ? [`unseen prompts ${held.before.toFixed(2)} -> ${held.after.toFixed(2)}`] : []),
       ].join(", "),
       series: [

@@ -1,5 +1,6 @@
 import type { TrainerService } from "../../../proto/mod.ts";
 import type { Reward } from "../../../rewards/mod.ts";
+import type { PromptReading } from "../../../trainer/mod.ts";
 import { type GrpcClient, RemoteReward } from "../../rpc/mod.ts";
 import { KEEPALIVE } from "../check_answers.ts";
 import { type Arguments, UsageError } from "../command.ts";
@@ -23,7 +24,8 @@ export function namedReward(text: string): NamedReward | undefined {
 
 /**
  * The rewards that judge a comparison: those of `--reward` (on a server, or loaded here by kind or record) and of
- * `--rewards FILE`; where none is named those of the runs that are compared. Throws `UsageError` where there are none.
+ * `--rewards FILE`; where none is named those of the runs that are compared, which read what the run has them read. Throws
+ * `UsageError` where there are none.
  */
 export async function judgesOf(
   args: Arguments,
@@ -36,13 +38,16 @@ export async function judgesOf(
   const words = args.list("reward");
   const remote = words.flatMap((word) => namedReward(word) ?? []);
   const local = words.filter((word) => namedReward(word) === undefined);
+  const readings = new Map<string, PromptReading>();
   if (words.length === 0 && args.text("rewards") === undefined) {
     for (const contestant of contestants) {
       if (contestant.kind !== "run") continue;
       const client = await trainer();
       const { run } = await client.getRun({ runId: contestant.runId }, { signal });
-      for (const { name, reward, endpoint } of run?.rewards ?? []) {
-        if (!remote.some((known) => known.name === name)) remote.push({ name, reward, endpoint });
+      for (const { name, reward, endpoint, prompt, without } of run?.rewards ?? []) {
+        if (remote.some((known) => known.name === name)) continue;
+        remote.push({ name, reward, endpoint });
+        readings.set(name, { ...(prompt !== "" && { prompt }), without });
       }
     }
     if (remote.length === 0) {
@@ -69,5 +74,5 @@ export async function judgesOf(
     await Promise.all([...opened.values()].map((reward) => reward.dispose()));
     throw error;
   }
-  return new Judges(opened);
+  return new Judges(opened, readings);
 }

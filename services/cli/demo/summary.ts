@@ -26,7 +26,10 @@ export function summaryText(facts: DemoFacts): string {
   const { scenario, summary, prompts, seeds, iterations, trainingSeconds, files } = facts;
   const rows = Object.entries(summary.rewards).map(([name, r]) => {
     const cells = [r.before, r.after, r.difference].map((v) => v.toFixed(3));
-    return `| ${name} | ${cells.join(" | ")} | ${r.lower.toFixed(3)} to ${r.upper.toFixed(3)} |`;
+    const better = r.smallerIsBetter ? "lower" : "higher";
+    return `| ${name} (${better} is better) | ${cells.join(" | ")} | ${r.lower.toFixed(3)} to ${
+      r.upper.toFixed(3)
+    } |`;
   });
   return [
     `# ${scenario.title}`,

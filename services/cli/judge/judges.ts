@@ -1,5 +1,5 @@
 import { decodeImage, type Images, type Reward } from "../../../rewards/mod.ts";
-import { concatBatch } from "../../../trainer/mod.ts";
+import { concatBatch, type PromptReading, rewardPrompt } from "../../../trainer/mod.ts";
 import { type ClientTls, RemoteReward } from "../../rpc/mod.ts";
 import { KEEPALIVE } from "../check_answers.ts";
 
@@ -19,9 +19,15 @@ const BATCH = 16;
 /** Rewards that judge pictures, by name. */
 export class Judges implements AsyncDisposable {
   readonly rewards: ReadonlyMap<string, Reward>;
+  readonly #readings: ReadonlyMap<string, PromptReading>;
 
-  constructor(rewards: ReadonlyMap<string, Reward>) {
+  /** @param readings what rewards read in place of a picture's prompt, of those that do */
+  constructor(
+    rewards: ReadonlyMap<string, Reward>,
+    readings: ReadonlyMap<string, PromptReading> = new Map(),
+  ) {
     this.rewards = rewards;
+    this.#readings = readings;
   }
 
   /** Connects to rewards by the addresses of their servers. Throws `StatusError` where one does not answer. */
@@ -43,7 +49,10 @@ export class Judges implements AsyncDisposable {
     return this.rewards.get(name)?.info.direction !== "minimise";
   }
 
-  /** Scores pictures by every reward, each as its published package prepares a picture file. */
+  /**
+   * Scores pictures by every reward, each as its published package prepares a picture file. Throws `FieldError` where a
+   * reward reads a column of a line of prompts, which a picture's prompt is not.
+   */
   async score(pictures: readonly JudgedPicture[], signal?: AbortSignal): Promise<Scores> {
     const scores: Record<string, number[]> = {};
     const images = await Promise.all(pictures.map(({ image }) => decodeImage(image)));
@@ -51,7 +60,12 @@ export class Judges implements AsyncDisposable {
       const stacked = concatBatch(batch.flatMap((i) => images[i] ?? []));
       const prompts = batch.map((i) => pictures[i]?.prompt ?? "");
       for (const [name, reward] of this.rewards) {
-        const { scores: found } = await reward.score(stacked, prompts, {
+        // Pictures of a folder may have no prompt.
+        const reading = this.#readings.get(name);
+        const read = reading === undefined
+          ? prompts
+          : prompts.map((prompt) => rewardPrompt(prompt, reading, `rewards.${name}`));
+        const { scores: found } = await reward.score(stacked, read, {
           processing: reward.info.fileProcessing,
           ...(signal && { signal }),
         });

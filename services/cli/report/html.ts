@@ -37,7 +37,7 @@ const STYLE = `
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e8ee; --soft: #a9b0c0; --line: #3a4152; --paper: #171a21; }
 }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }

@@ -189,6 +189,16 @@ export const PAGE_VIEWS: readonly PageView[] = [
       await page.until(says("pairs at equal prompts"));
     },
   },
+  {
+    name: "evaluate-going",
+    open: async (page) => {
+      await dialog(page, "foxes", "Evaluate");
+      await page.evaluate(
+        'document.querySelectorAll("dialog button").forEach((b) => b.ariaBusy = "true");' +
+          'document.querySelector("dialog progress").hidden = false;',
+      );
+    },
+  },
   { name: "download", open: (page) => dialog(page, "foxes", "Download LoRA") },
   {
     name: "sample-refused",
