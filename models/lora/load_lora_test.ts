@@ -80,3 +80,30 @@ Deno.test("PEFT's folder has its scale beside the file, and what is no plain pro
     await assert.rejects(loadLora(folder, parts), /adapter_config\.json: is not valid JSON/);
     await assert.rejects(loadLora(join(folder, "none"), parts), /none: is not there/);
   }));
+
+Deno.test("a LoRA in float8 is read exactly", () =>
+  withFolder(async (folder) => {
+    const path = join(folder, "lora.safetensors");
+    const name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q";
+    const header = JSON.stringify({
+      [`${name}.lora_down.weight`]: { dtype: "F8_E4M3", shape: [1, 4], data_offsets: [0, 4] },
+      [`${name}.lora_up.weight`]: { dtype: "F8_E5M2", shape: [6, 1], data_offsets: [4, 10] },
+    });
+    const length = new Uint8Array(8);
+    new DataView(length.buffer).setBigUint64(0, BigInt(header.length), true);
+    // 1, -448, the least above 0 and -1.75 in the one format, 1, -1, 57344, 2^-16, 0 and 1.5 in the other.
+    const data = [0x38, 0xfe, 0x01, 0xbe, 0x3c, 0xbc, 0x7b, 0x01, 0, 0x3e];
+    await writeFile(path, Uint8Array.of(...length, ...new TextEncoder().encode(header), ...data));
+    const { tensors } = trained(await loadLora(path, parts));
+    const module = layers[0]?.name;
+    assert.deepEqual([...tensors[`${module}.lora_A.weight`]?.data ?? []], [
+      1,
+      -448,
+      2 ** -9,
+      -1.75,
+    ]);
+    assert.deepEqual(
+      [...tensors[`${module}.lora_B.weight`]?.data ?? []],
+      [1, -1, 57344, 2 ** -16, 0, 1.5],
+    );
+  }));

@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { float32 } from "../../autodiff/mod.ts";
 import { withFolder } from "../../tests/support/mod.ts";
-import { openSafetensors, openWeights, readTorchFile, writeSafetensors } from "./mod.ts";
+import {
+  decodeSafetensors,
+  openSafetensors,
+  openWeights,
+  readTorchFile,
+  writeSafetensors,
+} from "./mod.ts";
 
 // Every value of both formats, and scaled weights, with what torch makes of them: make_float8.py.
 
@@ -46,6 +52,13 @@ Deno.test("a PyTorch file of float8 is read too", async () => {
   const { tensors } = await readTorchFile(join(TESTDATA, "float8.pt"));
   assert.deepEqual([...tensors.keys()].sort(), ["beside", "e4m3fn", "e5m2"]);
   for (const [name, tensor] of tensors) assertSame(tensor, await wide.read(name), name);
+});
+
+Deno.test("float8 is float16 in memory too", async () => {
+  const { tensors } = decodeSafetensors(await Deno.readFile(narrow));
+  for (const name of ["e4m3fn", "e5m2"]) {
+    assertSame(tensors[name], await wide.read(name), name);
+  }
 });
 
 Deno.test("shards of which one is in float8 are opened together", () =>

@@ -1,6 +1,6 @@
 import { sizeOf, type Tensor } from "../../autodiff/mod.ts";
 import { encodeHeader, headerLength, parseHeader, PREFIX_BYTES } from "./_safetensors_header.ts";
-import { bytesOf, tensorFromBytes } from "./_tensor_bytes.ts";
+import { bytesOf, tensorOfEntry } from "./_tensor_bytes.ts";
 
 /**
  * Tensors as the bytes of a safetensors file. Equal tensors and metadata give equal bytes, whatever their order.
@@ -36,9 +36,9 @@ export function decodeSafetensors(
   const length = headerLength(bytes.subarray(0, PREFIX_BYTES), file);
   const header = parseHeader(bytes.subarray(PREFIX_BYTES, PREFIX_BYTES + length), file);
   const tensors = [...header.tensors].map(([name, entry]) => {
-    const { dtype, shape, fileOffset, byteLength } = entry;
+    const { fileOffset, byteLength } = entry;
     const data = new Uint8Array(bytes.subarray(fileOffset, fileOffset + byteLength));
-    return [name, tensorFromBytes(dtype, shape, data)] as const;
+    return [name, tensorOfEntry(entry, data)] as const;
   });
   return {
     tensors: Object.fromEntries(tensors),

@@ -1,5 +1,4 @@
 import type { Tensor, TensorOf } from "../../autodiff/mod.ts";
-import { float8ToFloat16 } from "./float8.ts";
 import { toFloat32 } from "./half.ts";
 import {
   headerLength,
@@ -7,7 +6,7 @@ import {
   PREFIX_BYTES,
   type SafetensorsEntry,
 } from "./_safetensors_header.ts";
-import { tensorFromBytes } from "./_tensor_bytes.ts";
+import { tensorOfEntry } from "./_tensor_bytes.ts";
 import { WeightFile } from "./_weight_file.ts";
 import { WeightsError } from "./weights_error.ts";
 
@@ -45,11 +44,8 @@ export class SafetensorsFile {
 
   /** Reads one tensor as stored: float16 and bfloat16 as raw bits; floats of eight bits as float16. Throws `WeightsError` when there is none of that name. */
   async read(name: string): Promise<Tensor> {
-    const { dtype, shape, float8, fileOffset, byteLength } = this.entry(name);
-    const bytes = await this.#file.read(fileOffset, byteLength);
-    return float8 === undefined
-      ? tensorFromBytes(dtype, shape, bytes)
-      : { dtype: "float16", shape, data: float8ToFloat16(bytes, float8) };
+    const entry = this.entry(name);
+    return tensorOfEntry(entry, await this.#file.read(entry.fileOffset, entry.byteLength));
   }
 
   /** Reads one float tensor in float32; see `toFloat32`. Throws `WeightsError` for an integer or bool tensor. */
