@@ -1,3 +1,3 @@
 export { duration, Progress } from "./progress.ts";
-export { parseCsv } from "./score/csv.ts";
+export { csvLine, parseCsv } from "./score/csv.ts";
 export { main } from "./main.ts";

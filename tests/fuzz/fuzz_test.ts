@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { CsvPeer } from "./_csv_peer.ts";
 import { fuzz, fuzzCase } from "./fuzz.ts";
 import { fuzzTargets } from "./targets.ts";
 
 Deno.test("What is mutated is read or clearly refused, and its seeds are read", async (t) => {
   const folder = await Deno.makeTempDir();
+  await using csv = await CsvPeer.start();
   try {
-    for (const target of await fuzzTargets(folder)) {
+    for (const target of await fuzzTargets(folder, { csv })) {
       await t.step(target.name, async () => {
         for (const seed of target.seeds) await target.read(seed);
         assert.deepEqual(fuzzCase(target, 7), fuzzCase(target, 7));

@@ -4,6 +4,7 @@
  * for each target, and findings with the numbers that make them again; exits with 1 where there are any.
  */
 import { parseArgs } from "node:util";
+import { CsvPeer } from "./_csv_peer.ts";
 import { fuzz, type FuzzReport } from "./fuzz.ts";
 import { fuzzTargets } from "./targets.ts";
 
@@ -18,7 +19,9 @@ const { values } = parseArgs({
   },
 });
 const folder = await Deno.makeTempDir({ prefix: "drtune-fuzz-" });
-const targets = (await fuzzTargets(folder)).filter(({ name }) =>
+const csv = await CsvPeer.start();
+if (csv === undefined) console.error("Without Python nobody else reads the CSV cases");
+const targets = (await fuzzTargets(folder, { csv })).filter(({ name }) =>
   values.target === undefined || name === values.target
 );
 const count = Math.ceil(Number(values.cases) / targets.length);
@@ -58,6 +61,7 @@ for (const target of targets) {
   for (const { seed, what } of findings.slice(0, 5)) console.log(`  seed ${seed}: ${what}`);
 }
 watch.terminate();
+await csv?.[Symbol.asyncDispose]();
 await Deno.remove(folder, { recursive: true });
 const sum = (of: (report: FuzzReport) => number) => reports.reduce((all, one) => all + of(one), 0);
 const found = sum(({ findings }) => findings.length);

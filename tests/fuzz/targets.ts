@@ -1,7 +1,9 @@
-import { fromJson, type JsonValue, toBinary } from "@bufbuild/protobuf";
+import { type DescMessage, fromJson, type JsonValue, toBinary } from "@bufbuild/protobuf";
+import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
 import {
   Builder,
   describeModel,
@@ -23,9 +25,10 @@ import { decodeImage } from "../../rewards/mod.ts";
 import { HttpError, messageOf } from "../../services/gateway/mod.ts";
 import { parseConfigText } from "../../services/launch/mod.ts";
 import { rewardServerSchema } from "../../services/reward/mod.ts";
-import { parseCsv } from "../../services/cli/mod.ts";
-import { faultOf, MessageSchemas, readMessage, StatusError } from "../../services/rpc/mod.ts";
+import { csvLine, parseCsv } from "../../services/cli/mod.ts";
+import { MessageSchemas, StatusError } from "../../services/rpc/mod.ts";
 import { parseRunConfig, readCheckpoint, RunFileError, RunFolder } from "../../trainer/mod.ts";
+import type { CsvPeer } from "./_csv_peer.ts";
 import {
   type Dice,
   mutateBytes,
@@ -34,13 +37,17 @@ import {
   mutateMessage,
   mutateSafetensors,
 } from "./_mutate.ts";
+import { checkBody, checkedMessage, checkSafetensors, checkSize, imageSize } from "./_oracles.ts";
 
 /** What is fed with mutated seeds. */
 export interface Target {
   readonly name: string;
   readonly seeds: readonly [Uint8Array, ...Uint8Array[]];
   readonly mutate: (seed: Uint8Array, dice: Dice) => Uint8Array;
-  /** Reads it. Throws where it is refused. */
+  /**
+   * Reads it, and holds what was read against a second reading or against what the bytes say themselves. Throws where it
+   * is refused, and an `AssertionError` where the two differ.
+   */
   readonly read: (bytes: Uint8Array) => Promise<unknown> | unknown;
   /** Whether what was thrown is a clear refusal, beside `InputError`, `StatusError` and `HttpError` below 500. */
   readonly refuses?: (error: unknown) => boolean;
@@ -61,7 +68,13 @@ export function isClear(error: unknown, { refuses }: Target): boolean {
 }
 
 /** All targets. Files go into `folder`, which is theirs. */
-export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
+export async function fuzzTargets(
+  folder: string,
+  { csv }: {
+    /** Reads CSV, too. Default: nobody does. */
+    readonly csv?: CsvPeer | undefined;
+  } = {},
+): Promise<readonly Target[]> {
   const schemas = new MessageSchemas();
   const small = await smallImages();
   const tensor = {
@@ -93,14 +106,15 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
     await Deno.mkdir(join(folder, to), { recursive: true });
     for (const name of names) await place(`${to}/${name}`, await file(`${from}/${name}`));
   };
-  const message = (schema: Parameters<typeof readMessage>[0], value: JsonValue) => ({
+  const message = (schema: DescMessage, value: JsonValue) => ({
     seeds: [toBinary(schema, fromJson(schema, value))] as const,
     mutate: mutateMessage,
-    read: (bytes: Uint8Array) => {
-      const fault = faultOf(readMessage(schema, bytes));
-      if (fault) throw fault;
-    },
+    read: (bytes: Uint8Array) => checkedMessage(schema, bytes),
   });
+  const body = <D extends DescMessage>(schema: D, bytes: Uint8Array, type: string) => {
+    const read = (text: string) => messageOf(schema, { text, type }, schemas);
+    checkBody(schema, read(decoded(bytes)), (value) => read(JSON.stringify(value)));
+  };
   const clip = "tests/golden/rewards/clip_gelu";
   const clipFiles = [
     "vocab.json",
@@ -135,29 +149,30 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       name: "JSON body of a score",
       seeds: [text(score)],
       mutate: mutateJsonText,
-      read: (bytes) =>
-        messageOf(ScoreRequestSchema, { text: decoded(bytes), type: "application/json" }, schemas),
+      read: (bytes) => body(ScoreRequestSchema, bytes, "application/json"),
     },
     {
       name: "JSON body of a run",
       seeds: [text(runConfig)],
       mutate: mutateJsonText,
-      read: (bytes) =>
-        messageOf(RunConfigSchema, { text: decoded(bytes), type: "application/json" }, schemas),
+      read: (bytes) => body(RunConfigSchema, bytes, "application/json"),
     },
     {
       name: "YAML body of a run",
       seeds: [await file("configs/books.yaml"), await file("configs/tiny.yaml")],
       mutate: mutateBytes,
-      read: (bytes) =>
-        messageOf(RunConfigSchema, { text: decoded(bytes), type: "application/yaml" }, schemas),
+      read: (bytes) => body(RunConfigSchema, bytes, "application/yaml"),
     },
     {
       name: "YAML file",
       seeds: [new TextEncoder().encode(REWARDS_YAML)],
       mutate: mutateBytes,
-      read: (bytes) =>
-        parseConfigText(decoded(bytes), rewardServerSchema, { path: "rewards.yaml" }),
+      read: (bytes) => {
+        const parsed = (text: string) =>
+          parseConfigText(text, rewardServerSchema, { path: "rewards.yaml" });
+        const settings = parsed(decoded(bytes));
+        assert.deepEqual(parsed(stringify(settings)), settings);
+      },
     },
     {
       name: "run configuration",
@@ -169,7 +184,10 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
         }),
       ],
       mutate: mutateJsonText,
-      read: (bytes) => parseRunConfig(JSON.parse(decoded(bytes))),
+      read: (bytes) => {
+        const config = parseRunConfig(JSON.parse(decoded(bytes)));
+        assert.deepEqual(parseRunConfig(JSON.parse(JSON.stringify(config))), config);
+      },
       refuses: isNoJson,
     },
     {
@@ -181,7 +199,11 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       mutate: (seed, dice) => withPickle(seed, dice),
       read: async (bytes) => {
         const weights = openTorchFile(await place("weights.pt", bytes));
-        for (const name of [...weights.tensors.keys()].slice(0, 2)) await weights.read(name);
+        for (const [name, { shape }] of [...weights.tensors].slice(0, 2)) {
+          const tensor = await weights.read(name);
+          assert.deepEqual(tensor.shape, shape);
+          checkSize(tensor);
+        }
       },
     },
     {
@@ -190,7 +212,7 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       mutate: mutateSafetensors,
       read: async (bytes) => {
         const weights = openSafetensors(await place("weights.safetensors", bytes));
-        for (const name of [...weights.tensors.keys()].slice(0, 2)) await weights.read(name);
+        await checkSafetensors(weights, bytes);
       },
     },
     {
@@ -201,12 +223,24 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       ],
       mutate: mutateMessage,
       read: (bytes) => {
-        const { inputs: [input] } = describeModel(bytes);
+        const { inputs: [input], outputs } = describeModel(bytes);
         const b = new Builder({ differentiable: true });
         const name = input?.name ?? "image";
-        importModel(b, bytes, {
+        const made = importModel(b, bytes, {
           inputs: { [name]: b.input("image", { dtype: "float32", shape: [2, 3, 20, 20] }) },
         });
+        // A file may name an output more than once.
+        const names = new Set(outputs.map((output) => output.name));
+        assert.deepEqual(new Set(Object.keys(made)), names);
+        for (const [at, { shape }] of Object.entries(made)) {
+          assert.ok(shape.every((size) => Number.isSafeInteger(size) && size >= 0), at);
+          // What the file says of its output, where it says it of each dimension.
+          const said = outputs.find((output) => output.name === at)?.shape;
+          if (said?.length !== shape.length) continue;
+          for (const [i, size] of said.entries()) {
+            if (typeof size === "number") assert.equal(shape[i], size, `${at}, dimension ${i}`);
+          }
+        }
       },
       refuses: (error) => error instanceof ImportError || error instanceof GraphError,
     },
@@ -216,7 +250,8 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       mutate: mutateJsonText,
       read: async (bytes) => {
         await place("clip/vocab.json", bytes);
-        loadClipTokenizer(join(folder, "clip")).encode("a fox, and books");
+        const { ids } = loadClipTokenizer(join(folder, "clip")).encode("a fox, and books");
+        checkIds(ids, JSON.parse(decoded(bytes)));
       },
     },
     {
@@ -225,20 +260,37 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       mutate: mutateJsonText,
       read: async (bytes) => {
         await place("text/tokenizer.json", bytes);
-        loadTextTokenizer(join(folder, "text"));
+        const { ids, mask, length } = loadTextTokenizer(join(folder, "text"))
+          .encode("a fox, and books", 16);
+        assert.deepEqual([ids.length, mask.length], [16, 16]);
+        assert.equal(mask.reduce((sum, one) => sum + one, 0), length);
       },
     },
     {
       name: "image",
       seeds: small,
       mutate: mutateBytes,
-      read: (bytes) => decodeImage(bytes, { name: "Image", maxPixels: 2 ** 18 }),
+      read: async (bytes) => {
+        const { shape, data } = await decodeImage(bytes, { name: "Image", maxPixels: 2 ** 18 });
+        const size = imageSize(bytes);
+        if (size !== undefined) assert.deepEqual(shape, [1, 3, ...size]);
+        assert.equal(data.length, shape.reduce((product, n) => product * n, 1));
+        assert.ok(data.every((value) => value >= 0 && value <= 1));
+      },
     },
     {
       name: "CSV",
-      seeds: [new TextEncoder().encode('image,prompt\na.png,"a fox, and ""books"""\nb.png,x\n')],
+      seeds: [
+        new TextEncoder().encode('image,prompt\na.png,"a fox, and ""books"""\nb.png,x\n'),
+        new TextEncoder().encode('a,b\r\n"x\r\ny","",z\r\r\n\n" q",p"p"\n"a"b,\u00e9'),
+      ],
       mutate: mutateBytes,
-      read: (bytes) => parseCsv(decoded(bytes)),
+      read: async (bytes) => {
+        const rows = parseCsv(decoded(bytes));
+        if (csv !== undefined) assert.deepEqual(rows, await csv.rows(decoded(bytes)));
+        // What is written of it is read as the same.
+        assert.deepEqual(parseCsv(rows.map((row) => `${csvLine(row)}\n`).join("")), rows);
+      },
     },
     {
       name: "checkpoint",
@@ -251,7 +303,11 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
           join(checkpoint.path, "manifest.json"),
           checkpoint.manifest(bytes),
         );
-        await readCheckpoint(folder, 1);
+        const { parameters, optimizer } = await readCheckpoint(folder, 1);
+        assert.deepEqual(Object.keys(parameters).sort(), Object.keys(optimizer.mean).sort());
+        const file = join(checkpoint.path, "lora.safetensors");
+        await checkSafetensors(openSafetensors(file), bytes);
+        for (const tensor of Object.values(parameters)) checkSize(tensor);
       },
       refuses: (error) => error instanceof RunFileError,
     },
@@ -262,7 +318,9 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       read: async (bytes) => {
         await Deno.writeFile(join(checkpoint.path, "lora.safetensors"), checkpoint.lora);
         await Deno.writeFile(join(checkpoint.path, "manifest.json"), bytes);
-        await readCheckpoint(folder, 1);
+        const { step, optimizer } = await readCheckpoint(folder, 1);
+        const { updates } = JSON.parse(decoded(bytes));
+        assert.deepEqual([step, optimizer.updates], [1, updates]);
       },
       refuses: (error) => error instanceof RunFileError,
     },
@@ -284,7 +342,15 @@ export async function fuzzTargets(folder: string): Promise<readonly Target[]> {
       mutate: mutateJsonLines,
       read: async (bytes) => {
         await place("log/events.jsonl", bytes);
-        await events.events();
+        const found = await events.events();
+        // The last line has no end where it was cut short.
+        const lines = decoded(bytes).split("\n").slice(0, -1);
+        assert.equal(found.length, lines.length);
+        for (const [i, event] of found.entries()) {
+          assert.partialDeepStrictEqual(event, JSON.parse(lines[i] ?? ""));
+        }
+        // What is left is read as the same.
+        assert.deepEqual(await events.events(), found);
       },
       refuses: (error) =>
         error instanceof Error && /^Line \d+ of .* is no event$/.test(error.message),
@@ -311,13 +377,19 @@ function base64(bytes: Uint8Array): string {
 
 async function smallImages(): Promise<[Uint8Array, ...Uint8Array[]]> {
   const { default: sharp } = await import("sharp");
-  const pixels = Uint8Array.from({ length: 3 * 16 * 16 }, (_, i) => i * 31 % 251);
-  const image = sharp(pixels, { raw: { width: 16, height: 16, channels: 3 } });
+  const pixels = Uint8Array.from({ length: 3 * 16 * 12 }, (_, i) => i * 31 % 251);
+  const image = sharp(pixels, { raw: { width: 16, height: 12, channels: 3 } });
   return [
     new Uint8Array(await image.clone().png().toBuffer()),
     new Uint8Array(await image.clone().jpeg().toBuffer()),
     new Uint8Array(await image.clone().webp().toBuffer()),
   ];
+}
+
+/** Ids that a vocabulary gives. */
+function checkIds(ids: Iterable<number>, vocabulary: Readonly<Record<string, unknown>>): void {
+  const known = new Set(Object.values(vocabulary));
+  for (const id of ids) assert.ok(known.has(id), `id ${id} is not in the vocabulary`);
 }
 
 /** Changes the pickle of a zip archive, which lies there as it is, or anything. */

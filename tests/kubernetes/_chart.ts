@@ -10,6 +10,7 @@ export const KUBECONFORM = findClient("kubeconform");
 const CHART = fileURLToPath(new URL("../../deploy/kubernetes/drtune", import.meta.url));
 
 const containerSchema = z.looseObject({
+  command: z.array(z.string()).default([]),
   args: z.array(z.string()),
   securityContext: z.record(z.string(), z.unknown()),
   ports: z.array(z.object({ name: z.string(), containerPort: z.int() })).default([]),

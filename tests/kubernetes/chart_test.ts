@@ -2,6 +2,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readConfig } from "../../services/launch/mod.ts";
+import {
+  type ServiceKind,
+  type ServiceNeeds,
+  servicePermissions,
+} from "../../services/cli/stack/mod.ts";
 import { rewardServerSchema } from "../../services/reward/mod.ts";
 import { HELM, helm, KUBECONFORM, type Manifest, manifestsOf, type Pod, run } from "./_chart.ts";
 
@@ -129,6 +134,55 @@ Deno.test({
         assert.ok(paths.some((path) => word.startsWith(path)), `${name} has no ${word}`);
       }
     }
+  },
+});
+
+Deno.test({
+  name: "Services start with the permissions of a stack's, and none with all",
+  ignore: HELM === undefined,
+  fn: async () => {
+    const of = (
+      kind: ServiceKind,
+      read: readonly string[],
+      { net = "any", write = [], gpu = false }: Partial<
+        Pick<ServiceNeeds, "net" | "write" | "gpu">
+      > = {},
+    ) => {
+      const needs = { kind, net, read, write, gpu };
+      const flags = servicePermissions({ ...needs, root: "/app", deno: "/usr/local/bin/deno" });
+      return ["deno", "run", "--no-prompt", "--cached-only", ...flags];
+    };
+    const net = ["0.0.0.0:50051", "0.0.0.0:9464"];
+    const reward = (...secrets: string[]) =>
+      of("reward", ["/models", "/cache", ...secrets], { net, write: ["/cache"] });
+    const [runs, cache] = ["/runs", "/models/.cache"];
+    const told = async (values: Readonly<Record<string, unknown>>) =>
+      Object.fromEntries(
+        [...podsOf(await rendered(values))].filter(([name]) => name !== "t-nats")
+          .map(([name, { spec }]) => [name, spec.containers[0].command]),
+      );
+    assert.deepEqual(await told(LEAST), {
+      "t-symmetry": reward(),
+      "t-trainer": of("trainer", ["/models", runs], { write: [runs, cache] }),
+      "t-gateway": of("gateway", [runs]),
+    });
+    const tls = "/secrets/tls";
+    const everything = {
+      ...ALL,
+      trainer: { ...ALL.trainer, provider: "cuda" },
+      cluster: { ...ALL.cluster, workers: { ...ALL.cluster.workers, provider: "cuda" } },
+    };
+    assert.deepEqual(await told(everything), {
+      "t-clip": reward(tls),
+      "t-symmetry": reward(tls),
+      "t-trainer": of(
+        "trainer",
+        ["/models", runs, tls, "/secrets/trainer", "/secrets/nats"],
+        { write: [runs, cache], gpu: true },
+      ),
+      "t-worker": of("worker", ["/models", tls, "/secrets/nats"], { write: [cache], gpu: true }),
+      "t-gateway": of("gateway", [runs, tls, "/secrets/trainer", "/secrets/gateway"]),
+    });
   },
 });
 

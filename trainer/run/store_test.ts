@@ -6,6 +6,7 @@ import { FakeReward } from "../testing/fake_reward.ts";
 import { CONFIG, finish, inFolder, until, world } from "../testing/run_world.ts";
 import {
   parseRunConfig,
+  RunConflictError,
   RunFolder,
   RunLog,
   RunStateError,
@@ -198,5 +199,49 @@ Deno.test("deletes and resumes at once: one wins, the others are told that there
     }
     await until(store.get("run"));
     await store.close();
+  });
+});
+
+Deno.test("200 rounds of deletes, resumes and starts at once: each is done or refused as what it is, and the folder agrees", async () => {
+  await inFolder(async (root) => {
+    const store = await RunStore.open(root, dependencies());
+    const config = { ...CONFIG, iterations: 1, sampleEvery: 0 };
+    /** What may be said, of a run that is gone, that is not in the right state, that is there already. */
+    const told = [UnknownRunError, RunStateError, RunConflictError];
+    const counts = { fulfilled: 0, rejected: 0 };
+    // Whole numbers of a fixed seed (a linear congruential generator).
+    let state = 7;
+    const roll = (sides: number) =>
+      Math.floor((state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 * sides);
+    try {
+      for (let round = 0; round < 200; round++) {
+        await until(
+          (await store.start("run", config).catch(() => undefined))?.run ?? store.get("run"),
+        );
+        const done = store.get("run").step;
+        const calls = Array.from({ length: 6 }, async () => {
+          // Some come when others have begun.
+          for (let turns = roll(4); turns > 0; turns--) await Promise.resolve();
+          const kind = roll(3);
+          if (kind === 0) await store.delete("run");
+          else if (kind === 1) await store.resume("run", done + 1);
+          else await store.start("run", config);
+        });
+        for (const call of await Promise.allSettled(calls)) {
+          counts[call.status]++;
+          if (call.status === "fulfilled") continue;
+          assert.ok(told.some((kind) => call.reason instanceof kind), String(call.reason));
+        }
+        const isListed = store.list().some(({ id }) => id === "run");
+        assert.equal(existsSync(join(root, "run", "config.json")), isListed, `round ${round}`);
+        if (isListed) await until(store.get("run"));
+        const left = (await readdir(root)).filter((name) => name.startsWith(".deleted-"));
+        assert.deepEqual(left, [], `round ${round}`);
+        if (isListed && roll(2) === 0) await store.delete("run");
+      }
+    } finally {
+      await store.close();
+    }
+    assert.ok(counts.fulfilled > 300 && counts.rejected > 300, JSON.stringify(counts));
   });
 });

@@ -59,6 +59,32 @@ topologySpreadConstraints:
       matchLabels: {{- include "drtune.selector" . | nindent 8 }}
 {{- end }}
 
+{{- /*
+Starts a service with the narrowest permissions of Deno, as services/cli/stack/service_permissions.ts has them; a test
+compares the two. Without "net" it may call and listen anywhere.
+*/ -}}
+{{- define "drtune.command" -}}
+- deno
+- run
+- --no-prompt
+- --cached-only
+{{- if .net }}
+- --allow-net={{ join "," .net }}
+{{- else }}
+- --allow-net
+{{- end }}
+- --allow-read={{ join "," (concat (list "/app" "/proc" "/usr/bin/ldd") (without .read "")) }}
+- --allow-env=DRTUNE_ENDS_WITH_STDIN,GRPC_*,grpc_proxy,no_grpc_proxy,http_proxy,https_proxy,no_proxy,BUF_BIGINT_DISABLE,LOG_TOKENS,LOG_STREAM,MALLOC_ARENA_MAX,PKG_CONFIG_PATH,SHARP_*,npm_package_config_libvips,CUDA_VISIBLE_DEVICES
+- --allow-sys=getPriority,setPriority,systemMemoryInfo,hostname,cpus
+{{- if .write }}
+- --allow-write={{ join "," .write }}
+{{- end }}
+{{- if .computes }}
+- --allow-run=/usr/local/bin/deno{{ if eq .provider "cuda" }},nvidia-smi{{ end }}
+- --allow-ffi=/app/node_modules,/app/.cache/cuda
+{{- end }}
+{{- end }}
+
 {{- define "drtune.resources" -}}
 {{- $resources := deepCopy .resources }}
 {{- if .gpus }}
