@@ -1,7 +1,7 @@
 /** What is written once for all floors: sentences of faults, waits that end, statistics, log levels. */
 export * from "./backoff.ts";
 export * from "./decode_text.ts";
-export * from "./describe_issue.ts";
+export * from "./check_value.ts";
 export * from "./input_error.ts";
 export * from "./listen_host.ts";
 export * from "./log.ts";

@@ -1,9 +1,8 @@
 import { statSync } from "node:fs";
 import { z } from "zod";
-import { InputError } from "../base/mod.ts";
+import { checkValue, InputError, shown } from "../base/mod.ts";
 
 const MAX_BYTES = 4 << 20;
-const MAX_SHOWN = 200;
 
 /** A model's configuration file that is missing, unreadable, or asks for what no builder here can do. */
 export class ConfigError extends InputError {
@@ -36,7 +35,7 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
     throw new ConfigError(path, "cannot be read as JSON", { cause });
   }
   const parsed = z.record(z.string(), z.unknown()).safeParse(value);
-  if (!parsed.success) throw new ConfigError(path, `is ${show(value)}, expected an object`);
+  if (!parsed.success) throw new ConfigError(path, `is ${shown(value)}, expected an object`);
   return parsed.data;
 }
 
@@ -60,19 +59,11 @@ export function parseConfig<S extends z.ZodType>(
 ): z.output<S> {
   const { path, within } = typeof place === "string" ? { path: place } : place;
   const fields = Object.fromEntries(Object.entries(value).filter(([k]) => !k.startsWith("_")));
-  const parsed = schema.safeParse(fields);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  if (issue === undefined) throw new ConfigError(path, "is not valid");
-  const isUnknown = issue.code === "unrecognized_keys";
-  const at = isUnknown ? [...issue.path, issue.keys[0] ?? ""] : issue.path;
-  const found = at.reduce<unknown>(
-    (v, key) => typeof v === "object" && v !== null ? Reflect.get(v, key) : undefined,
-    fields,
-  );
-  const name = [...(within === undefined ? [] : [within]), ...at].join(".");
-  const expected = isUnknown ? "no such field" : issue.message;
-  throw new ConfigError(path, `"${name}" is ${show(found)}, expected ${expected}`);
+  const checked = checkValue(schema, fields);
+  if (checked.faults === undefined) return checked.data;
+  const [{ path: names, message }] = checked.faults;
+  const name = [...(within === undefined ? [] : [within]), ...names].join(".");
+  throw new ConfigError(path, `"${name}" ${message}`);
 }
 
 /** Throws `ConfigError` where a part's `config.json` says that it is of another class than the one that is built. */
@@ -82,13 +73,7 @@ export function checkClass(
 ): void {
   const found = value["_class_name"] ?? className;
   if (found === className) return;
-  throw new ConfigError(path, `"_class_name" is ${show(found)}, expected ${show(className)}`);
-}
-
-function show(value: unknown): string {
-  if (value === undefined) return "missing";
-  const text = JSON.stringify(value);
-  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}...` : text;
+  throw new ConfigError(path, `"_class_name" is ${shown(found)}, expected ${shown(className)}`);
 }
 
 /** One of these values and no other: what a builder supports of a field. */

@@ -134,7 +134,7 @@ Deno.test("Preprocessing that is not honoured is refused by name", async (t) => 
     [{ image_std: [0.5, 0, 0.5] }, /"image_std.1" is 0, expected three numbers above 0/],
     [{ size: { longest_edge: 32 } }, /"size" is {"longest_edge":32}, expected a number, two/],
     [{ image_processor_type: "ConvNextImageProcessor" }, /is "ConvNextImageProcessor", expected/],
-    [{ crop_pct: 0.875 }, /"crop_pct" is 0.875, expected no such field/],
+    [{ crop_pct: 0.875 }, /"crop_pct" is not known here/],
   ];
   for (const [fields, message] of cases) {
     await t.step(
@@ -175,7 +175,7 @@ Deno.test("Old and exported configurations of a CLIP mean what transformers read
     await withModel({ "config.json": JSON.stringify(config) }, (folder) =>
       assert.rejects(
         scores({ kind: "clip", weights: folder }, folder),
-        /"text_config.rope_theta" is 7, expected no such field/,
+        /"text_config.rope_theta" is not known here/,
       ));
   });
 });

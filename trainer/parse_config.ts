@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { checkValue } from "../base/mod.ts";
 import { FieldError } from "./errors.ts";
 
 /** Checks `value` against a schema. Throws a `FieldError` for the first fault. `file` is named in it. */
@@ -7,23 +8,8 @@ export function parseConfig<S extends z.ZodType>(
   value: unknown,
   { file }: { readonly file?: string } = {},
 ): z.output<S> {
-  const result = schema.safeParse(value, { reportInput: true });
-  if (result.success) return result.data;
-  const options = file === undefined ? {} : { file };
-  const [issue] = result.error.issues;
-  const path = issue?.path.map(String) ?? [];
-  if (issue?.code === "unrecognized_keys") {
-    throw new FieldError([...path, issue.keys[0]].join("."), "is not known here", options);
-  }
-  const expected = issue?.message.replace(/^[^:]*: expected/, "expected") ?? "";
-  const found = issue?.input === undefined ? "missing" : shown(issue.input);
-  throw new FieldError(path.join(".") || "(all)", `is ${found}, ${expected}`, options);
+  const checked = checkValue(schema, value);
+  if (checked.faults === undefined) return checked.data;
+  const [{ path, message }] = checked.faults;
+  throw new FieldError(path.join(".") || "(all)", message, file === undefined ? {} : { file });
 }
-
-/** A value as it is written in a configuration, long ones cut. JSON has no NaN and no infinity. */
-function shown(value: unknown): string {
-  const text = typeof value === "number" ? String(value) : JSON.stringify(value);
-  return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
-}
-
-const SHOWN = 100;

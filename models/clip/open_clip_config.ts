@@ -56,13 +56,13 @@ const SCHEMA = z.strictObject({
   }),
 }).refine(({ vision_cfg: v }) => v.width % v.head_width === 0, {
   path: ["vision_cfg", "head_width"],
-  error: "a divisor of width",
+  error: "expected a divisor of width",
 }).refine(({ vision_cfg: v }) => v.image_size % v.patch_size === 0, {
   path: ["vision_cfg", "patch_size"],
-  error: "a divisor of image_size",
+  error: "expected a divisor of image_size",
 }).refine(({ text_cfg: t }) => t.width % t.heads === 0, {
   path: ["text_cfg", "heads"],
-  error: "a divisor of width",
+  error: "expected a divisor of width",
 });
 
 /**

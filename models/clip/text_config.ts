@@ -55,7 +55,7 @@ const SCHEMA = z.strictObject({
   eos_token_id: z.int("one token id").min(0, "one token id").default(49407),
 }).refine((c) => c.hidden_size % c.num_attention_heads === 0, {
   path: ["num_attention_heads"],
-  error: "a divisor of hidden_size",
+  error: "expected a divisor of hidden_size",
 });
 
 /**

@@ -39,10 +39,10 @@ const SCHEMA = z.strictObject({
   layer_norm_eps: positive().default(1e-5),
 }).refine((c) => c.hidden_size % c.num_attention_heads === 0, {
   path: ["num_attention_heads"],
-  error: "a divisor of hidden_size",
+  error: "expected a divisor of hidden_size",
 }).refine((c) => c.image_size % c.patch_size === 0, {
   path: ["patch_size"],
-  error: "a divisor of image_size",
+  error: "expected a divisor of image_size",
 });
 
 /**

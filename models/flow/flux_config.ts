@@ -33,10 +33,10 @@ const SCHEMA = z.strictObject({
   axes_dims_rope: axes().length(3, "three axes").default([16, 56, 56]),
 }).refine((c) => (c.out_channels ?? c.in_channels) === c.in_channels, {
   path: ["out_channels"],
-  error: "as many as in_channels",
+  error: "expected as many as in_channels",
 }).refine((c) => sumOf(c.axes_dims_rope) === c.attention_head_dim, {
   path: ["axes_dims_rope"],
-  error: "numbers that add up to attention_head_dim",
+  error: "expected numbers that add up to attention_head_dim",
 });
 
 /** Checks a transformer's `config.json`; see `parseSD3Config`. */

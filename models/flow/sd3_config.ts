@@ -37,13 +37,13 @@ const SCHEMA = z.strictObject({
   qk_norm: only(null, "rms_norm").default(null),
 }).refine((c) => c.caption_projection_dim === c.attention_head_dim * c.num_attention_heads, {
   path: ["caption_projection_dim"],
-  error: "attention_head_dim times num_attention_heads",
+  error: "expected attention_head_dim times num_attention_heads",
 }).refine((c) => (c.out_channels ?? c.in_channels) === c.in_channels, {
   path: ["out_channels"],
-  error: "as many as in_channels",
+  error: "expected as many as in_channels",
 }).refine((c) => c.dual_attention_layers.every((i) => i >= 0 && i < c.num_layers), {
   path: ["dual_attention_layers"],
-  error: "numbers of blocks below num_layers",
+  error: "expected numbers of blocks below num_layers",
 });
 
 /**

@@ -39,10 +39,10 @@ const SCHEMA = z.strictObject({
   axes_lens: z.array(count(), "a list").length(3, "three axes").default([1024, 512, 512]),
 }).refine((c) => c.n_kv_heads === c.n_heads, {
   path: ["n_kv_heads"],
-  error: "as many as n_heads",
+  error: "expected as many as n_heads",
 }).refine((c) => sumOf(c.axes_dims) * c.n_heads === c.dim, {
   path: ["axes_dims"],
-  error: "numbers that add up to dim divided by n_heads",
+  error: "expected numbers that add up to dim divided by n_heads",
 });
 
 /** Checks a transformer's `config.json`; see `parseSD3Config`. */

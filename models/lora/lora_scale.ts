@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { checkValue } from "../../base/mod.ts";
 import { LoraError } from "./lora_error.ts";
 
 /** What PEFT's configuration says of one module's adapter. */
@@ -47,20 +48,17 @@ const schema = z.looseObject({
  * `path` and the field for what is not done here: other kinds of adapters, initialisations that changed the model.
  */
 export function scaleRule(config: Readonly<Record<string, unknown>>, path: string): ScaleRule {
-  const parsed = schema.safeParse(config, { reportInput: true });
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new LoraError(
-      path,
-      `"${issue?.path.join(".")}" is ${JSON.stringify(issue?.input)}, expected ${issue?.message}`,
-    );
+  const checked = checkValue(schema, config);
+  if (checked.faults !== undefined) {
+    const [{ path: names, message }] = checked.faults;
+    throw new LoraError(path, `"${names.join(".")}" ${message}`);
   }
   const known = new Set([...Object.keys(schema.shape), ...INERT]);
   for (const [field, value] of Object.entries(config)) {
     if (known.has(field) || isNothing(value)) continue;
     throw new LoraError(path, `"${field}" is ${JSON.stringify(value)}, which is not done here`);
   }
-  const { r, lora_alpha, alpha: plain, use_rslora, rank_pattern, alpha_pattern } = parsed.data;
+  const { r, lora_alpha, alpha: plain, use_rslora, rank_pattern, alpha_pattern } = checked.data;
   const ranks = matcher(rank_pattern ?? {}, path);
   const alphas = matcher(alpha_pattern ?? {}, path);
   return (module) => {

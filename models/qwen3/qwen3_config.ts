@@ -40,7 +40,7 @@ const SCHEMA = z.looseObject({
   use_sliding_window: only(false).default(false),
 }).refine((c) => c.num_attention_heads % c.num_key_value_heads === 0, {
   path: ["num_key_value_heads"],
-  error: "a divisor of num_attention_heads",
+  error: "expected a divisor of num_attention_heads",
 });
 
 /** Checks a Qwen3's `config.json`. Throws `ConfigError` naming `path`, the field, what was found and what was expected. */

@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
+import { checkValue } from "../../base/mod.ts";
 import { type Encoding, MAX_TEXT_LENGTH } from "./clip_tokenizer.ts";
 import { TokenizerError } from "./tokenizer_error.ts";
 
@@ -85,8 +86,8 @@ function read<S extends z.ZodType>(path: string, schema: S): z.output<S> {
   } catch (cause) {
     throw new TokenizerError(`Tokenizer ${path}: cannot be read as JSON`, { cause });
   }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new TokenizerError(`Tokenizer ${path}: "${issue?.path.join(".")}": ${issue?.message}`);
+  const checked = checkValue(schema, value);
+  if (checked.faults === undefined) return checked.data;
+  const [{ path: names, message }] = checked.faults;
+  throw new TokenizerError(`Tokenizer ${path}: "${names.join(".")}" ${message}`);
 }

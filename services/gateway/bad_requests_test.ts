@@ -202,10 +202,10 @@ Deno.test("A step that events cannot go on from is refused before the stream beg
     const events = "/v1/runs/foxes/events";
     for (
       const [text, expected] of [
-        ["x", "number"],
-        ["", "number"],
+        ["x", "a number"],
+        ["", "a number"],
         ["-1", "0 or more"],
-        ["1.5", "int"],
+        ["1.5", "a whole number"],
         ["1e99", "9007199254740991 or less"],
         ["99999999999", "2147483647 or less"],
       ] as const

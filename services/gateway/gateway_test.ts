@@ -115,17 +115,17 @@ Deno.test("Bad requests are told what is wrong, and where", () =>
   withGateway(async ({ ask }) => {
     const cases: [RequestInit, number, { message: string | RegExp; [key: string]: unknown }][] = [
       [post({ runId: "a", config: { lora: { rank: "many" } } }), 400, {
-        message: 'Field config.lora.rank is "many", expected number',
+        message: 'Field config.lora.rank is "many", expected a number',
         field: "config.lora.rank",
         line: 1,
       }],
       [post("run_id: a\nconfig:\n  batch:\n    size: 1.5\n", "text/yaml"), 400, {
-        message: "Field config.batch.size is 1.5, expected int",
+        message: "Field config.batch.size is 1.5, expected a whole number",
         field: "config.batch.size",
         line: 4,
       }],
       [post({ runId: "a", config: { lora: { ranks: 4 } } }), 400, {
-        message: "Field config.lora.ranks is not known here",
+        message: "Field config.lora.ranks is not known here, did you mean rank?",
         field: "config.lora.ranks",
         line: 1,
       }],
@@ -175,7 +175,7 @@ Deno.test("Bad requests are told what is wrong, and where", () =>
     }
     assert.deepEqual(await errorOf(await ask("/v1/runs/foxes/events?fromStep=x")), [400, {
       code: "INVALID_ARGUMENT",
-      message: 'Field fromStep is "x", expected number',
+      message: 'Field fromStep is "x", expected a number',
       field: "fromStep",
     }]);
     assert.deepEqual(await errorOf(await ask("/v1/runs/foxes/lora?steps=1")), [400, {
@@ -371,7 +371,7 @@ Deno.test("The verbs of a reward are routes", () =>
     const broken = await ask("/v1/rewards/clip/evaluate", post('{"index": "x"}'));
     assert.deepEqual((await errorOf(broken))[1], {
       code: "INVALID_ARGUMENT",
-      message: 'Line 1: Field index is "x", expected number',
+      message: 'Line 1: Field index is "x", expected a number',
       field: "index",
       line: 1,
     });
@@ -460,7 +460,7 @@ Deno.test("Fields of a configuration change in its text, where all else stays; r
     assert.doesNotMatch(back.yaml, /method/);
     assert.deepEqual(await errorOf(await edit([], "model: a\nlora:\n  rank: x\n")), [400, {
       code: "INVALID_ARGUMENT",
-      message: 'Field lora.rank is "x", expected number',
+      message: 'Field lora.rank is "x", expected a number',
       field: "lora.rank",
       line: 3,
     }]);
@@ -473,7 +473,7 @@ Deno.test("Fields of a configuration change in its text, where all else stays; r
     );
     assert.deepEqual(await errorOf(await edit([{ path: [], value: 1 }])), [400, {
       code: "INVALID_ARGUMENT",
-      message: "Field changes.0.path is [], expected 1 or more",
+      message: "Field changes.0.path is [], expected at least 1 entries",
       field: "changes.0.path",
     }]);
 

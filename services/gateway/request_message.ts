@@ -8,7 +8,8 @@ import {
   ScalarType,
 } from "@bufbuild/protobuf";
 import { LineCounter, parseDocument } from "yaml";
-import { z } from "zod";
+import type { z } from "zod";
+import { checkValue, type Fault } from "../../base/mod.ts";
 import { HttpError } from "./http_error.ts";
 import { jsonFault } from "./json_fault.ts";
 import { MAX_DEPTH, tooManyParts } from "./json_parts.ts";
@@ -82,8 +83,8 @@ export function requestMessage<D extends DescMessage>(
   },
 ): MessageShape<D> {
   const schema = schemas.message(descriptor, { without: Object.keys(params) });
-  const result = schema.safeParse(value, { reportInput: true });
-  if (!result.success) throw fieldError(result.error, text);
+  const checked = checkValue(schema, value);
+  if (checked.faults !== undefined) throw fieldError(checked.faults[0], text);
   try {
     return fromJson(descriptor, { ...value, ...params });
   } catch (cause) {
@@ -94,9 +95,9 @@ export function requestMessage<D extends DescMessage>(
 
 /** Checks what a query or path says against a schema of the gateway's own. */
 export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value, { reportInput: true });
-  if (result.success) return result.data;
-  throw fieldError(result.error);
+  const found = checkValue(schema, value);
+  if (found.faults === undefined) return found.data;
+  throw fieldError(found.faults[0]);
 }
 
 /** The JSON form of a message's fields in a query; repeated fields may be given more than once. */
@@ -124,57 +125,19 @@ function fieldValue(field: DescField, text: string): JsonValue {
   return text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text);
 }
 
-function fieldError(error: z.ZodError, text?: string): HttpError {
-  const [issue] = error.issues;
-  if (issue === undefined) return new HttpError("INVALID_ARGUMENT", "Body is wrong");
-  const path = issue.path.map(String);
-  const line = (keys: readonly string[]) => text === undefined ? undefined : lineOf(text, keys);
-  if (issue.code === "unrecognized_keys") {
-    const [key = ""] = issue.keys;
-    return unknownField([...path, key].join("."), [], line([...path, key]));
-  }
-  const field = path.join(".");
-  const message = issue.code === "custom"
-    ? issue.message
-    : `is ${found(issue.input)}, expected ${expected(issue)}`;
+function fieldError({ path, message }: Fault, text?: string): HttpError {
+  const names = path.map(String);
+  const field = names.join(".");
+  const line = text === undefined ? undefined : lineOf(text, names);
   return new HttpError("INVALID_ARGUMENT", `Field ${field || "(all)"} ${message}`, {
     ...(field && { field }),
-    ...definedLine(line(path)),
+    ...(line !== undefined && { line }),
   });
 }
 
-function unknownField(field: string, known: readonly string[], line?: number): HttpError {
-  const expectation = known.length > 0 ? `, expected one of ${known.join(", ")}` : "";
-  return new HttpError("INVALID_ARGUMENT", `Field ${field} is not known here${expectation}`, {
-    field,
-    ...definedLine(line),
-  });
-}
-
-const definedLine = (line: number | undefined) => line === undefined ? {} : { line };
-
-function expected(issue: z.core.$ZodIssue): string {
-  switch (issue.code) {
-    case "invalid_value":
-      return `one of ${issue.values.map(String).join(", ")}`;
-    case "invalid_union":
-      return "a number";
-    case "invalid_format":
-      return issue.format === "regex" ? `text that matches ${issue.pattern}` : issue.format;
-    case "too_small":
-      return `${issue.minimum} or more`;
-    case "too_big":
-      return issue.origin === "array"
-        ? `at most ${issue.maximum} elements`
-        : `${issue.maximum} or less`;
-    default:
-      return issue.message.replace(/^.*expected /, "").replace(/, received.*$/, "");
-  }
-}
-
-function found(value: unknown): string {
-  const text = JSON.stringify(value) ?? "missing";
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+function unknownField(field: string, known: readonly string[]): HttpError {
+  const message = `Field ${field} is not known here, expected one of ${known.join(", ")}`;
+  return new HttpError("INVALID_ARGUMENT", message, { field });
 }
 
 function parseJson(text: string): JsonValue {

@@ -1,6 +1,6 @@
 import { isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
-import { describeIssue, InputError } from "../../base/mod.ts";
+import { checkValue, InputError } from "../../base/mod.ts";
 
 /** A configuration file that cannot be used; the message has one line for each fault: file, line, field, what is wrong. */
 export class ConfigError extends InputError {
@@ -42,12 +42,11 @@ export function parseConfigText<T>(
   }
   const read: unknown = document.toJS({ maxAliasCount: 100 });
   const value: unknown = isRecord(read) ? { ...read, ...overrides } : read;
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const faults = result.error.issues.flatMap((issue) => describeIssue(issue, { value, schema }));
+  const checked = checkValue(schema, value);
+  if (checked.faults === undefined) return checked.data;
   throw new ConfigError(
-    faults.map(({ path: keys, message }) =>
-      `${at(offsetOf(document, keys))}: ${keys.join(".") || "file"}: ${message}`
+    checked.faults.map(({ path: keys, message }) =>
+      `${at(offsetOf(document, keys))}: ${keys.join(".") || "file"} ${message}`
     ).join("\n"),
   );
 }

@@ -53,7 +53,8 @@ const ownRewardsSchema = rewardServerSchema.superRefine(({ rewards }, { addIssue
       parseRewardConfig(record);
     } catch (error) {
       if (!(error instanceof RewardConfigError)) throw error;
-      addIssue({ code: "custom", path: ["rewards", i], message: error.message });
+      const message = `is refused: ${error.message}`;
+      addIssue({ code: "custom", path: ["rewards", i], message });
     }
   }
 });

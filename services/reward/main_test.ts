@@ -50,9 +50,9 @@ Deno.test("A faulty configuration is told by file, line and field", async () => 
     const { code, stderr } = await run(["--config", file]);
     assert.equal(code, 2);
     assert.deepEqual(stderr.trim().split("\n"), [
-      `${file}:1: port: Found 70000, expected at most 65535`,
-      `${file}:5: rewards.2.kind: Missing, expected text`,
-      `${file}:7: limits.maxSides: Unknown field, did you mean maxSide?`,
+      `${file}:1: port is 70000, expected 65535 or less`,
+      `${file}:5: rewards.2.kind is missing, expected text`,
+      `${file}:7: limits.maxSides is not known here, did you mean maxSide?`,
     ]);
   } finally {
     await Deno.remove(file);

@@ -81,11 +81,15 @@ export const rewardServerSchema = z.strictObject({
   const names = rewards.map((reward) => reward.name ?? reward.kind);
   names.forEach((name, i) => {
     if (names.indexOf(name) < i) {
-      addIssue({ code: "custom", path: ["rewards", i], message: `Name ${name} is taken` });
+      addIssue({
+        code: "custom",
+        path: ["rewards", i],
+        message: `has the name ${name}, which is taken`,
+      });
     }
   });
   if (name !== undefined && !names.includes(name)) {
-    const message = `Found ${name}, expected one of ${names.join(", ")}`;
+    const message = `is ${name}, expected one of ${names.join(", ")}`;
     addIssue({ code: "custom", path: ["default"], message });
   }
   for (const [i, { height, width, batch }] of warmUp.entries()) {
@@ -94,11 +98,11 @@ export const rewardServerSchema = z.strictObject({
       batch * height * width <= limits.maxPixels
     ) continue;
     const message =
-      `Found ${batch} of ${height}x${width}, more than limits, batching.maxBatch or reproducible allow`;
+      `is ${batch} of ${height}x${width}, more than limits, batching.maxBatch or reproducible allow`;
     addIssue({ code: "custom", path: ["warmUp", i], message });
   }
   if (limits.maxImages > batching.maxQueuedImages) {
-    const message = `Found less than limits.maxImages, ${limits.maxImages}`;
+    const message = `is less than limits.maxImages, ${limits.maxImages}`;
     addIssue({ code: "custom", path: ["batching", "maxQueuedImages"], message });
   }
 });

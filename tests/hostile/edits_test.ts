@@ -46,7 +46,7 @@ const CASES: Readonly<
     FEW,
     [[many(900, () => "a"), 1]],
     400,
-    /^Field changes\.0\.path is .*, expected at most 20 elements$/,
+    /^Field changes\.0\.path is .*, expected at most 20 entries$/,
   ],
   "a path 900 deep, 600 times": [
     FEW,
@@ -58,7 +58,7 @@ const CASES: Readonly<
     FEW,
     many(150, () => [many(400, () => "a"), 1]),
     400,
-    /^Field changes\.0\.path is .*, expected at most 20 elements$/,
+    /^Field changes\.0\.path is .*, expected at most 20 entries$/,
   ],
   "a value of 200,000 strings": [
     FEW,

@@ -1,3 +1,4 @@
+import { checkValue } from "../../base/mod.ts";
 import type { RewardTerm } from "./run_config.ts";
 import {
   type ChoiceEvent,
@@ -157,11 +158,10 @@ export class RunLog {
 
 /** The event as the log is to hold it. JSON has no NaN and no infinity: such a line could never be read again. */
 function stamped(given: Unstamped<RunEvent>, at: string): RunEvent {
-  const { data, error } = runEventSchema.safeParse({ ...given, at });
-  if (data !== undefined) return data;
-  const [issue] = error.issues;
-  const field = issue?.path.join(".") || "(all)";
+  const checked = checkValue(runEventSchema, { ...given, at });
+  if (checked.faults === undefined) return checked.data;
+  const [{ path, message }] = checked.faults;
   throw new Error(
-    `Event ${given.type} of step ${given.step} has a wrong field ${field}: ${issue?.message}`,
+    `Event ${given.type} of step ${given.step}: ${path.join(".") || "all"} ${message}`,
   );
 }

@@ -95,7 +95,7 @@ Deno.test("weights have bounds, and a number that is not finite never reaches th
     for (const loss of [NaN, Infinity, -Infinity]) {
       await assert.rejects(
         log.emit({ ...step, step: 2, loss }),
-        /^Error: Event step of step 2 has a wrong field loss/,
+        /^Error: Event step of step 2: loss is -?(NaN|Infinity), expected a number/,
       );
     }
     const rewards = { dark: { mean: Infinity, perImage: [], digest: "" } };

@@ -222,7 +222,7 @@ Deno.test("what is not implemented is refused by name", () => {
     assert.throws(() => config(fields), (e) => e instanceof FieldError && message.test(e.message));
   refused(
     { beta_schedule: "cosine" },
-    /^Field beta_schedule is "cosine", expected one of "linear"/,
+    /^Field beta_schedule is "cosine", expected one of linear/,
   );
   refused({ thresholding: true }, /^Field thresholding is true, expected false/);
   refused({ new_feature: 1 }, /^Field new_feature is not known here/);

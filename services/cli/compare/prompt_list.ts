@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { z } from "zod";
-import { decodeText } from "../../../base/mod.ts";
+import { checkValue, decodeText } from "../../../base/mod.ts";
 import { UsageError } from "../command.ts";
 import { parseCsv } from "../score/csv.ts";
 
@@ -125,14 +125,12 @@ function jsonlPrompts(text: string, path: string): readonly Found[] {
     } catch {
       throw new UsageError(`${path}:${i + 1}: not JSON`);
     }
-    const parsed = genEval.safeParse(value);
-    if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      throw new UsageError(
-        `${path}:${i + 1}: ${issue?.path.join(".") || "line"}: ${issue?.message ?? "is wrong"}`,
-      );
+    const checked = checkValue(genEval, value);
+    if (checked.faults !== undefined) {
+      const [{ path: names, message }] = checked.faults;
+      throw new UsageError(`${path}:${i + 1}: ${names.join(".") || "line"} ${message}`);
     }
-    const { prompt, tag, include, exclude } = parsed.data;
+    const { prompt, tag, include, exclude } = checked.data;
     const names = (objects: readonly z.infer<typeof object>[]) =>
       objects.map((o) => o.color === undefined ? o.class : `${o.color} ${o.class}`);
     // An object that is wanted as well is excluded in greater number, which a detector's score does not say.

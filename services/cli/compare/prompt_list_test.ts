@@ -73,7 +73,7 @@ Deno.test("lists of prompts by category are read as their benchmarks are publish
       ]]);
       await refused(
         await write("z.jsonl", '{"prompt": "a"}\n{"tag": "b"}\n'),
-        /z\.jsonl:2: prompt: /,
+        /z\.jsonl:2: prompt is missing, expected text/,
       );
     });
     await t.step("text with categories", async () => {

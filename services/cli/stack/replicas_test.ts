@@ -81,14 +81,14 @@ Deno.test("Replicas that need a name or a port of another service are told by li
   const one = (fields: string) => `\n  - { ${fields}, records: [{ kind: symmetry }] }`;
   await faulty(
     one("name: a-2, port: 1100") + one("name: a, port: 1200, replicas: 2"),
-    /stack\.yaml:\d+: rewards\.1\.name: Found a-2 for a second time/,
+    /stack\.yaml:\d+: rewards\.1\.name is a-2, which is the name of another reward/,
   );
   await faulty(
     one("name: a, port: 1003, replicas: 2"),
-    /stack\.yaml:\d+: trainer\.port: Found 1004, which rewards\.0\.port has as well/,
+    /stack\.yaml:\d+: trainer\.port is 1004, which rewards\.0\.port has as well/,
   );
   await faulty(
     one("name: a, port: 1100, replicas: 0"),
-    /rewards\.0\.replicas: Found 0, expected at least 1/,
+    /rewards\.0\.replicas is 0, expected 1 or more/,
   );
 });

@@ -146,15 +146,15 @@ export const stackSchema = z.strictObject({
   const fault = (path: readonly (string | number)[], message: string) =>
     addIssue({ code: "custom", path: [...path], message });
   if ((clientTls.cert === undefined) !== (clientTls.key === undefined)) {
-    fault(["clientTls"], "Found one of cert and key, expected both or none");
+    fault(["clientTls"], "has one of cert and key, expected both or none");
   }
   const names = new Set(["trainer", "gateway", ...workerNames(cluster?.workers ?? [])]);
   rewards.forEach(({ name, records, replicas }, i) => {
     for (const one of new Set([name, ...eachReplica({ name, replicas }, ({ name }) => name)])) {
       if (names.has(one)) {
         const isOwn = rewards.slice(0, i).some((other) => other.name === one);
-        const what = isOwn ? "for a second time" : "which is the name of another service";
-        fault(["rewards", i, "name"], `Found ${one}${isOwn ? "" : ","} ${what}`);
+        const other = isOwn ? "another reward" : "another service";
+        fault(["rewards", i, "name"], `is ${one}, which is the name of ${other}`);
       }
       names.add(one);
     }
@@ -163,7 +163,7 @@ export const stackSchema = z.strictObject({
         parseRewardConfig(record);
       } catch (error) {
         if (!(error instanceof RewardConfigError)) throw error;
-        fault(["rewards", i, "records", j], error.message);
+        fault(["rewards", i, "records", j], `is refused: ${error.message}`);
       }
     });
   });
@@ -172,7 +172,7 @@ export const stackSchema = z.strictObject({
   for (const { path, port } of listeners) {
     const other = ports.get(port);
     if (port !== 0 && other !== undefined) {
-      fault(path, `Found ${port}, which ${other} has as well, expected a port of its own`);
+      fault(path, `is ${port}, which ${other} has as well, expected a port of its own`);
     } else ports.set(port, path.join("."));
   }
 });

@@ -32,34 +32,34 @@ Deno.test("A faulty description names line, field, what was found and what was e
   const good = "models: m\nrewards:\n  - name: a\n    port: 1\n    records: [{ kind: symmetry }]\n";
   const cases: [string, readonly string[]][] = [
     ["rewards: []\n", [
-      "1: models: Missing, expected text",
-      "1: rewards: Found [], expected at least 1 entries",
+      "1: models is missing, expected text",
+      "1: rewards is [], expected at least 1 entries",
     ]],
     [`${good}trainer: { port: 70000 }\n`, [
-      "6: trainer.port: Found 70000, expected at most 65535",
+      "6: trainer.port is 70000, expected 65535 or less",
     ]],
     [`${good}trainer: { port: "x", provdier: cpu }\n`, [
-      '6: trainer.port: Found "x", expected a number',
-      "6: trainer.provdier: Unknown field, did you mean provider?",
+      '6: trainer.port is "x", expected a number',
+      "6: trainer.provdier is not known here, did you mean provider?",
     ]],
     [`${good}gateway:\n  port: 1\n`, [
-      "7: gateway.port: Found 1, which rewards.0.port has as well, expected a port of its own",
+      "7: gateway.port is 1, which rewards.0.port has as well, expected a port of its own",
     ]],
     [`${good}trainer: { metricsPort: 1 }\n`, [
-      "6: trainer.metricsPort: Found 1, which rewards.0.port has as well, expected a port of its own",
+      "6: trainer.metricsPort is 1, which rewards.0.port has as well, expected a port of its own",
     ]],
     [`${good}  - { name: a, port: 2, records: [{ kind: symetry }] }\n`, [
-      "6: rewards.1.name: Found a for a second time",
-      '6: rewards.1.records.0: Reward field "kind" is "symetry", expected one of aesthetic, clip, ',
+      "6: rewards.1.name is a, which is the name of another reward",
+      '6: rewards.1.records.0 is refused: Reward field "kind" is "symetry", expected one of aesthetic, clip, ',
     ]],
     [`${good}trainer:\n  provider: gpu\n`, [
-      '7: trainer.provider: Found "gpu", expected cpu or ',
+      '7: trainer.provider is "gpu", expected one of cpu, ',
     ]],
     [`${good}clientTls: { cert: c.pem }\n`, [
-      "6: clientTls: Found one of cert and key, expected both or none",
+      "6: clientTls has one of cert and key, expected both or none",
     ]],
     ["models: [\n", ["2: Flow sequence"]],
-    ["12\n", ["1: file: Found 12, expected fields"]],
+    ["12\n", ["1: file is 12, expected fields"]],
   ];
   for (const [text, expected] of cases) {
     const found = await faults(text);
@@ -111,10 +111,10 @@ Deno.test("A cluster's trainer and workers are told where NATS is; without one n
 
 Deno.test("A cluster's faults are named", async () => {
   assert.deepEqual(await faults(CLUSTER.replace("nats://10.0.0.1:4222", "10.0.0.1")), [
-    '5: cluster.servers.0: Found "10.0.0.1", expected ' +
+    '5: cluster.servers.0 is "10.0.0.1", expected text that matches ' +
     "/^(nats|tls):\\/\\/[^\\s/@]+:\\d+$/",
   ]);
   assert.deepEqual(await faults(CLUSTER.replace("name: a", "name: worker-1")), [
-    "3: rewards.0.name: Found worker-1, which is the name of another service",
+    "3: rewards.0.name is worker-1, which is the name of another service",
   ]);
 });

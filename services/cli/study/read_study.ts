@@ -47,7 +47,7 @@ async function extended(path: string, own: Fields, depth = 0): Promise<Fields> {
   const { extends: below, ...fields } = own;
   if (below === undefined) return { kind: "grid", ...fields };
   if (typeof below !== "string") {
-    throw new ConfigError(`${path}: extends: Found ${JSON.stringify(below)}, expected a file`);
+    throw new ConfigError(`${path}: extends is ${JSON.stringify(below)}, expected a file`);
   }
   const file = resolve(dirname(path), below);
   const value: unknown = parse(await readText(file));

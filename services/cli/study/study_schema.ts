@@ -131,7 +131,7 @@ export const studySchema = z.discriminatedUnion("kind", [
     context.addIssue({
       code: "custom",
       path: [...path],
-      message: `Found ${JSON.stringify(name)}, expected an axis: ${known.join(", ")}`,
+      message: `is ${JSON.stringify(name)}, expected an axis: ${known.join(", ")}`,
     });
   };
   for (const [i, plot] of study.plots.entries()) {
@@ -150,7 +150,7 @@ export const studySchema = z.discriminatedUnion("kind", [
       context.addIssue({
         code: "custom",
         path: ["choose", "on", axis, i],
-        message: `Found ${JSON.stringify(value)}, expected one of ${there.join(", ")}`,
+        message: `is ${JSON.stringify(value)}, expected one of ${there.join(", ")}`,
       });
     });
   }

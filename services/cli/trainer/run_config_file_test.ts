@@ -18,20 +18,20 @@ Deno.test("parseRunConfig reads YAML in either spelling", () => {
 
 Deno.test("parseRunConfig names file, line, field, found and expected", () => {
   const cases: [string, string][] = [
-    ["model: a\nlora:\n  rank: many\n", '3: lora.rank: Found "many", expected a number'],
-    ["model: a\nlora:\n  ranks: 4\n", "3: lora.ranks: Unknown field, did you mean rank?"],
+    ["model: a\nlora:\n  rank: many\n", '3: lora.rank is "many", expected a number'],
+    ["model: a\nlora:\n  ranks: 4\n", "3: lora.ranks is not known here, did you mean rank?"],
     [
       "rewards:\n  - { name: a, wieght: 1 }\n  - { name: 1 }\n",
-      "2: rewards.0.wieght: Unknown field, did you mean weight?\n" +
-      "run.yaml:3: rewards.1.name: Found 1, expected text",
+      "2: rewards.0.wieght is not known here, did you mean weight?\n" +
+      "run.yaml:3: rewards.1.name is 1, expected text",
     ],
-    ["prompts: [a fox]\n", '1: prompts: Found ["a fox"], expected fields'],
+    ["prompts: [a fox]\n", '1: prompts is ["a fox"], expected fields'],
     [
       "model: [\n",
       "2: Flow sequence in block collection must be sufficiently indented and end with a ]",
     ],
-    ["12", "1: file: Found 12, expected fields"],
-    ["", "1: file: Found null, expected fields"],
+    ["12", "1: file is 12, expected fields"],
+    ["", "1: file is null, expected fields"],
   ];
   for (const [text, message] of cases) {
     assert.throws(
