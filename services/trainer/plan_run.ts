@@ -60,6 +60,7 @@ export async function planRunRequest(
       })),
       memory: plan.bytes / GIB,
       secondsPerIteration: plan.secondsPerIteration,
+      remark: plan.remark ?? "",
     }),
   };
 }

@@ -34,6 +34,8 @@ export interface RunPlan {
   /** Bytes of the LoRA in float32. */
   readonly adapterBytes: number;
   readonly secondsPerIteration: number;
+  /** Why the times may be wrong; absent where nothing is known. */
+  readonly remark?: string;
 }
 
 /** Draws of a method that a mean is taken over. */
@@ -66,6 +68,20 @@ export function planRun(
       (sum, work) => sum + phaseOf(work, { speed, iterations: config.batch.accumulation }).seconds,
       0,
     ),
+    ...busyRemark(speed, navigator.hardwareConcurrency),
+  };
+}
+
+/** What is to be known of times that were measured while others used the machine. */
+export function busyRemark(
+  { load = 0 }: Pick<Speed, "load">,
+  processors: number,
+): Pick<RunPlan, "remark"> {
+  if (load <= processors) return {};
+  const threads = `${Math.round(load)} threads wanted ${processors} processors`;
+  return {
+    remark:
+      `This machine was busy when its speed was measured, ${threads}: otherwise it takes less time`,
   };
 }
 

@@ -10,6 +10,7 @@ import {
 } from "../../compile/mod.ts";
 import type { Engine, Place, SessionOptions } from "../../runtime/mod.ts";
 import { sessionOptions } from "../model/_session_options.ts";
+import { machineLoad } from "./_machine_load.ts";
 
 /** How fast a machine computes, as far as estimates go. */
 export interface Speed {
@@ -23,6 +24,8 @@ export interface Speed {
   readonly operator: number;
   /** Seconds that loading a graph takes for each of its operators. */
   readonly loading: number;
+  /** Threads that wanted a processor when it was measured; absent where nobody knows. */
+  readonly load?: number;
 }
 
 /** What is timed: an output and what is fed. */
@@ -105,6 +108,7 @@ export async function measureSpeed(
     readonly seconds?: number;
   } = {},
 ): Promise<Speed> {
+  const wanted = await machineLoad();
   const time = await timeAll(engine, { session, seconds });
   const small = time("operators");
   const operator = small.seconds / small.cost.operators;
@@ -129,6 +133,7 @@ export async function measureSpeed(
     traffic,
     operator,
     loading: small.loading / small.cost.operators,
+    ...(wanted !== undefined && { load: wanted }),
   };
 }
 

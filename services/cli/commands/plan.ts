@@ -118,7 +118,7 @@ export const plan: Command = {
 };
 
 function table(
-  { phases, bytes, secondsPerIteration }: RunPlan,
+  { phases, bytes, secondsPerIteration, remark }: RunPlan,
   { memoryLimit, model, precision }: Pick<RunConfig, "model" | "precision"> & {
     readonly memoryLimit: number;
   },
@@ -151,6 +151,7 @@ function table(
       memory(memoryLimit * 2 ** 30)
     })`,
     `Time of an iteration: ${seconds(secondsPerIteration)}`,
+    ...remark === undefined ? [] : [remark],
     ...precision === "float16"
       ? ["This is a GPU's memory; without one, float16 takes more, and more time, than float32"]
       : [],

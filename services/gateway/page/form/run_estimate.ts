@@ -64,7 +64,7 @@ const gib = (amount: number) =>
   amount < 1 ? `${number(Math.round(amount * 1024))} MiB` : `${number(amount, 3)} GiB`;
 
 function estimateOf(plan: RunPlan): (HTMLElement | false)[] {
-  const { missing, config, phases, memory, secondsPerIteration } = plan;
+  const { missing, config, phases, memory, secondsPerIteration, remark } = plan;
   const limit = Number(config?.memoryLimit ?? Infinity);
   const iterations = config?.iterations ?? 0;
   const tile = (label: string, value: string, sub: string) =>
@@ -101,6 +101,7 @@ function estimateOf(plan: RunPlan): (HTMLElement | false)[] {
         `${iterations} iterations, pictures and panel not counted`,
       ),
     ),
+    remark !== "" && h("p", { class: "sub" }, remark),
     phases.length > 0 && h(
       "details",
       {},
