@@ -1,8 +1,15 @@
 import { appendFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-/** What a process was at when it was killed. */
-export const PHASES = ["start", "load", "iteration", "checkpoint", "serving"] as const;
+/** Parts of an iteration, in their order, as its event names their seconds. */
+export const ITERATION_PHASES = ["sample", "decode", "reward", "gradient", "update"] as const;
+
+/** What a process was at when it was killed; "iteration" where earlier versions did not tell its part. */
+export const PHASES = [
+  ...["start", "load", "iteration"] as const,
+  ...ITERATION_PHASES,
+  ...["checkpoint", "serving"] as const,
+] as const;
 export type Phase = (typeof PHASES)[number];
 
 /** Kills so far, in a file, so that whoever goes on after a stop knows how many are left. */

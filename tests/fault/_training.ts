@@ -56,6 +56,15 @@ export function trainerOptions(
   ];
 }
 
+/** The end of an iteration. */
+export interface StepTold {
+  readonly step: number;
+  /** By the system's clock. */
+  readonly atMs: number;
+  /** By phase. */
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
 /** Asks for a run, which may be there already, and waits until it has ended. Throws where it did not finish. */
 export async function train(
   trainer: string,
@@ -67,7 +76,7 @@ export async function train(
     readonly fields?: Partial<Omit<RunConfigJson, "prompts">>;
     readonly signal?: AbortSignal;
     /** Told of each step, also of those that were done before. */
-    readonly onStep?: (event: { readonly step: number; readonly atMs: number }) => void;
+    readonly onStep?: (event: StepTold) => void;
   },
 ): Promise<void> {
   const client = grpcClient(TrainerService, trainer);
@@ -81,8 +90,8 @@ export async function train(
     for await (const { event } of client.watchRun({ runId: id }, options)) {
       if (event.case === "state") last = event.value;
       if (event.case !== "step") continue;
-      const { step, at } = event.value;
-      onStep({ step, atMs: at === undefined ? NaN : timestampMs(at) });
+      const { step, at, seconds } = event.value;
+      onStep({ step, seconds, atMs: at === undefined ? NaN : timestampMs(at) });
     }
     if (last.state !== RunState.FINISHED) {
       throw new Error(`Run ${id} is ${RunState[last.state]}: ${last.reason}`);
@@ -105,11 +114,16 @@ export async function checkpointsOf(runs: string, id: string) {
   return { last: Math.max(0, ...steps), attempts: names.filter((name) => name.startsWith(".")) };
 }
 
+/** The folder of a checkpoint. */
+export function nameOf(step: number): string {
+  return `step-${String(step).padStart(6, "0")}`;
+}
+
 /** What a run has come to: the files of its last checkpoint, and the losses its log names, in order. */
 export async function outcome(runs: string, id: string) {
   const folder = join(runs, id);
   const { last } = await checkpointsOf(runs, id);
-  const checkpoint = join(folder, "checkpoints", `step-${String(last).padStart(6, "0")}`);
+  const checkpoint = join(folder, "checkpoints", nameOf(last));
   const lines = (await readFile(join(folder, "events.jsonl"), "utf8")).trim().split("\n");
   return {
     last,

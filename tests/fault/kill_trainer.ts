@@ -1,11 +1,19 @@
 import assert from "node:assert/strict";
-import { rm } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Random } from "../../models/random/mod.ts";
-import { KillLog, type Phase } from "./_kill_log.ts";
+import { ITERATION_PHASES, KillLog, type Phase } from "./_kill_log.ts";
 import { progress } from "./_progress.ts";
 import { IterationTime, KILLED_WITHIN, shortIterations } from "./_short_iterations.ts";
-import { checkpointsOf, outcome, startReward, startTrainer, train } from "./_training.ts";
+import {
+  checkpointsOf,
+  nameOf,
+  outcome,
+  startReward,
+  startTrainer,
+  type StepTold,
+  train,
+} from "./_training.ts";
 
 /** How services are killed. */
 export interface KillOptions {
@@ -20,8 +28,16 @@ export interface KillOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Of the kills, how many come at any instant of a start; the others while it iterates. */
-const OF_STARTS = 0.2;
+/**
+ * Of the kills, how many come at any instant of a start, and how many in a checkpoint's writes; the others come while it
+ * iterates.
+ */
+const [OF_STARTS, OF_CHECKPOINTS] = [0.2, 0.3];
+/** About as many changes of a folder are told while a checkpoint is written: one of them is the last. */
+const CHANGES = 12;
+
+/** What a kill is aimed at. */
+type Aim = "start" | "checkpoint" | "iteration";
 
 /**
  * Kills a trainer at random instants: while it starts, loads, trains, writes. Each time another one goes on with what
@@ -41,7 +57,7 @@ export async function killTrainer(
     const { address: reward } = await server.ready;
     const times = { start: NaN, iteration: new IterationTime() };
     const life = new Life({ runs, models, reward, fields, times });
-    await life.live("undisturbed", Infinity, { early: false });
+    await life.live("undisturbed", Infinity, { aim: "iteration" });
     const expected = await outcome(runs, "undisturbed");
 
     const begun = performance.now();
@@ -49,10 +65,15 @@ export async function killTrainer(
       const id = `killed-${run}`;
       const phases: Phase[] = [];
       for (;;) {
-        const early = random.uniform() < OF_STARTS;
+        const share = random.uniform();
+        const aim: Aim = share < OF_STARTS
+          ? "start"
+          : share < OF_STARTS + OF_CHECKPOINTS
+          ? "checkpoint"
+          : "iteration";
         const enough = signal?.aborted || log.count + phases.length >= kills;
         const part = enough ? Infinity : random.uniform();
-        const phase = await life.live(id, part, { early });
+        const phase = await life.live(id, part, { aim });
         if (phase === undefined) break;
         phases.push(phase);
         const done = log.count + phases.length - before;
@@ -88,12 +109,13 @@ class Life {
   /**
    * Starts a trainer, lets it train, kills it. Answers what it was at; undefined where the run has ended before.
    *
-   * @param part of the time in which it is killed: that of a start, or of the iterations after its first
+   * @param part of the time in which it is killed: that of a start, of a checkpoint's writes, or of the iterations after
+   * its first
    */
   async live(
     id: string,
     part: number,
-    { early }: { readonly early: boolean },
+    { aim }: { readonly aim: Aim },
   ): Promise<Phase | undefined> {
     const { runs, models, reward, fields, times } = this.#options;
     const found = await checkpointsOf(runs, id);
@@ -102,25 +124,36 @@ class Life {
     const abort = new AbortController();
     const { signal } = abort;
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const killIn = (ms: number) => {
-      if (!Number.isFinite(ms)) return;
-      timer = setTimeout(() => {
-        abort.abort();
-        void trainer.end();
-      }, ms);
+    let killedMs = NaN;
+    const kill = () => {
+      if (signal.aborted) return;
+      void trainer.end();
+      killedMs = Date.now();
+      abort.abort();
     };
+    const killIn = (ms: number) => {
+      if (Number.isFinite(ms)) timer = setTimeout(kill, ms);
+    };
+    let watcher: Deno.FsWatcher | undefined;
     let phase: Phase = "start";
-    if (early) killIn(part * times.start);
+    const told: StepTold[] = [];
+    if (aim === "start") killIn(part * times.start);
     times.iteration.pause();
-    const onStep = ({ step, atMs }: { readonly step: number; readonly atMs: number }) => {
+    const onStep = (event: StepTold) => {
+      const { step, atMs } = event;
       // Steps of earlier lives are told again.
       if (atMs < begun || step === 0) return;
       times.iteration.add(atMs);
+      told.push(event);
       if (phase === "iteration") return;
       phase = "iteration";
       assert.equal(step, found.last + 1, `${id} goes on after its last checkpoint`);
       times.start = atMs - begun;
-      if (!early) killIn(part * KILLED_WITHIN * times.iteration.ms);
+      if (aim === "iteration") killIn(part * KILLED_WITHIN * times.iteration.ms);
+      if (aim === "checkpoint" && Number.isFinite(part)) {
+        watcher = Deno.watchFs(join(runs, id, "checkpoints"));
+        void atChange(watcher, { count: 1 + Math.floor(part * CHANGES), then: kill });
+      }
     };
     try {
       const { address } = await trainer.ready;
@@ -131,9 +164,39 @@ class Life {
       if (!signal.aborted) throw error;
     } finally {
       clearTimeout(timer);
+      watcher?.close();
       await trainer.end();
     }
-    const left = (await checkpointsOf(runs, id)).attempts;
-    return left.some((attempt) => !found.attempts.includes(attempt)) ? "checkpoint" : phase;
+    const { attempts: left, last: newest } = await checkpointsOf(runs, id);
+    if (left.some((attempt) => !found.attempts.includes(attempt))) return "checkpoint";
+    const last = told.at(-1);
+    if (last === undefined) return phase;
+    // The iteration began when the one before, or its checkpoint, was done.
+    const written = await stat(join(runs, id, "checkpoints", nameOf(newest))).catch(() =>
+      undefined
+    );
+    return phaseAt(killedMs - Math.max(last.atMs, written?.mtimeMs ?? 0), last.seconds);
+  }
+}
+
+/** The part of an iteration so many milliseconds after its beginning, by what the parts of the one before took. */
+export function phaseAt(ms: number, seconds: Readonly<Record<string, number>>): Phase {
+  let left = ms / 1000;
+  for (const phase of ITERATION_PHASES) {
+    left -= seconds[phase] ?? 0;
+    if (left < 0) return phase;
+  }
+  return "update";
+}
+
+/** Waits for so many changes in attempts at a checkpoint. */
+async function atChange(
+  watcher: Deno.FsWatcher,
+  { count, then }: { readonly count: number; readonly then: () => void },
+): Promise<void> {
+  let left = count;
+  for await (const { paths } of watcher) {
+    left -= paths.filter((path) => path.includes("/.attempt-")).length;
+    if (left <= 0) return then();
   }
 }
