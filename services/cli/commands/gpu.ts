@@ -40,13 +40,8 @@ export const gpu: Command = {
       const hint = isPossible ? "; --force brings CUDA's libraries nevertheless" : "";
       throw new Error(`${before.what}${hint}`);
     }
-    const free = await checkSpace(CUDA_FOLDER, ROOM);
     let progress = new Progress();
-    progress.say(
-      `1.2 GB come, and take ${gigabytes(UNPACKED)} GB in ${CUDA_FOLDER}; ${
-        gigabytes(free)
-      } GB of the disk are free`,
-    );
+    let isFirst = true;
     let [done, total, note] = [0, 0, ""];
     await installCuda(indexOf(Deno.env), {
       wheels: CUDA_WHEELS,
@@ -54,8 +49,16 @@ export const gpu: Command = {
       binding: bindingFolder(),
     }, {
       signal,
-      onWheel: (wheel, size) => {
+      onWheel: async (wheel, size) => {
         progress.end();
+        if (isFirst) {
+          const free = gigabytes(await checkSpace(CUDA_FOLDER, ROOM));
+          const taken = gigabytes(UNPACKED);
+          progress.say(
+            `1.2 GB come, and take ${taken} GB in ${CUDA_FOLDER}; ${free} GB of the disk are free`,
+          );
+        }
+        isFirst = false;
         progress = new Progress();
         [done, total, note] = [0, size, wheel.project];
       },

@@ -18,7 +18,8 @@ type Installed = z.infer<typeof installedSchema>;
 /** How an installation is watched. */
 export interface InstallOptions {
   readonly signal: AbortSignal;
-  readonly onWheel: (wheel: CudaWheel, size: number) => void;
+  /** Called before a wheel of so many bytes comes, which waits for the answer; what it throws ends the installation. */
+  readonly onWheel: (wheel: CudaWheel, size: number) => void | Promise<void>;
   readonly onBytes: (count: number) => void;
   readonly patience?: Patience;
 }
@@ -63,7 +64,7 @@ async function installWheel(
   { signal, onWheel, onBytes, patience }: InstallOptions,
 ): Promise<string[]> {
   const { url, size } = await findWheel(index, wheel, signal);
-  onWheel(wheel, size);
+  await onWheel(wheel, size);
   const path = join(folder, wheel.file);
   await download(index, {
     repo: wheel.project,

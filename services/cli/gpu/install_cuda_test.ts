@@ -76,7 +76,11 @@ function startIndex({ cut = 0 }: { readonly cut?: number } = {}) {
 
 async function install(
   root: string,
-  { url, wheels = WHEELS }: { readonly url: string; readonly wheels?: readonly CudaWheel[] },
+  { url, wheels = WHEELS, onWheel = () => {} }: {
+    readonly url: string;
+    readonly wheels?: readonly CudaWheel[];
+    readonly onWheel?: () => void | Promise<void>;
+  },
 ) {
   await Deno.mkdir(join(root, "binding"), { recursive: true });
   let bytes = 0;
@@ -85,7 +89,7 @@ async function install(
     { wheels, folder: join(root, "cuda"), binding: join(root, "binding") },
     {
       signal: AbortSignal.timeout(30_000),
-      onWheel: () => {},
+      onWheel,
       onBytes: (count) => bytes += count,
       patience: { tries: 3, firstWaitMs: 1, silenceMs: 1000 },
     },
@@ -139,6 +143,16 @@ Deno.test("A wheel that is not the one that was chosen leaves nothing, and what 
       await assert.rejects(install(root, { ...index, wheels: [runtime, wheel] }), message);
       assert.deepEqual(await Deno.readFile(join(root, "cuda/lib/libcudart.so.13")), LARGE);
     }
+  }));
+
+Deno.test("Who says no before a wheel comes ends the installation; it is not asked where nothing comes", () =>
+  withFolder(async (root) => {
+    await using index = startIndex();
+    const onWheel = () => Promise.reject(new Error("The disk is full"));
+    await assert.rejects(install(root, { ...index, onWheel }), /The disk is full/);
+    assert.deepEqual(index.seen.filter((path) => path.startsWith("/files/")), []);
+    await install(root, index);
+    assert.equal(await install(root, { ...index, onWheel }), 0);
   }));
 
 Deno.test("Every library that is loaded into a process is in one of the wheels", () => {
