@@ -101,7 +101,7 @@ Deno.test("weights have bounds, and a number that is not finite never reaches th
     const rewards = { dark: { mean: Infinity, perImage: [], digest: "" } };
     await assert.rejects(
       log.emit({ ...step, step: 2, rewards }),
-      /wrong field rewards\.dark\.mean/,
+      /rewards\.dark\.mean is Infinity, expected a number/,
     );
     assert.deepEqual(log.events.map((e) => e.step), [1]);
     assert.deepEqual(await folder.events(), log.events);
