@@ -124,7 +124,11 @@ Deno.test("drtune score: wrong words are answered by what is wrong", async () =>
     [picture, /Name a reward/, 2],
     [["--reward", "jpeg", "--image", "none.png"], /No such file or folder: none\.png/, 2],
     [["--reward", "jpeg", "--image", "none*.png"], /No images: none\*\.png holds no PNG/, 2],
-    [["--reward", "jpeg", "--set", "quality=800", ...picture], /"quality" is 800, expected at/, 1],
+    [
+      ["--reward", "jpeg", "--set", "quality=800", ...picture],
+      /"quality" is 800, expected 100 or less/,
+      1,
+    ],
     [["--reward", "jpeg", "--set", "quality", ...picture], /--set is "quality", expected FIELD/, 2],
     [["--reward", "jpeg", "--reward", "jpeg", ...picture], /Two rewards are called jpeg/, 2],
     [

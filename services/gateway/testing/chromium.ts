@@ -50,9 +50,7 @@ const USABLE = new Set(
 );
 
 /** Longest the page may take until something is so. */
-const PATIENCE_MS = 20_000;
-/** How the browser refuses a call because its page is being left; what a page itself throws is no such refusal. */
-const PAGE_LEFT = /^Runtime\.evaluate: .*(navigated or closed|context was destroyed|context with)/;
+const PATIENCE_MS = 40_000;
 
 /** A page in a browser of its own, driven over the Chrome DevTools Protocol. */
 export class BrowserPage implements AsyncDisposable {
@@ -185,22 +183,24 @@ export class BrowserPage implements AsyncDisposable {
   }
 
   /**
-   * The value of an expression in the page, when it is not undefined, null, false or "" any more. Asked again of the
-   * next page when this one was left meanwhile.
+   * The value of an expression in the page, when it is not undefined, null, false or "" any more. One that throws is
+   * asked again: the page was left meanwhile, or what it reads is not there yet.
    */
   async until(expression: string): Promise<unknown> {
     const deadline = Date.now() + PATIENCE_MS;
+    let fault: unknown;
     while (Date.now() < deadline) {
       try {
+        fault = undefined;
         const value = await this.evaluate(expression);
         if (value) return value;
       } catch (error) {
-        if (!(error instanceof Error && PAGE_LEFT.test(error.message))) throw error;
+        fault = error;
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     const seen = await this.evaluate("document.body.innerText");
-    throw new Error(`Never true: ${expression}\nThe page says:\n${seen}`);
+    throw new Error(`Never true: ${expression}\nThe page says:\n${seen}`, { cause: fault });
   }
 
   /** The value of an expression in the page. Throws what it throws. */
