@@ -55,7 +55,7 @@ export const gpu: Command = {
           const free = gigabytes(await checkSpace(CUDA_FOLDER, ROOM));
           const taken = gigabytes(UNPACKED);
           progress.say(
-            `1.2 GB come, and take ${taken} GB in ${CUDA_FOLDER}; ${free} GB of the disk are free`,
+            `Up to 1.2 GB come, and take ${taken} GB in ${CUDA_FOLDER}; ${free} GB of the disk are free`,
           );
         }
         isFirst = false;
