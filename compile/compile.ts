@@ -30,7 +30,8 @@ import { serializeLowered } from "./serialize.ts";
 export function compile(
   graph: Graph,
   outputs: Readonly<Record<string, Value>>,
-  { fold = true, optimizer = "compiler", inPlace, policy: choices, ...target }: CompileOptions,
+  { fold = true, blocked = true, optimizer = "compiler", inPlace, policy: choices, ...target }:
+    CompileOptions,
 ): Compiled {
   const policy = {
     ...policyOf(target, { isOptimized: optimizer === "runtime", fold }),
@@ -70,7 +71,8 @@ export function compile(
       provider: target.provider,
       ...(target.threads !== undefined && { intraOpNumThreads: target.threads }),
       // Above "extended", convolutions get weights in a layout of their own: a copy.
-      ...(!fold && { graphOptimizationLevel: "extended", foldConstants: false }),
+      ...(!(fold && blocked) && { graphOptimizationLevel: "extended" }),
+      ...(!fold && { foldConstants: false }),
     },
   };
 }

@@ -31,6 +31,11 @@ export interface CompileOptions extends Target {
    */
   readonly fold?: boolean;
   /**
+   * Whether convolutions may get copies of their weights in a layout of their kernels' own when the graph is loaded. What is
+   * not folded never does. Default true.
+   */
+  readonly blocked?: boolean;
+  /**
    * Who optimizes it: "compiler" for graphs that are written as they run best, "runtime" for graphs of others, which
    * ONNX Runtime fuses as it sees fit. Default "compiler".
    */

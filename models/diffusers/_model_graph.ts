@@ -29,6 +29,9 @@ export interface ModelGraph extends Compiled {
 /** Bytes of weights above which a second copy of them is not worth the time it saves. */
 const MANY_WEIGHTS = 2 ** 30;
 
+/** Bytes of weights above which convolutions get no layout of their own: copying takes as long as dozens of runs gain. */
+const BLOCKED_WEIGHTS = 64 * 2 ** 20;
+
 /** The part of a graph that `outputs` need, as a model over the weights of `part`. */
 export function modelGraph(
   { weights }: Part<unknown>,
@@ -46,7 +49,12 @@ export function modelGraph(
     & Pick<ModelGraph, "name" | "gradients">
     & { readonly outputs: Readonly<Record<string, Value>> },
 ): ModelGraph {
-  const compiled = compile(b, outputs, { ...target, fold, policy });
+  const compiled = compile(b, outputs, {
+    ...target,
+    fold,
+    blocked: weights.byteLength <= BLOCKED_WEIGHTS,
+    policy,
+  });
   return {
     name,
     weightsRoot: weights.root,
