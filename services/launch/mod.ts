@@ -6,5 +6,6 @@ export * from "./parse_addresses.ts";
 export * from "./read_config.ts";
 export * from "./read_tls.ts";
 export * from "./read_token.ts";
+export * from "./reward_tls_options.ts";
 export * from "./run_service.ts";
 export * from "./told_to_end.ts";

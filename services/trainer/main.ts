@@ -21,10 +21,11 @@ import {
   NATS_OPTIONS,
   parseAddresses,
   portOf,
-  readClientTls,
   readNatsOptions,
+  readRewardTls,
   readServerTls,
   readToken,
+  REWARD_TLS_OPTIONS,
   runService,
   type ServiceProgram,
   UsageError,
@@ -50,17 +51,7 @@ const PROGRAM: ServiceProgram = {
       help:
         "where rewards are to which a run gives no endpoint; grpcs://HOST:PORT where it is to be asked over TLS",
     },
-    "reward-ca": {
-      type: "string",
-      value: "FILE",
-      help: "PEM of the authorities of such rewards' certificates (default: the system's)",
-    },
-    "reward-cert": {
-      type: "string",
-      value: "FILE",
-      help: "PEM of a certificate for those that ask for one, with --reward-key",
-    },
-    "reward-key": { type: "string", value: "FILE", help: "PEM of its key" },
+    ...REWARD_TLS_OPTIONS,
     ...NATS_OPTIONS,
     silence: {
       type: "string",
@@ -104,11 +95,7 @@ const PROGRAM: ServiceProgram = {
     const tokenFile = args.text("token-file");
     const token = tokenFile === undefined ? undefined : await readToken(tokenFile);
     const tls = await serverTls(args);
-    const rewardTls = await readClientTls({
-      ca: args.text("reward-ca"),
-      cert: args.text("reward-cert"),
-      key: args.text("reward-key"),
-    });
+    const rewardTls = await readRewardTls(args);
     const models = resolve(args.text("models") ?? ".");
     const runs = resolve(args.text("runs") ?? "runs");
     await checkFolders({ models, runs });

@@ -14,8 +14,9 @@ import { connectNats } from "../cluster/mod.ts";
 import {
   LISTEN_OPTIONS,
   NATS_OPTIONS,
-  readClientTls,
   readNatsOptions,
+  readRewardTls,
+  REWARD_TLS_OPTIONS,
   runService,
   type ServiceProgram,
   UsageError,
@@ -40,17 +41,7 @@ const PROGRAM: ServiceProgram = {
     },
     threads: { type: "string", value: "N", help: "threads of one operator (default: all cores)" },
     provider: { type: "string", value: "NAME", help: `${PROVIDERS.join(", ")} (default cpu)` },
-    "reward-ca": {
-      type: "string",
-      value: "FILE",
-      help: "PEM of the authorities of rewards' certificates (default: the system's)",
-    },
-    "reward-cert": {
-      type: "string",
-      value: "FILE",
-      help: "PEM of a certificate for those that ask for one, with --reward-key",
-    },
-    "reward-key": { type: "string", value: "FILE", help: "PEM of its key" },
+    ...REWARD_TLS_OPTIONS,
     "log-level": LISTEN_OPTIONS["log-level"],
   },
   async start(args) {
@@ -58,11 +49,7 @@ const PROGRAM: ServiceProgram = {
     if (options === undefined) throw new UsageError("Option --nats is missing");
     const provider = args.oneOf("provider", PROVIDERS) ?? "cpu";
     const threads = args.number("threads", { min: 1, max: 1024, integer: true });
-    const rewardTls = await readClientTls({
-      ca: args.text("reward-ca"),
-      cert: args.text("reward-cert"),
-      key: args.text("reward-key"),
-    });
+    const rewardTls = await readRewardTls(args);
     const name = args.text("name") ?? `${hostname()}-${Deno.pid}`;
     const hardware = await hardwareOf(provider);
     const level = args.oneOf("log-level", LOG_LEVELS) ?? "info";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { float32, sizeOf } from "../../autodiff/mod.ts";
 import { readFlowPipeline } from "../../models/flow/mod.ts";
@@ -12,12 +12,11 @@ import {
 } from "../../models/lora/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import { decodeSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
-import { findPython } from "../../tools/mod.ts";
 import { repositoryPath } from "../models/mod.ts";
 import { withFolder } from "../support/mod.ts";
 import { distance, drawn } from "./_drawn.ts";
+import { PYTHON, runPeer } from "./_peer.ts";
 
-const python = findPython();
 const SETTINGS = { prompt: "a red cat, and books", steps: 3, guidance: 3.5, scale: 0.7 };
 /** Mean difference of two pictures that counts as none: a level of 8 bits. */
 const LEVEL = 1 / 255;
@@ -48,18 +47,12 @@ const CASES: readonly Case[] = [
 Deno.test({
   name:
     "flow models draw what diffusers draws, and their LoRA files mean the same here, there and in PEFT",
-  ignore: python === undefined,
+  ignore: PYTHON === undefined,
   fn: () =>
     withFolder(async (folder) => {
       const cases = await Promise.all(CASES.map((c, i) => prepared(c, { seed: i, folder })));
-      const spec = { out: folder, ...SETTINGS, cases };
-      await writeFile(join(folder, "spec.json"), JSON.stringify(spec));
-      const { success, stderr } = await new Deno.Command(python ?? "", {
-        args: [repositoryPath("tests/interop/flow_peer.py"), join(folder, "spec.json")],
-        stdout: "null",
-        stderr: "piped",
-      }).output();
-      assert.ok(success, new TextDecoder().decode(stderr).slice(-4000));
+      const spec = { ...SETTINGS, cases };
+      await runPeer("flow_peer.py", { folder, spec });
       for (const { name, model, latents, loras } of cases) {
         const file = await readFile(join(folder, name, "images.safetensors"));
         const { tensors } = decodeSafetensors(file);

@@ -15,11 +15,10 @@ import {
 } from "../../models/lora/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import { decodeSafetensors, writeSafetensors } from "../../models/weights/mod.ts";
-import { findPython } from "../../tools/mod.ts";
 import { repositoryPath } from "../models/mod.ts";
 import { distance, drawn } from "./_drawn.ts";
+import { PYTHON, runPeer } from "./_peer.ts";
 
-const python = findPython();
 const LATENTS = [1, 4, 16, 16];
 const SETTINGS = { prompt: "a fox, and books", steps: 4, guidance: 5, scale: 0.7 };
 /** Mean difference of two pictures that counts as none: a level of 8 bits. */
@@ -40,7 +39,7 @@ const CASES: readonly Case[] = [
 for (const { model, sampler, least } of CASES) {
   Deno.test({
     name: `LoRA files of ${model} mean the same here, in diffusers and in PEFT`,
-    ignore: python === undefined,
+    ignore: PYTHON === undefined,
     async fn() {
       const folder = await mkdtemp(join(tmpdir(), "drtune-interop-"));
       try {
@@ -50,14 +49,8 @@ for (const { model, sampler, least } of CASES) {
         await writeSafetensors(join(folder, "noise.safetensors"), { x_T: noise });
         const latents = `${join(folder, "noise.safetensors")}#x_T`;
         const loras = await writeOurs(root, folder);
-        const spec = { model: root, out: folder, loras, latents, sampler, ...SETTINGS };
-        await writeFile(join(folder, "spec.json"), JSON.stringify(spec));
-        const { success, stderr } = await new Deno.Command(python ?? "", {
-          args: [repositoryPath("tests/interop/diffusers_peer.py"), join(folder, "spec.json")],
-          stdout: "null",
-          stderr: "piped",
-        }).output();
-        assert.ok(success, new TextDecoder().decode(stderr).slice(-4000));
+        const spec = { model: root, loras, latents, sampler, ...SETTINGS };
+        await runPeer("diffusers_peer.py", { folder, spec });
         const theirs =
           decodeSafetensors(await readFile(join(folder, "images.safetensors"))).tensors;
         const peer = (name: string) => {

@@ -33,7 +33,7 @@ export * from "./shard.ts";
 export * from "./shard_workers.ts";
 export * from "./opened_model.ts";
 export * from "./run_dependencies.ts";
-export { RunEstimator } from "./run_estimator.ts";
+export { measureMachine, RunEstimator } from "./run_estimator.ts";
 export { PromptsAhead } from "./_prompts_ahead.ts";
 export { RunLog } from "./run_log.ts";
 export { TrainingRun } from "./training_run.ts";

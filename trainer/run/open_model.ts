@@ -120,37 +120,39 @@ export async function prepareRunConfig(
   const { pretrain } = config;
   return {
     ...config,
-    ...(pretrain && { pretrain: await preparePretraining(pretrain, { root, vae: pipeline.vae }) }),
+    ...(pretrain && {
+      pretrain: {
+        ...pretrain,
+        sha256: (await picturesOf(pretrain, { root, vae: pipeline.vae })).sha256,
+      },
+    }),
     latentHeight: height,
     latentWidth: width,
     memoryLimit,
   };
 }
 
-/** Freezes what a folder of pictures holds. Throws `FieldError` where it is none, or another, or the model cannot read pictures. */
-async function preparePretraining(
+/**
+ * The pictures of a folder and what they are frozen by. Throws `FieldError` where it is none, or they are others than the
+ * run started with, or the model cannot read pictures.
+ */
+async function picturesOf(
   pretrain: NonNullable<RunConfig["pretrain"]>,
   { root, vae }: { readonly root: string; readonly vae: TextToImage["vae"] },
-): Promise<NonNullable<RunConfig["pretrain"]>> {
+): Promise<{ readonly files: readonly CaptionedFile[]; readonly sha256: string }> {
   if (!hasEncoder(vae)) {
     throw new FieldError(
       "pretrain",
       "is not for this model: its VAE has no encoder that is known here",
     );
   }
-  const found = await digestOf(await picturesOf(pretrain, root));
-  if (found === (pretrain.sha256 ?? found)) return { ...pretrain, sha256: found };
+  const files = await captionedFiles(await insideRoot(root, pretrain.folder, "pretrain.folder"));
+  const found = await digestOf(files);
+  if (found === (pretrain.sha256 ?? found)) return { files, sha256: found };
   throw new FieldError(
     "pretrain.sha256",
     `is ${pretrain.sha256}, but the pictures in ${pretrain.folder} have ${found}`,
   );
-}
-
-async function picturesOf(
-  { folder }: NonNullable<RunConfig["pretrain"]>,
-  root: string,
-): Promise<readonly CaptionedFile[]> {
-  return await captionedFiles(await insideRoot(root, folder, "pretrain.folder"));
 }
 
 /** Throws `FieldError` where the sampler, or the method on it, is not defined. */
@@ -292,10 +294,9 @@ async function openPretraining(
     readonly width: number;
   },
 ): Promise<Pretraining> {
-  await preparePretraining(pretrain, { root, vae });
+  const { files } = await picturesOf(pretrain, { root, vae });
   const { scalingFactor: scale, shiftFactor: shift } = vae.config;
   const encode = (image: Float32Tensor) => model.encode(image);
-  const files = await picturesOf(pretrain, root);
   return await readPretraining(files, { height, width, scale, shift, encode });
 }
 

@@ -17,21 +17,23 @@ export class RunEstimator {
   async estimate(config: RunConfig): Promise<RunPlan> {
     const { root, session = {} } = this.#options;
     const pipeline = await readTextToImage(await insideRoot(root, config.model, "model"));
-    this.#speed ??= this.#measure();
+    this.#speed ??= measureMachine({ session });
     const speed = await this.#speed.catch((error) => {
       this.#speed = undefined;
       throw error;
     });
     return planRun(config, { pipeline, speed, provider: session.provider });
   }
+}
 
-  async #measure(): Promise<Speed> {
-    const { session = {} } = this.#options;
-    const engine = await openEngine({ isolation: "child", name: "speed" });
-    try {
-      return await measureSpeed(engine, { session });
-    } finally {
-      await engine.close();
-    }
+/** How fast this machine computes, measured in a process of its own that ends with it. Options as `measureSpeed` has them. */
+export async function measureMachine(
+  options: Parameters<typeof measureSpeed>[1] = {},
+): Promise<Speed> {
+  const engine = await openEngine({ isolation: "child", name: "speed" });
+  try {
+    return await measureSpeed(engine, options);
+  } finally {
+    await engine.close();
   }
 }

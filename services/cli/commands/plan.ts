@@ -1,9 +1,9 @@
 import { PRECISIONS } from "../../../compile/mod.ts";
 import { readTextToImage } from "../../../models/flow/mod.ts";
-import { openEngine, PROVIDERS } from "../../../runtime/mod.ts";
+import { PROVIDERS } from "../../../runtime/mod.ts";
 import {
   insideRoot,
-  measureSpeed,
+  measureMachine,
   planRun,
   prepareRunConfig,
   type RunConfig,
@@ -94,26 +94,21 @@ export const plan: Command = {
       { root, session },
     );
     const pipeline = await readTextToImage(await insideRoot(root, config.model, "model"));
-    const engine = await openEngine({ isolation: "child", name: "speed" });
-    try {
-      const speed = await measureSpeed(engine, { session, seconds: 3 });
-      const estimate = planRun(config, { pipeline, speed, provider });
-      const cluster = workers === undefined ? undefined : clusterPlans(config, {
-        ...{ workers, shard, reward, planRun: (c) => planRun(c, { pipeline, speed, provider }) },
-      });
-      if (args.flag("json")) {
-        const { memoryLimit } = config;
-        console.log(
-          JSON.stringify({ ...estimate, memoryLimit, speed, ...(cluster && { cluster }) }),
-        );
-      } else {
-        console.log(table(estimate, { ...config, memoryLimit: config.memoryLimit ?? Infinity }));
-        if (cluster) console.log(clusterTable(cluster));
-      }
-      return 0;
-    } finally {
-      await engine.close();
+    const speed = await measureMachine({ session, seconds: 3 });
+    const estimate = planRun(config, { pipeline, speed, provider });
+    const cluster = workers === undefined ? undefined : clusterPlans(config, {
+      ...{ workers, shard, reward, planRun: (c) => planRun(c, { pipeline, speed, provider }) },
+    });
+    if (args.flag("json")) {
+      const { memoryLimit } = config;
+      console.log(
+        JSON.stringify({ ...estimate, memoryLimit, speed, ...(cluster && { cluster }) }),
+      );
+    } else {
+      console.log(table(estimate, { ...config, memoryLimit: config.memoryLimit ?? Infinity }));
+      if (cluster) console.log(clusterTable(cluster));
     }
+    return 0;
   },
 };
 

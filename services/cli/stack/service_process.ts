@@ -18,12 +18,6 @@ export interface ServiceSpec {
   readonly onLog?: (line: string) => void;
 }
 
-/** What a service prints as its first line on stdout once it serves. */
-export interface Ready {
-  /** "host:port" it is bound to. */
-  readonly address: string;
-}
-
 const KEPT_LINES = 20;
 
 /** A service running as a child process of this one. */

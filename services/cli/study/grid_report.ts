@@ -1,6 +1,4 @@
-import { Buffer } from "node:buffer";
 import { cpus } from "node:os";
-import sharp from "sharp";
 import { contactSheet } from "../picture/mod.ts";
 import { duration } from "../progress.ts";
 import { escaped, htmlPage, htmlPicture, htmlTable, type TableCell } from "../report/html.ts";
@@ -10,6 +8,7 @@ import { type Figure, gridFigures } from "./grid_plots.ts";
 import { cellName } from "./plan_runs.ts";
 import type { GridOutcome } from "./run_grid.ts";
 import type { StudyFolder } from "./study_folder.ts";
+import { studyHead, studyMarkdown, writeFigure } from "./study_page.ts";
 import type { GridStudy } from "./study_schema.ts";
 import {
   type CellSummary,
@@ -59,11 +58,7 @@ export async function writeGridReport(
   await folder.writeFile("study.json", `${JSON.stringify(all, undefined, 1)}\n`);
   await folder.writeFile("results.csv", csvOf(outcome, study));
   const figures = gridFigures(summary, study.plots);
-  for (const { name, svg } of figures) {
-    await folder.writeFile(`${name}.svg`, svg);
-    const png = await sharp(Buffer.from(svg), { density: 144 }).png({ palette: true }).toBuffer();
-    await folder.writeFile(`${name}.png`, png);
-  }
+  for (const figure of figures) await writeFigure(folder, figure);
   const report: Report = { ...facts, summary, ranked, figures, machine };
   await folder.writeFile("summary.md", markdownOf(report));
   await folder.writeFile("index.html", await pageOf(report, folder));
@@ -272,9 +267,7 @@ function markdownOf(report: Report): string {
   const { study, command, figures } = report;
   const [main, whole, honest] = [mainTable(report), wholeTable(report), honestyTable(report)];
   return [
-    `# ${study.title}`,
-    study.question,
-    `\`\`\`sh\n${command}\n\`\`\``,
+    ...studyMarkdown(study, command),
     ...method(report),
     markdownTable(main.head, main.rows),
     sentences(report).map((line) => `- ${line}`).join("\n"),
@@ -293,9 +286,7 @@ async function pageOf(report: Report, folder: StudyFolder): Promise<string> {
   const [main, whole, honest] = [mainTable(report), wholeTable(report), honestyTable(report)];
   const spent = summary.cells.reduce((sum, cell) => sum + cell.compute * cell.seeds.length, 0);
   const body = [
-    `<h1>${escaped(study.title)}</h1>`,
-    `<p>${escaped(study.question)}</p>`,
-    `<pre>${escaped(command)}</pre>`,
+    studyHead(study, command),
     ...method(report).map((text) => `<p>${escaped(text)}</p>`),
     `<p class="soft">${summary.cells.length} cells, ${duration(spent)} of compute in training.</p>`,
     "<h2>The trained reward after training</h2>",

@@ -1,5 +1,5 @@
 import { ApiError } from "./api.ts";
-import { button, type Child, h, replace } from "./dom.ts";
+import { button, type Child, h, replace, say } from "./dom.ts";
 
 /** Shows a dialog until it is closed; `act` closes it when it succeeds and shows what is wrong when it does not. */
 export function openDialog(
@@ -41,6 +41,57 @@ export function openDialog(
     if (event.key === "Enter" && event.target instanceof HTMLInputElement) acting.click();
   });
   dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+/**
+ * Shows a dialog in which something can be done again and again. `leaving` is aborted when it is closed; the signal that
+ * `work` gets then too, and when it is begun anew. `status`, which is among what is `below`, says what went wrong.
+ */
+export function openWorkDialog(
+  { title, body, action, work, leaving, status, below }: {
+    readonly title: string;
+    readonly body: readonly Child[];
+    /** Label of the button that begins. */
+    readonly action: string;
+    readonly work: (signal: AbortSignal) => Promise<void>;
+    readonly leaving: AbortController;
+    readonly status: HTMLElement;
+    readonly below: readonly Child[];
+  },
+): void {
+  let working: AbortController | undefined;
+  const begin = async () => {
+    working?.abort();
+    working = new AbortController();
+    const signal = AbortSignal.any([working.signal, leaving.signal]);
+    status.className = "sub";
+    try {
+      await work(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      status.className = "fault";
+      say(status, faultText(error));
+    }
+  };
+  const dialog: HTMLDialogElement = h(
+    "dialog",
+    { class: "dialog wide", "aria-label": title },
+    h("h2", {}, title),
+    ...body,
+    h(
+      "div",
+      { class: "actions" },
+      button("Close", () => dialog.close()),
+      button(action, begin, { class: "primary" }),
+    ),
+    ...below,
+  );
+  dialog.addEventListener("close", () => {
+    leaving.abort();
+    dialog.remove();
+  });
   document.body.append(dialog);
   dialog.showModal();
 }

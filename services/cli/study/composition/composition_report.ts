@@ -1,10 +1,9 @@
-import { Buffer } from "node:buffer";
-import sharp from "sharp";
 import { contactSheet, linePlot, type Panel, type Series, type Tile } from "../../picture/mod.ts";
 import { escaped, htmlPage, htmlPicture, htmlTable } from "../../report/html.ts";
 import { markdownTable } from "../../report/markdown.ts";
 import { csvLine } from "../../score/csv.ts";
 import type { StudyFolder } from "../study_folder.ts";
+import { studyHead, studyMarkdown, writeFigure } from "../study_page.ts";
 import type { CompositionStudy } from "../study_schema.ts";
 import { decidedAt } from "./decided_at.ts";
 import { changed, type CompositionPoint, pictureFile } from "./run_composition.ts";
@@ -51,9 +50,7 @@ export async function writeCompositionReport(
     }),
   }));
   const svg = linePlot(panels, "share of the steps that were done when it was replaced");
-  await folder.writeFile("composition.svg", svg);
-  const png = await sharp(Buffer.from(svg), { density: 144 }).png({ palette: true }).toBuffer();
-  await folder.writeFile("composition.png", png);
+  await writeFigure(folder, { name: "composition", svg });
   const rows = models.flatMap((model) =>
     kinds.flatMap((what) =>
       of(model, what).map((point) => ({ model, what, point, ...changed(point, points) }))
@@ -102,7 +99,8 @@ export async function writeCompositionReport(
   await folder.writeFile(
     "summary.md",
     [
-      ...[`# ${study.title}`, study.question, `\`\`\`sh\n${command}\n\`\`\``, method],
+      ...studyMarkdown(study, command),
+      method,
       sentences.map((line) => `- ${line}`).join("\n"),
       ...[`![${captions}](composition.png)`, captions, markdownTable(head, cells), ""],
     ].join("\n\n"),
@@ -117,9 +115,7 @@ export async function writeCompositionReport(
     htmlPage(
       study.title,
       [
-        `<h1>${escaped(study.title)}</h1><p>${escaped(study.question)}</p><pre>${
-          escaped(command)
-        }</pre>`,
+        studyHead(study, command),
         `<p>${escaped(method)}</p>`,
         `<ul>${sentences.map((line) => `<li>${escaped(line)}</li>`).join("")}</ul>`,
         `<figure>${svg}<figcaption class="soft">${escaped(captions)}</figcaption></figure>`,

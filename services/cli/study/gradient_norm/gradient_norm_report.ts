@@ -1,10 +1,9 @@
-import { Buffer } from "node:buffer";
-import sharp from "sharp";
 import { linePlot, type Panel, type Series } from "../../picture/mod.ts";
 import { escaped, htmlPage, htmlTable } from "../../report/html.ts";
 import { markdownTable } from "../../report/markdown.ts";
 import { csvLine } from "../../score/csv.ts";
 import type { StudyFolder } from "../study_folder.ts";
+import { studyHead, studyMarkdown, writeFigure } from "../study_page.ts";
 import type { GradientNormStudy } from "../study_schema.ts";
 import type { MeasuredNorms } from "./run_gradient_norm.ts";
 
@@ -50,9 +49,7 @@ export async function writeGradientNormReport(
   }));
   const label = `K of DRaFT-K, T = ${T}; median, least and greatest of ${study.seeds.length} seeds`;
   const svg = linePlot(panels, label);
-  await folder.writeFile("gradient_norm.svg", svg);
-  const png = await sharp(Buffer.from(svg), { density: 144 }).png({ palette: true }).toBuffer();
-  await folder.writeFile("gradient_norm.png", png);
+  await writeFigure(folder, { name: "gradient_norm", svg });
   const head = ["K", ...loras.flatMap((lora) => WAYS.map(({ name }) => `${lora}, ${name}`))];
   const rows = ROWS.filter((k) => k <= T).map((k) => [
     String(k),
@@ -83,7 +80,8 @@ export async function writeGradientNormReport(
   await folder.writeFile(
     "summary.md",
     [
-      ...[`# ${study.title}`, study.question, `\`\`\`sh\n${command}\n\`\`\``, method],
+      ...studyMarkdown(study, command),
+      method,
       ...[`![${label}](gradient_norm.png)`, markdownTable(head, rows), ""],
     ].join("\n\n"),
   );
@@ -92,9 +90,7 @@ export async function writeGradientNormReport(
     htmlPage(
       study.title,
       [
-        `<h1>${escaped(study.title)}</h1><p>${escaped(study.question)}</p><pre>${
-          escaped(command)
-        }</pre>`,
+        studyHead(study, command),
         `<p>${escaped(method)}</p><figure>${svg}</figure>`,
         htmlTable(head, rows),
       ].join("\n"),

@@ -1,6 +1,7 @@
 import type { Summary } from "../../../../base/statistics/mod.ts";
 import { h } from "../dom.ts";
 import { number, signed } from "../format.ts";
+import { plainTable } from "../plain_table.ts";
 import { verdict } from "../views/evaluation_table.ts";
 import type { ComparedRun } from "./compared_run.ts";
 import { type Counted, type Course, courses, differenceOf, meanOf } from "./measured.ts";
@@ -30,26 +31,15 @@ export function finalTables(
       h(
         "div",
         { class: "scroll" },
-        h(
-          "table",
-          { class: "plain" },
-          h(
-            "thead",
-            {},
-            h("tr", {}, ...HEADS.map((text) => h("th", { scope: "col" }, text))),
+        plainTable(HEADS, {
+          rows: all.map(({ id, courses }) =>
+            row(id, {
+              course: courses.get(name),
+              reference: id === reference?.id ? undefined : reference?.courses.get(name),
+              direction,
+            })
           ),
-          h(
-            "tbody",
-            {},
-            ...all.map(({ id, courses }) =>
-              row(id, {
-                course: courses.get(name),
-                reference: id === reference?.id ? undefined : reference?.courses.get(name),
-                direction,
-              })
-            ),
-          ),
-        ),
+        }),
       ),
     );
   });

@@ -2,6 +2,8 @@ import { ApiError, json } from "../api.ts";
 import { faultText } from "../dialog.ts";
 import { h, replace } from "../dom.ts";
 import { duration, number } from "../format.ts";
+import { plainTable } from "../plain_table.ts";
+import { tile } from "../tile.ts";
 import type { RunConfig, RunPlan } from "../types.ts";
 import type { FieldPath } from "./config_draft.ts";
 
@@ -67,14 +69,6 @@ function estimateOf(plan: RunPlan): (HTMLElement | false)[] {
   const { missing, config, phases, memory, secondsPerIteration, remark } = plan;
   const limit = Number(config?.memoryLimit ?? Infinity);
   const iterations = config?.iterations ?? 0;
-  const tile = (label: string, value: string, sub: string) =>
-    h(
-      "div",
-      { class: "tile" },
-      h("dt", {}, label),
-      h("dd", {}, value),
-      h("dd", { class: "sub" }, sub),
-    );
   return [
     missing.length > 0 && h(
       "div",
@@ -87,18 +81,22 @@ function estimateOf(plan: RunPlan): (HTMLElement | false)[] {
       { class: "tiles" },
       tile(
         "Memory",
-        gib(memory),
-        memory > limit
-          ? `more than the limit of ${gib(limit)}: a smaller size or batch is needed`
-          : Number.isFinite(limit)
-          ? `limit ${gib(limit)}`
-          : "",
+        {
+          value: gib(memory),
+          sub: memory > limit
+            ? `more than the limit of ${gib(limit)}: a smaller size or batch is needed`
+            : Number.isFinite(limit)
+            ? `limit ${gib(limit)}`
+            : "",
+        },
       ),
-      tile("Iteration", duration(secondsPerIteration), "rewards not counted"),
+      tile("Iteration", { value: duration(secondsPerIteration), sub: "rewards not counted" }),
       tile(
         "Run",
-        duration(secondsPerIteration * iterations),
-        `${iterations} iterations, pictures and panel not counted`,
+        {
+          value: duration(secondsPerIteration * iterations),
+          sub: `${iterations} iterations, pictures and panel not counted`,
+        },
       ),
     ),
     remark !== "" && h("p", { class: "sub" }, remark),
@@ -109,35 +107,18 @@ function estimateOf(plan: RunPlan): (HTMLElement | false)[] {
       h(
         "div",
         { class: "scroll" },
-        h(
-          "table",
-          { class: "plain" },
-          h(
-            "thead",
-            {},
+        plainTable(["", "Runs", "Pieces", "Memory", "Time"], {
+          rows: phases.map(({ name, runs, pieces, memory, seconds }) =>
             h(
               "tr",
               {},
-              ...["", "Runs", "Pieces", "Memory", "Time"].map((text) =>
-                h("th", { scope: "col" }, text)
+              h("th", { scope: "row" }, name),
+              ...[number(runs, 3), String(pieces), gib(memory), duration(seconds)].map((text) =>
+                h("td", { class: "num" }, text)
               ),
-            ),
+            )
           ),
-          h(
-            "tbody",
-            {},
-            ...phases.map(({ name, runs, pieces, memory, seconds }) =>
-              h(
-                "tr",
-                {},
-                h("th", { scope: "row" }, name),
-                ...[number(runs, 3), String(pieces), gib(memory), duration(seconds)].map((text) =>
-                  h("td", { class: "num" }, text)
-                ),
-              )
-            ),
-          ),
-        ),
+        }),
       ),
     ),
   ];

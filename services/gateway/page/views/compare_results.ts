@@ -1,6 +1,7 @@
 import type { BlindComparison, Tally } from "../blind_comparison.ts";
 import { button, h } from "../dom.ts";
 import { percent } from "../format.ts";
+import { plainTable } from "../plain_table.ts";
 import { saveFile } from "../save_file.ts";
 import type { SampledImage } from "../types.ts";
 import { type CompareOrder, type Contestant, SIDES } from "./compare_order.ts";
@@ -33,16 +34,7 @@ export function compareResults(
       ...SIDES.flatMap((side) => [h("dt", {}, side), h("dd", {}, name(order.contestants[side]))]),
     ),
     all && h("p", { class: "verdict" }, verdict(all)),
-    h(
-      "table",
-      { class: "plain stacked" },
-      h(
-        "thead",
-        {},
-        h("tr", {}, ...["Category", ...HEADS].map((text) => h("th", { scope: "col" }, text))),
-      ),
-      h("tbody", {}, ...tallies.map(tallyRow)),
-    ),
+    plainTable(["Category", ...HEADS], { rows: tallies.map(tallyRow), stacked: true }),
     h(
       "p",
       { class: "sub" },

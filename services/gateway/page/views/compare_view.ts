@@ -8,6 +8,7 @@ import { SampleRows } from "../compare/sample_rows.ts";
 import { faultText } from "../dialog.ts";
 import { h, onceAFrame, replace, say } from "../dom.ts";
 import { betterOf, servedRewards } from "../form/served_rewards.ts";
+import { plainTable } from "../plain_table.ts";
 import type { View, ViewContext } from "./view.ts";
 
 /** Runs that are read at a time: the browser's connections are also wanted for images. */
@@ -119,32 +120,16 @@ function drawDifferences(element: HTMLElement, all: readonly ComparedRun[]): voi
     h(
       "div",
       { class: "scroll" },
-      h(
-        "table",
-        { class: "plain" },
-        h(
-          "thead",
-          {},
+      plainTable(["Field", ...all.map(({ run }) => run.id)], {
+        rows: found.map(({ field, values }) =>
           h(
             "tr",
             {},
-            h("th", { scope: "col" }, "Field"),
-            ...all.map(({ run }) => h("th", { scope: "col" }, run.id)),
-          ),
+            h("th", { scope: "row", class: "mono" }, field),
+            ...values.map((value) => h("td", { class: "mono" }, value === "" ? "–" : value)),
+          )
         ),
-        h(
-          "tbody",
-          {},
-          ...found.map(({ field, values }) =>
-            h(
-              "tr",
-              {},
-              h("th", { scope: "row", class: "mono" }, field),
-              ...values.map((value) => h("td", { class: "mono" }, value === "" ? "–" : value)),
-            )
-          ),
-        ),
-      ),
+      }),
     ),
   );
 }

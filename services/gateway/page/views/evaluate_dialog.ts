@@ -1,5 +1,5 @@
 import { events, json, runPath } from "../api.ts";
-import { faultText } from "../dialog.ts";
+import { openWorkDialog } from "../dialog.ts";
 import { button, field, h, replace, say } from "../dom.ts";
 import { servedRewards } from "../form/served_rewards.ts";
 import { duration } from "../format.ts";
@@ -16,7 +16,6 @@ const FIRST_SEED = 1000;
 /** Lets somebody measure rewards with and without a run's LoRA, on the same prompts and seeds, and see how far it is. */
 export function openEvaluateDialog(run: Run, services: Services | undefined): void {
   const leaving = new AbortController();
-  let evaluating: AbortController | undefined;
   const prompts = h("textarea", {
     rows: 3,
     placeholder: "One prompt a line; none: the held-out prompts",
@@ -40,16 +39,12 @@ export function openEvaluateDialog(run: Run, services: Services | undefined): vo
   const bar = h("progress", { "aria-label": "Evaluation", hidden: true });
   const status = h("p", { class: "sub", role: "status" });
   const place = h("div", {});
-  const measure = async () => {
-    evaluating?.abort();
-    evaluating = new AbortController();
-    const signal = AbortSignal.any([evaluating.signal, leaving.signal]);
+  const measure = async (signal: AbortSignal) => {
     const lines = linesOf(prompts.value);
     const judges = rewards.chosen;
     const total = (lines.length || run.config?.heldOutPrompts?.count || 0) * each.valueAsNumber;
     const pairs: EvaluatedPair[] = [];
     replace(place);
-    status.className = "sub";
     bar.hidden = false;
     bar.removeAttribute("value");
     bar.max = total || 1;
@@ -88,50 +83,36 @@ export function openEvaluateDialog(run: Run, services: Services | undefined): vo
           place.scrollIntoView({ block: "nearest" });
         }
       }
-    } catch (error) {
-      if (signal.aborted) return;
-      status.className = "fault";
-      say(status, faultText(error));
     } finally {
-      if (evaluating?.signal === undefined || !evaluating.signal.aborted) bar.hidden = true;
+      // One that was begun anew has the bar.
+      if (!signal.aborted) bar.hidden = true;
     }
   };
-  const title = `Evaluate ${run.id}`;
-  const dialog: HTMLDialogElement = h(
-    "dialog",
-    { class: "dialog wide", "aria-label": title },
-    h("h2", {}, title),
-    h(
-      "p",
-      {},
-      "Every prompt is drawn with the checkpoint’s LoRA and without, at the same seeds; rewards are compared pair by pair.",
-    ),
-    field("Prompts", prompts),
-    remark,
-    h(
-      "div",
-      { class: "row" },
-      field("Checkpoint", step),
-      field("First seed", seed),
-      field("Images per prompt", each),
-    ),
-    rewards.element,
-    h(
-      "div",
-      { class: "actions" },
-      button("Close", () => dialog.close()),
-      button("Measure", measure, { class: "primary" }),
-    ),
-    bar,
+  openWorkDialog({
+    title: `Evaluate ${run.id}`,
+    body: [
+      h(
+        "p",
+        {},
+        "Every prompt is drawn with the checkpoint’s LoRA and without, at the same seeds; rewards are compared pair by pair.",
+      ),
+      field("Prompts", prompts),
+      remark,
+      h(
+        "div",
+        { class: "row" },
+        field("Checkpoint", step),
+        field("First seed", seed),
+        field("Images per prompt", each),
+      ),
+      rewards.element,
+    ],
+    action: "Measure",
+    work: measure,
+    leaving,
     status,
-    place,
-  );
-  dialog.addEventListener("close", () => {
-    leaving.abort();
-    dialog.remove();
+    below: [bar, status, place],
   });
-  document.body.append(dialog);
-  dialog.showModal();
 }
 
 /** Whether all prompts that a run holds out are among those it trains on, as where its configuration names none. */

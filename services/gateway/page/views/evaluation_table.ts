@@ -1,5 +1,6 @@
 import { h } from "../dom.ts";
 import { number, signed } from "../format.ts";
+import { plainTable } from "../plain_table.ts";
 import type { EvaluatedPair, EvaluationSummary } from "../types.ts";
 
 const HEADS = ["Reward", "Without", "With", "Difference", "95 % interval", ""];
@@ -9,44 +10,36 @@ export function evaluationTable(
   { rewards, pairs }: EvaluationSummary,
   better: ReadonlyMap<string, string>,
 ): HTMLElement {
-  return h(
-    "table",
-    { class: "plain stacked" },
-    h("thead", {}, h("tr", {}, ...HEADS.map((text) => h("th", { scope: "col" }, text)))),
-    h(
-      "tbody",
+  const rows = Object.entries(rewards).map(([name, summary]) => {
+    const [before, after, difference, lower, upper] = [
+      ...[summary.before, summary.after, summary.difference],
+      ...[summary.lower, summary.upper],
+    ].map(Number);
+    const interval = pairs < 2 ? "–" : `${signed(lower ?? NaN)} to ${signed(upper ?? NaN)}`;
+    const cells = [
+      number(before ?? NaN),
+      number(after ?? NaN),
+      signed(difference ?? NaN),
+      interval,
+      pairs < 2
+        ? "one pair tells nothing"
+        : verdict([lower ?? NaN, upper ?? NaN], better.get(name)),
+    ];
+    return h(
+      "tr",
       {},
-      ...Object.entries(rewards).map(([name, summary]) => {
-        const [before, after, difference, lower, upper] = [
-          ...[summary.before, summary.after, summary.difference],
-          ...[summary.lower, summary.upper],
-        ].map(Number);
-        const interval = pairs < 2 ? "–" : `${signed(lower ?? NaN)} to ${signed(upper ?? NaN)}`;
-        const cells = [
-          number(before ?? NaN),
-          number(after ?? NaN),
-          signed(difference ?? NaN),
-          interval,
-          pairs < 2
-            ? "one pair tells nothing"
-            : verdict([lower ?? NaN, upper ?? NaN], better.get(name)),
-        ];
-        return h(
-          "tr",
-          {},
-          h(
-            "th",
-            { scope: "row" },
-            name,
-            better.has(name) && h("span", { class: "sub" }, ` ${better.get(name)} is better`),
-          ),
-          ...cells.map((text, i) =>
-            h("td", { class: i < 4 ? "num" : "sub", "data-label": HEADS[i + 1] }, text)
-          ),
-        );
-      }),
-    ),
-  );
+      h(
+        "th",
+        { scope: "row" },
+        name,
+        better.has(name) && h("span", { class: "sub" }, ` ${better.get(name)} is better`),
+      ),
+      ...cells.map((text, i) =>
+        h("td", { class: i < 4 ? "num" : "sub", "data-label": HEADS[i + 1] }, text)
+      ),
+    );
+  });
+  return plainTable(HEADS, { rows, stacked: true });
 }
 
 /** What an interval of a difference says. Of a reward whose direction is not known, only whether it moved. */

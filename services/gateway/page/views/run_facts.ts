@@ -1,6 +1,7 @@
 import { h, replace } from "../dom.ts";
 import { ago, dateTime, duration, number, percent } from "../format.ts";
 import type { RunHistory } from "../run_history.ts";
+import { tile } from "../tile.ts";
 import type { Run, StepEvent } from "../types.ts";
 import { isGoing } from "./state_chip.ts";
 
@@ -18,46 +19,48 @@ export function runTiles(run: Run, history: RunHistory): HTMLElement[] {
   const elapsed = (Date.parse(endedAt ?? "") || Date.now()) - Date.parse(createdAt ?? "");
   const newest = run.checkpoints.at(-1);
   const asked = history.saves.at(-1)?.step ?? -1;
-  const tile = (label: string, value: string, sub: Node | string = "") =>
-    h(
-      "div",
-      { class: "tile" },
-      h("dt", {}, label),
-      h("dd", {}, value),
-      h("dd", { class: "sub" }, sub),
-    );
   return [
     tile(
       "Step",
-      `${step} of ${iterations}`,
-      h("progress", {
-        max: iterations || 1,
-        value: step,
-        "aria-label": percent(step / (iterations || 1)),
-      }),
+      {
+        value: `${step} of ${iterations}`,
+        sub: h("progress", {
+          max: iterations || 1,
+          value: step,
+          "aria-label": percent(step / (iterations || 1)),
+        }),
+      },
     ),
     tile(
       "Speed",
-      Number.isFinite(seconds) ? `${duration(seconds)} / step` : "–",
-      Number.isFinite(seconds) ? `${number(images / seconds, 3)} images / s` : "",
+      Number.isFinite(seconds)
+        ? {
+          value: `${duration(seconds)} / step`,
+          sub: `${number(images / seconds, 3)} images / s`,
+        }
+        : { value: "–" },
     ),
     going
       ? tile(
         "Time left",
-        latest?.step ? duration(latest.secondsLeft) : "–",
-        `started ${ago(createdAt)}`,
+        {
+          value: latest?.step ? duration(latest.secondsLeft) : "–",
+          sub: `started ${ago(createdAt)}`,
+        },
       )
-      : tile("Took", duration(elapsed / 1000), `ended ${dateTime(endedAt)}`),
+      : tile("Took", { value: duration(elapsed / 1000), sub: `ended ${dateTime(endedAt)}` }),
     tile(
       "Checkpoint",
-      newest === undefined ? "none yet" : `step ${newest}`,
-      run.choice !== undefined
-        ? `chose step ${run.choice.chosen} at scale ${number(run.choice.loraScale, 3)}`
-        : going && asked > (newest ?? -1)
-        ? `writing step ${asked}…`
-        : newest === undefined
-        ? ""
-        : `${run.checkpoints.length} in all`,
+      {
+        value: newest === undefined ? "none yet" : `step ${newest}`,
+        sub: run.choice !== undefined
+          ? `chose step ${run.choice.chosen} at scale ${number(run.choice.loraScale, 3)}`
+          : going && asked > (newest ?? -1)
+          ? `writing step ${asked}…`
+          : newest === undefined
+          ? ""
+          : `${run.checkpoints.length} in all`,
+      },
     ),
   ];
 }

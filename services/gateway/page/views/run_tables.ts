@@ -1,5 +1,6 @@
 import { h, replace } from "../dom.ts";
 import { number, shortDigest } from "../format.ts";
+import { plainTable } from "../plain_table.ts";
 import type { RunHistory } from "../run_history.ts";
 import type { Run } from "../types.ts";
 
@@ -22,24 +23,18 @@ export function drawMixture(element: HTMLElement, run: Run, history: RunHistory)
   const heads = ["Reward", "Weight", "Service", "Weights digest", "Expected"];
   replace(
     element,
-    h(
-      "table",
-      { class: "plain stacked" },
-      h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))),
-      h(
-        "tbody",
-        {},
-        ...cells.map(([name = "", ...rest]) =>
-          h(
-            "tr",
-            {},
-            h("th", { scope: "row" }, name),
-            ...rest.map((cell, i) =>
-              h("td", { class: i === 0 ? "num" : "mono", "data-label": heads[i + 1] }, cell)
-            ),
-          )
-        ),
+    plainTable(heads, {
+      stacked: true,
+      rows: cells.map(([name = "", ...rest]) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, name),
+          ...rest.map((cell, i) =>
+            h("td", { class: i === 0 ? "num" : "mono", "data-label": heads[i + 1] }, cell)
+          ),
+        )
       ),
-    ),
+    }),
   );
 }

@@ -1,5 +1,5 @@
-import { faultText } from "../dialog.ts";
-import { button, field, h, replace } from "../dom.ts";
+import { openWorkDialog } from "../dialog.ts";
+import { field, h, replace } from "../dom.ts";
 import { DrawnSheet } from "../drawn_sheet.ts";
 import { servedRewards } from "../form/served_rewards.ts";
 import { linesOf } from "../lines.ts";
@@ -12,7 +12,6 @@ import { betterByKey, RewardChecks } from "./reward_checks.ts";
 /** Lets somebody draw images with a checkpoint of a run; chosen rewards score them as they come. */
 export function openSampleDialog(run: Run, services: Services | undefined): void {
   const leaving = new AbortController();
-  let drawing: AbortController | undefined;
   const prompts = h("textarea", {
     rows: 3,
     placeholder: "One prompt a line; none: the held-out prompts",
@@ -26,74 +25,55 @@ export function openSampleDialog(run: Run, services: Services | undefined): void
   });
   const place = h("div", {});
   const status = h("p", { class: "sub", role: "status" });
-  const draw = async () => {
-    drawing?.abort();
-    drawing = new AbortController();
-    const signal = AbortSignal.any([drawing.signal, leaving.signal]);
+  const draw = async (signal: AbortSignal) => {
     const judges = rewards.chosen;
     const sheet = new DrawnSheet(betterByKey(judges));
     replace(place, sheet.element);
     replace(status, "Drawing…");
-    status.className = "sub";
     const scoring: Promise<void>[] = [];
-    try {
-      const order = {
-        runId: run.id,
-        step: Number(step.value),
-        prompts: linesOf(prompts.value),
-        seed: seed.valueAsNumber,
-        imagesPerPrompt: each.valueAsNumber,
-      };
-      for await (const image of sampledImages(order, signal)) {
-        const { prompt, png, seed } = image;
-        const scores: Record<string, number> = {};
-        sheet.add({ prompt, seed, url: imageUrl(image, leaving.signal), scores });
-        for (const judge of judges) {
-          const score = scoreImage(judge, { png, prompt }, signal).then((value) => {
-            scores[judge.key] = value;
-            sheet.update();
-          });
-          // It is looked at when all are drawn.
-          score.catch(() => {});
-          scoring.push(score);
-        }
-        replace(status, `${sheet.images.length} drawn…`);
+    const order = {
+      runId: run.id,
+      step: Number(step.value),
+      prompts: linesOf(prompts.value),
+      seed: seed.valueAsNumber,
+      imagesPerPrompt: each.valueAsNumber,
+    };
+    for await (const image of sampledImages(order, signal)) {
+      const { prompt, png, seed } = image;
+      const scores: Record<string, number> = {};
+      sheet.add({ prompt, seed, url: imageUrl(image, leaving.signal), scores });
+      for (const judge of judges) {
+        const score = scoreImage(judge, { png, prompt }, signal).then((value) => {
+          scores[judge.key] = value;
+          sheet.update();
+        });
+        // It is looked at when all are drawn.
+        score.catch(() => {});
+        scoring.push(score);
       }
-      await Promise.all(scoring);
-      const { length } = sheet.images;
-      replace(status, length === 1 ? "1 image" : `${length} images`);
-    } catch (error) {
-      if (signal.aborted) return;
-      status.className = "fault";
-      replace(status, faultText(error));
+      replace(status, `${sheet.images.length} drawn…`);
     }
+    await Promise.all(scoring);
+    const { length } = sheet.images;
+    replace(status, length === 1 ? "1 image" : `${length} images`);
   };
-  const dialog: HTMLDialogElement = h(
-    "dialog",
-    { class: "dialog wide", "aria-label": `Draw images with ${run.id}` },
-    h("h2", {}, `Draw images with ${run.id}`),
-    field("Prompts", prompts),
-    h(
-      "div",
-      { class: "row" },
-      field("Weights", step),
-      field("First seed", seed),
-      field("Images per prompt", each),
-    ),
-    rewards.element,
-    h(
-      "div",
-      { class: "actions" },
-      button("Close", () => dialog.close()),
-      button("Draw", draw, { class: "primary" }),
-    ),
+  openWorkDialog({
+    title: `Draw images with ${run.id}`,
+    body: [
+      field("Prompts", prompts),
+      h(
+        "div",
+        { class: "row" },
+        field("Weights", step),
+        field("First seed", seed),
+        field("Images per prompt", each),
+      ),
+      rewards.element,
+    ],
+    action: "Draw",
+    work: draw,
+    leaving,
     status,
-    place,
-  );
-  dialog.addEventListener("close", () => {
-    leaving.abort();
-    dialog.remove();
+    below: [status, place],
   });
-  document.body.append(dialog);
-  dialog.showModal();
 }

@@ -1,6 +1,7 @@
 import { json } from "../api.ts";
 import { h, replace } from "../dom.ts";
 import { number, shortDigest } from "../format.ts";
+import { plainTable } from "../plain_table.ts";
 import type { Worker, Workers } from "../types.ts";
 
 /** Between two looks, in milliseconds. */
@@ -53,12 +54,7 @@ function table(workers: readonly Worker[]): HTMLElement {
   return h(
     "div",
     { class: "scroll" },
-    h(
-      "table",
-      { class: "plain stacked" },
-      h("thead", {}, h("tr", {}, ...HEADS.map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, ...workers.map(row)),
-    ),
+    plainTable(HEADS, { rows: workers.map(row), stacked: true }),
   );
 }
 
