@@ -219,9 +219,9 @@ Deno.test({
           const [, symmetry, clip] = /^symmetry ([\d.]+)\s*clip ([-−\d.]+)$/.exec(String(text)) ??
             [];
           const expected = pairs[i] ?? {};
-          // The page's images have 8 bits.
+          // The page's images have 8 bits; how far that moves a score, 2.1 % at one of two stops, depends on where the run ended.
           for (const [shown, name] of [[symmetry, "symmetry"], [clip, "clip"]] as const) {
-            assert.ok(isNear(shown, expected[name], 0.02), `${text}, ${expected[name]}`);
+            assert.ok(isNear(shown, expected[name], 0.03), `${text}, ${expected[name]}`);
           }
         }
         await page.evaluate('document.querySelector("dialog .enlarge").click()');
