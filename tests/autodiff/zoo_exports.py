@@ -1,9 +1,9 @@
 """Exports of architectures that people score images with, random weights at small sizes, and what PyTorch makes of them.
 
-python tests/autodiff/zoo_exports.py OUT < lines of NAME EXPORTER (torchscript or dynamo)
+python tests/autodiff/zoo_exports.py OUT < lines of NAME EXPORTER (torchscript or dynamo), or NAME neighbours
 python tests/autodiff/zoo_exports.py --list [--only REGEX]
 
-Answers each line with "> made", or "> " and why it cannot. Writes OUT/NAME.EXPORTER.onnx and OUT/NAME.safetensors: `image` and further inputs, `cotangent`, and in float64 rounded to
+Answers each line with "> made", or "> " and why it cannot. "neighbours" leaves OUT/NAME.neighbours.safetensors. Writes OUT/NAME.EXPORTER.onnx and OUT/NAME.safetensors: `image` and further inputs, `cotangent`, and in float64 rounded to
 float32 `y` and `gradient` (of the sum of y times the cotangent, by the image), with `float32_error`, the error of
 PyTorch's own gradient in float32; `difference` is the central difference along `direction`, for where PyTorch's gradient is
 wrong. See tools/zoo_exports/main.ts.
@@ -448,6 +448,22 @@ def facts(model, image):
     return {k: v.float().contiguous() for k, v in tensors.items()}
 
 
+def neighbours(out, name):
+    """Gradients in float64 at images that are 1e-5 away."""
+    model, image = build(name, load_file(os.path.join(out, f"{name}.safetensors"))["wide"].item() == 1)
+    model, image, found = model.double(), image.double(), {}
+    for key, v in getattr(model, "fixed", {}).items():
+        if torch.is_tensor(v) and v.is_floating_point():
+            model.fixed[key] = v.double()
+    for i in range(8):
+        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(i)).double()
+        x = (image * (1 + 1e-5 * noise)).requires_grad_()
+        y = model(x)
+        torch.manual_seed(3)
+        (found[str(i)],) = torch.autograd.grad((y * (torch.rand(y.shape).to(y.dtype) - 0.3)).sum(), x)
+    save_file({k: v.float() for k, v in found.items()}, os.path.join(out, f"{name}.neighbours.safetensors"))
+
+
 def make(out, name, exporter):
     """Exports one; the facts of a model are computed once, for both exporters."""
     path = os.path.join(out, f"{name}.{exporter}.onnx")
@@ -487,7 +503,7 @@ def main():
     for line in sys.stdin:
         name, exporter = line.split()
         try:
-            make(args.out, name, exporter)
+            neighbours(args.out, name) if exporter == "neighbours" else make(args.out, name, exporter)
             print("> made", flush=True)
         except Exception as error:
             first = str(error).strip().splitlines()

@@ -26,8 +26,14 @@ export class ExportPeer {
     return new TextDecoder().decode(stdout).split("\n").filter((name) => name !== "");
   }
 
-  /** Leaves FOLDER/NAME.EXPORTER.onnx and FOLDER/NAME.safetensors; gives why where it does not. */
-  async make(name: string, exporter: typeof EXPORTERS[number]): Promise<string | undefined> {
+  /**
+   * Leaves FOLDER/NAME.EXPORTER.onnx and FOLDER/NAME.safetensors, or of "neighbours" FOLDER/NAME.neighbours.safetensors;
+   * gives why where it does not.
+   */
+  async make(
+    name: string,
+    exporter: typeof EXPORTERS[number] | "neighbours",
+  ): Promise<string | undefined> {
     this.#running ??= start(this.#python, this.#folder);
     const { input, answers } = this.#running;
     await input.write(new TextEncoder().encode(`${name} ${exporter}\n`));

@@ -53,6 +53,10 @@ try {
       ? await compareExport(engine, {
         modelPath: fileOf(name, exporter, "onnx"),
         factsPath: join(folder, `${name}.safetensors`),
+        neighbours: async () =>
+          await peer.make(name, "neighbours") === undefined
+            ? join(folder, `${name}.neighbours.safetensors`)
+            : undefined,
       })
       : { outcome: "unmade", why: failure };
     (results[name] ??= {})[exporter] = result;
@@ -88,8 +92,9 @@ Deno.exit(off + refused === 0 ? 0 : 1);
 
 function line(result: ExportResult): string {
   if ("why" in result) return `${result.outcome}: ${result.why}`;
-  const { outcome, value, gradient, float32, byDifferences = false } = result;
+  const { outcome, value, gradient, float32, byDifferences = false, moves } = result;
   const [v, g, f] = [value, gradient, float32].map((x) => x.toExponential(1));
   return `${outcome}  value ${v}  gradient ${g}${byDifferences ? " (by differences)" : ""}  ` +
-    `PyTorch in float32 ${f}`;
+    `PyTorch in float32 ${f}` +
+    (moves === undefined ? "" : `  moves ${moves.toExponential(1)}`);
 }

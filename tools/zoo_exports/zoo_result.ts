@@ -7,7 +7,8 @@ export const EXPORTERS = ["torchscript", "dynamo"] as const;
  * What came of an export: `right` or `off` by the tolerance, `refused` by the importer, `broken` where ONNX Runtime does
  * not take the file either, `unmade` where PyTorch cannot export the model. Errors are parts of the largest value:
  * `float32` is that of PyTorch's own gradient in float32; `byDifferences` says that PyTorch's gradient is not the
- * derivative, and that `gradient` is measured by central differences.
+ * derivative, and that `gradient` is measured by central differences; `moves` how far PyTorch's
+ * gradient itself goes at images that are 1e-5 away, as where a unit stands at the bend of its ReLU.
  */
 export const ExportResult = z.union([
   z.strictObject({
@@ -16,6 +17,7 @@ export const ExportResult = z.union([
     gradient: z.number(),
     float32: z.number(),
     byDifferences: z.boolean().optional(),
+    moves: z.number().optional(),
   }),
   z.strictObject({ outcome: z.enum(["refused", "broken", "unmade"]), why: z.string() }),
 ]);

@@ -32,8 +32,12 @@ function cell(result: ExportResult | undefined): string {
       return "PyTorch does not export it";
     case "right":
     case "off": {
-      const { outcome, value, gradient, byDifferences } = result;
-      const by = byDifferences === true ? " (by differences)" : "";
+      const { outcome, value, gradient, byDifferences, moves } = result;
+      const by = byDifferences === true
+        ? " (by differences)"
+        : moves === undefined
+        ? ""
+        : ` (moves ${short(moves)})`;
       return `${short(value)}, ${short(gradient)}${by}${outcome === "off" ? ": off" : ""}`;
     }
   }
