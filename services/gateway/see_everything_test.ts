@@ -101,16 +101,16 @@ Deno.test({
       ]);
       await page.click("Close");
 
-      // The file's name says which checkpoint it is, and in which form.
+      // The file's name says which checkpoint it is, and in which form. A dialog that was closed goes a moment later.
       await page.evaluate(
         "{ globalThis.saved = []; HTMLAnchorElement.prototype.click = function () { saved.push(this.download); }; }",
       );
       await page.click("Download LoRA");
       await page.evaluate(
-        'document.querySelectorAll("dialog select")[1].value = "LORA_FORMAT_KOHYA";' +
-          'document.querySelectorAll("dialog select")[0].value = "10"',
+        'document.querySelectorAll("dialog[open] select")[1].value = "LORA_FORMAT_KOHYA";' +
+          'document.querySelectorAll("dialog[open] select")[0].value = "10"',
       );
-      await page.evaluate('document.querySelector("dialog .primary").click()');
+      await page.evaluate('document.querySelector("dialog[open] .primary").click()');
       await page.until("saved.length === 1");
       assert.deepEqual(await page.evaluate("saved"), [
         "foxes-10-kohya-pytorch_lora_weights.safetensors",

@@ -87,9 +87,9 @@ const CATCH_FILES = "{ globalThis.made = []; const make = URL.createObjectURL.bi
 const LAST_FILE =
   "made.at(-1).arrayBuffer().then((b) => new Uint8Array(b).toBase64?.() ?? btoa(String.fromCharCode(...new Uint8Array(b))))";
 
-const status = 'document.querySelector("dialog [role=status]")?.innerText ?? ""';
+const status = 'document.querySelector("dialog[open] [role=status]")?.innerText ?? ""';
 const fillIn = (label: string, value: string) =>
-  `{ const field = [...document.querySelectorAll("dialog label.field")]` +
+  `{ const field = [...document.querySelectorAll("dialog[open] label.field")]` +
   `.find((l) => l.querySelector(".field-label").textContent === ${JSON.stringify(label)});` +
   `field.querySelector("input").value = ${JSON.stringify(value)}; }`;
 
@@ -153,7 +153,7 @@ Deno.test({
           await page.until('!!document.querySelector(".state-stopped")');
           await page.evaluate(CATCH_FILES);
           await page.click("Download LoRA");
-          await page.evaluate('document.querySelector("dialog .primary").click()');
+          await page.evaluate('document.querySelector("dialog[open] .primary").click()');
           await page.until("made.length === 1");
           const lora = Uint8Array.fromBase64(String(await page.evaluate(LAST_FILE)));
           const weights: { name: string; sha256: string; from: number; to: number }[] = JSON.parse(
@@ -176,13 +176,13 @@ Deno.test({
         await page.click("Evaluate");
         await page.evaluate(fillIn("Images per prompt", "2"));
         const checks = String(
-          await page.evaluate('document.querySelector("dialog .checks").innerText'),
+          await page.evaluate('document.querySelector("dialog[open] .checks").innerText'),
         );
         assert.match(checks, /clip[\s\S]*reads the prompt without “, and books”/);
         await page.click("Measure");
         await page.until(`(${status}).startsWith("4 pairs at equal prompts and seeds")`);
         const cells = await page.evaluate(
-          '[...document.querySelectorAll("dialog tbody tr")].map((r) => [...r.children].map((c) => c.textContent))',
+          '[...document.querySelectorAll("dialog[open] tbody tr")].map((r) => [...r.children].map((c) => c.textContent))',
         );
         const own = { runId: "tiny", seed: 1000, imagesPerPrompt: 2 };
         const measured = await measuredBy(client, own);
@@ -211,7 +211,7 @@ Deno.test({
         await page.click("Draw");
         await page.until(`(${status}) === "2 images"`);
         const scores = await page.evaluate(
-          '[...document.querySelectorAll("dialog .sample")].map((f) => f.querySelector(".scores").innerText)',
+          '[...document.querySelectorAll("dialog[open] .sample")].map((f) => f.querySelector(".scores").innerText)',
         );
         assert.ok(Array.isArray(scores));
         const { pairs } = await measuredBy(client, { runId: "tiny", seed: 1000 });
@@ -224,7 +224,7 @@ Deno.test({
             assert.ok(isNear(shown, expected[name], 0.03), `${text}, ${expected[name]}`);
           }
         }
-        await page.evaluate('document.querySelector("dialog .enlarge").click()');
+        await page.evaluate('document.querySelector("dialog[open] .enlarge").click()');
         await page.until('document.querySelector(".viewed")?.naturalWidth === 64');
         await page.press("ArrowRight");
         await page.until('document.querySelector(".viewer-place").innerText === "2 of 2"');
