@@ -156,6 +156,10 @@ Deno.test("A stack is started by one command; runs are started by gRPC, HTTP and
     const train = await stack.run("train", "--config", config, "--id", "by-cli");
     assert.equal(train.code, 0, train.stderr);
     assert.match(train.stdout, /by-cli finished/);
+    // A reward says of itself which way is better; one that asks for a certificate is not asked.
+    assert.match(train.stderr, /symmetry [\d.]+ \(lower is better\) {2}clip [\d.]+ {2}loss/);
+    const shown = await stack.run("runs", "by-cli");
+    assert.match(shown.stdout, /symmetry [\d.]+ \(lower is better\) {2}clip [\d.]+ {2}loss/);
 
     const long = { ...JSON.parse(body), runId: "long" };
     long.config.iterations = 500;

@@ -167,7 +167,8 @@ async function trainAndShow(
   const iterations = run?.iterations ?? 0;
   const begun = performance.now();
   console.error(`Run ${runId}: ${iterations} iterations`);
-  const watched = await watchRun(client, { runId, iterations, signal });
+  const rewards = run?.config?.rewards ?? [];
+  const watched = await watchRun(client, { runId, iterations, rewards, signal });
   if (watched.state !== RunState.FINISHED) {
     throw new Error(`The run ended as ${RunState[watched.state]}: ${watched.reason}`);
   }

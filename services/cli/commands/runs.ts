@@ -3,6 +3,7 @@ import { type Run, RunSchema, RunState } from "../../../proto/mod.ts";
 import { runPages } from "../../rpc/mod.ts";
 import { type Arguments, type Command, UsageError } from "../command.ts";
 import { TRAINER_OPTIONS, trainerClient } from "../trainer/client.ts";
+import { Directions } from "../trainer/directions.ts";
 import { followRun } from "../trainer/follow.ts";
 import { describeStep, stateName } from "../trainer/watch.ts";
 
@@ -16,13 +17,19 @@ export function runIdOf(args: Arguments): string {
   return id;
 }
 
-function show(run: Run | undefined, json: boolean): void {
+/** Prints a run in a line: what its rewards are, and which way is better. */
+async function show(
+  run: Run | undefined,
+  json: boolean,
+  directions = new Directions(),
+): Promise<void> {
   if (run === undefined) throw new Error("The trainer answered no run");
   if (json) {
     console.log(JSON.stringify(toJson(RunSchema, run)));
     return;
   }
-  const latest = run.latest === undefined ? "" : `  ${describeStep(run.latest)}`;
+  const lower = await directions.lower(run.config?.rewards ?? []);
+  const latest = run.latest === undefined ? "" : `  ${describeStep(run.latest, lower)}`;
   const reason = run.reason === "" ? "" : `  (${run.reason})`;
   console.log(
     `${run.id}  ${stateName(run.state)}  ${run.step}/${run.iterations}${latest}${reason}`,
@@ -41,12 +48,13 @@ export const runs: Command = {
     try {
       const call = { ...CALL, signal };
       if (args.positionals.length > 0) {
-        show((await client.getRun({ runId: runIdOf(args) }, call)).run, args.flag("json"));
+        await show((await client.getRun({ runId: runIdOf(args) }, call)).run, args.flag("json"));
         return 0;
       }
       let count = 0;
+      const directions = new Directions();
       for await (const page of runPages(client, call)) {
-        for (const run of page) show(run, args.flag("json"));
+        for (const run of page) await show(run, args.flag("json"), directions);
         count += page.length;
       }
       if (count === 0 && !args.flag("json")) console.error("No runs");
@@ -76,6 +84,7 @@ export const watch: Command = {
       return await followRun(client, {
         runId,
         iterations: run?.iterations ?? 0,
+        rewards: run?.config?.rewards ?? [],
         fromStep,
         json: args.flag("json"),
         signal,
@@ -99,13 +108,13 @@ export const stop: Command = {
     try {
       const { run } = await client.stopRun({ runId }, { ...CALL, signal });
       if (run?.state !== RunState.STOPPING) {
-        show(run, args.flag("json"));
+        await show(run, args.flag("json"));
         return 0;
       }
       if (!args.flag("json")) console.error(`${runId} finishes step ${run.step + 1} …`);
       // The events end when the run has, its checkpoint written.
       for await (const _ of client.watchRun({ runId, fromStep: run.step + 1 }, { signal }));
-      show((await client.getRun({ runId }, { ...CALL, signal })).run, args.flag("json"));
+      await show((await client.getRun({ runId }, { ...CALL, signal })).run, args.flag("json"));
       return 0;
     } finally {
       client.close();
@@ -153,7 +162,7 @@ export const resume: Command = {
     const iterations = args.number("iterations", { min: 1, integer: true });
     const request = { runId: runIdOf(args), ...(iterations !== undefined && { iterations }) };
     try {
-      show((await client.resumeRun(request, { ...CALL, signal })).run, args.flag("json"));
+      await show((await client.resumeRun(request, { ...CALL, signal })).run, args.flag("json"));
       return 0;
     } finally {
       client.close();

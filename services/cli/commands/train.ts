@@ -40,7 +40,10 @@ export const train: Command = {
           `Run ${run.id} ${created ? "started" : `is there already (${stateName(run.state)})`}`,
         );}
       if (args.flag("detach")) return 0;
-      return await followRun(client, { runId, iterations: run.iterations, json, signal });
+      const rewards = run.config?.rewards ?? [];
+      return await followRun(client, {
+        ...{ runId, iterations: run.iterations, rewards, json, signal },
+      });
     } finally {
       client.close();
     }

@@ -1,5 +1,6 @@
 import { equals, toJson } from "@bufbuild/protobuf";
 import {
+  type RewardTerm,
   RunState,
   type StateEvent,
   StateEventSchema,
@@ -10,6 +11,7 @@ import {
 } from "../../../proto/mod.ts";
 import type { GrpcClient } from "../../rpc/mod.ts";
 import { Progress } from "../progress.ts";
+import { Directions } from "./directions.ts";
 
 /** How a run ended, and what it did on the way. */
 export interface Watched {
@@ -30,9 +32,11 @@ const ENDED: ReadonlySet<RunState> = new Set([
  */
 export async function watchRun(
   client: GrpcClient<typeof TrainerService>,
-  { runId, iterations, fromStep = 1, json = false, signal }: {
+  { runId, iterations, rewards = [], fromStep = 1, json = false, signal }: {
     readonly runId: string;
     readonly iterations: number;
+    /** Those that the run begins with: beside their numbers stands which way is better. */
+    readonly rewards?: readonly RewardTerm[];
     readonly fromStep?: number;
     readonly json?: boolean;
     readonly signal?: AbortSignal;
@@ -44,6 +48,11 @@ export async function watchRun(
   let reason = "";
   let present: StateEvent | undefined;
   const call = signal === undefined ? {} : { signal };
+  const directions = new Directions();
+  // JSON has numbers alone.
+  const lowerOf = async (terms: readonly RewardTerm[]) =>
+    json ? new Set<string>() : await directions.lower(terms, signal);
+  let lower = await lowerOf(rewards);
   for await (const message of client.watchRun({ runId, fromStep }, call)) {
     if (json) console.log(JSON.stringify(toJson(WatchRunResponseSchema, message)));
     const { event } = message;
@@ -54,7 +63,7 @@ export async function watchRun(
       progress.update({
         done: step,
         total: iterations,
-        ...(step > 0 && { note: describeStep(event.value), secondsLeft }),
+        ...(step > 0 && { note: describeStep(event.value, lower), secondsLeft }),
       });
     } else if (event.case === "state") {
       state = event.value.state;
@@ -65,13 +74,19 @@ export async function watchRun(
       // The last state is the caller's to tell.
       if (reason === "" || ENDED.has(state) || isAgain) continue;
       progress.say(`${stateName(state)}: ${reason}`);
-    } else if (event.case !== undefined) progress.say(describeOther(event));
+    } else if (event.case !== undefined) {
+      if (event.case === "swap") lower = await lowerOf(event.value.rewards);
+      progress.say(describeOther(event, lower));
+    }
   }
   progress.end();
   return { state, reason, steps };
 }
 
-function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefined }>): string {
+function describeOther(
+  event: Exclude<WatchRunResponse["event"], { case: undefined }>,
+  lower: ReadonlySet<string>,
+): string {
   switch (event.case) {
     case "swap":
       return `Rewards swapped after step ${event.value.step}: ${
@@ -81,7 +96,7 @@ function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefin
       return `Checkpoint asked for at step ${event.value.step}`;
     case "panel": {
       const { step, rewards, heldOut, diversity, alarm } = event.value;
-      const means = heldOut.map((name) => `${name} ${short(rewards[name]?.mean ?? NaN)}`);
+      const means = heldOut.map((name) => measured(name, rewards[name]?.mean ?? NaN, lower));
       const facts = [...means, `diversity ${short(diversity)}`].join("  ");
       return `Panel at step ${step}: ${facts}${alarm === "" ? "" : `\nAlarm: ${alarm}`}`;
     }
@@ -105,11 +120,15 @@ function describeOther(event: Exclude<WatchRunResponse["event"], { case: undefin
   }
 }
 
-/** "objectness 0.412  clip 0.803  loss 0.21  |g| 0.35". */
-export function describeStep(step: StepEvent): string {
-  const rewards = Object.entries(step.rewards).map(([name, r]) => `${name} ${short(r.mean)}`);
+/** "objectness 0.412 (lower is better)  clip 0.803  loss 0.21  |g| 0.35". */
+export function describeStep(step: StepEvent, lower: ReadonlySet<string>): string {
+  const rewards = Object.entries(step.rewards).map(([name, r]) => measured(name, r.mean, lower));
   if (step.drift !== undefined) rewards.push(`drift ${short(step.drift)}`);
   return [...rewards, `loss ${short(step.loss)}`, `|g| ${short(step.gradNorm)}`].join("  ");
+}
+
+function measured(name: string, mean: number, lower: ReadonlySet<string>): string {
+  return `${name} ${short(mean)}${lower.has(name) ? " (lower is better)" : ""}`;
 }
 
 const short = (v: number) => Number(v.toPrecision(4)).toString();
