@@ -9,10 +9,10 @@ export interface Fault {
   readonly message: string;
 }
 
-/** A value that fits its schema, or what is wrong with it. */
+/** A value that fits its schema, or the first that is wrong with it, and all. */
 export type Checked<T> =
-  | { readonly data: T; readonly faults?: undefined }
-  | { readonly faults: readonly [Fault, ...Fault[]] };
+  | { readonly data: T; readonly fault?: undefined }
+  | { readonly fault: Fault; readonly faults: () => Iterable<Fault> };
 
 /** Characters of a found value that a fault shows. */
 const SHOWN = 100;
@@ -25,10 +25,10 @@ const SHOWN = 100;
 export function checkValue<S extends z.ZodType>(schema: S, value: unknown): Checked<z.output<S>> {
   const result = schema.safeParse(value, { error: expectation, reportInput: true });
   if (result.success) return { data: result.data };
-  const [first, ...others] = result.error.issues.flatMap((issue) =>
-    faultsOf(issue, { value, schema })
-  );
-  return { faults: [first ?? { path: [], message: "is wrong" }, ...others] };
+  const faults = () => faultsOf(result.error.issues, { value, schema });
+  // A stranger can make thousands of faults in a few kilobytes: what is not asked for is not put into words.
+  const [fault = { path: [], message: "is wrong" }] = faults();
+  return { fault, faults };
 }
 
 /** A value as it is written in a configuration, long ones cut. JSON has no NaN and no infinity. */
@@ -37,27 +37,31 @@ export function shown(value: unknown): string {
   return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
 }
 
-function faultsOf(
-  issue: z.core.$ZodIssue,
+function* faultsOf(
+  issues: readonly z.core.$ZodIssue[],
   { value, schema }: { readonly value: unknown; readonly schema: z.ZodType },
-): Fault[] {
-  const { path, message } = issue;
-  if (issue.code === "unrecognized_keys") {
-    const known = fieldsAt(schema, path);
-    return issue.keys.map((key) => {
-      const near = nearest(key, known);
-      const hint = near === undefined ? "" : `, did you mean ${near}?`;
-      return { path: [...path, key], message: `is not known here${hint}` };
-    });
+): Generator<Fault> {
+  let described: unknown;
+  for (const issue of issues) {
+    const { path, message } = issue;
+    if (issue.code === "unrecognized_keys") {
+      described ??= z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+      const known = fieldsAt(described, path);
+      for (const key of issue.keys) {
+        const near = nearest(key, known);
+        const hint = near === undefined ? "" : `, did you mean ${near}?`;
+        yield { path: [...path, key], message: `is not known here${hint}` };
+      }
+    } else if (issue.code !== "custom") {
+      yield { path, message: `is ${shown(issue.input)}, expected ${message}` };
+    } else {
+      const isExpectation = message.startsWith("expected ");
+      yield {
+        path,
+        message: isExpectation ? `is ${shown(valueAt(value, path))}, ${message}` : message,
+      };
+    }
   }
-  if (issue.code !== "custom") {
-    return [{ path, message: `is ${shown(issue.input)}, expected ${message}` }];
-  }
-  const isExpectation = message.startsWith("expected ");
-  return [{
-    path,
-    message: isExpectation ? `is ${shown(valueAt(value, path))}, ${message}` : message,
-  }];
 }
 
 /** What a schema without words of its own expects. */
@@ -100,16 +104,17 @@ const TYPES: Readonly<Record<string, string>> = {
 /** What a value of a kind has more or less of. */
 const PARTS: Readonly<Record<string, string>> = { string: "characters", array: "entries" };
 
-function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+/** The part of a value at a path; undefined where there is none. */
+export function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>(
     (v, key) => typeof v === "object" && v !== null ? Reflect.get(v, key) : undefined,
     value,
   );
 }
 
-/** Names of the fields an object in a schema may have; none where it is not known. */
-function fieldsAt(schema: z.ZodType, path: readonly PropertyKey[]): readonly string[] {
-  let node: unknown = z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+/** Names of the fields an object in a JSON schema may have; none where it is not known. */
+function fieldsAt(schema: unknown, path: readonly PropertyKey[]): readonly string[] {
+  let node = schema;
   for (const key of path) {
     node = typeof key === "number" ? field(node, "items") : field(field(node, "properties"), key);
   }

@@ -9,6 +9,8 @@ export function nearest(word: string, words: Iterable<string>): string | undefin
   let best: string | undefined;
   let least = Math.max(1, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
+    // At least so many letters are added or dropped: a word may be a megabyte.
+    if (Math.abs(candidate.length - word.length) >= least) continue;
     const count = edits(word, candidate);
     if (count < least) [best, least] = [candidate, count];
   }

@@ -60,8 +60,8 @@ export function parseConfig<S extends z.ZodType>(
   const { path, within } = typeof place === "string" ? { path: place } : place;
   const fields = Object.fromEntries(Object.entries(value).filter(([k]) => !k.startsWith("_")));
   const checked = checkValue(schema, fields);
-  if (checked.faults === undefined) return checked.data;
-  const [{ path: names, message }] = checked.faults;
+  if (checked.fault === undefined) return checked.data;
+  const { path: names, message } = checked.fault;
   const name = [...(within === undefined ? [] : [within]), ...names].join(".");
   throw new ConfigError(path, `"${name}" ${message}`);
 }

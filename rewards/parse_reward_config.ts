@@ -1,4 +1,4 @@
-import { checkValue, nearest, shown } from "../base/mod.ts";
+import { checkValue, nearest, shown, valueAt } from "../base/mod.ts";
 import { RewardConfigError } from "./errors.ts";
 import { REWARD_KINDS, type RewardConfig, type RewardKindName } from "./registry.ts";
 
@@ -7,7 +7,7 @@ import { REWARD_KINDS, type RewardConfig, type RewardKindName } from "./registry
  * the field, what was found and what was expected.
  */
 export function parseRewardConfig(value: unknown): RewardConfig {
-  const kind = at(value, ["kind"]);
+  const kind = valueAt(value, ["kind"]);
   if (!isKind(kind)) {
     const [what, found] = typeof value === "object" && value !== null
       ? [`field "kind" is ${shown(kind)}`, "one of"]
@@ -19,18 +19,11 @@ export function parseRewardConfig(value: unknown): RewardConfig {
     );
   }
   const checked = checkValue(REWARD_KINDS[kind].schema, value);
-  if (checked.faults === undefined) return checked.data;
-  const [{ path, message }] = checked.faults;
+  if (checked.fault === undefined) return checked.data;
+  const { path, message } = checked.fault;
   throw new RewardConfigError(`Reward field "${path.join(".")}" ${message}`);
 }
 
 function isKind(kind: unknown): kind is RewardKindName {
   return typeof kind === "string" && Object.hasOwn(REWARD_KINDS, kind);
-}
-
-function at(value: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>(
-    (v, key) => typeof v === "object" && v !== null ? Reflect.get(v, key) : undefined,
-    value,
-  );
 }

@@ -9,7 +9,7 @@ export function parseConfig<S extends z.ZodType>(
   { file }: { readonly file?: string } = {},
 ): z.output<S> {
   const checked = checkValue(schema, value);
-  if (checked.faults === undefined) return checked.data;
-  const [{ path, message }] = checked.faults;
+  if (checked.fault === undefined) return checked.data;
+  const { path, message } = checked.fault;
   throw new FieldError(path.join(".") || "(all)", message, file === undefined ? {} : { file });
 }

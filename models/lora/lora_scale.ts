@@ -49,8 +49,8 @@ const schema = z.looseObject({
  */
 export function scaleRule(config: Readonly<Record<string, unknown>>, path: string): ScaleRule {
   const checked = checkValue(schema, config);
-  if (checked.faults !== undefined) {
-    const [{ path: names, message }] = checked.faults;
+  if (checked.fault !== undefined) {
+    const { path: names, message } = checked.fault;
     throw new LoraError(path, `"${names.join(".")}" ${message}`);
   }
   const known = new Set([...Object.keys(schema.shape), ...INERT]);

@@ -87,7 +87,7 @@ function read<S extends z.ZodType>(path: string, schema: S): z.output<S> {
     throw new TokenizerError(`Tokenizer ${path}: cannot be read as JSON`, { cause });
   }
   const checked = checkValue(schema, value);
-  if (checked.faults === undefined) return checked.data;
-  const [{ path: names, message }] = checked.faults;
+  if (checked.fault === undefined) return checked.data;
+  const { path: names, message } = checked.fault;
   throw new TokenizerError(`Tokenizer ${path}: "${names.join(".")}" ${message}`);
 }

@@ -84,7 +84,7 @@ export function requestMessage<D extends DescMessage>(
 ): MessageShape<D> {
   const schema = schemas.message(descriptor, { without: Object.keys(params) });
   const checked = checkValue(schema, value);
-  if (checked.faults !== undefined) throw fieldError(checked.faults[0], text);
+  if (checked.fault !== undefined) throw fieldError(checked.fault, text);
   try {
     return fromJson(descriptor, { ...value, ...params });
   } catch (cause) {
@@ -96,8 +96,8 @@ export function requestMessage<D extends DescMessage>(
 /** Checks what a query or path says against a schema of the gateway's own. */
 export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
   const found = checkValue(schema, value);
-  if (found.faults === undefined) return found.data;
-  throw fieldError(found.faults[0]);
+  if (found.fault === undefined) return found.data;
+  throw fieldError(found.fault);
 }
 
 /** The JSON form of a message's fields in a query; repeated fields may be given more than once. */

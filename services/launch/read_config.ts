@@ -43,9 +43,9 @@ export function parseConfigText<T>(
   const read: unknown = document.toJS({ maxAliasCount: 100 });
   const value: unknown = isRecord(read) ? { ...read, ...overrides } : read;
   const checked = checkValue(schema, value);
-  if (checked.faults === undefined) return checked.data;
+  if (checked.fault === undefined) return checked.data;
   throw new ConfigError(
-    checked.faults.map(({ path: keys, message }) =>
+    [...checked.faults()].map(({ path: keys, message }) =>
       `${at(offsetOf(document, keys))}: ${keys.join(".") || "file"} ${message}`
     ).join("\n"),
   );

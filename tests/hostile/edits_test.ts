@@ -129,6 +129,12 @@ const CASES: Readonly<
     400,
     /: Copies of what aliases stand for have more than 65536 characters$/,
   ],
+  "400 rewards with a field that is not known": [
+    FEW,
+    [[["rewards"], many(400, () => ({ x: 1 }))]],
+    400,
+    /^Field rewards\.0\.x is not known here$/,
+  ],
   "keys that stand twice": ["seed: 1\n".repeat(7000), [], 400, /^Line 2: Map keys must be unique$/],
 };
 

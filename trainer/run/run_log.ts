@@ -159,8 +159,8 @@ export class RunLog {
 /** The event as the log is to hold it. JSON has no NaN and no infinity: such a line could never be read again. */
 function stamped(given: Unstamped<RunEvent>, at: string): RunEvent {
   const checked = checkValue(runEventSchema, { ...given, at });
-  if (checked.faults === undefined) return checked.data;
-  const [{ path, message }] = checked.faults;
+  if (checked.fault === undefined) return checked.data;
+  const { path, message } = checked.fault;
   throw new Error(
     `Event ${given.type} of step ${given.step}: ${path.join(".") || "all"} ${message}`,
   );

@@ -126,8 +126,8 @@ function jsonlPrompts(text: string, path: string): readonly Found[] {
       throw new UsageError(`${path}:${i + 1}: not JSON`);
     }
     const checked = checkValue(genEval, value);
-    if (checked.faults !== undefined) {
-      const [{ path: names, message }] = checked.faults;
+    if (checked.fault !== undefined) {
+      const { path: names, message } = checked.fault;
       throw new UsageError(`${path}:${i + 1}: ${names.join(".") || "line"} ${message}`);
     }
     const { prompt, tag, include, exclude } = checked.data;
