@@ -39,55 +39,52 @@ export type UNetTask = "prediction" | "product" | "product with input";
 /** What a network is compiled for. What is not said is as in `CPU_TARGET`. */
 export type NetworkTarget = Partial<Target>;
 
-/** A U-Net for inputs of one size. */
-export function unetNetwork(
-  part: Part<UNetConfig>,
-  { task, size, changes, ...target }: NetworkTarget & {
-    readonly task: UNetTask;
-    readonly size: UNetSize;
-    readonly changes: readonly ModuleChange[];
-  },
-): RunnableNetwork {
-  const forwardOnly = task === "prediction";
-  const options = {
+/** What a denoiser is compiled for: its task, the size of its inputs, and the LoRA in it. */
+type DenoiserTarget<Size> = NetworkTarget & {
+  readonly task: UNetTask;
+  readonly size: Size;
+  readonly changes: readonly ModuleChange[];
+};
+
+function denoiserOptions<Size>({ task, size, changes, ...target }: DenoiserTarget<Size>) {
+  return {
     ...size,
     target: { ...CPU_TARGET, ...target },
     changes,
+    forwardOnly: task === "prediction",
     sampleGradient: task === "product with input",
   };
+}
+
+/** A U-Net for inputs of one size. */
+export function unetNetwork(
+  part: Part<UNetConfig>,
+  denoiser: DenoiserTarget<UNetSize>,
+): RunnableNetwork {
+  const options = denoiserOptions(denoiser);
   return networkOf({
-    name: `U-Net ${task} ${sizeText(size)}`,
+    name: `U-Net ${denoiser.task} ${sizeText(denoiser.size)}`,
     memory: options.target.memory,
-    whole: () => forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
-    pieces: (lengths) => unetPieces(part, { ...options, forwardOnly, lengths }),
+    whole: () => options.forwardOnly ? unetGraph(part, options) : unetVjpGraph(part, options),
+    pieces: (lengths) => unetPieces(part, { ...options, lengths }),
   });
 }
 
 /** A flow's transformer for inputs of one size; see `unetNetwork`. */
 export function transformerNetwork(
   transformer: FlowTransformer,
-  { task, size, changes, ...target }: NetworkTarget & {
-    readonly task: UNetTask;
-    readonly size: TransformerSize;
-    readonly changes: readonly ModuleChange[];
-  },
+  denoiser: DenoiserTarget<TransformerSize>,
 ): RunnableNetwork {
-  const forwardOnly = task === "prediction";
-  const options = {
-    ...size,
-    target: { ...CPU_TARGET, ...target },
-    changes,
-    sampleGradient: task === "product with input",
-  };
-  const { batch, height, width, tokens } = size;
+  const options = denoiserOptions(denoiser);
+  const { batch, height, width, tokens } = denoiser.size;
   return networkOf({
-    name: `transformer ${task} ${batch}x${height}x${width}, ${tokens} tokens`,
+    name: `transformer ${denoiser.task} ${batch}x${height}x${width}, ${tokens} tokens`,
     memory: options.target.memory,
     whole: () =>
-      forwardOnly
+      options.forwardOnly
         ? transformerGraph(transformer, options)
         : transformerVjpGraph(transformer, options),
-    pieces: (lengths) => transformerPieces(transformer, { ...options, forwardOnly, lengths }),
+    pieces: (lengths) => transformerPieces(transformer, { ...options, lengths }),
   });
 }
 

@@ -17,23 +17,21 @@ export function runIdOf(args: Arguments): string {
   return id;
 }
 
-/** Prints a run in a line: what its rewards are, and which way is better. */
-async function show(
-  run: Run | undefined,
-  json: boolean,
-  directions = new Directions(),
-): Promise<void> {
-  if (run === undefined) throw new Error("The trainer answered no run");
-  if (json) {
-    console.log(JSON.stringify(toJson(RunSchema, run)));
-    return;
-  }
-  const lower = await directions.lower(run.config?.rewards ?? []);
-  const latest = run.latest === undefined ? "" : `  ${describeStep(run.latest, lower)}`;
-  const reason = run.reason === "" ? "" : `  (${run.reason})`;
-  console.log(
-    `${run.id}  ${stateName(run.state)}  ${run.step}/${run.iterations}${latest}${reason}`,
-  );
+/** Prints runs, a line each: what their rewards are, and which way is better. */
+async function show(runs: readonly (Run | undefined)[], json: boolean): Promise<void> {
+  const directions = new Directions();
+  // At once: of old runs many rewards may be away, each of which is waited for.
+  const lines = await Promise.all(runs.map(async (run) => {
+    if (run === undefined) throw new Error("The trainer answered no run");
+    if (json) return JSON.stringify(toJson(RunSchema, run));
+    const { latest: step, config } = run;
+    const latest = step === undefined
+      ? ""
+      : `  ${describeStep(step, await directions.lower(config?.rewards ?? []))}`;
+    const reason = run.reason === "" ? "" : `  (${run.reason})`;
+    return `${run.id}  ${stateName(run.state)}  ${run.step}/${run.iterations}${latest}${reason}`;
+  }));
+  for (const line of lines) console.log(line);
 }
 
 /** Lists runs, or shows one. */
@@ -48,13 +46,12 @@ export const runs: Command = {
     try {
       const call = { ...CALL, signal };
       if (args.positionals.length > 0) {
-        await show((await client.getRun({ runId: runIdOf(args) }, call)).run, args.flag("json"));
+        await show([(await client.getRun({ runId: runIdOf(args) }, call)).run], args.flag("json"));
         return 0;
       }
       let count = 0;
-      const directions = new Directions();
       for await (const page of runPages(client, call)) {
-        for (const run of page) await show(run, args.flag("json"), directions);
+        await show(page, args.flag("json"));
         count += page.length;
       }
       if (count === 0 && !args.flag("json")) console.error("No runs");
@@ -108,13 +105,13 @@ export const stop: Command = {
     try {
       const { run } = await client.stopRun({ runId }, { ...CALL, signal });
       if (run?.state !== RunState.STOPPING) {
-        await show(run, args.flag("json"));
+        await show([run], args.flag("json"));
         return 0;
       }
       if (!args.flag("json")) console.error(`${runId} finishes step ${run.step + 1} …`);
       // The events end when the run has, its checkpoint written.
       for await (const _ of client.watchRun({ runId, fromStep: run.step + 1 }, { signal }));
-      await show((await client.getRun({ runId }, { ...CALL, signal })).run, args.flag("json"));
+      await show([(await client.getRun({ runId }, { ...CALL, signal })).run], args.flag("json"));
       return 0;
     } finally {
       client.close();
@@ -162,7 +159,7 @@ export const resume: Command = {
     const iterations = args.number("iterations", { min: 1, integer: true });
     const request = { runId: runIdOf(args), ...(iterations !== undefined && { iterations }) };
     try {
-      await show((await client.resumeRun(request, { ...CALL, signal })).run, args.flag("json"));
+      await show([(await client.resumeRun(request, { ...CALL, signal })).run], args.flag("json"));
       return 0;
     } finally {
       client.close();
