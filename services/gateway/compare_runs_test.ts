@@ -27,6 +27,8 @@ Deno.test({
       // The seventh colour is the first one, dashed.
       assert.equal(await page.evaluate('document.querySelectorAll(".curve.dash-1").length'), 9);
       const legend = 'document.querySelector(".chart .legend").innerText';
+      // The last run's events may still be on their way.
+      await page.until(`${legend}.endsWith("at step 10")`);
       // All have done 20 steps, but for the last, whose value is of its own last step.
       assert.match(
         String(await page.evaluate(legend)),
