@@ -52,9 +52,10 @@ export async function soak(
   let now = "";
   let trimmed = -Infinity;
   let isTrimmed = false;
-  const trim = () => {
-    const services = [...stack.services.values()].map(({ pid }) => pid);
-    for (const pid of [stack.pid, ...services]) giveBack(pid);
+  let before: ReadonlySet<number> = new Set();
+  const trim = (pids: readonly number[]) => {
+    // One that has just begun does not listen yet and would end by the signal.
+    for (const pid of pids) if (before.has(pid)) giveBack(pid);
     // A process that is not asked to listen ends by this signal.
     if (Deno.env.has(TRIMS)) giveBack(Deno.pid);
     trimmed = performance.now();
@@ -70,7 +71,9 @@ export async function soak(
       }
     }
     isTrimmed = performance.now() - trimmed >= TRIM_MS;
-    if (isTrimmed) trim();
+    const pids = processes.map(({ pid }) => pid).filter((pid) => pid !== Deno.pid);
+    if (isTrimmed) trim(pids);
+    before = new Set(pids);
   };
   await read();
   const cpuBefore = cpu;
