@@ -69,13 +69,16 @@ export async function mixedLoad(stack: SoakStack): Promise<Load> {
         201,
       );
     } else await trainer.startRun({ runId, config });
-    /** Follows it until it has ended. */
+    let seen = 0;
+    /** Follows it until it has ended. What it has told before it was resumed is told again, and nobody acts on it. */
     const follow = async () => {
       let state = RunState.UNSPECIFIED;
       for await (const { event } of trainer.watchRun({ runId }, { signal })) {
         if (event.case === "state") state = event.value.state;
         if (event.case !== "step" || state !== RunState.RUNNING) continue;
         const { step } = event.value;
+        if (step <= seen) continue;
+        seen = step;
         if (step === 2) {
           const change = { case: "set" as const, value: { name: "clip", weight: 0.5 + runs % 2 } };
           await trainer.swapReward({ runId, change });
