@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { cut } from "./cut.ts";
 import { nearest } from "./nearest.ts";
 
 /** What is wrong with a part of a value. */
@@ -34,7 +35,7 @@ export function checkValue<S extends z.ZodType>(schema: S, value: unknown): Chec
 /** A value as it is written in a configuration, long ones cut. JSON has no NaN and no infinity. */
 export function shown(value: unknown): string {
   const text = typeof value === "number" ? String(value) : JSON.stringify(value) ?? "missing";
-  return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
+  return cut(text, SHOWN);
 }
 
 function* faultsOf(

@@ -1,3 +1,5 @@
+import { cut } from "./cut.ts";
+
 /** From most to least that is written. */
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 
@@ -6,6 +8,9 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** Facts of a log line beside its message; values must go into JSON. An `Error` becomes its stack. */
 export type LogFields = Readonly<Record<string, unknown>>;
+
+/** Characters of one value of a line: who is logged chooses some of them, and stacks begin with messages. */
+const MAX_TEXT = 8192;
 
 /** Writes one JSON object a line: `time`, `level`, `msg`, then the fields. */
 export interface Logger {
@@ -29,7 +34,10 @@ export function createLogger(
   const at = (name: LogLevel) => (msg: string, more: LogFields = {}) => {
     if (LOG_LEVELS.indexOf(name) < lowest) return;
     const line = { time: new Date().toISOString(), level: name, msg, ...fields, ...more };
-    write(JSON.stringify(line, (_key, value) => value instanceof Error ? describe(value) : value));
+    write(JSON.stringify(line, (_key, value) => {
+      const told = value instanceof Error ? describe(value) : value;
+      return typeof told === "string" ? cut(told, MAX_TEXT) : told;
+    }));
   };
   return {
     debug: at("debug"),

@@ -2,6 +2,7 @@
 export * from "./backoff.ts";
 export * from "./decode_text.ts";
 export * from "./check_value.ts";
+export * from "./cut.ts";
 export * from "./input_error.ts";
 export * from "./listen_host.ts";
 export * from "./log.ts";

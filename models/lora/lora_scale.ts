@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { checkValue } from "../../base/mod.ts";
+import { checkValue, cut } from "../../base/mod.ts";
 import { LoraError } from "./lora_error.ts";
 
 /** What PEFT's configuration says of one module's adapter. */
@@ -95,7 +95,7 @@ function matcher(
     if (key.length > MAX_PATTERN || repeats > MAX_REPEATS || /\)[*+{]/.test(key)) {
       throw new LoraError(
         path,
-        `pattern ${JSON.stringify(key.slice(0, 80))} is not done here, expected a module's name`,
+        `pattern ${JSON.stringify(cut(key, 80))} is not done here, expected a module's name`,
       );
     }
     try {

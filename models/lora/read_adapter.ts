@@ -1,4 +1,5 @@
 import type { DType, Shape, Tensor, TensorOf } from "../../autodiff/mod.ts";
+import { cut } from "../../base/mod.ts";
 import { toFloat32 } from "../weights/mod.ts";
 import { familyOf, type KeyPart, REFUSED_KEYS, splitKey } from "./key_forms.ts";
 import { LoraError } from "./lora_error.ts";
@@ -136,7 +137,7 @@ function assign({ path, tensors }: LoraSource, parts: readonly LoraPart[]): read
   return modules;
 }
 
-const show = (key: string) => key.length > 120 ? `${key.slice(0, 120)}…` : key;
+const show = (key: string) => cut(key, 120);
 
 function noForm(key: string): string {
   return /\.(?:weight|bias)$/.test(key)

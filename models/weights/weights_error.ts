@@ -1,4 +1,4 @@
-import { InputError } from "../../base/mod.ts";
+import { cut, InputError } from "../../base/mod.ts";
 
 const MAX_DETAIL = 1000;
 
@@ -14,7 +14,6 @@ export class WeightsError extends InputError {
     options?: ErrorOptions,
   ) {
     // Names come from the file and may be as long as it.
-    const shown = detail.length > MAX_DETAIL ? `${detail.slice(0, MAX_DETAIL)}...` : detail;
-    super(`Weight file ${path}: ${shown}`, options);
+    super(`Weight file ${path}: ${cut(detail, MAX_DETAIL)}`, options);
   }
 }

@@ -1,5 +1,5 @@
 import type { Reward, RewardInfo } from "../../rewards/mod.ts";
-import { type Logger, SerialQueue } from "../../base/mod.ts";
+import { cut, type Logger, SerialQueue } from "../../base/mod.ts";
 import { StatusError } from "../rpc/mod.ts";
 import { Batcher, type Batching, type ScoredJob, type ScoreJob } from "./batcher.ts";
 import type { RewardRecord } from "./reward_process.ts";
@@ -285,5 +285,5 @@ function list(names: readonly string[]): string {
 }
 
 function shown(name: string): string {
-  return name.length > 64 ? `${JSON.stringify(name.slice(0, 64))}…` : JSON.stringify(name);
+  return JSON.stringify(cut(name, 64));
 }

@@ -167,6 +167,30 @@ Deno.test("Errors become statuses, and unexpected ones keep their text for the l
   });
 });
 
+Deno.test("A message that quotes a stranger fits into a header, no character cut in two, and ends no server", async () => {
+  // From either beginning a cut at an even or an odd place falls into a character.
+  const quoted = ["", "x", "\ud83d"].flatMap((begin) =>
+    ["😀", "漢", "x"].map((character) => `${begin}${character.repeat(3000)}`)
+  );
+  await withServer({
+    describe({ reward }) {
+      throw new StatusError("NOT_FOUND", `No ${quoted[Number(reward)]}, "${reward}"`);
+    },
+  }, async ({ client, log }) => {
+    for (const [i, text] of quoted.entries()) {
+      await assert.rejects(client.describe({ reward: String(i) }), (error) => {
+        assert(error instanceof StatusError);
+        assert.equal(error.status, "NOT_FOUND", error.message);
+        assert(error.message.startsWith(`No ${text.toWellFormed().slice(0, 3)}`), error.message);
+        assert(encodeURI(error.message).length <= 6000);
+        return true;
+      });
+    }
+    await assert.rejects(client.describe({ reward: "9" }), /No undefined, "9"/);
+    assert.equal(log.length, quoted.length + 1);
+  });
+});
+
 Deno.test("A bidirectional stream answers in step, and more than its buffers hold", () =>
   withServer({}, async ({ client }) => {
     const count = 300;

@@ -143,7 +143,7 @@ async function attemptsOn(address: string): Promise<(() => Promise<void>)[]> {
     }),
     refused(
       "NOT_FOUND",
-      /^Reward ".{60,}… is not here; there are clip, symmetry$/,
+      /^Reward "x{64}…" is not here; there are clip, symmetry$/,
       () => rewards.score({ ...fine, reward: "x".repeat(100_000) }),
     ),
     refused(

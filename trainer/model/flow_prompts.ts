@@ -1,4 +1,5 @@
 import { float32, int64 } from "../../autodiff/mod.ts";
+import { cut } from "../../base/mod.ts";
 import type { FlowKind, FlowPipeline, TextEncoder } from "../../models/flow/mod.ts";
 import { type Encoding, loadClipTokenizer, loadTextTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
@@ -79,15 +80,14 @@ export class FlowPromptEncoder implements PromptEncoder {
     const longest = this.#encoders.at(-1);
     if (longest === undefined) return undefined;
     const isChat = longest.encoder.kind === "qwen3";
-    const cut = prompts.map(drawnPrompt).filter((prompt) =>
+    const long = prompts.map(drawnPrompt).filter((prompt) =>
       longest.tokenize(isChat ? qwenChat(prompt, { mayThink: true }) : prompt).truncated
     );
-    const [first] = cut;
+    const [first] = long;
     if (first === undefined) return undefined;
-    const shown = first.length > 60 ? `${first.slice(0, 60)}…` : first;
-    return `The model reads ${longest.tokens} tokens of a prompt; ${cut.length} of ` +
-      `${prompts.length} prompts are longer and are cut: ${JSON.stringify(shown)}` +
-      (cut.length > 1 ? ", …" : "");
+    return `The model reads ${longest.tokens} tokens of a prompt; ${long.length} of ` +
+      `${prompts.length} prompts are longer and are cut: ${JSON.stringify(cut(first, 60))}` +
+      (long.length > 1 ? ", …" : "");
   }
 
   async encode(

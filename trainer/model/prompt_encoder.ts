@@ -1,4 +1,5 @@
 import { float32, int64 } from "../../autodiff/mod.ts";
+import { cut } from "../../base/mod.ts";
 import type { Target } from "../../compile/mod.ts";
 import type { Adapter, LoraTensors } from "../../models/lora/mod.ts";
 import {
@@ -63,14 +64,13 @@ export class PipelinePromptEncoder implements PromptEncoder {
 
   remark(prompts: readonly string[]): string | undefined {
     const { tokens: maxLength } = this;
-    const cut = prompts.map(drawnPrompt).filter((prompt) =>
+    const long = prompts.map(drawnPrompt).filter((prompt) =>
       this.#tokenizers.some((tokenizer) => tokenizer.encode(prompt, { maxLength }).truncated)
     );
-    const [first] = cut;
+    const [first] = long;
     if (first === undefined) return undefined;
-    const shown = first.length > 60 ? `${first.slice(0, 60)}…` : first;
-    return `The model reads ${maxLength} tokens of a prompt; ${cut.length} of ${prompts.length} prompts ` +
-      `are longer and are cut: ${JSON.stringify(shown)}${cut.length > 1 ? ", …" : ""}`;
+    return `The model reads ${maxLength} tokens of a prompt; ${long.length} of ${prompts.length} prompts ` +
+      `are longer and are cut: ${JSON.stringify(cut(first, 60))}${long.length > 1 ? ", …" : ""}`;
   }
 
   async encode(

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { cut } from "../../base/mod.ts";
 import { PRECISIONS } from "../../compile/mod.ts";
 import { FieldError } from "../errors.ts";
 import { type LoraConfig } from "../../models/lora/mod.ts";
@@ -366,7 +367,7 @@ export function checkRunId(id: string): string {
   throw new FieldError(
     "runId",
     `is ${
-      JSON.stringify(id.slice(0, 80))
+      JSON.stringify(cut(id, 80))
     }, expected 1 to 64 of a-z, 0-9, ".", "_", "-", beginning with a letter or digit`,
   );
 }

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { SerialQueue } from "../../base/mod.ts";
+import { cut, SerialQueue } from "../../base/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import { checkRunId, isRunId, parseRunConfig, runConfigSchema } from "./run_config.ts";
 import {
@@ -102,7 +102,7 @@ export class RunStore {
     if (run !== undefined) return run;
     const reason = this.#unreadable.get(id);
     if (reason !== undefined) throw new RunStateError(`Run "${id}" cannot be read: ${reason}`);
-    throw new UnknownRunError(`No run "${id.slice(0, 80)}"`);
+    throw new UnknownRunError(`No run "${cut(id, 80)}"`);
   }
 
   /**

@@ -17,7 +17,7 @@ import { Progress } from "../progress.ts";
 import { resolveInputs, type ScoreInput } from "../score/inputs.ts";
 import { openRewards } from "../score/rewards.ts";
 import { keyOf, openTable, readDone, type Row } from "../score/score_table.ts";
-import { summarise } from "../../../base/mod.ts";
+import { cut, summarise } from "../../../base/mod.ts";
 import { StatusError } from "../../rpc/mod.ts";
 
 /** Scores images with one or several rewards. */
@@ -194,9 +194,8 @@ class CutPrompts {
     for (const [name, { tokens, prompts }] of this.#found) {
       const [first = ""] = prompts;
       const which = prompts.size === 1 ? "a longer one was" : `${prompts.size} longer ones were`;
-      const shown = first.length > 60 ? `${first.slice(0, 60)}…` : first;
       console.error(
-        `Warning: ${name} reads ${tokens} tokens of a prompt; ${which} cut: "${shown}"`,
+        `Warning: ${name} reads ${tokens} tokens of a prompt; ${which} cut: "${cut(first, 60)}"`,
       );
     }
   }
