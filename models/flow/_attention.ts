@@ -49,15 +49,17 @@ export function selfAttention(
 
 /**
  * Attention of image and text tokens among themselves, each with projections of its own; the image first, which changes
- * nothing. Without `asksText` no queries of the text are made, and there is no result for it.
+ * nothing. Without `asksText` no queries of the text are made, and there is no result for it. `mask` is added to the
+ * logits, broadcastable to [B, heads, queries, N].
  */
 export function jointAttention(
   c: TransformerContext,
   path: string,
-  { image, text, asksText, heads, epsilon, turns }: HeadOptions & {
+  { image, text, asksText, mask, heads, epsilon, turns }: HeadOptions & {
     readonly image: Value;
     readonly text: Value;
     readonly asksText: boolean;
+    readonly mask?: Value | undefined;
   },
 ): { readonly image: Value; readonly text: Value | undefined } {
   const { b } = c;
@@ -83,7 +85,7 @@ export function jointAttention(
   const q = asksText ? b.concat([imageHeads("q"), textHeads("q")], 1) : imageHeads("q");
   const k = b.concat([imageHeads("k"), textHeads("k")], 1);
   const v = b.concat([own("v"), other("v")], 1);
-  const found = b.attention(q, k, v, { heads });
+  const found = b.attention(q, k, v, { heads, ...(mask && { mask }) });
   const out = (name: string, range: readonly [number, number]) =>
     project(c, `${path}.${name}`, { x: tokensOf(b, found, range), out: width });
   return {

@@ -49,6 +49,12 @@ export function sd3Transformer(part: Part<SD3Config>): FlowTransformer {
     channels: config.channels,
     readsGuidance: false,
     time: (t) => t,
+    // Text has no positions here, so that equal tokens stay equal. A mask keeps attention out of blocks and fused
+    // kernels: where other tokens are as many, it costs more than it saves.
+    joinsEqual: (size, equal) => {
+      const { rows, columns } = gridOf(config, size);
+      return 2 * equal > rows * columns + size.tokens;
+    },
     inputTypes: (size) => sd3Inputs(config, size),
     segments: (size) => sd3Segments(config, size),
   };
@@ -133,6 +139,7 @@ export function sd3Segments(
           images,
           isDual: config.dualLayers.has(i),
           isLast: i === layers - 1,
+          equal: size.equal ?? 1,
         }),
     });
     h = name;
@@ -187,16 +194,18 @@ function patches(
 function jointBlock(
   c: TransformerContext,
   path: string,
-  { x, condition, heads, images, isDual, isLast }: {
+  { x, condition, heads, images, isDual, isLast, equal }: {
     readonly x: Value;
     readonly condition: Value;
     readonly heads: number;
     readonly images: number;
     readonly isDual: boolean;
     readonly isLast: boolean;
+    /** How many equal tokens the last one stands for. */
+    readonly equal: number;
   },
 ): Value {
-  const { b } = c;
+  const { b, s } = c;
   const [, tokens = 1, width = 1] = x.shape;
   const [image, text] = [tokensOf(b, x, [0, images]), tokensOf(b, x, [images, tokens])];
   const vectors = (name: string, count: number) =>
@@ -211,6 +220,13 @@ function jointBlock(
     image: modulated(b, image, nth(own, 0)),
     text: modulated(b, text, before),
     asksText: !isLast,
+    // Attended to as often as the tokens that it stands for: n exp(logit) = exp(logit + ln n).
+    mask: equal === 1
+      ? undefined
+      : b.table(Array.from({ length: tokens }, (_, i) => i === tokens - 1 ? Math.log(equal) : 0), {
+        dtype: s.dtype,
+        shape: [1, 1, 1, tokens],
+      }),
   });
   const mlp = (y: Value, name: string, m: Modulation) => {
     const inner = feedForward(c, `${path}.${name}`, { x: modulated(b, y, m), width: 4 * width });

@@ -12,6 +12,8 @@ export interface TransformerSize {
   readonly width: number;
   /** Text tokens attended to. */
   readonly tokens: number;
+  /** How many equal tokens the last one of the text stands for, where `joinsEqual` allows it. Default 1. */
+  readonly equal?: number | undefined;
 }
 
 /** Where the segments of a transformer are built. */
@@ -45,6 +47,11 @@ export interface FlowTransformer {
    * `encoder_mask` [B, tokens, 1] says where they end. Absent: all are read at one length.
    */
   textTokens?(count: number): number;
+  /**
+   * Whether text of `size.tokens` that ends in so many equal tokens is better read with one in their place, of which
+   * `TransformerSize.equal` says how many it stands for. Absent: equal tokens do not stay equal, as they have positions.
+   */
+  joinsEqual?(size: TransformerSize, equal: number): boolean;
   /** Types of its inputs, in the order of its graphs. Throws `RangeError` for latents of no size of its. */
   inputTypes(size: TransformerSize): Readonly<Record<string, ValueType>>;
   segments(size: TransformerSize): readonly TransformerSegment[];

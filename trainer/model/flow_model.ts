@@ -1,7 +1,11 @@
 import { createHash } from "node:crypto";
 import { float32 } from "../../autodiff/mod.ts";
 import type { Target } from "../../compile/mod.ts";
-import { type FlowPipeline, timestepProjection } from "../../models/flow/mod.ts";
+import {
+  type FlowPipeline,
+  timestepProjection,
+  type TransformerSize,
+} from "../../models/flow/mod.ts";
 import {
   changeShapes,
   initialLora,
@@ -46,6 +50,8 @@ interface Item {
   readonly timestep: number;
   readonly x: Float32Tensor;
   readonly conditioning: Conditioning;
+  /** What its graph is written for. */
+  readonly size: Omit<TransformerSize, "batch">;
 }
 
 /**
@@ -189,51 +195,69 @@ export class FlowModel implements Model {
 
   /** All rows of all branches, those of one graph together, in groups of at most `limit` latent positions. */
   #groups({ x, timesteps, branches }: DenoiserRows, limit: number): readonly (readonly Item[])[] {
-    const bySize = new Map<number, Item[]>();
+    const bySize = new Map<string, Item[]>();
+    const [, , height = 1, width = 1] = x.shape;
     for (const [branch, all] of branches.entries()) {
       for (let row = 0; row < batchOf(x); row++) {
-        const conditioning = this.#rowOf(all, row);
-        const tokens = tokensOf(conditioning);
-        const items = bySize.get(tokens) ?? [];
-        bySize.set(tokens, items);
+        const { conditioning, size } = this.#rowOf(all, { row, height, width });
+        const key = Object.values(size).join(" ");
+        const items = bySize.get(key) ?? [];
+        bySize.set(key, items);
         items.push({
           branch,
           row,
           timestep: timesteps[row] ?? NaN,
           x: sliceBatch(x, row, row + 1),
           conditioning,
+          size,
         });
       }
     }
-    const [, , height = 1, width = 1] = x.shape;
     return [...bySize.values()].flatMap((items) =>
       chunks(items.length, limit / (height * width)).map(([start, end]) => items.slice(start, end))
     );
   }
 
-  /** What one row is conditioned on; captions that are read as long as they are, with their mask. */
-  #rowOf(all: Conditioning, row: number): Conditioning {
+  /**
+   * What one row is conditioned on: captions that are read as long as they are, with their mask, and equal tokens at
+   * the end of a text as one, where that is better.
+   */
+  #rowOf(
+    all: Conditioning,
+    { row, ...latents }: { readonly row: number; readonly height: number; readonly width: number },
+  ): Pick<Item, "conditioning" | "size"> {
+    const { transformer } = this.#pipeline;
     const own = mapParameters(all, (t) => sliceBatch(t, row, row + 1));
     const { encoder_tokens: lengths, encoder_hidden_states: states, ...rest } = own;
+    if (states === undefined) return { conditioning: own, size: { ...latents, tokens: 0 } };
+    const [, tokens = 0, width = 1] = states.shape;
+    const size = { ...latents, tokens };
     const [count] = lengths?.data ?? [];
-    if (count === undefined || states === undefined) return own;
-    const tokens = this.#pipeline.transformer.textTokens?.(count) ?? count;
-    const width = states.shape[2] ?? 1;
-    const data = new Float32Array(tokens * width);
-    data.set(states.data.subarray(0, count * width));
-    const mask = Array.from({ length: tokens }, (_, i) => i < count ? 1 : 0);
-    return {
-      ...rest,
-      encoder_hidden_states: float32(data, [1, tokens, width]),
-      encoder_mask: float32(mask, [1, tokens, 1]),
-    };
+    if (count !== undefined) {
+      const padded = transformer.textTokens?.(count) ?? count;
+      const data = new Float32Array(padded * width);
+      data.set(states.data.subarray(0, count * width));
+      const mask = Array.from({ length: padded }, (_, i) => i < count ? 1 : 0);
+      const conditioning = {
+        ...rest,
+        encoder_hidden_states: float32(data, [1, padded, width]),
+        encoder_mask: float32(mask, [1, padded, 1]),
+      };
+      return { conditioning, size: { ...size, tokens: padded } };
+    }
+    if (transformer.joinsEqual === undefined) return { conditioning: own, size };
+    const equal = equalAtEnd(states);
+    if (!transformer.joinsEqual({ batch: 1, ...size }, equal)) return { conditioning: own, size };
+    const left = tokens - equal + 1;
+    const joined = float32(states.data.slice(0, left * width), [1, left, width]);
+    const conditioning = { ...own, encoder_hidden_states: joined };
+    return { conditioning, size: { ...size, tokens: left, equal } };
   }
 
   #network(task: UNetTask, items: readonly Item[]): RunnableNetwork {
     const [first] = items;
-    const [, , height = 1, width = 1] = first?.x.shape ?? [];
-    const tokens = tokensOf(first?.conditioning ?? {});
-    const size = { batch: items.length, height, width, tokens };
+    if (first === undefined) throw new TypeError("A network is for at least one row");
+    const size = { batch: items.length, ...first.size };
     const key = `${task} ${Object.values(size)}`;
     const { transformer } = this.#pipeline;
     const network = this.#networks.get(key) ??
@@ -269,7 +293,10 @@ function guidanceOf({ kind, transformer, isDistilled }: FlowPipeline): GuidanceK
   return isDistilled || kind === "flux" ? "none" : "classifier-free";
 }
 
-/** Text tokens of a row. */
-function tokensOf({ encoder_hidden_states: states }: Conditioning): number {
-  return states?.shape[1] ?? 0;
+/** How many of the last rows of states [1, N, width] are equal: at least 1. */
+function equalAtEnd({ data, shape: [, rows = 0, width = 1] }: Float32Tensor): number {
+  const last = (rows - 1) * width;
+  let first = last;
+  while (first > 0 && data[first - 1] === data[last + (first - 1) % width]) first--;
+  return rows - Math.ceil(first / width);
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { float32 } from "../../autodiff/mod.ts";
-import { readFlowPipeline } from "../../models/flow/mod.ts";
+import { type FlowPipeline, readFlowPipeline } from "../../models/flow/mod.ts";
 import {
   bfloat16ToFloat32,
   copyToSafetensors,
@@ -20,11 +20,11 @@ const SIZE = { height: 8, width: 12 };
 
 /** Velocities, parameters' and latents' gradients of two images in both branches. */
 async function productsOf(
-  folder: string,
+  opened: string | FlowPipeline,
   engine: Engine,
   options: Partial<FlowModelOptions> = {},
 ): Promise<Readonly<Record<string, Float32Tensor>>> {
-  const pipeline = await readFlowPipeline(folder);
+  const pipeline = typeof opened === "string" ? await readFlowPipeline(opened) : opened;
   const model = new FlowModel(pipeline, engine, {
     lora: { rank: 2, alpha: 2 },
     session: { intraOpNumThreads: 1 },
@@ -86,6 +86,28 @@ for (const name of ["sd3", "flux", "flux2", "zimage"]) {
       })
     ));
 }
+
+Deno.test("sd3 without T5: one token stands for its zeros, and nothing but the time changes", () =>
+  withEngine(async (engine) => {
+    const pipeline = await readFlowPipeline(repositoryPath("zoo/flow_pipeline"));
+    const { joinsEqual, ...transformer } = pipeline.transformer;
+    assert.ok(joinsEqual);
+    const expected = await productsOf({ ...pipeline, transformer }, engine);
+    const counts = new Set<number>();
+    const always = (_size: unknown, equal: number) => {
+      counts.add(equal);
+      return true;
+    };
+    const joining = { ...pipeline, transformer: { ...transformer, joinsEqual: always } };
+    assertSame(await productsOf(joining, engine), expected, 1e-4);
+    assert.deepEqual([...counts], [24]);
+    const limits = { memory: 1, forward: 1, products: 1 };
+    assertSame(await productsOf(joining, engine, { limits }), expected, 1e-4);
+
+    const zoo = { batch: 1, height: 16, width: 16, tokens: 32 + 256 };
+    assert.ok(joinsEqual(zoo, 256));
+    assert.ok(!joinsEqual(zoo, 32 + 64));
+  }));
 
 /** A pipeline whose transformer's weights are rounded to bfloat16, and kept as such or as float32. */
 async function copyOf(golden: string, folder: string, isHalf: boolean): Promise<void> {

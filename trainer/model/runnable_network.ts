@@ -76,9 +76,10 @@ export function transformerNetwork(
   denoiser: DenoiserTarget<TransformerSize>,
 ): RunnableNetwork {
   const options = denoiserOptions(denoiser);
-  const { batch, height, width, tokens } = denoiser.size;
+  const { batch, height, width, tokens, equal = 1 } = denoiser.size;
+  const text = equal === 1 ? `${tokens} tokens` : `${tokens} tokens, the last for ${equal}`;
   return networkOf({
-    name: `transformer ${denoiser.task} ${batch}x${height}x${width}, ${tokens} tokens`,
+    name: `transformer ${denoiser.task} ${batch}x${height}x${width}, ${text}`,
     memory: options.target.memory,
     whole: () =>
       options.forwardOnly

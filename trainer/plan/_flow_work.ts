@@ -40,7 +40,13 @@ export function flowWork(
     ...encoders.flatMap(({ kind, part }) => kind === "clip" ? [part.config.contextLength] : []),
   );
   // Stable Diffusion 3 attends to CLIP's tokens and T5's.
-  const tokens = kind === "sd3" ? clip + long : long;
+  const attended = kind === "sd3" ? clip + long : long;
+  // Without T5 zeros stand for its tokens, and one of them for all where `FlowModel` joins them.
+  const equal = kind === "sd3" && !encoders.some(({ kind }) => kind === "t5") ? long : 1;
+  const all = { batch: 1, height, width, tokens: attended };
+  const text = transformer.joinsEqual?.(all, equal)
+    ? { tokens: attended - equal + 1, equal }
+    : { tokens: attended };
   const limit = (name: keyof typeof DEFAULT_LIMITS) =>
     (limits[name] ?? DEFAULT_LIMITS[name]) / (height * width);
   const network = (
@@ -51,7 +57,7 @@ export function flowWork(
     chunks(rows, limit(task === "prediction" ? "forward" : "products")).map(([start, end]) => ({
       network: transformerNetwork(transformer, {
         task,
-        size: { batch: end - start, height, width, tokens },
+        size: { batch: end - start, height, width, ...text },
         changes,
         ...target,
       }),
