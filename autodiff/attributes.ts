@@ -21,24 +21,28 @@ function wrongType(name: string, found: Attribute, expected: Attribute["type"]):
   throw new TypeError(`Attribute "${name}" is of type ${found.type}, expected ${expected}`);
 }
 
-/** Reads an int attribute; `fallback` is ONNX's default where the node leaves it out. */
-export function intOf(attributes: Attributes, name: string, fallback: number): number {
+function missing(name: string): never {
+  throw new TypeError(`Attribute ${name} is missing`);
+}
+
+/** Reads an int attribute; where the node leaves it out, that is `fallback`, or an error if there is none. */
+export function intOf(attributes: Attributes, name: string, fallback?: number): number {
   const a = attributes[name];
-  if (a === undefined) return fallback;
+  if (a === undefined) return fallback ?? missing(name);
   return a.type === "int" ? a.value : wrongType(name, a, "int");
 }
 
-/** Reads a float attribute; like one in a file, the fallback has float32 precision. */
-export function floatOf(attributes: Attributes, name: string, fallback: number): number {
+/** Reads a float attribute, as `intOf`; like one in a file, the fallback has float32 precision. */
+export function floatOf(attributes: Attributes, name: string, fallback?: number): number {
   const a = attributes[name];
-  if (a === undefined) return Math.fround(fallback);
+  if (a === undefined) return Math.fround(fallback ?? missing(name));
   return a.type === "float" ? a.value : wrongType(name, a, "float");
 }
 
-/** Reads a string attribute. */
-export function stringOf(attributes: Attributes, name: string, fallback: string): string {
+/** Reads a string attribute, as `intOf`. */
+export function stringOf(attributes: Attributes, name: string, fallback?: string): string {
   const a = attributes[name];
-  if (a === undefined) return fallback;
+  if (a === undefined) return fallback ?? missing(name);
   return a.type === "string" ? a.value : wrongType(name, a, "string");
 }
 
@@ -47,4 +51,47 @@ export function intsOf(attributes: Attributes, name: string): readonly number[] 
   const a = attributes[name];
   if (a === undefined) return undefined;
   return a.type === "ints" ? a.value : wrongType(name, a, "ints");
+}
+
+/** Reads attributes by name. What has no fallback is required: it is an error where a node leaves it out. */
+export interface AttributeReader {
+  int(name: string, fallback?: number): number;
+  /** An int that is 1 or 0. */
+  flag(name: string, fallback: boolean): boolean;
+  float(name: string, fallback?: number): number;
+  string(name: string, fallback?: string): string;
+  ints(name: string): readonly number[];
+  optionalInts(name: string): readonly number[] | undefined;
+}
+
+/** Reads the attributes of a node. */
+export function readerOf(given: Attributes): AttributeReader {
+  return {
+    int: (name, fallback) => intOf(given, name, fallback),
+    flag: (name, fallback) => intOf(given, name, Number(fallback)) === 1,
+    float: (name, fallback) => floatOf(given, name, fallback),
+    string: (name, fallback) => stringOf(given, name, fallback),
+    ints: (name) => intsOf(given, name) ?? missing(name),
+    optionalInts: (name) => intsOf(given, name),
+  };
+}
+
+/** The names and types of the attributes that `read` asks for. */
+export function askedFor(
+  read: (reader: AttributeReader) => unknown,
+): ReadonlyMap<string, Attribute["type"]> {
+  const types = new Map<string, Attribute["type"]>();
+  const asked = <T>(name: string, type: Attribute["type"], value: T): T => {
+    types.set(name, type);
+    return value;
+  };
+  read({
+    int: (name) => asked(name, "int", 0),
+    flag: (name) => asked(name, "int", false),
+    float: (name) => asked(name, "float", 0),
+    string: (name) => asked(name, "string", ""),
+    ints: (name) => asked(name, "ints", []),
+    optionalInts: (name) => asked(name, "ints", undefined),
+  });
+  return types;
 }

@@ -1,9 +1,10 @@
+import type { Attributes } from "./attributes.ts";
 import type { Builder } from "./builder.ts";
 import { GradientError } from "./errors.ts";
 import type { Graph, Node, Value } from "./graph.ts";
-import type { OpName } from "./infer/mod.ts";
+import { attributesOf, type AttributeValues, type OpName } from "./infer/mod.ts";
 import { readsOf } from "./reads.ts";
-import type { Rule } from "./rules/_types.ts";
+import type { Rule, RuleContext, Rules } from "./rules/_types.ts";
 import { RULES } from "./rules/mod.ts";
 import { isStopEdge } from "./rules/stop_edges.ts";
 import { isFloat, type Shape } from "./tensor.ts";
@@ -63,7 +64,7 @@ export function differentiate(
   { seeds, wrt, rules, unreached, into: b = forward }: {
     readonly seeds: readonly Seed[];
     readonly wrt: readonly Value[];
-    readonly rules: Readonly<Partial<Record<OpName, Rule>>>;
+    readonly rules: Rules;
     readonly unreached: "error" | "zero";
     readonly into?: Builder;
   },
@@ -87,15 +88,15 @@ export function differentiate(
       v !== undefined && active.has(v) && !isStopEdge(node.op, k)
     );
     const at = () => `node ${node.name}; reached from ${path(node, active, wrt)}`;
-    const rule = rules[node.op];
+    const rule = ruleOf(rules, node.op, node.attributes);
     // What an operator with graphs inside reads need not be among its inputs.
     if (rule !== undefined && !wants.some(Boolean)) continue;
     if (rule === undefined) {
       throw new GradientError(`Operator ${node.op} has no gradient rule (${at()})`);
     }
     const gradients = b.scope(`grad/${node.name}`, () => {
-      const { inputs, outputs, attributes } = node;
-      return rule({ b, inputs, outputs, attributes, cotangents: outputs.map(total), wants });
+      const { inputs, outputs } = node;
+      return rule({ b, inputs, outputs, cotangents: outputs.map(total), wants });
     });
     for (const [k, v] of node.inputs.entries()) {
       if (v === undefined || !wants[k]) continue;
@@ -114,6 +115,13 @@ export function differentiate(
     if (unreached === "zero") return b.expand(b.scalar(0, v.dtype), v.shape);
     throw new GradientError(`No gradient reaches "${v.name}": the result does not depend on it`);
   });
+}
+
+/** The rule of an operator for a node with these attributes. */
+function ruleOf<Op extends OpName>(rules: Rules, op: Op, given: Attributes) {
+  const rule: Rule<AttributeValues[Op]> | undefined = rules[op];
+  return rule &&
+    ((c: Omit<RuleContext, "attributes">) => rule({ ...c, attributes: attributesOf(op, given) }));
 }
 
 /** Every value that some `wrt` influences through edges that gradients flow along: those with a gradient to pass on. */

@@ -1,6 +1,6 @@
 import type { Attributes } from "./attributes.ts";
 import { GraphError } from "./errors.ts";
-import { ATTRIBUTES, attributeType, INFER, type OpName } from "./infer/mod.ts";
+import { type OpName, SPECS } from "./infer/mod.ts";
 import { BYTES_PER_ELEMENT, type Shape, sizeOf, type Tensor } from "./tensor.ts";
 import type { ValueType } from "./value_type.ts";
 
@@ -174,7 +174,7 @@ export class Graph {
     }
     try {
       checkAttributes(op, attributes);
-      const types = INFER[op]({ inputs, attributes, bodies });
+      const types = SPECS[op].infer({ inputs, attributes, bodies });
       return this.#append({ op, name, inputs, attributes, bodies }, types);
     } catch (cause) {
       const found = inputs.map((v) => v === undefined ? "-" : `${v.dtype}[${v.shape}]`).join(", ");
@@ -187,7 +187,7 @@ export class Graph {
   adopt(node: Node, { inputs, bodies }: Pick<Node, "inputs" | "bodies">): readonly Value[] {
     this.#names.set(node.name, 1);
     const copied = { ...node, inputs, bodies };
-    return this.#append(copied, INFER[node.op](copied));
+    return this.#append(copied, SPECS[node.op].infer(copied));
   }
 
   #sees(v: Value): boolean {
@@ -237,14 +237,16 @@ export function byteLengthOf(type: ValueType): number {
 }
 
 function checkAttributes(op: OpName, attributes: Attributes): void {
-  const known: readonly string[] = ATTRIBUTES[op] ?? [];
+  const known = SPECS[op].attributes;
   for (const [name, { type }] of Object.entries(attributes)) {
-    if (!known.includes(name)) {
+    const expected = known.get(name);
+    if (expected === undefined) {
       throw new GraphError(
-        `Attribute "${name}" is unknown, expected some of ${known.join(", ") || "none"}`,
+        `Attribute "${name}" is unknown, expected some of ${
+          [...known.keys()].join(", ") || "none"
+        }`,
       );
     }
-    const expected = attributeType(name);
     if (type !== expected) {
       throw new GraphError(`Attribute "${name}" is of type ${type}, expected ${expected}`);
     }

@@ -143,6 +143,8 @@ const REFUSED: readonly [RegExp, (s: ReturnType<typeof inputs>) => unknown][] = 
     /Softmax.*: Attribute "axis" is of type float, expected int/,
     ({ b, x }) => b.call("Softmax", [x], { axis: float(0) }),
   ],
+  [/Cast.*: Attribute to is missing/, ({ b, x }) => b.call("Cast", [x])],
+  [/MaxPool.*: Attribute kernel_shape is missing/, ({ b, x }) => b.call("MaxPool", [x])],
   // What inference does not read, whoever runs the model does.
   [
     /Selu.*: Attribute "gamma" is of type int, expected float/,

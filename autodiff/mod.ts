@@ -1,4 +1,4 @@
-export * from "./attributes.ts";
+export { type Attribute, type Attributes, float, int, ints, string } from "./attributes.ts";
 export {
   Builder,
   type BuilderOptions,
@@ -29,7 +29,7 @@ export {
   type ModelInterface,
 } from "./import/import_model.ts";
 export type { DeclaredValue } from "./import/_read_model.ts";
-export { isOpName, type OpName } from "./infer/mod.ts";
+export { attributesOf, type AttributeValues, isOpName, type OpName } from "./infer/mod.ts";
 export * from "./normalize.ts";
 export { type Operator, OPERATORS } from "./operators.ts";
 export { onnxOfDType } from "./onnx_dtype.ts";

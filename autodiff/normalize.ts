@@ -1,7 +1,7 @@
-import { type Attributes, float, floatOf, int, intOf, stringOf } from "./attributes.ts";
+import { float, int } from "./attributes.ts";
 import type { Builder } from "./builder.ts";
 import type { Value } from "./graph.ts";
-import { dim, normalizeAxis } from "./infer/_types.ts";
+import { type AttributeValues, dim, normalizeAxis } from "./infer/mod.ts";
 import { sizeOf } from "./tensor.ts";
 
 /** A per-channel vector [C] shaped to broadcast against x [N, C, ...]. */
@@ -9,14 +9,14 @@ export function asChannels(b: Builder, vector: Value, x: Value): Value {
   return b.reshape(vector, x.shape.map((_, i) => i === 1 ? dim(vector.shape, 0) : 1));
 }
 
-/** Whether a GroupNormalization's result goes through silu. */
-export function isSilu(attributes: Attributes): boolean {
-  return stringOf(attributes, "activation", "none") === "silu";
-}
+type LayerAttributes = AttributeValues["LayerNormalization"];
 
 /** Axes a LayerNormalization normalizes. */
-export function normalizedAxes(x: Value, attributes: Attributes): readonly number[] {
-  const first = normalizeAxis(intOf(attributes, "axis", -1), x.shape.length);
+export function normalizedAxes(
+  x: Value,
+  { axis }: Pick<LayerAttributes, "axis">,
+): readonly number[] {
+  const first = normalizeAxis(axis, x.shape.length);
   return x.shape.flatMap((_, i) => i >= first ? [i] : []);
 }
 
@@ -29,7 +29,7 @@ export function statisticsOf(
   x: Value,
   { outputs: [, mean, invStd], attributes }: {
     readonly outputs: readonly Value[];
-    readonly attributes: Attributes;
+    readonly attributes: LayerAttributes;
   },
 ): { readonly mean: Value; readonly invStd: Value } {
   if (x.dtype === "float32" && mean !== undefined && invStd !== undefined) return { mean, invStd };
@@ -37,8 +37,7 @@ export function statisticsOf(
   const centre = b.mean(x, { axes });
   const apart = b.sub(x, centre);
   const variance = b.mean(b.mul(apart, apart), { axes });
-  const epsilon = floatOf(attributes, "epsilon", 1e-5);
-  return { mean: centre, invStd: b.reciprocal(b.sqrt(b.add(variance, epsilon))) };
+  return { mean: centre, invStd: b.reciprocal(b.sqrt(b.add(variance, attributes.epsilon))) };
 }
 
 /**
@@ -48,16 +47,18 @@ export function statisticsOf(
 export function groupNormalize(
   b: Builder,
   x: Value,
-  attributes: Attributes,
+  { num_groups, epsilon }: Pick<AttributeValues["GroupNormalization"], "num_groups" | "epsilon">,
 ): { readonly normalized: Value; readonly invStd: Value } {
-  const rows = dim(x.shape, 0) * intOf(attributes, "num_groups", 1);
+  const rows = dim(x.shape, 0) * num_groups;
   const width = sizeOf(x.shape) / rows;
   const flat = b.reshape(x, [rows, width]);
   const ones = b.expand(b.fill(1, { dtype: x.dtype, shape: [1] }), [width]);
-  const layer = { axis: int(-1), epsilon: float(floatOf(attributes, "epsilon", 1e-5)) };
-  const outputs = b.op("LayerNormalization", [flat, ones], layer);
+  const outputs = b.op("LayerNormalization", [flat, ones], {
+    axis: int(-1),
+    epsilon: float(epsilon),
+  });
   const [normalized = flat] = outputs;
-  return { normalized, ...statisticsOf(b, flat, { outputs, attributes: layer }) };
+  return { normalized, ...statisticsOf(b, flat, { outputs, attributes: { axis: -1, epsilon } }) };
 }
 
 /**

@@ -1,5 +1,5 @@
 import { CONTRIB } from "./domains.ts";
-import { ATTRIBUTES, INFER, isControlOp, isOpName, type OpName } from "./infer/mod.ts";
+import { isControlOp, isOpName, type OpName, SPECS } from "./infer/mod.ts";
 import { stopsOf } from "./rules/stop_edges.ts";
 import { belongsTo } from "./stages.ts";
 
@@ -46,11 +46,11 @@ function describe(name: OpName): Operator {
     domain: own ? "graph" : CONTRIB[name] === undefined ? "ai.onnx" : "com.microsoft",
     differentiable: stops !== "all",
     stops: stops === "all" ? [] : stops,
-    attributes: ATTRIBUTES[name] ?? [],
+    attributes: [...SPECS[name].attributes.keys()],
     ...(limits === undefined ? {} : { limits }),
   };
 }
 
 /** Every operator that may be written but those with graphs inside, in alphabetical order. */
-export const OPERATORS: readonly Operator[] = Object.keys(INFER).filter(isOpName)
+export const OPERATORS: readonly Operator[] = Object.keys(SPECS).filter(isOpName)
   .filter((op) => !isControlOp(op) && belongsTo("written", op)).sort().map(describe);

@@ -1,8 +1,7 @@
-import { dim, type OpName } from "../autodiff/infer/mod.ts";
+import { attributesOf, dim, type OpName } from "../autodiff/infer/mod.ts";
 import {
   byteLengthOf,
   type Graph,
-  intOf,
   type Node,
   nodesNeeded,
   readsOf,
@@ -49,8 +48,8 @@ export function totalFlops({ flops }: Pick<GraphCost, "flops">): number {
 /** Floating-point operations of a node that multiplies matrices, in this or another form. */
 const FLOPS: Partial<Record<OpName, (node: Node) => number>> = {
   MatMul: ({ inputs, outputs }) => 2 * sized(outputs[0]) * dim(inputs[0]?.shape ?? [1], -1),
-  FusedMatMul: (node) => 2 * sized(node.outputs[0]) * innerOf(node),
-  Gemm: (node) => 2 * sized(node.outputs[0]) * innerOf(node),
+  FusedMatMul: (node) => 2 * sized(node.outputs[0]) * innerOf("FusedMatMul", node),
+  Gemm: (node) => 2 * sized(node.outputs[0]) * innerOf("Gemm", node),
   Conv: ({ inputs, outputs }) => 2 * sized(outputs[0]) * sizeOf(inputs[1]?.shape.slice(1) ?? []),
   ConvTranspose: ({ inputs }) => 2 * sized(inputs[0]) * sizeOf(inputs[1]?.shape.slice(1) ?? []),
   // q kᵀ and p v.
@@ -82,14 +81,15 @@ function sized(v: Value | undefined): number {
   return v === undefined ? 0 : sizeOf(v.shape);
 }
 
-function innerOf({ inputs, attributes }: Node): number {
-  return dim(inputs[0]?.shape ?? [1, 1], intOf(attributes, "transA", 0) === 1 ? -2 : -1);
+function innerOf(op: "FusedMatMul" | "Gemm", { inputs, attributes }: Node): number {
+  return dim(inputs[0]?.shape ?? [1, 1], attributesOf(op, attributes).transA ? -2 : -1);
 }
 
 /** How often a node runs the graphs inside it: a Scan once for each of its rows. */
 function timesOf({ op, inputs, attributes }: Node): number {
   if (op !== "Scan") return 1;
-  return dim(inputs.at(-intOf(attributes, "num_scan_inputs", 1))?.shape ?? [1], 0);
+  const { num_scan_inputs } = attributesOf("Scan", attributes);
+  return dim(inputs.at(-num_scan_inputs)?.shape ?? [1], 0);
 }
 
 /**

@@ -1,12 +1,10 @@
-import { dim, type OpName } from "../autodiff/infer/mod.ts";
+import { attributesOf, dim, type OpName } from "../autodiff/infer/mod.ts";
 import {
   Builder,
   castNumber,
   constantOf,
   type DType,
-  intOf,
   type Node,
-  stringOf,
   type Value,
 } from "../autodiff/mod.ts";
 import { leaf, lowerBody, type Lowered } from "./lower.ts";
@@ -132,13 +130,13 @@ function isExact(v: Value): boolean {
  * a Gemm with its first operand transposed, and a sum of products of two rows. Such a sum may be too large for float16.
  */
 function isSum({ op, attributes, outputs: [y] }: Node): boolean {
-  if (op === "Gemm") return intOf(attributes, "transA", 0) === 1;
+  if (op === "Gemm") return attributesOf("Gemm", attributes).transA;
   return op === "FusedMatMul" && y !== undefined && dim(y.shape, -1) * dim(y.shape, -2) === 1;
 }
 
 /** False for a Resize that interpolates, or reads scales, which are float32 always. */
 function isNearest({ op, attributes, inputs: [, roi, scales] }: Node): boolean {
   return op !== "Resize" ||
-    (stringOf(attributes, "mode", "nearest") === "nearest" && roi === undefined &&
+    (attributesOf("Resize", attributes).mode === "nearest" && roi === undefined &&
       scales === undefined);
 }

@@ -8,7 +8,7 @@ import {
   nodesNeeded,
   type Value,
 } from "../autodiff/mod.ts";
-import { inputsRead, LOWERINGS } from "./_lowerings.ts";
+import { inputsRead, lowered } from "./_lowerings.ts";
 import type { Policy } from "./policy.ts";
 
 /** Part of a graph as it is given to the runtime. */
@@ -51,18 +51,14 @@ function lowerInto(
   for (const node of graph.nodes) {
     if (!needed.has(node)) continue;
     const inputs = inputsRead(node, policy).map((v) => v && counterpart(v));
-    const context = {
-      attributes: node.attributes,
-      policy,
-      isRead: (i: number) => read.has(node.outputs[i]),
-    };
-    const lowered = copy.scope(
+    const isRead = (i: number) => read.has(node.outputs[i]);
+    const { attributes } = node;
+    const written = copy.scope(
       node.name,
-      () => LOWERINGS[node.op]?.(copy, inputs, context) ?? "kernel",
+      () => lowered(node.op, { b: copy, inputs, attributes, policy, isRead }),
     );
-    for (
-      const [i, v] of [lowered === "kernel" ? adopted(node, inputs) : lowered].flat().entries()
-    ) {
+    const made = written === "kernel" ? adopted(node, inputs) : written;
+    for (const [i, v] of [made].flat().entries()) {
       const original = node.outputs[i];
       if (original !== undefined && v !== undefined) map.set(original, v);
     }

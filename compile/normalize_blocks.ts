@@ -1,12 +1,5 @@
-import {
-  type Attributes,
-  type Builder,
-  floatOf,
-  intOf,
-  isSilu,
-  sizeOf,
-  type Value,
-} from "../autodiff/mod.ts";
+import type { AttributeValues } from "../autodiff/infer/mod.ts";
+import { type Builder, sizeOf, type Value } from "../autodiff/mod.ts";
 
 /** What the gradient of a group normalization reads: x and dy [B, C, ...], scale and bias [C]. */
 export interface GroupNormOperands {
@@ -23,10 +16,9 @@ export interface GroupNormOperands {
 export function groupNormGradientInBlocks(
   b: Builder,
   { x, scale, bias, dy }: GroupNormOperands,
-  attributes: Attributes,
+  { num_groups: groups, epsilon, activation }: AttributeValues["GroupNormalizationGrad"],
 ): readonly Value[] {
   const [batch = 1, channels = 1] = x.shape;
-  const groups = intOf(attributes, "num_groups", 1);
   const [wide, size] = [channels / groups, sizeOf(x.shape) / (batch * channels)];
   const byGroup = (v: Value) => b.reshape(v, [batch * groups, wide, size]);
   const perChannel = (v: Value) =>
@@ -38,10 +30,9 @@ export function groupNormGradientInBlocks(
     }
     const meanOf = (v: Value) => b.mean(v, { axes: [0, 1] });
     const centred = b.sub(x, meanOf(x));
-    const epsilon = floatOf(attributes, "epsilon", 1e-5);
     const invStd = b.reciprocal(b.sqrt(b.add(meanOf(b.mul(centred, centred)), epsilon)));
     const normalized = b.mul(centred, invStd);
-    const g = isSilu(attributes)
+    const g = activation === "silu"
       ? b.mul(dy, siluSlope(b, b.add(b.mul(normalized, scale), bias)))
       : dy;
     const sums = b.sum(g, { axes: [1] });

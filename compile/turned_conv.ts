@@ -1,37 +1,27 @@
-import { reach, windowOf } from "../autodiff/infer/mod.ts";
-import {
-  type Attributes,
-  type Builder,
-  int,
-  intOf,
-  ints,
-  intsOf,
-  sizeOf,
-  type Value,
-} from "../autodiff/mod.ts";
-import type { Policy } from "./policy.ts";
+import { attributesOf, type AttributeValues, reach, windowOf } from "../autodiff/infer/mod.ts";
+import { type Builder, int, ints, sizeOf, type Value } from "../autodiff/mod.ts";
+import type { LoweringContext } from "./_lowering.ts";
 import { winogradConv } from "./winograd.ts";
 
 /**
  * A `ConvTranspose` of stride 1, the gradient of a convolution's input, as the convolution that it is: in and out channels
- * of the kernel change places and its taps are turned round. `undefined` where the policy or its geometry are against it.
+ * of the kernel change places and its taps are turned round. "kernel" where the policy or its geometry are against it.
  */
 export function turnedConv(
   b: Builder,
   [x, w, bias]: readonly (Value | undefined)[],
-  { attributes, policy }: { readonly attributes: Attributes; readonly policy: Policy },
-): Value | undefined {
-  if (x === undefined || w === undefined) return undefined;
+  { attributes, ...context }: LoweringContext<AttributeValues["ConvTranspose"]>,
+): Value | "kernel" {
+  if (x === undefined || w === undefined) return "kernel";
   const [batch = 1, , ...spatial] = x.shape;
-  if (batch * sizeOf(spatial) < policy.turnedKernels) return undefined;
+  if (batch * sizeOf(spatial) < context.policy.turnedKernels) return "kernel";
   const window = windowOf(attributes, w.shape.slice(2), spatial);
   const { kernel, strides, dilations } = window;
   // Padded to the full overlap.
   const pads = window.pads.map((p, i) => reach(window, i % kernel.length) - p);
-  const extra = intsOf(attributes, "output_padding") ?? [];
+  const { output_padding: extra = [], group } = attributes;
   const fits = strides.every((n) => n === 1) && extra.every((n) => n === 0);
-  if (!fits || pads.some((p) => p < 0)) return undefined;
-  const group = intOf(attributes, "group", 1);
+  if (!fits || pads.some((p) => p < 0)) return "kernel";
   const geometry = {
     kernel_shape: ints(kernel),
     strides: ints(strides),
@@ -41,11 +31,11 @@ export function turnedConv(
   };
   const swapped = swapChannels(b, w, group);
   const products = winogradConv(b, [x, swapped, bias], {
-    attributes: geometry,
-    policy,
+    ...context,
+    attributes: attributesOf("Conv", geometry),
     isTurned: true,
   });
-  if (products !== undefined) return products;
+  if (products !== "kernel") return products;
   const turned = b.reverse(swapped, kernel.flatMap((k, i) => k > 1 ? [i + 2] : []));
   return b.call("Conv", bias === undefined ? [x, turned] : [x, turned, bias], geometry);
 }

@@ -1,14 +1,6 @@
-import { dim, windowOf } from "../autodiff/infer/mod.ts";
-import {
-  type Attributes,
-  type Builder,
-  int,
-  intOf,
-  ints,
-  sizeOf,
-  type Value,
-} from "../autodiff/mod.ts";
-import type { Policy } from "./policy.ts";
+import { type AttributeValues, dim, windowOf } from "../autodiff/infer/mod.ts";
+import { type Builder, int, ints, sizeOf, type Value } from "../autodiff/mod.ts";
+import type { LoweringContext } from "./_lowering.ts";
 
 /** Rows of output in a tile, which takes `TAPS` less one more of input. */
 const TILE = 4;
@@ -73,20 +65,18 @@ export interface ConvOperands {
   readonly bias?: Value | undefined;
 }
 
-/** What is made of a `Conv` by `winogradRows`; `undefined` where the policy, its shape or its cost are against it. */
+/** What is made of a `Conv` by `winogradRows`; "kernel" where the policy, its shape or its cost are against it. */
 export function winogradConv(
   b: Builder,
   [x, w, bias]: readonly (Value | undefined)[],
-  { attributes, policy, isTurned = false }: {
-    readonly attributes: Attributes;
-    readonly policy: Policy;
+  { attributes, policy, isTurned = false }: LoweringContext<AttributeValues["Conv"]> & {
     /** The taps of `w` are to be turned round. */
     readonly isTurned?: boolean;
   },
-): Value | undefined {
+): Value | "kernel" {
   // Its transforms multiply what float16 rounds.
-  if (policy.precision === "float16") return undefined;
-  if (x === undefined || w === undefined || x.shape.length !== 4) return undefined;
+  if (policy.precision === "float16") return "kernel";
+  if (x === undefined || w === undefined || x.shape.length !== 4) return "kernel";
   const { kernel, strides, dilations, pads } = windowOf(
     attributes,
     w.shape.slice(2),
@@ -94,13 +84,13 @@ export function winogradConv(
   );
   const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
   const out = dim(w.shape, 0);
-  const fits = kernel.every((k) => k === TAPS) && intOf(attributes, "group", 1) === 1 &&
+  const fits = kernel.every((k) => k === TAPS) && attributes.group === 1 &&
     [...strides, ...dilations].every((n) => n === 1) && height >= TILE && channels % 2 === 0;
   // Half of 9 multiplications for each pair of channels is spared.
   const spared = TAPS ** 2 / 2 * channels * out;
   const isWorth = batch * height * width >= policy.winograd &&
     spared > TRANSFORM * (channels + out);
-  return fits && isWorth ? winogradRows(b, { x, w, bias }, { pads, isTurned }) : undefined;
+  return fits && isWorth ? winogradRows(b, { x, w, bias }, { pads, isTurned }) : "kernel";
 }
 
 /**

@@ -1,4 +1,3 @@
-import { intsOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { ATTENTION } from "./convert_attention.ts";
 import { INDEX } from "./convert_index.ts";
@@ -6,15 +5,15 @@ import { LOSSES } from "./convert_loss.ts";
 import { MATH } from "./convert_math.ts";
 import { MICROSOFT } from "./convert_microsoft.ts";
 import { NORMALIZATIONS } from "./convert_norm.ts";
-import { OLD_FORMS } from "./convert_old.ts";
+import { axesInput, OLD_FORMS } from "./convert_old.ts";
 import { POOLS } from "./convert_pool.ts";
 import { QUANTIZED } from "./convert_quantized.ts";
 import { RECURRENT } from "./convert_recurrent.ts";
 import { RESIZES } from "./convert_resize.ts";
 import { SAMPLING } from "./convert_sampling.ts";
 import { SIGNALS } from "./convert_signal.ts";
-import { keep, without } from "./_keep.ts";
-import type { Conversion, Conversions, Converted, ForeignNode } from "./_node.ts";
+import { keep } from "./_keep.ts";
+import type { Conversions, Converted, ForeignNode } from "./_node.ts";
 
 const TABLE: Conversions = {
   ...ATTENTION,
@@ -46,10 +45,3 @@ export function convert(b: Builder, node: ForeignNode): Converted {
     : undefined;
   return conversion === undefined ? keep(node) : conversion(b, node);
 }
-
-/** Axes that older opsets have as an attribute. */
-const axesInput: Conversion = (b, node) => {
-  const axes = intsOf(node.attributes, "axes");
-  const call = keep({ ...node, attributes: without(node.attributes, "axes") });
-  return axes === undefined ? call : { ...call, inputs: [node.inputs[0], b.ints(axes)] };
-};

@@ -1,11 +1,18 @@
-import { intOf, intsOf } from "../attributes.ts";
+import type { Attributes } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
 import type { Value, ValueType } from "../graph.ts";
-import { dim, type InferContext, normalizeAxis, required } from "../infer/_types.ts";
-import { INFER, type OpName } from "../infer/mod.ts";
+import { type InferContext, required } from "../infer/_types.ts";
+import {
+  attributesOf,
+  type AttributeValues,
+  dim,
+  normalizeAxis,
+  type OpName,
+  SPECS,
+} from "../infer/mod.ts";
 import { reducedAxes } from "../infer/reduce.ts";
-import { sliceRanges } from "../infer/shape.ts";
+import { permutation, sliceRanges } from "../infer/shape.ts";
 import { castNumber, isFloat, type Shape, sizeOf, type Tensor } from "../tensor.ts";
 
 /** Entries of the largest tensor that is computed while a model is imported. What is larger stays a node. */
@@ -24,17 +31,21 @@ export function fromNumbers(values: readonly number[], type: ValueType): Tensor 
  * Computes an operator of constant inputs, as shape arithmetic needs: exactly on whole numbers, in the output's
  * dtype otherwise. Returns `undefined` where an input is not constant, or the operator is none of these, or too large.
  */
-export function fold(op: OpName, c: InferContext): readonly Tensor[] | undefined {
+export function fold<Op extends OpName>(
+  op: Op,
+  c: InferContext<Attributes>,
+): readonly Tensor[] | undefined {
   if (op === "Shape" || op === "Size") return [shapeOf(op, c)];
-  const evaluate = EVALUATE.get(op);
+  const evaluate: Evaluate<AttributeValues[Op]> | undefined = EVALUATE[op];
   const tensors = c.inputs.map(constantOf);
   if (evaluate === undefined || c.inputs.some((v, i) => v !== undefined && isOpaque(tensors[i]))) {
     return undefined;
   }
-  const types = INFER[op](c);
+  const types = SPECS[op].infer(c);
   if (types.some((type) => sizeOf(type.shape) > LARGEST_FOLD)) return undefined;
   const values = tensors.map((t) => t === undefined ? [] : Array.from(t.data, Number));
-  return evaluate(c, values, types).map((entries, i) => {
+  const typed = { inputs: c.inputs, attributes: attributesOf(op, c.attributes) };
+  return evaluate(typed, values, types).map((entries, i) => {
     const type = types[i];
     if (type === undefined) throw new RangeError(`${op} has ${types.length} outputs`);
     return fromNumbers(entries, type);
@@ -85,21 +96,19 @@ function isOpaque(t: Tensor | undefined): boolean {
     t.data.length > LARGEST_FOLD;
 }
 
-function shapeOf(op: "Shape" | "Size", c: InferContext): Tensor {
+function shapeOf(op: "Shape" | "Size", c: InferContext<Attributes>): Tensor {
   const { shape } = required(c, 0);
-  const [type] = INFER[op](c);
-  const at = (name: string, fallback: number) => intOf(c.attributes, name, fallback);
-  const entries = op === "Size"
-    ? [sizeOf(shape)]
-    : shape.slice(at("start", 0), at("end", shape.length));
+  const [type] = SPECS[op].infer(c);
+  const { start, end } = attributesOf("Shape", c.attributes);
+  const entries = op === "Size" ? [sizeOf(shape)] : shape.slice(start, end);
   return fromNumbers(entries, { dtype: "int64", shape: type?.shape ?? [] });
 }
 
 type Numbers = readonly number[];
 
 /** Entries of every output from the entries of every input and the outputs' types. */
-type Evaluate = (
-  c: InferContext,
+type Evaluate<A = unknown> = (
+  c: InferContext<A>,
   values: readonly Numbers[],
   types: readonly ValueType[],
 ) => readonly Numbers[];
@@ -150,9 +159,9 @@ const unary = (f: (a: number, whole: boolean) => number): Evaluate =>
   each(([a = NaN], whole) => f(a, whole));
 
 /** Entries of the output from where each comes from in the first input. */
-const moved = (
-  source: (c: InferContext, values: readonly Numbers[]) => (at: readonly number[]) => number,
-): Evaluate =>
+const moved = <A>(
+  source: (c: InferContext<A>, values: readonly Numbers[]) => (at: readonly number[]) => number,
+): Evaluate<A> =>
 (c, values, [type]) => {
   if (type === undefined) return [];
   const from = source(c, values);
@@ -161,7 +170,10 @@ const moved = (
 
 const same: Evaluate = (_c, [x = []]) => [x];
 
-const reduction = (f: (a: number, b: number) => number): Evaluate => (c, [x = []], [type]) => {
+const reduction = (
+  f: (a: number, b: number) => number,
+): Evaluate<AttributeValues["ReduceSum"]> =>
+(c, [x = []], [type]) => {
   const { shape } = required(c, 0);
   const axes = reducedAxes(c);
   const kept = shape.map((d, i) => axes.includes(i) ? 1 : d);
@@ -176,13 +188,13 @@ const reduction = (f: (a: number, b: number) => number): Evaluate => (c, [x = []
   return [entries.map((v) => v ?? NaN)];
 };
 
-const axisOf = (c: InferContext): number =>
-  normalizeAxis(intOf(c.attributes, "axis", 0), required(c, 0).shape.length);
+const axisOf = (c: InferContext<{ readonly axis: number }>): number =>
+  normalizeAxis(c.attributes.axis, required(c, 0).shape.length);
 
 const replaced = (at: readonly number[], axis: number, value: number): number[] =>
   at.map((v, i) => i === axis ? value : v);
 
-const concat: Evaluate = (c, values, [type]) => {
+const concat: Evaluate<AttributeValues["Concat"]> = (c, values, [type]) => {
   const axis = axisOf(c);
   const parts = c.inputs.map((_, i) => required(c, i).shape);
   return [Array.from(coordinates(type?.shape ?? []), (at) => {
@@ -192,7 +204,7 @@ const concat: Evaluate = (c, values, [type]) => {
   })];
 };
 
-const split: Evaluate = (c, values, types) => {
+const split: Evaluate<AttributeValues["Split"]> = (c, values, types) => {
   const axis = axisOf(c);
   const { shape } = required(c, 0);
   let start = 0;
@@ -206,7 +218,7 @@ const split: Evaluate = (c, values, types) => {
   });
 };
 
-const gather = moved((c, values) => {
+const gather: Evaluate<AttributeValues["Gather"]> = moved((c, values) => {
   const axis = axisOf(c);
   const [{ shape }, indices] = [required(c, 0), required(c, 1).shape];
   return (at) => {
@@ -230,15 +242,15 @@ const slice = moved((c) => {
     );
 });
 
-const transpose = moved((c) => {
+const transpose: Evaluate<AttributeValues["Transpose"]> = moved((c) => {
   const { shape } = required(c, 0);
-  const perm = intsOf(c.attributes, "perm") ?? shape.map((_, i) => shape.length - 1 - i);
+  const perm = permutation(c);
   return (at) => position(shape, shape.map((_, i) => dim(at, perm.indexOf(i))));
 });
 
 /** Of the divisor's sign, or of the dividend's where the operator asks for C's fmod. */
-const modulo: Evaluate = (c, ...rest) =>
-  binary((a, b) => intOf(c.attributes, "fmod", 0) === 1 ? a % b : a - b * Math.floor(a / b))(
+const modulo: Evaluate<AttributeValues["Mod"]> = (c, ...rest) =>
+  binary((a, b) => c.attributes.fmod ? a % b : a - b * Math.floor(a / b))(
     c,
     ...rest,
   );
@@ -259,10 +271,10 @@ const tile = moved((c) => {
 });
 
 /** Sums along an axis up to each entry. */
-const cumulative: Evaluate = (c, [x = [], [axis = 0] = []]) => {
+const cumulative: Evaluate<AttributeValues["CumSum"]> = (c, [x = [], [axis = 0] = []]) => {
   const { shape } = required(c, 0);
   const along = normalizeAxis(axis, shape.length);
-  const [exclusive, reverse] = ["exclusive", "reverse"].map((n) => intOf(c.attributes, n, 0) === 1);
+  const { exclusive, reverse } = c.attributes;
   return [Array.from(coordinates(shape), (at) => {
     const here = dim(at, along);
     let sum = 0;
@@ -274,60 +286,60 @@ const cumulative: Evaluate = (c, [x = [], [axis = 0] = []]) => {
   })];
 };
 
-const mean: Evaluate = (c, values, types) => {
+const mean: Evaluate<AttributeValues["ReduceMean"]> = (c, values, types) => {
   const count = sizeOf(required(c, 0).shape) / sizeOf(types[0]?.shape ?? []);
   return reduction((a, b) => a + b)(c, values, types).map((sums) => sums.map((v) => v / count));
 };
 
-const EVALUATE: ReadonlyMap<OpName, Evaluate> = new Map<OpName, Evaluate>([
-  ["Identity", same],
-  ["StopGradient", same],
+const EVALUATE: { readonly [Op in OpName]?: Evaluate<AttributeValues[Op]> } = {
+  Identity: same,
+  StopGradient: same,
   // Quantizers round sizes that an exporter computes in floats, too.
-  ["StraightThrough", (_c, [, forward = []]) => [forward]],
-  ["Reshape", same],
-  ["Flatten", same],
-  ["Squeeze", same],
-  ["Unsqueeze", same],
-  ["Expand", moved((c) => (at) => position(required(c, 0).shape, at))],
-  ["Transpose", transpose],
-  ["Concat", concat],
-  ["Split", split],
-  ["Slice", slice],
-  ["Gather", gather],
-  ["Cast", unary((a, whole) => whole ? Math.trunc(a) : a)],
-  ["Clip", clip],
-  ["Tile", tile],
-  ["CumSum", cumulative],
-  ["Neg", unary((a) => -a)],
-  ["Sign", unary(Math.sign)],
-  ["Round", unary(roundHalfEven)],
-  ["Reciprocal", unary((a) => 1 / a)],
-  ["Exp", unary(Math.exp)],
-  ["Log", unary(Math.log)],
-  ["Abs", unary(Math.abs)],
-  ["Sqrt", unary(Math.sqrt)],
-  ["Floor", unary(Math.floor)],
-  ["Ceil", unary(Math.ceil)],
-  ["Not", unary((a) => a === 0 ? 1 : 0)],
-  ["Add", binary((a, b) => a + b)],
-  ["Sub", binary((a, b) => a - b)],
-  ["Mul", binary((a, b) => a * b)],
-  ["Div", binary((a, b, whole) => whole ? Math.trunc(a / b) : a / b)],
-  ["Mod", modulo],
-  ["Pow", binary((a, b) => a ** b)],
-  ["Min", each((args) => Math.min(...args))],
-  ["Max", each((args) => Math.max(...args))],
-  ["Equal", binary((a, b) => Number(a === b))],
-  ["Greater", binary((a, b) => Number(a > b))],
-  ["GreaterOrEqual", binary((a, b) => Number(a >= b))],
-  ["Less", binary((a, b) => Number(a < b))],
-  ["LessOrEqual", binary((a, b) => Number(a <= b))],
-  ["And", binary((a, b) => a * b)],
-  ["Or", binary((a, b) => Math.max(a, b))],
-  ["Where", each(([test, x = NaN, y = NaN]) => test === 0 ? y : x)],
-  ["ReduceSum", reduction((a, b) => a + b)],
-  ["ReduceMean", mean],
-  ["ReduceProd", reduction((a, b) => a * b)],
-  ["ReduceMin", reduction(Math.min)],
-  ["ReduceMax", reduction(Math.max)],
-]);
+  StraightThrough: (_c, [, forward = []]) => [forward],
+  Reshape: same,
+  Flatten: same,
+  Squeeze: same,
+  Unsqueeze: same,
+  Expand: moved((c) => (at) => position(required(c, 0).shape, at)),
+  Transpose: transpose,
+  Concat: concat,
+  Split: split,
+  Slice: slice,
+  Gather: gather,
+  Cast: unary((a, whole) => whole ? Math.trunc(a) : a),
+  Clip: clip,
+  Tile: tile,
+  CumSum: cumulative,
+  Neg: unary((a) => -a),
+  Sign: unary(Math.sign),
+  Round: unary(roundHalfEven),
+  Reciprocal: unary((a) => 1 / a),
+  Exp: unary(Math.exp),
+  Log: unary(Math.log),
+  Abs: unary(Math.abs),
+  Sqrt: unary(Math.sqrt),
+  Floor: unary(Math.floor),
+  Ceil: unary(Math.ceil),
+  Not: unary((a) => a === 0 ? 1 : 0),
+  Add: binary((a, b) => a + b),
+  Sub: binary((a, b) => a - b),
+  Mul: binary((a, b) => a * b),
+  Div: binary((a, b, whole) => whole ? Math.trunc(a / b) : a / b),
+  Mod: modulo,
+  Pow: binary((a, b) => a ** b),
+  Min: each((args) => Math.min(...args)),
+  Max: each((args) => Math.max(...args)),
+  Equal: binary((a, b) => Number(a === b)),
+  Greater: binary((a, b) => Number(a > b)),
+  GreaterOrEqual: binary((a, b) => Number(a >= b)),
+  Less: binary((a, b) => Number(a < b)),
+  LessOrEqual: binary((a, b) => Number(a <= b)),
+  And: binary((a, b) => a * b),
+  Or: binary((a, b) => Math.max(a, b)),
+  Where: each(([test, x = NaN, y = NaN]) => test === 0 ? y : x),
+  ReduceSum: reduction((a, b) => a + b),
+  ReduceMean: mean,
+  ReduceProd: reduction((a, b) => a * b),
+  ReduceMin: reduction(Math.min),
+  ReduceMax: reduction(Math.max),
+};

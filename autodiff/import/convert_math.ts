@@ -1,8 +1,8 @@
-import { float, floatOf, int, intOf, stringOf } from "../attributes.ts";
+import { float, floatOf, intOf, stringOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
-import { dim } from "../infer/_types.ts";
+import { attributesOf, dim } from "../infer/mod.ts";
 import { type Conversion, type Conversions, given } from "./_node.ts";
 
 /** 0 within a band around 0, moved towards 0 by a bias outside. */
@@ -121,11 +121,7 @@ const fusedMatMul: Conversion = (b, node) => {
   if (intOf(attributes, "transBatchA", 0) + intOf(attributes, "transBatchB", 0) > 0) {
     throw new ImportError("Attributes transBatchA and transBatchB are not supported");
   }
-  return b.call("FusedMatMul", node.inputs, {
-    transA: int(intOf(attributes, "transA", 0)),
-    transB: int(intOf(attributes, "transB", 0)),
-    alpha: float(floatOf(attributes, "alpha", 1)),
-  });
+  return b.fusedMatMul(given(node, 0), given(node, 1), attributesOf("FusedMatMul", attributes));
 };
 
 /** Functions that graphs write in others. */
@@ -140,6 +136,7 @@ export const MATH: Conversions = {
   "com.microsoft.Gelu": gelu("none"),
   "com.microsoft.QuickGelu": (b, node) =>
     b.call("QuickGelu", [given(node, 0)], {
-      alpha: float(floatOf(node.attributes, "alpha", 1.702)),
+      alpha: float(attributesOf("QuickGelu", node.attributes).alpha),
     }),
+  "com.microsoft.TransposeMatMul": fusedMatMul,
 };

@@ -89,14 +89,6 @@ const embedLayerNorm: Conversion = (b, node) => {
   return [y, counts, names(node, 2) ? sum : undefined];
 };
 
-/** Axes swapped behind a product. */
-const transposeMatMul: Conversion = (b, node) =>
-  b.fusedMatMul(given(node, 0), given(node, 1), {
-    transA: intOf(node.attributes, "transA", 0) === 1,
-    transB: intOf(node.attributes, "transB", 0) === 1,
-    alpha: floatOf(node.attributes, "alpha", 1),
-  });
-
 /** A matrix whose entries are kept in four or eight bits, in blocks along its columns. */
 const matMulNBits: Conversion = (b, node) => {
   const { attributes } = node;
@@ -143,5 +135,4 @@ export const MICROSOFT: Conversions = {
   "com.microsoft.FusedGemm": fusedGemm,
   "com.microsoft.MatMulNBits": matMulNBits,
   "com.microsoft.NhwcConv": nhwcConv,
-  "com.microsoft.TransposeMatMul": transposeMatMul,
 };

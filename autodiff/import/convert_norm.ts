@@ -2,7 +2,7 @@ import { float, floatOf, int, intOf, ints, intsOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
-import { dim, normalizeAxis } from "../infer/_types.ts";
+import { attributesOf, dim, normalizeAxis } from "../infer/mod.ts";
 import { type DType, sizeOf } from "../tensor.ts";
 import { keep } from "./_keep.ts";
 import { type Conversion, type Conversions, type ForeignNode, given, names } from "./_node.ts";
@@ -102,16 +102,21 @@ const localResponse: Conversion = (b, node) => {
 const batchNorm: Conversion = (b, node) => {
   const x = given(node, 0);
   const [, scale, bias, mean, variance] = node.inputs.map((v) => v && b.cast(v, x.dtype));
-  const call = { ...keepBatchNorm(node), inputs: [x, scale, bias, mean, variance] };
+  const { epsilon } = attributesOf("BatchNormalization", node.attributes);
   const isPerEntry = intOf(node.attributes, "spatial", 1) === 0;
   const isTraining = node.version < 14
     ? node.outputs.slice(1).some(Boolean)
     : intOf(node.attributes, "training_mode", 0) === 1;
-  if (!isTraining && !isPerEntry) return call;
+  if (!isTraining && !isPerEntry) {
+    return {
+      op: "BatchNormalization",
+      inputs: [x, scale, bias, mean, variance],
+      attributes: { epsilon: float(epsilon) },
+    };
+  }
   if (scale === undefined || bias === undefined || mean === undefined || variance === undefined) {
     throw new ImportError("BatchNormalization needs five inputs");
   }
-  const epsilon = floatOf(node.attributes, "epsilon", 1e-5);
   const shaped = (v: Value) =>
     isPerEntry
       ? b.unsqueeze(v, [0])
@@ -134,12 +139,6 @@ const batchNorm: Conversion = (b, node) => {
     names(node, 2) ? running(variance, spread) : undefined,
   ];
 };
-
-const keepBatchNorm = (node: ForeignNode) =>
-  ({
-    op: "BatchNormalization",
-    attributes: { epsilon: float(floatOf(node.attributes, "epsilon", 1e-5)) },
-  }) as const;
 
 /** Computed in float32, which is what graphs do with the operator as it is, for halves too. */
 const layerNorm: Conversion = (b, node) => {

@@ -4,7 +4,7 @@ import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
-import { dim, normalizeAxis } from "../infer/_types.ts";
+import { attributesOf, dim, normalizeAxis } from "../infer/mod.ts";
 import { onnxOfDType } from "../onnx_dtype.ts";
 import { type DType, sizeOf } from "../tensor.ts";
 import { keep, without } from "./_keep.ts";
@@ -12,7 +12,7 @@ import { type Call, type Conversion, type Conversions, given, names } from "./_n
 import { dtypeOf } from "./_read_tensor.ts";
 
 /** Axes that older opsets have as an attribute. */
-const axesInput: Conversion = (b, node) => {
+export const axesInput: Conversion = (b, node) => {
   const axes = intsOf(node.attributes, "axes");
   const call = keep({ ...node, attributes: without(node.attributes, "axes") });
   return axes === undefined ? call : { ...call, inputs: [node.inputs[0], b.ints(axes)] };
@@ -21,7 +21,7 @@ const axesInput: Conversion = (b, node) => {
 /** An equal split, or one by an attribute, as a split by sizes. */
 const split: Conversion = (b, node) => {
   const { inputs: [x, sizes], attributes, outputs } = node;
-  const axis = intOf(attributes, "axis", 0);
+  const { axis } = attributesOf("Split", attributes);
   const total = dim(x?.shape ?? [], normalizeAxis(axis, x?.shape.length ?? 0));
   const count = intOf(attributes, "num_outputs", outputs.length);
   const part = Math.ceil(total / count);
@@ -118,7 +118,8 @@ const groupNorm: Conversion = (b, node) => {
   const call = keep(node);
   const [x, ...perGroup] = node.inputs;
   if (node.version >= 21 || x === undefined) return call;
-  const [channels, groups] = [dim(x.shape, 1), intOf(node.attributes, "num_groups", 1)];
+  const channels = dim(x.shape, 1);
+  const { num_groups: groups } = attributesOf("GroupNormalization", node.attributes);
   const perChannel = perGroup.map((v) =>
     v && b.reshape(b.expand(b.reshape(v, [groups, 1]), [groups, channels / groups]), [channels])
   );
@@ -134,7 +135,7 @@ const castTo = (x: Value, dtype: DType): Call => ({
 /**
  * Whole numbers of a width that graphs lack become the next wider ones. */
 const cast: Conversion = (b, node) => {
-  const to = intOf(node.attributes, "to", 0);
+  const { to } = attributesOf("Cast", node.attributes);
   const dtype = dtypeOf(to, "The result");
   const wraps = WRAPS.get(to);
   if (wraps === undefined) return castTo(given(node, 0), dtype);

@@ -1,9 +1,9 @@
-import { int, intOf, ints, intsOf, stringOf } from "../attributes.ts";
+import { int, intOf, ints } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
-import { constantInts, dim } from "../infer/_types.ts";
-import { reach, windowOf } from "../infer/window.ts";
+import { constantInts } from "../infer/_types.ts";
+import { attributesOf, dim, reach, windowOf } from "../infer/mod.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 import { keep, without } from "./_keep.ts";
 import { type Conversion, type Conversions, given, names } from "./_node.ts";
@@ -26,7 +26,7 @@ function root(b: Builder, sum: Value, p: number): Value {
 /** (Σ |x|ᵖ)^(1/p) over windows: padding counts as 0, so it is the mean with padding times the window's size. */
 const lpPool: Conversion = (b, node) => {
   const p = intOf(node.attributes, "p", 2);
-  const kernel = intsOf(node.attributes, "kernel_shape") ?? [];
+  const { kernel_shape: kernel } = attributesOf("AveragePool", node.attributes);
   const mean = b.call("AveragePool", [power(b, given(node, 0), p)], {
     ...without(node.attributes, "p"),
     count_include_pad: int(1),
@@ -62,9 +62,10 @@ const maxPool: Conversion = (b, node) => {
 /** Maxima put back to where they came from, zeros elsewhere. */
 const maxUnpool: Conversion = (b, node) => {
   const [x, at] = [given(node, 0), given(node, 1)];
-  const kernel = intsOf(node.attributes, "kernel_shape") ?? [];
+  const attributes = attributesOf("MaxPool", node.attributes);
+  const { kernel_shape: kernel } = attributes;
   const spatial = x.shape.slice(2);
-  const { strides, pads } = windowOf(node.attributes, kernel, spatial);
+  const { strides, pads } = windowOf(attributes, kernel, spatial);
   const n = spatial.length;
   const natural = [
     ...x.shape.slice(0, 2),
@@ -93,7 +94,11 @@ const col2Im: Conversion = (b, node) => {
   const image = constantInts(node.inputs[1], "Image shape") ?? [];
   const block = constantInts(node.inputs[2], "Block shape") ?? [];
   const n = image.length;
-  const { strides, dilations, pads } = windowOf(node.attributes, block, image);
+  const { strides, dilations, pads } = windowOf(
+    attributesOf("Conv", node.attributes),
+    block,
+    image,
+  );
   const [batch = 1, width = 1] = x.shape;
   const [taps, channels] = [sizeOf(block), width / sizeOf(block)];
   const reaches = block.map((k, i) => (k - 1) * dim(dilations, i) + 1);
@@ -123,17 +128,18 @@ const col2Im: Conversion = (b, node) => {
 const convTranspose: Conversion = (_b, node) => {
   const { attributes } = node;
   const call = keep({ ...node, attributes: without(attributes, "auto_pad", "output_shape") });
-  const auto = stringOf(attributes, "auto_pad", "NOTSET");
-  const asked = intsOf(attributes, "output_shape");
+  const own = attributesOf("ConvTranspose", attributes);
+  const { auto_pad: auto, output_shape: asked } = own;
   if (auto === "NOTSET" && asked === undefined) return call;
   const [x, w] = [given(node, 0), given(node, 1)];
   const spatial = x.shape.slice(2);
   const n = spatial.length;
-  const window = windowOf(without(attributes, "auto_pad", "pads"), w.shape.slice(2), spatial);
+  const unpadded = { ...own, auto_pad: "NOTSET", pads: undefined };
+  const window = windowOf(unpadded, w.shape.slice(2), spatial);
   if (auto === "VALID" && asked === undefined) {
     return { ...call, attributes: { ...call.attributes, pads: ints(fill(0, 2 * n)) } };
   }
-  const extra = intsOf(attributes, "output_padding") ?? fill(0, n);
+  const extra = own.output_padding ?? fill(0, n);
   const wanted = asked?.slice(-n) ?? spatial.map((d, i) => d * dim(window.strides, i));
   const total = spatial.map((d, i) =>
     dim(window.strides, i) * (d - 1) + dim(extra, i) + reach(window, i) + 1 - dim(wanted, i)

@@ -1,8 +1,8 @@
-import { type Attributes, floatOf, int, intOf } from "../attributes.ts";
+import { type Attributes, int, intOf } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
-import { dim, normalizeAxis } from "../infer/_types.ts";
+import { attributesOf, dim, normalizeAxis } from "../infer/mod.ts";
 import { type DType, isFloat, type Shape } from "../tensor.ts";
 import { without } from "./_keep.ts";
 import { type Conversion, type Conversions, type ForeignNode, given } from "./_node.ts";
@@ -166,14 +166,13 @@ const qLinearMatMul: Conversion = (b, node) =>
 /** A product of matrices and a bias in units of both scales; without a scale of its own the result is real. */
 const qGemm: Conversion = (b, node) => {
   const own = ["transA", "transB", "alpha"];
-  const isTransposed = intOf(node.attributes, "transB", 0) === 1;
-  const alpha = floatOf(node.attributes, "alpha", 1);
+  const { transB, alpha } = attributesOf("Gemm", node.attributes);
   const scale = given(node, 4);
   const w = dequantized(b, {
     x: given(node, 3),
     scale,
     zero: node.inputs[5],
-    attributes: { axis: int(isTransposed ? 0 : 1) },
+    attributes: { axis: int(transB ? 0 : 1) },
   });
   const attributes = Object.fromEntries(
     Object.entries(node.attributes).filter(([name]) => own.includes(name)),

@@ -1,10 +1,11 @@
-import { floatOf, intsOf, string, stringOf } from "../attributes.ts";
+import { floatOf, string } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
 import { type ResizeAxis, resizeMatrix } from "../infer/_resize.ts";
-import { constantInts, dim, normalizeAxis } from "../infer/_types.ts";
+import { constantInts } from "../infer/_types.ts";
+import { attributesOf, dim, normalizeAxis } from "../infer/mod.ts";
 import { sizeOf } from "../tensor.ts";
 import { keep, without } from "./_keep.ts";
 import { type Conversion, type Conversions, type ForeignNode, given } from "./_node.ts";
@@ -17,10 +18,9 @@ function filled(v: Value | undefined): Value | undefined {
 const resize: Conversion = (b, node) => {
   if (node.version < 11) return legacy(b, node, numbers(node.inputs[1], "Scales"));
   const [x, roi, scales, sizes] = node.inputs;
-  const policy = stringOf(node.attributes, "keep_aspect_ratio_policy", "stretch");
-  const isCrop =
-    stringOf(node.attributes, "coordinate_transformation_mode", "") === "tf_crop_and_resize";
-  if (isCrop) return crop(b, node, numbers(filled(roi), "Region"));
+  const { keep_aspect_ratio_policy: policy, coordinate_transformation_mode: coordinates } =
+    attributesOf("Resize", node.attributes);
+  if (coordinates === "tf_crop_and_resize") return crop(b, node, numbers(filled(roi), "Region"));
   if (policy !== "stretch" && filled(sizes) !== undefined) return fitted(b, node, policy);
   return {
     ...keep({ ...node, attributes: without(node.attributes, "keep_aspect_ratio_policy") }),
@@ -39,14 +39,14 @@ function numbers(v: Value | undefined, what: string): readonly number[] {
 /** Axes that scales, sizes and regions are of. */
 function axesOf(node: ForeignNode): readonly number[] {
   const { shape } = given(node, 0);
-  return intsOf(node.attributes, "axes")?.map((a) => normalizeAxis(a, shape.length)) ??
+  return attributesOf("Resize", node.attributes).axes?.map((a) => normalizeAxis(a, shape.length)) ??
     shape.map((_, i) => i);
 }
 
 /** Opset 10's Resize and Upsample: coordinates o / scale, rounded down where nearest, or up where that makes smaller. */
 function legacy(b: Builder, node: ForeignNode, scales: readonly number[]): Value {
   const x = given(node, 0);
-  const mode = stringOf(node.attributes, "mode", "nearest");
+  const { mode } = attributesOf("Resize", node.attributes);
   const apply = (v: Value, chosen: readonly number[], rounding: string) =>
     chosen.every((s) => s === 1) ? v : b.call("Resize", [
       v,
@@ -84,7 +84,7 @@ function fitted(b: Builder, node: ForeignNode, policy: string): Value {
 /** Every chosen axis of x by the matrix of its own linear map. */
 function byMatrices(b: Builder, node: ForeignNode, axisOf: (length: number) => ResizeAxis): Value {
   const x = given(node, 0);
-  const c = { inputs: node.inputs, attributes: node.attributes, bodies: {} };
+  const c = { inputs: node.inputs, attributes: attributesOf("Resize", node.attributes) };
   return axesOf(node).reduce((v, axis) => {
     const resized = axisOf(dim(x.shape, axis));
     const { length, size, scale } = resized;
@@ -102,11 +102,7 @@ function crop(b: Builder, node: ForeignNode, region: readonly number[]): Value {
   if (region.length !== 2 * axes.length) {
     throw new ImportError(`Region has ${region.length} entries, expected ${2 * axes.length}`);
   }
-  const c = {
-    inputs: node.inputs,
-    attributes: without(node.attributes, "coordinate_transformation_mode"),
-    bodies: {},
-  };
+  const c = { inputs: node.inputs, attributes: attributesOf("Resize", node.attributes) };
   let [y, inside] = [x, b.fill(1, { dtype: x.dtype, shape: x.shape.map(() => 1) })];
   for (const [i, axis] of axes.entries()) {
     const [start, end] = [dim(region, i), dim(region, i + axes.length)];

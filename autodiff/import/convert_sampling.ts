@@ -3,8 +3,8 @@ import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
 import { ImportError } from "../errors.ts";
 import type { Value } from "../graph.ts";
-import { constantInts, dim } from "../infer/_types.ts";
-import { windowOf } from "../infer/window.ts";
+import { constantInts } from "../infer/_types.ts";
+import { attributesOf, dim, windowOf } from "../infer/mod.ts";
 import { sizeOf } from "../tensor.ts";
 import { type Conversions, type ForeignNode, given } from "./_node.ts";
 import { cubicTaps, linearTaps, sampleTaps, type Tap } from "./_sample.ts";
@@ -76,11 +76,9 @@ function deformConv(b: Builder, node: ForeignNode): Value {
   const [out = 1, width = 1, ...kernel] = w.shape;
   const [height = 1, wide = 1] = offset.shape.slice(2);
   if (spatial.length !== 2) throw new ImportError(`Input is [${x.shape}], expected [N, C, H, W]`);
-  const window = windowOf(node.attributes, kernel, spatial);
-  const [group, parts] = [
-    intOf(node.attributes, "group", 1),
-    intOf(node.attributes, "offset_group", 1),
-  ];
+  const own = attributesOf("Conv", node.attributes);
+  const window = windowOf(own, kernel, spatial);
+  const [group, parts] = [own.group, intOf(node.attributes, "offset_group", 1)];
   const [taps, places] = [sizeOf(kernel), height * wide];
   const moved = b.reshape(offset, [batch * parts, taps, 2, places]);
   const coordinates = [0, 1].map((axis) => {

@@ -1,4 +1,4 @@
-import { floatOf, intOf, intsOf, stringOf } from "../attributes.ts";
+import type { AttributeReader } from "../attributes.ts";
 import { constantOf } from "../constant_of.ts";
 import { constantInts, dim, type InferContext, normalizeAxis, required } from "./_types.ts";
 
@@ -21,8 +21,23 @@ const COORDINATES = [
 ];
 const ROUNDINGS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"];
 
+/** Attributes of a Resize. */
+export const resizeAttributes = (r: AttributeReader) => ({
+  antialias: r.flag("antialias", false),
+  axes: r.optionalInts("axes"),
+  coordinate_transformation_mode: r.string("coordinate_transformation_mode", "half_pixel"),
+  cubic_coeff_a: r.float("cubic_coeff_a", -0.75),
+  exclude_outside: r.flag("exclude_outside", false),
+  keep_aspect_ratio_policy: r.string("keep_aspect_ratio_policy", "stretch"),
+  mode: r.string("mode", "nearest"),
+  nearest_mode: r.string("nearest_mode", "round_prefer_floor"),
+});
+
+type ResizeAttributes = ReturnType<typeof resizeAttributes>;
+type ResizeContext = InferContext<ResizeAttributes>;
+
 /** Every axis of a Resize, from its constant scales or sizes. */
-export function resizeAxes(c: InferContext): readonly ResizeAxis[] {
+export function resizeAxes(c: ResizeContext): readonly ResizeAxis[] {
   checkOption(c, "mode", MODES);
   checkOption(c, "coordinate_transformation_mode", COORDINATES);
   checkOption(c, "nearest_mode", ROUNDINGS);
@@ -31,7 +46,7 @@ export function resizeAxes(c: InferContext): readonly ResizeAxis[] {
   const scales = constantOf(c.inputs[2]);
   const sizes = constantInts(c.inputs[3], "Sizes");
   const given = sizes ?? (scales === undefined ? undefined : Array.from(scales.data, Number));
-  const chosen = intsOf(c.attributes, "axes") ?? shape.map((_, i) => i);
+  const chosen = c.attributes.axes ?? shape.map((_, i) => i);
   if (given === undefined || given.length !== chosen.length) {
     throw new Error(`Resize needs constant scales or sizes, one for each of ${chosen.length} axes`);
   }
@@ -48,8 +63,12 @@ export function resizeAxes(c: InferContext): readonly ResizeAxis[] {
   return axes;
 }
 
-function checkOption({ attributes }: InferContext, name: string, known: readonly string[]): void {
-  const found = stringOf(attributes, name, known[0] ?? "");
+function checkOption(
+  { attributes }: ResizeContext,
+  name: "mode" | "coordinate_transformation_mode" | "nearest_mode" | "keep_aspect_ratio_policy",
+  known: readonly string[],
+): void {
+  const found = attributes[name];
   if (!known.includes(found)) {
     throw new Error(`Attribute ${name} is "${found}", expected one of ${known.join(", ")}`);
   }
@@ -65,21 +84,17 @@ export interface ResizeMap {
 }
 
 /** The linear maps of a Resize, for the axes it changes. */
-export function resizeMaps(c: InferContext): readonly ResizeMap[] {
+export function resizeMaps(c: ResizeContext): readonly ResizeMap[] {
   const axes = resizeAxes(c);
   const keeps = ({ length, size }: ResizeAxis) => length === size;
   // A scale that keeps the size shifts coordinates all the same, but ONNX Runtime copies what keeps its shape, and
   // with antialias whatever keeps its size.
-  const copies = axes.every(keeps) ? () => true : isAntialiased(c) ? keeps : () => false;
+  const copies = axes.every(keeps) ? () => true : c.attributes.antialias ? keeps : () => false;
   return axes.flatMap((axis, i) => {
     const { length, size, scale } = axis;
     if (scale === 1 || copies(axis)) return [];
     return [{ axis: i, length, size, matrix: resizeMatrix(c, axis) }];
   });
-}
-
-function isAntialiased({ attributes }: InferContext): boolean {
-  return intOf(attributes, "antialias", 0) === 1;
 }
 
 /** Most entries a resizing matrix may have: 8,192 pixels from as many. */
@@ -90,7 +105,7 @@ const LARGEST_MATRIX = 2 ** 26;
  * the operator's attributes do not.
  */
 export function resizeMatrix(
-  c: InferContext,
+  c: ResizeContext,
   axis: ResizeAxis,
   source = (o: number) => sourceOf(c, axis, o),
 ): Float64Array {
@@ -114,12 +129,12 @@ export function resizeMatrix(
  * Coordinate in the input of output entry `o`. Rounded to float32 where ONNX Runtime rounds: which entry is nearest
  * may hang on the last bit.
  */
-function sourceOf({ attributes }: InferContext, axis: ResizeAxis, o: number): number {
+function sourceOf({ attributes }: ResizeContext, axis: ResizeAxis, o: number): number {
   const f = Math.fround;
   const { length, size } = axis;
   const scale = f(axis.scale);
   const halfPixel = f(f((o + 0.5) / scale) - 0.5);
-  switch (stringOf(attributes, "coordinate_transformation_mode", "half_pixel")) {
+  switch (attributes.coordinate_transformation_mode) {
     case "asymmetric":
       return f(o / scale);
     case "align_corners":
@@ -137,25 +152,21 @@ function sourceOf({ attributes }: InferContext, axis: ResizeAxis, o: number): nu
 
 /** Entries of the input, and their weights, that make the value at coordinate `x`; entries outside stand for the edge. */
 function tapsOf(
-  c: InferContext,
+  { attributes }: ResizeContext,
   { length, scale }: ResizeAxis,
   x: number,
 ): readonly (readonly [number, number])[] {
-  const { attributes } = c;
-  const mode = stringOf(attributes, "mode", "nearest");
-  if (mode === "nearest") {
-    return [[nearest(x, stringOf(attributes, "nearest_mode", "round_prefer_floor")), 1]];
-  }
+  const { mode, nearest_mode, cubic_coeff_a, antialias, exclude_outside } = attributes;
+  if (mode === "nearest") return [[nearest(x, nearest_mode), 1]];
   const kernel = mode === "linear"
     ? (t: number) => Math.max(1 - Math.abs(t), 0)
-    : cubic(floatOf(attributes, "cubic_coeff_a", -0.75));
+    : cubic(cubic_coeff_a);
   // Shrinking with antialias widens the kernel to cover all of the input.
-  const stretch = isAntialiased(c) ? Math.min(scale, 1) : 1;
+  const stretch = antialias ? Math.min(scale, 1) : 1;
   const support = (mode === "linear" ? 1 : 2) / stretch;
-  const inside = intOf(attributes, "exclude_outside", 0) === 1;
   const taps: [number, number][] = [];
   for (let at = Math.ceil(x - support); at <= Math.floor(x + support); at++) {
-    if (inside && (at < 0 || at >= length)) continue;
+    if (exclude_outside && (at < 0 || at >= length)) continue;
     taps.push([at, kernel((at - x) * stretch)]);
   }
   return taps;

@@ -1,19 +1,18 @@
-import type { Attributes } from "../attributes.ts";
 import { constantOf } from "../constant_of.ts";
 import type { DType, Shape } from "../tensor.ts";
 import { isFloat } from "../tensor.ts";
 import type { InnerGraph, Operand, ValueType } from "../value_type.ts";
 
-/** What a shape-inference function sees. */
-export interface InferContext {
+/** What a shape-inference function sees of a node with attributes `A`. */
+export interface InferContext<A = unknown> {
   readonly inputs: readonly (Operand | undefined)[];
-  readonly attributes: Attributes;
+  readonly attributes: A;
   /** Graphs inside the node. */
   readonly bodies?: Readonly<Record<string, InnerGraph>>;
 }
 
 /** Types of all outputs of an operator; throws an Error with the reason where its inputs do not fit. */
-export type Infer = (context: InferContext) => readonly ValueType[];
+export type Infer<A = unknown> = (context: InferContext<A>) => readonly ValueType[];
 
 /** Input `i`, which the operator requires. */
 export function required(c: InferContext, i: number): Operand {

@@ -1,6 +1,6 @@
-import { intOf } from "../attributes.ts";
 import type { InnerGraph } from "../value_type.ts";
-import { dim, type Infer, type InferContext, required, type } from "./_types.ts";
+import { plain, spec } from "./_spec.ts";
+import { dim, type InferContext, required, type } from "./_types.ts";
 
 function bodyOf(c: InferContext, name: string): InnerGraph {
   const body = c.bodies?.[name];
@@ -9,7 +9,7 @@ function bodyOf(c: InferContext, name: string): InnerGraph {
 }
 
 /** The outputs of one of two graphs, by a boolean scalar. */
-const either: Infer = (c) => {
+const either = plain((c) => {
   const condition = required(c, 0);
   if (condition.dtype !== "bool" || condition.shape.length > 0) {
     throw new Error(`Condition is ${condition.dtype}[${condition.shape}], expected bool[]`);
@@ -21,16 +21,16 @@ const either: Infer = (c) => {
     throw new Error(`Branches give ${types(yes)} and ${types(no)}, expected the same`);
   }
   return yes.map(({ dtype, shape }) => type(dtype, shape));
-};
+});
 
 /**
  * A graph run once for each row of the last `num_scan_inputs` inputs: the inputs before them are states that each run
  * hands to the next. Outputs are the last states, then what else the graph gives, row by row along a new first axis.
  */
-const scan: Infer = (c) => {
+const scan = spec((r) => ({ num_scan_inputs: r.int("num_scan_inputs") }), (c) => {
   const { graph, outputs } = bodyOf(c, "body");
   const inputs = c.inputs.map((_, i) => required(c, i));
-  const states = inputs.length - intOf(c.attributes, "num_scan_inputs", 0);
+  const states = inputs.length - c.attributes.num_scan_inputs;
   const rows = dim(required(c, states).shape, 0);
   for (const [i, v] of inputs.entries()) {
     const declared = graph.inputs[i];
@@ -46,7 +46,7 @@ const scan: Infer = (c) => {
     }
   }
   return outputs.map(({ dtype, shape }, i) => type(dtype, i < states ? shape : [rows, ...shape]));
-};
+});
 
 /** Operators with graphs inside. */
-export const CONTROL = { If: either, Scan: scan } satisfies Record<string, Infer>;
+export const CONTROL = { If: either, Scan: scan };

@@ -1,6 +1,7 @@
-import { intOf, stringOf } from "../attributes.ts";
+import type { AttributeReader } from "../attributes.ts";
 import type { Shape } from "../tensor.ts";
 import { parseEquation } from "./_einsum.ts";
+import { plain, spec } from "./_spec.ts";
 import {
   broadcast,
   dim,
@@ -20,7 +21,7 @@ function product(left: Shape, right: Shape): Shape {
   return [...broadcast(left.slice(0, -2), right.slice(0, -2)), dim(left, -2), dim(right, -1)];
 }
 
-const matMul: Infer = (c) => {
+const matMul = plain((c) => {
   const [a, b] = [required(c, 0), required(c, 1)];
   sameDType(a, b);
   if (a.shape.length === 0 || b.shape.length === 0) throw new Error("MatMul needs rank 1 or more");
@@ -30,19 +31,33 @@ const matMul: Infer = (c) => {
   return [
     type(a.dtype, full.filter((_, i) => !(row && i === last - 1) && !(column && i === last))),
   ];
-};
+});
+
+/** How the operands of a product are read, and what it is multiplied by. */
+interface Product {
+  readonly alpha: number;
+  readonly transA: boolean;
+  readonly transB: boolean;
+}
+
+const productAttributes = (r: AttributeReader): Product => ({
+  alpha: r.float("alpha", 1),
+  transA: r.flag("transA", false),
+  transB: r.flag("transB", false),
+});
 
 /** alpha op(A) op(B), where op swaps the last two dimensions if asked; com.microsoft. */
-const fusedMatMul: Infer = (c) => {
+const fusedMatMul: Infer<Product> = (c) => {
   const [a, b] = [requiredFloat(c, 0), requiredFloat(c, 1)];
   sameDType(a, b);
   if (a.shape.length < 2 || b.shape.length < 2) throw new Error("FusedMatMul needs rank 2 or more");
-  const oriented = (shape: Shape, name: string) =>
-    intOf(c.attributes, name, 0) === 1 ? swapLast(shape) : shape;
-  return [type(a.dtype, product(oriented(a.shape, "transA"), oriented(b.shape, "transB")))];
+  const { transA, transB } = c.attributes;
+  const left = transA ? swapLast(a.shape) : a.shape;
+  const right = transB ? swapLast(b.shape) : b.shape;
+  return [type(a.dtype, product(left, right))];
 };
 
-const gemm: Infer = (c) => {
+const gemm: Infer<Product> = (c) => {
   const [a, b, bias] = [required(c, 0), required(c, 1), c.inputs[2]];
   if (a.shape.length !== 2 || b.shape.length !== 2) throw new Error("Gemm needs two matrices");
   const [out] = fusedMatMul(c);
@@ -56,14 +71,18 @@ const gemm: Infer = (c) => {
   return [out];
 };
 
-const einsum: Infer = (c) => {
+const einsum = spec((r) => ({ equation: r.string("equation") }), (c) => {
   const operands = c.inputs.map((_, i) => required(c, i));
   const first = required(c, 0);
   for (const v of operands) sameDType(first, v);
-  const equation = stringOf(c.attributes, "equation", "");
-  const { output, sizes } = parseEquation(equation, operands.map((v) => v.shape));
+  const { output, sizes } = parseEquation(c.attributes.equation, operands.map((v) => v.shape));
   return [type(first.dtype, [...output].map((letter) => sizes.get(letter) ?? 1))];
-};
+});
+
+const attentionAttributes = (r: AttributeReader) => ({
+  num_heads: r.int("num_heads"),
+  scale: r.float("scale"),
+});
 
 /**
  * Scaled dot-product attention, softmax(q kᵀ · scale + mask) v, of q [B, N, H·D], k and v [B, M, H·D] with attribute
@@ -71,14 +90,14 @@ const einsum: Infer = (c) => {
  * outputs after the first are for the gradient: probabilities [B, H, N, M], and the logarithm of the sum of exponentials
  * that each query's are divided by, [B, H, N, 1]. Where something reads one the operator is written out.
  */
-const attention: Infer = (c) => {
+const attention = spec(attentionAttributes, (c) => {
   const [q, k, v, mask] = [
     requiredFloat(c, 0),
     requiredFloat(c, 1),
     requiredFloat(c, 2),
     c.inputs[3],
   ];
-  const heads = intOf(c.attributes, "num_heads", 0);
+  const heads = c.attributes.num_heads;
   const full = [dim(q.shape, 0), heads, dim(q.shape, 1), dim(k.shape, 1)];
   if (q.shape.length !== 3 || k.shape.length !== 3 || k.shape.join() !== v.shape.join()) {
     throw new Error("Attention needs q [B, N, C] and k, v of one shape [B, M, C]");
@@ -89,7 +108,6 @@ const attention: Infer = (c) => {
   if (heads < 1 || dim(q.shape, 2) % heads !== 0) {
     throw new Error(`Width ${dim(q.shape, 2)} is not a multiple of num_heads ${heads}`);
   }
-  if (c.attributes["scale"] === undefined) throw new Error("Attribute scale is missing");
   if (mask !== undefined) {
     if (mask.dtype !== q.dtype || broadcast(full, mask.shape).join() !== full.join()) {
       throw new Error(
@@ -98,26 +116,26 @@ const attention: Infer = (c) => {
     }
   }
   return [q.shape, full, [...full.slice(0, 3), 1]].map((shape) => type(q.dtype, shape));
-};
+});
 
 /**
  * The gradients of `Attention` by q, k, v and, where there is one, the mask, before that is summed down to the mask's
  * shape. Inputs: q, k, v, mask, the result, what arrives at it, and the forward pass's other outputs, of which the
  * compiler reads one.
  */
-const attentionGrad: Infer = (c) => {
+const attentionGrad = spec(attentionAttributes, (c) => {
   const [q, k, v, p] = [0, 1, 2, 6].map((i) => required(c, i));
   if (q === undefined || k === undefined || v === undefined || p === undefined) return [];
   const made = c.inputs[3] === undefined ? [q, k, v] : [q, k, v, p];
   return made.map(({ dtype, shape }) => type(dtype, shape));
-};
+});
 
 /** Contractions. */
 export const LINEAR = {
   MatMul: matMul,
-  FusedMatMul: fusedMatMul,
-  Gemm: gemm,
+  FusedMatMul: spec(productAttributes, fusedMatMul),
+  Gemm: spec((r) => ({ ...productAttributes(r), beta: r.float("beta", 1) }), gemm),
   Einsum: einsum,
   Attention: attention,
   AttentionGrad: attentionGrad,
-} satisfies Record<string, Infer>;
+};

@@ -1,5 +1,6 @@
-import { intOf } from "../attributes.ts";
+import type { AttributeReader } from "../attributes.ts";
 import { sizeOf } from "../tensor.ts";
+import { spec } from "./_spec.ts";
 import {
   dim,
   type Infer,
@@ -23,12 +24,21 @@ const perChannel = (count: number): Infer => (c) => {
   return [type(x.dtype, x.shape)];
 };
 
+const withEpsilon = (r: AttributeReader) => ({ epsilon: r.float("epsilon", 1e-5) });
+
+const groupAttributes = (r: AttributeReader) => ({
+  /** "none" or "silu". */
+  activation: r.string("activation", "none"),
+  ...withEpsilon(r),
+  num_groups: r.int("num_groups"),
+});
+
 /** Normalizations. */
 export const NORM = {
   /** Optional outputs 1 and 2: mean and inverse standard deviation in float32, the normalized axes kept as 1. */
-  LayerNormalization: (c) => {
+  LayerNormalization: spec((r) => ({ axis: r.int("axis", -1), ...withEpsilon(r) }), (c) => {
     const x = requiredFloat(c, 0);
-    const axis = normalizeAxis(intOf(c.attributes, "axis", -1), x.shape.length);
+    const axis = normalizeAxis(c.attributes.axis, x.shape.length);
     const tail = x.shape.slice(axis);
     for (const [i, v] of [required(c, 1), c.inputs[2]].entries()) {
       if (v === undefined) continue;
@@ -39,18 +49,18 @@ export const NORM = {
     }
     const statistic = type("float32", x.shape.map((d, i) => i < axis ? d : 1));
     return [type(x.dtype, x.shape), statistic, statistic];
-  },
-  InstanceNormalization: perChannel(2),
+  }),
+  InstanceNormalization: spec(withEpsilon, perChannel(2)),
   /** In inference only, with the given mean and variance. */
-  BatchNormalization: perChannel(4),
+  BatchNormalization: spec(withEpsilon, perChannel(4)),
   /**
    * Opset 21's: scale and bias per channel; with `activation` "silu" the result goes through that. Written out in plain
    * operators by the compiler; the other outputs are for the gradient: what `groupNormalize` returns, and what goes
    * through the activation.
    */
-  GroupNormalization: (c) => {
+  GroupNormalization: spec(groupAttributes, (c) => {
     const x = requiredFloat(c, 0);
-    const groups = intOf(c.attributes, "num_groups", 0);
+    const groups = c.attributes.num_groups;
     if (groups < 1 || dim(x.shape, 1) % groups !== 0) {
       throw new Error(`${dim(x.shape, 1)} channels are not a multiple of num_groups ${groups}`);
     }
@@ -61,14 +71,14 @@ export const NORM = {
       type(x.dtype, [rows, 1]),
       type(x.dtype, x.shape),
     ];
-  },
+  }),
   /**
    * The gradients of `GroupNormalization` by x, scale and bias. Inputs: x, scale, bias, what arrives at the result, and
    * all outputs of the forward pass, of which the compiler reads those it chooses to keep.
    */
-  GroupNormalizationGrad: (c) =>
+  GroupNormalizationGrad: spec(groupAttributes, (c) =>
     [0, 1, 2].map((i) => {
       const { dtype, shape } = required(c, i);
       return type(dtype, shape);
-    }),
-} satisfies Record<string, Infer>;
+    })),
+};

@@ -1,12 +1,13 @@
-import { intOf, intsOf, stringOf } from "../attributes.ts";
+import type { AttributeReader } from "../attributes.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
-import { resizeAxes } from "./_resize.ts";
+import type { ValueType } from "../value_type.ts";
+import { resizeAttributes, resizeAxes } from "./_resize.ts";
+import { plain, spec } from "./_spec.ts";
 import {
   axesOf,
   broadcast,
   constantInts,
   dim,
-  type Infer,
   type InferContext,
   normalizeAxis,
   required,
@@ -15,10 +16,10 @@ import {
   type,
 } from "./_types.ts";
 
-const reshape: Infer = (c) => {
+const reshape = spec((r) => ({ allowzero: r.flag("allowzero", false) }), (c) => {
   const x = required(c, 0);
   const target = requiredInts(c, 1, "Shape");
-  const allowZero = intOf(c.attributes, "allowzero", 0) === 1;
+  const allowZero = c.attributes.allowzero;
   let shape: number[] = target.map((d, i) => d === 0 && !allowZero ? dim(x.shape, i) : d);
   const hole = shape.indexOf(-1);
   if (hole >= 0) {
@@ -29,11 +30,13 @@ const reshape: Infer = (c) => {
     throw new Error(`[${x.shape}] does not reshape to [${target}]`);
   }
   return [type(x.dtype, shape)];
-};
+});
 
-const concat: Infer = (c) => {
+const firstAxis = (r: AttributeReader) => ({ axis: r.int("axis", 0) });
+
+const concat = spec(firstAxis, (c) => {
   const first = required(c, 0);
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), first.shape.length);
+  const axis = normalizeAxis(c.attributes.axis, first.shape.length);
   let total = 0;
   for (let i = 0; i < c.inputs.length; i++) {
     const v = required(c, i);
@@ -47,7 +50,7 @@ const concat: Infer = (c) => {
     total += dim(v.shape, axis);
   }
   return [type(first.dtype, first.shape.map((d, i) => i === axis ? total : d))];
-};
+});
 
 /** Begin, end and step of a Slice on every axis, clamped as ONNX defines. */
 export interface SliceRange {
@@ -81,15 +84,15 @@ export function sliceRanges(c: InferContext): readonly SliceRange[] {
   });
 }
 
-const split: Infer = (c) => {
+const split = spec(firstAxis, (c) => {
   const x = required(c, 0);
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
+  const axis = normalizeAxis(c.attributes.axis, x.shape.length);
   const parts = requiredInts(c, 1, "Split");
   if (parts.reduce((a, b) => a + b, 0) !== dim(x.shape, axis) || parts.some((part) => part < 0)) {
     throw new Error(`Parts [${parts}] do not add up to ${dim(x.shape, axis)}`);
   }
   return parts.map((part) => type(x.dtype, x.shape.map((d, i) => i === axis ? part : d)));
-};
+});
 
 /** Padding before and after each padded axis; negative ones cut. */
 export interface PadRange {
@@ -113,9 +116,9 @@ export function padRanges(c: InferContext): readonly PadRange[] {
   })).filter(({ before, after }) => before !== 0 || after !== 0);
 }
 
-const pad: Infer = (c) => {
+const pad = spec((r) => ({ mode: r.string("mode", "constant") }), (c) => {
   const x = required(c, 0);
-  const mode = stringOf(c.attributes, "mode", "constant");
+  const { mode } = c.attributes;
   if (!["constant", "edge", "reflect", "wrap"].includes(mode)) {
     throw new Error(`Mode "${mode}" is unknown`);
   }
@@ -129,14 +132,14 @@ const pad: Infer = (c) => {
     }
   }
   return [type(x.dtype, shape)];
-};
+});
 
-const gather: Infer = (c) => {
+const gather = spec(firstAxis, (c) => {
   const x = required(c, 0);
   const indices = requiredIndex(c, 1);
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
+  const axis = normalizeAxis(c.attributes.axis, x.shape.length);
   return [type(x.dtype, [...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)])];
-};
+});
 
 function requiredIndex(c: InferContext, i: number) {
   const v = required(c, i);
@@ -156,30 +159,37 @@ function selection(x: Shape, indices: Shape, batch: number): Shape {
   return [...indices.slice(0, -1), ...x.slice(batch + depth)];
 }
 
-const scatter = (updatesShape: (c: InferContext) => Shape): Infer => (c) => {
+const withReduction = (r: AttributeReader) => ({ reduction: r.string("reduction", "none") });
+
+/** The type of a scatter's output, whose updates must be of shape `expected`. */
+function scattered(
+  c: InferContext<{ readonly reduction: string }>,
+  expected: Shape,
+): readonly ValueType[] {
   const [x, updates] = [required(c, 0), required(c, 2)];
   sameDType(x, updates);
-  const reduction = stringOf(c.attributes, "reduction", "none");
+  const { reduction } = c.attributes;
   if (!["none", "add", "mul", "max", "min"].includes(reduction)) {
     throw new Error(`Reduction "${reduction}" is unknown`);
   }
-  const expected = updatesShape(c);
   if (updates.shape.join() !== expected.join()) {
     throw new Error(`Updates are [${updates.shape}], expected [${expected}]`);
   }
   return [type(x.dtype, x.shape)];
-};
+}
 
 /** Checks indices against the data of GatherElements or ScatterElements and returns their shape. */
-function elementIndices(c: InferContext): Shape {
+function elementIndices(c: InferContext<{ readonly axis: number }>): Shape {
   const x = required(c, 0);
   const indices = requiredIndex(c, 1);
-  const axis = normalizeAxis(intOf(c.attributes, "axis", 0), x.shape.length);
+  const axis = normalizeAxis(c.attributes.axis, x.shape.length);
   const fits = indices.shape.length === x.shape.length &&
     indices.shape.every((d, i) => i === axis || d <= dim(x.shape, i));
   if (!fits) throw new Error(`Indices [${indices.shape}] do not fit [${x.shape}]`);
   return indices.shape;
 }
+
+const blockAttributes = (r: AttributeReader) => ({ blocksize: r.int("blocksize") });
 
 function image(c: InferContext): readonly [number, number, number, number] {
   const { shape } = required(c, 0);
@@ -187,90 +197,107 @@ function image(c: InferContext): readonly [number, number, number, number] {
   return [dim(shape, 0), dim(shape, 1), dim(shape, 2), dim(shape, 3)];
 }
 
+/** For each axis of a Transpose's output the axis of its input; in reverse unless it says otherwise. */
+export function permutation(
+  c: InferContext<{ readonly perm: readonly number[] | undefined }>,
+): readonly number[] {
+  const { shape } = required(c, 0);
+  return c.attributes.perm ?? shape.map((_, i) => shape.length - 1 - i);
+}
+
 /** Operators that move elements. */
 export const SHAPE = {
   Reshape: reshape,
-  Flatten: (c) => {
+  Flatten: spec((r) => ({ axis: r.int("axis", 1) }), (c) => {
     const x = required(c, 0);
-    const axis = intOf(c.attributes, "axis", 1);
+    const { axis } = c.attributes;
     const at = axis < 0 ? axis + x.shape.length : axis;
     return [type(x.dtype, [sizeOf(x.shape.slice(0, at)), sizeOf(x.shape.slice(at))])];
-  },
-  Transpose: (c) => {
+  }),
+  Transpose: spec((r) => ({ perm: r.optionalInts("perm") }), (c) => {
     const x = required(c, 0);
-    const perm = intsOf(c.attributes, "perm") ?? x.shape.map((_, i) => x.shape.length - 1 - i);
+    const perm = permutation(c);
     if ([...perm].sort((a, b) => a - b).join() !== x.shape.map((_, i) => i).join()) {
       throw new Error(`perm [${perm}] is no permutation of ${x.shape.length} axes`);
     }
     return [type(x.dtype, perm.map((p) => dim(x.shape, p)))];
-  },
-  Squeeze: (c) => {
+  }),
+  Squeeze: plain((c) => {
     const x = required(c, 0);
     const axes = axesOf(c, 1, x.shape.length) ?? x.shape.flatMap((d, i) => d === 1 ? [i] : []);
     const wide = axes.find((a) => x.shape[a] !== 1);
     if (wide !== undefined) throw new Error(`Axis ${wide} of [${x.shape}] is not 1`);
     return [type(x.dtype, x.shape.filter((_, i) => !axes.includes(i)))];
-  },
-  Unsqueeze: (c) => {
+  }),
+  Unsqueeze: plain((c) => {
     const x = required(c, 0);
     const count = requiredInts(c, 1, "Axes").length;
     const shape = [...x.shape];
     for (const a of axesOf(c, 1, x.shape.length + count) ?? []) shape.splice(a, 0, 1);
     return [type(x.dtype, shape)];
-  },
+  }),
   Concat: concat,
   Split: split,
-  Slice: (c) => {
+  Slice: plain((c) => {
     const x = required(c, 0);
     const shape = [...x.shape];
     for (const r of sliceRanges(c)) shape[r.axis] = r.length;
     return [type(x.dtype, shape)];
-  },
+  }),
   Pad: pad,
-  Expand: (c) => {
+  Expand: plain((c) => {
     const x = required(c, 0);
     return [type(x.dtype, broadcast(x.shape, requiredInts(c, 1, "Shape")))];
-  },
-  Tile: (c) => {
+  }),
+  Tile: plain((c) => {
     const x = required(c, 0);
     const repeats = requiredInts(c, 1, "Repeats");
     return [type(x.dtype, x.shape.map((d, i) => d * dim(repeats, i)))];
-  },
+  }),
   Gather: gather,
-  GatherElements: (c) => [type(required(c, 0).dtype, elementIndices(c))],
-  GatherND: (c) => {
+  GatherElements: spec(firstAxis, (c) => [type(required(c, 0).dtype, elementIndices(c))]),
+  GatherND: spec((r) => ({ batch_dims: r.int("batch_dims", 0) }), (c) => {
     const x = required(c, 0);
-    const batch = intOf(c.attributes, "batch_dims", 0);
+    const batch = c.attributes.batch_dims;
     return [type(x.dtype, selection(x.shape, requiredIndex(c, 1).shape, batch))];
-  },
-  ScatterElements: scatter(elementIndices),
-  ScatterND: scatter((c) => selection(required(c, 0).shape, requiredIndex(c, 1).shape, 0)),
-  Trilu: (c) => {
+  }),
+  ScatterElements: spec(
+    (r) => ({ ...firstAxis(r), ...withReduction(r) }),
+    (c) => scattered(c, elementIndices(c)),
+  ),
+  ScatterND: spec(
+    withReduction,
+    (c) => scattered(c, selection(required(c, 0).shape, requiredIndex(c, 1).shape, 0)),
+  ),
+  Trilu: spec((r) => ({ upper: r.int("upper", 1) }), (c) => {
     const x = required(c, 0);
     if (x.shape.length < 2) throw new Error(`Input is [${x.shape}], expected rank 2 or more`);
     return [type(x.dtype, x.shape)];
-  },
-  DepthToSpace: (c) => {
+  }),
+  DepthToSpace: spec((r) => ({ ...blockAttributes(r), mode: r.string("mode", "DCR") }), (c) => {
     const [n, ch, h, w] = image(c);
-    const b = intOf(c.attributes, "blocksize", 0);
+    const b = c.attributes.blocksize;
     if (b < 1 || ch % (b * b) !== 0) throw new Error(`${ch} channels do not fit blocksize ${b}`);
     return [type(required(c, 0).dtype, [n, ch / (b * b), h * b, w * b])];
-  },
-  SpaceToDepth: (c) => {
+  }),
+  SpaceToDepth: spec(blockAttributes, (c) => {
     const [n, ch, h, w] = image(c);
-    const b = intOf(c.attributes, "blocksize", 0);
+    const b = c.attributes.blocksize;
     if (b < 1 || h % b !== 0 || w % b !== 0) {
       throw new Error(`${h}x${w} does not fit blocksize ${b}`);
     }
     return [type(required(c, 0).dtype, [n, ch * b * b, h / b, w / b])];
-  },
-  Resize: (c) => [type(required(c, 0).dtype, resizeAxes(c).map(({ size }) => size))],
-  Shape: (c) => {
+  }),
+  Resize: spec(
+    resizeAttributes,
+    (c) => [type(required(c, 0).dtype, resizeAxes(c).map(({ size }) => size))],
+  ),
+  Shape: spec((r) => ({ end: r.int("end", Infinity), start: r.int("start", 0) }), (c) => {
     const x = required(c, 0);
     const rank = x.shape.length;
     const at = (v: number) => Math.min(Math.max(v < 0 ? v + rank : v, 0), rank);
-    const n = at(intOf(c.attributes, "end", rank)) - at(intOf(c.attributes, "start", 0));
+    const n = at(c.attributes.end) - at(c.attributes.start);
     return [type("int64", [Math.max(n, 0)])];
-  },
-  Size: () => [type("int64", [])],
-} satisfies Record<string, Infer>;
+  }),
+  Size: plain(() => [type("int64", [])]),
+};

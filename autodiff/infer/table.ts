@@ -1,4 +1,5 @@
-import type { Infer } from "./_types.ts";
+import type { Attributes } from "../attributes.ts";
+import type { Spec } from "./_spec.ts";
 import { CONTROL } from "./control.ts";
 import { ELEMENTWISE } from "./elementwise.ts";
 import { LINEAR } from "./linear.ts";
@@ -20,8 +21,18 @@ export function isControlOp(op: OpName): op is ControlOp {
 /** Every operator a graph may hold, by its ONNX name (the few of our own and of com.microsoft's included). */
 export type OpName = keyof typeof TABLE;
 
-/** Shape and dtype inference of every operator. */
-export const INFER: Readonly<Record<OpName, Infer>> = TABLE;
+/** The attributes of each operator as they are read, with all defaults. */
+export type AttributeValues = {
+  readonly [Op in OpName]: ReturnType<(typeof TABLE)[Op]["read"]>;
+};
+
+/** What a graph knows of every operator. */
+export const SPECS: { readonly [Op in OpName]: Spec<AttributeValues[Op]> } = TABLE;
+
+/** The attributes of a node of operator `op`, with the default of each that it leaves out. */
+export function attributesOf<Op extends OpName>(op: Op, given: Attributes): AttributeValues[Op] {
+  return SPECS[op].read(given);
+}
 
 /** True where `name` is an operator a graph may hold. */
 export function isOpName(name: string): name is OpName {

@@ -1,7 +1,16 @@
-import { type Attributes, intOf, intsOf, stringOf } from "../attributes.ts";
+import type { AttributeReader } from "../attributes.ts";
 import type { ValueType } from "../value_type.ts";
 import type { Shape } from "../tensor.ts";
-import { dim, type Infer, required, requiredFloat, sameDType, type } from "./_types.ts";
+import { plain, spec } from "./_spec.ts";
+import {
+  dim,
+  type Infer,
+  type InferContext,
+  required,
+  requiredFloat,
+  sameDType,
+  type,
+} from "./_types.ts";
 
 /** Geometry of a window operator (convolution, pooling), as ONNX defines it. */
 export interface Window {
@@ -12,18 +21,40 @@ export interface Window {
   readonly pads: readonly number[];
 }
 
+const geometry = (r: AttributeReader) => ({
+  auto_pad: r.string("auto_pad", "NOTSET"),
+  dilations: r.optionalInts("dilations"),
+  pads: r.optionalInts("pads"),
+  strides: r.optionalInts("strides"),
+});
+
+/** How a window operator says its geometry, kernel aside: strides and dilations are 1 and pads 0 where left out. */
+export type WindowAttributes = ReturnType<typeof geometry>;
+
+const convAttributes = (r: AttributeReader) => ({
+  ...geometry(r),
+  kernel_shape: r.optionalInts("kernel_shape"),
+  group: r.int("group", 1),
+});
+
+const poolAttributes = (r: AttributeReader) => ({
+  ...geometry(r),
+  kernel_shape: r.ints("kernel_shape"),
+  ceil_mode: r.flag("ceil_mode", false),
+});
+
 /** Entries of input a window covers along axis `i`, less one: (kernel - 1) · dilation. */
 export function reach(w: Window, i: number): number {
   return (dim(w.kernel, i) - 1) * dim(w.dilations, i);
 }
 
 /** Reads a window's geometry; `spatial` are the input's dimensions after N and C. */
-export function windowOf(attributes: Attributes, kernel: Shape, spatial: Shape): Window {
+export function windowOf(attributes: WindowAttributes, kernel: Shape, spatial: Shape): Window {
   const n = spatial.length;
   const fill = (value: number, count: number) => Array.from({ length: count }, () => value);
-  const strides = intsOf(attributes, "strides") ?? fill(1, n);
-  const dilations = intsOf(attributes, "dilations") ?? fill(1, n);
-  const given = intsOf(attributes, "pads") ?? fill(0, 2 * n);
+  const strides = attributes.strides ?? fill(1, n);
+  const dilations = attributes.dilations ?? fill(1, n);
+  const given = attributes.pads ?? fill(0, 2 * n);
   if (
     kernel.length !== n || strides.length !== n || dilations.length !== n || given.length !== 2 * n
   ) {
@@ -39,7 +70,7 @@ export function windowOf(attributes: Attributes, kernel: Shape, spatial: Shape):
     );
   }
   const window = { kernel, strides, dilations, pads: given };
-  const auto = stringOf(attributes, "auto_pad", "NOTSET");
+  const auto = attributes.auto_pad;
   if (auto === "NOTSET") return window;
   if (auto === "VALID") return { ...window, pads: fill(0, 2 * n) };
   if (auto !== "SAME_UPPER" && auto !== "SAME_LOWER") {
@@ -72,20 +103,22 @@ function windowOutput(w: Window, spatial: Shape, ceil: boolean): Shape {
 }
 
 /** Image x [N, C, ...] and kernel of a convolution. */
-function operands(c: Parameters<Infer>[0]): readonly [ValueType, ValueType] {
+function operands(
+  c: InferContext<ReturnType<typeof convAttributes>>,
+): readonly [ValueType, ValueType] {
   const [x, w] = [requiredFloat(c, 0), requiredFloat(c, 1)];
   sameDType(x, w);
   if (x.shape.length < 3 || w.shape.length !== x.shape.length) {
     throw new Error(`Ranks ${x.shape.length} and ${w.shape.length} do not fit a convolution`);
   }
-  const declared = intsOf(c.attributes, "kernel_shape");
+  const declared = c.attributes.kernel_shape;
   if (declared !== undefined && declared.join() !== w.shape.slice(2).join()) {
     throw new Error(`kernel_shape [${declared}] is not that of the kernel [${w.shape}]`);
   }
   return [x, w];
 }
 
-function checkBias(c: Parameters<Infer>[0], channels: number): void {
+function checkBias(c: InferContext, channels: number): void {
   const bias = c.inputs[2];
   if (bias === undefined) return;
   sameDType(required(c, 0), bias);
@@ -94,9 +127,9 @@ function checkBias(c: Parameters<Infer>[0], channels: number): void {
   }
 }
 
-const conv: Infer = (c) => {
+const conv = spec(convAttributes, (c) => {
   const [x, w] = operands(c);
-  const group = intOf(c.attributes, "group", 1);
+  const { group } = c.attributes;
   const [channels, out] = [dim(x.shape, 1), dim(w.shape, 0)];
   if (channels !== dim(w.shape, 1) * group || out % group !== 0) {
     throw new Error(
@@ -109,11 +142,15 @@ const conv: Infer = (c) => {
   const spatial = x.shape.slice(2);
   const window = windowOf(c.attributes, w.shape.slice(2), spatial);
   return [type(x.dtype, [dim(x.shape, 0), out, ...windowOutput(window, spatial, false)])];
-};
+});
 
-const convTranspose: Infer = (c) => {
+const convTranspose = spec((r) => ({
+  ...convAttributes(r),
+  output_padding: r.optionalInts("output_padding"),
+  output_shape: r.optionalInts("output_shape"),
+}), (c) => {
   const [x, w] = operands(c);
-  const group = intOf(c.attributes, "group", 1);
+  const { group } = c.attributes;
   const [channels, out] = [dim(x.shape, 1), dim(w.shape, 1) * group];
   if (channels !== dim(w.shape, 0) || channels % group !== 0) {
     throw new Error(
@@ -123,44 +160,45 @@ const convTranspose: Infer = (c) => {
     );
   }
   checkBias(c, out);
-  const auto = stringOf(c.attributes, "auto_pad", "NOTSET");
-  if (auto !== "NOTSET" || c.attributes["output_shape"] !== undefined) {
+  const { auto_pad, output_padding, output_shape } = c.attributes;
+  if (auto_pad !== "NOTSET" || output_shape !== undefined) {
     throw new Error("ConvTranspose with auto_pad or output_shape is not supported; give pads");
   }
   const spatial = x.shape.slice(2);
   const window = windowOf(c.attributes, w.shape.slice(2), spatial);
-  const extra = intsOf(c.attributes, "output_padding") ?? spatial.map(() => 0);
+  const extra = output_padding ?? spatial.map(() => 0);
   const size = spatial.map((n, i) =>
     (n - 1) * dim(window.strides, i) + dim(extra, i) + reach(window, i) + 1 -
     dim(window.pads, i) - dim(window.pads, i + spatial.length)
   );
   if (size.some((n) => n < 1)) throw new Error(`Pads [${window.pads}] leave nothing: [${size}]`);
   return [type(x.dtype, [dim(x.shape, 0), out, ...size])];
-};
+});
 
-const averagePool: Infer = (c) => {
+const pool: Infer<ReturnType<typeof poolAttributes>> = (c) => {
   const x = requiredFloat(c, 0);
-  const kernel = intsOf(c.attributes, "kernel_shape");
-  if (kernel === undefined) throw new Error("Attribute kernel_shape is missing");
+  const { kernel_shape, ceil_mode } = c.attributes;
   const spatial = x.shape.slice(2);
-  const window = windowOf(c.attributes, kernel, spatial);
-  const ceil = intOf(c.attributes, "ceil_mode", 0) === 1;
-  return [type(x.dtype, [...x.shape.slice(0, 2), ...windowOutput(window, spatial, ceil)])];
+  const window = windowOf(c.attributes, kernel_shape, spatial);
+  return [type(x.dtype, [...x.shape.slice(0, 2), ...windowOutput(window, spatial, ceil_mode)])];
 };
 
-const globalPool: Infer = (c) => {
+const globalPool = plain((c) => {
   const x = requiredFloat(c, 0);
   if (x.shape.length < 3) throw new Error(`Input is [${x.shape}], expected [N, C, ...]`);
   return [type(x.dtype, x.shape.map((d, i) => i < 2 ? d : 1))];
-};
+});
 
 /** Convolutions and pools. */
 export const WINDOW = {
   Conv: conv,
   ConvTranspose: convTranspose,
-  AveragePool: averagePool,
+  AveragePool: spec((r) => ({
+    ...poolAttributes(r),
+    count_include_pad: r.flag("count_include_pad", false),
+  }), pool),
   /** Optional output 1: where in x, flattened as a whole, each maximum came from. */
-  MaxPool: (c) => averagePool(c).flatMap((y) => [y, type("int64", y.shape)]),
+  MaxPool: spec(poolAttributes, (c) => pool(c).flatMap((y) => [y, type("int64", y.shape)])),
   GlobalAveragePool: globalPool,
   GlobalMaxPool: globalPool,
-} satisfies Record<string, Infer>;
+};

@@ -1,13 +1,13 @@
-import type { Attributes } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import type { Value } from "../graph.ts";
+import type { AttributeValues, OpName } from "../infer/mod.ts";
 
-/** What a gradient rule sees. */
-export interface RuleContext {
+/** What a gradient rule sees of a node with attributes `A`. */
+export interface RuleContext<A = unknown> {
   readonly b: Builder;
   readonly inputs: readonly (Value | undefined)[];
   readonly outputs: readonly Value[];
-  readonly attributes: Attributes;
+  readonly attributes: A;
   /** d result / d output, `undefined` where no gradient arrives. At least one is defined. */
   readonly cotangents: readonly (Value | undefined)[];
   /** Which inputs need a gradient: a rule may leave the others out. */
@@ -18,7 +18,10 @@ export interface RuleContext {
  * Returns d result / d input for each input, `undefined` for those that `wants` leaves out. A gradient may have any
  * shape that broadcasts with the input's: the engine sums it down or expands it.
  */
-export type Rule = (c: RuleContext) => readonly (Value | undefined)[];
+export type Rule<A = unknown> = (c: RuleContext<A>) => readonly (Value | undefined)[];
+
+/** Rules by operator, each of the attributes that its operator has. */
+export type Rules = { readonly [Op in OpName]?: Rule<AttributeValues[Op]> };
 
 /** Input `i`, which the operator requires. */
 export function input(c: RuleContext, i: number): Value {
@@ -42,9 +45,9 @@ export function cotangent(c: RuleContext): Value {
 }
 
 /** A rule for one differentiable input: dx from dy, x, y. */
-export function unary(
-  rule: (b: Builder, dy: Value, x: Value, y: Value, c: RuleContext) => Value,
-): Rule {
+export function unary<A>(
+  rule: (b: Builder, dy: Value, x: Value, y: Value, c: RuleContext<A>) => Value,
+): Rule<A> {
   return (c) => [rule(c.b, cotangent(c), input(c, 0), output(c), c)];
 }
 

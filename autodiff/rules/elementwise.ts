@@ -1,14 +1,24 @@
-import { floatOf, stringOf } from "../attributes.ts";
 import { constantOf } from "../constant_of.ts";
+import type { AttributeValues } from "../infer/mod.ts";
 import { quickGeluGradient } from "../quick_gelu.ts";
 import { isFloat } from "../tensor.ts";
-import { binary, cotangent, except, input, only, output, type Rule, unary } from "./_types.ts";
+import {
+  binary,
+  cotangent,
+  except,
+  input,
+  only,
+  output,
+  type Rule,
+  type Rules,
+  unary,
+} from "./_types.ts";
 
 const TWO_OVER_ROOT_PI = 2 / Math.sqrt(Math.PI);
 
 /** d gelu / dx: Φ(x) + x φ(x), or the derivative of the tanh form. */
-const gelu: Rule = unary((b, dy, x, _y, c) => {
-  if (stringOf(c.attributes, "approximate", "none") === "none") {
+const gelu: Rule<AttributeValues["Gelu"]> = unary((b, dy, x, _y, c) => {
+  if (c.attributes.approximate === "none") {
     const phi = b.mul(b.exp(b.mul(b.mul(x, x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
     const cdf = b.mul(b.add(b.erf(b.mul(x, Math.SQRT1_2)), 1), 0.5);
     return b.mul(dy, b.add(cdf, b.mul(x, phi)));
@@ -21,10 +31,6 @@ const gelu: Rule = unary((b, dy, x, _y, c) => {
   const slope = b.mul(b.mul(b.mul(x, 0.5), b.sub(1, b.mul(t, t))), du);
   return b.mul(dy, b.add(b.mul(b.add(t, 1), 0.5), slope));
 });
-
-const quickGelu: Rule = unary((b, dy, x, y, c) =>
-  quickGeluGradient(b, { dy, x, y, alpha: floatOf(c.attributes, "alpha", 1.702) })
-);
 
 /** The share of dy that goes to each operand of Min or Max: ties go to the first that attains the extremum. */
 const extremum: Rule = (c) => {
@@ -88,33 +94,31 @@ export const ELEMENTWISE_RULES = {
   Sigmoid: unary((b, dy, _x, y) => b.mul(dy, b.mul(y, b.sub(1, y)))),
   Erf: unary((b, dy, x) => b.mul(dy, b.mul(b.exp(b.neg(b.mul(x, x))), TWO_OVER_ROOT_PI))),
   Gelu: gelu,
-  QuickGelu: quickGelu,
+  QuickGelu: unary((b, dy, x, y, c) =>
+    quickGeluGradient(b, { dy, x, y, alpha: c.attributes.alpha })
+  ),
   Relu: unary((b, dy, x) => only(b, b.greater(x, 0), dy)),
   LeakyRelu: unary((b, dy, x, _y, c) =>
-    b.where(b.greater(x, 0), dy, b.mul(dy, floatOf(c.attributes, "alpha", 0.01)))
+    b.where(b.greater(x, 0), dy, b.mul(dy, c.attributes.alpha))
   ),
-  ThresholdedRelu: unary((b, dy, x, _y, c) =>
-    only(b, b.greater(x, floatOf(c.attributes, "alpha", 1)), dy)
-  ),
+  ThresholdedRelu: unary((b, dy, x, _y, c) => only(b, b.greater(x, c.attributes.alpha), dy)),
   // Below 0: y = α(eˣ - 1), so dy/dx = y + α.
   Elu: unary((b, dy, x, y, c) =>
-    b.where(b.greater(x, 0), dy, b.mul(dy, b.add(y, floatOf(c.attributes, "alpha", 1))))
+    b.where(b.greater(x, 0), dy, b.mul(dy, b.add(y, c.attributes.alpha)))
   ),
   // Below 0: y = α(eˣ⸍ᵅ - 1), so dy/dx = y/α + 1.
   Celu: unary((b, dy, x, y, c) =>
-    b.where(b.greater(x, 0), dy, b.mul(dy, b.add(b.div(y, floatOf(c.attributes, "alpha", 1)), 1)))
+    b.where(b.greater(x, 0), dy, b.mul(dy, b.add(b.div(y, c.attributes.alpha), 1)))
   ),
   // γx above 0, γα(eˣ - 1) = y below.
   Selu: unary((b, dy, x, y, c) => {
-    const alpha = floatOf(c.attributes, "alpha", 1.67326319217681884765625);
-    const gamma = floatOf(c.attributes, "gamma", 1.05070102214813232421875);
+    const { alpha, gamma } = c.attributes;
     return b.mul(dy, b.where(b.greater(x, 0), b.scalar(gamma, x.dtype), b.add(y, alpha * gamma)));
   }),
   // Clamps αx + β to [0, 1].
-  HardSigmoid: unary((b, dy, _x, y, c) => {
-    const alpha = floatOf(c.attributes, "alpha", 0.2);
-    return only(b, b.and(b.greater(y, 0), b.less(y, 1)), b.mul(dy, alpha));
-  }),
+  HardSigmoid: unary((b, dy, _x, y, c) =>
+    only(b, b.and(b.greater(y, 0), b.less(y, 1)), b.mul(dy, c.attributes.alpha))
+  ),
   // x (x + 3)/6 between -3 and 3, 0 below, x above.
   HardSwish: unary((b, dy, x) => {
     const middle = b.mul(dy, b.add(b.div(x, 3), 0.5));
@@ -169,4 +173,4 @@ export const ELEMENTWISE_RULES = {
     const [condition, dy] = [input(c, 0), cotangent(c)];
     return [undefined, only(c.b, condition, dy), except(c.b, condition, dy)];
   },
-} satisfies Record<string, Rule>;
+} satisfies Rules;

@@ -1,10 +1,10 @@
-import { floatOf, intOf, string, stringOf } from "../attributes.ts";
+import { string } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import type { Value } from "../graph.ts";
 import { parseEquation } from "../infer/_einsum.ts";
-import { dim } from "../infer/_types.ts";
+import { type AttributeValues, dim } from "../infer/mod.ts";
 import { sizeOf } from "../tensor.ts";
-import { cotangent, input, type Rule, type RuleContext } from "./_types.ts";
+import { cotangent, input, type Rule, type RuleContext, type Rules } from "./_types.ts";
 
 /** One matrix of all rows of x: [..., n] -> [rows, n]. */
 function asRows(b: Builder, x: Value): Value {
@@ -44,24 +44,18 @@ const matMul: Rule = (c) => {
   ];
 };
 
-interface Product {
-  readonly transA: boolean;
-  readonly transB: boolean;
-  readonly alpha: number;
-}
+type Product = AttributeValues["FusedMatMul"];
 
 /**
  * Y = α op(A) op(B): d op(A) = α dY op(B)ᵀ, d op(B) = α op(A)ᵀ dY, transposed where the operand was. All by flags of
  * the same operator: nothing is ever transposed in memory.
  */
 function productGradients(
-  c: RuleContext,
+  c: RuleContext<Product>,
   multiply: (x: Value, y: Value, options: Product) => Value,
 ): (Value | undefined)[] {
   const [x, y, dy] = [input(c, 0), input(c, 1), cotangent(c)];
-  const transA = intOf(c.attributes, "transA", 0) === 1;
-  const transB = intOf(c.attributes, "transB", 0) === 1;
-  const alpha = floatOf(c.attributes, "alpha", 1);
+  const { transA, transB, alpha } = c.attributes;
   const dx = () =>
     transA
       ? multiply(y, dy, { transA: transB, transB: true, alpha })
@@ -73,10 +67,11 @@ function productGradients(
   return [c.wants[0] ? dx() : undefined, c.wants[1] ? dw() : undefined];
 }
 
-const fusedMatMul: Rule = (c) => productGradients(c, (x, y, o) => c.b.fusedMatMul(x, y, o));
+const fusedMatMul: Rule<Product> = (c) =>
+  productGradients(c, (x, y, o) => c.b.fusedMatMul(x, y, o));
 
-const gemm: Rule = (c) => {
-  const beta = floatOf(c.attributes, "beta", 1);
+const gemm: Rule<AttributeValues["Gemm"]> = (c) => {
+  const { beta } = c.attributes;
   const dy = cotangent(c);
   return [
     ...productGradients(c, (x, y, o) => c.b.gemm(x, y, o)),
@@ -88,11 +83,13 @@ const gemm: Rule = (c) => {
  * The gradient of one operand is the Einsum of dy with the other operands onto its letters. Letters that only this
  * operand has were summed away: the gradient is the same all along them.
  */
-const einsum: Rule = (c) => {
+const einsum: Rule<AttributeValues["Einsum"]> = (c) => {
   const { b } = c;
   const operands = c.inputs.map((_, i) => input(c, i));
-  const equation = stringOf(c.attributes, "equation", "");
-  const { terms, output, sizes } = parseEquation(equation, operands.map((v) => v.shape));
+  const { terms, output, sizes } = parseEquation(
+    c.attributes.equation,
+    operands.map((v) => v.shape),
+  );
   return terms.map((term, i) => {
     if (!c.wants[i]) return undefined;
     const others = terms.map((t, k) => k === i ? output : t);
@@ -113,4 +110,4 @@ export const LINEAR_RULES = {
   FusedMatMul: fusedMatMul,
   Gemm: gemm,
   Einsum: einsum,
-} satisfies Record<string, Rule>;
+} satisfies Rules;

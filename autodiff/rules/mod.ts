@@ -1,6 +1,6 @@
-import type { ControlOp, OpName } from "../infer/mod.ts";
+import type { AttributeValues, ControlOp, OpName } from "../infer/mod.ts";
 import type { GradientOp } from "../stages.ts";
-import type { Rule } from "./_types.ts";
+import type { Rule, Rules } from "./_types.ts";
 import { ATTENTION_RULES } from "./attention.ts";
 import { ELEMENTWISE_RULES } from "./elementwise.ts";
 import { LINEAR_RULES } from "./linear.ts";
@@ -15,7 +15,7 @@ import { WINDOW_RULES } from "./window.ts";
 export type DifferentiableOp = Exclude<OpName, StopOp | ControlOp | GradientOp>;
 
 // Complete by type: an operator of the inference table needs a rule here or a stop declaration.
-const TABLE: Readonly<Record<DifferentiableOp, Rule>> = {
+const TABLE: { readonly [Op in DifferentiableOp]: Rule<AttributeValues[Op]> } = {
   ...ELEMENTWISE_RULES,
   ...LINEAR_RULES,
   ...ATTENTION_RULES,
@@ -27,4 +27,4 @@ const TABLE: Readonly<Record<DifferentiableOp, Rule>> = {
 };
 
 /** The gradient rule of every differentiable operator. */
-export const RULES: Readonly<Partial<Record<OpName, Rule>>> = TABLE;
+export const RULES: Rules = TABLE;

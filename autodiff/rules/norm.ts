@@ -1,7 +1,7 @@
-import { float, floatOf, int } from "../attributes.ts";
+import { float, int, string } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import type { Value } from "../graph.ts";
-import { dim } from "../infer/_types.ts";
+import { type AttributeValues, dim } from "../infer/mod.ts";
 import {
   asChannels,
   groupNormalize,
@@ -10,7 +10,7 @@ import {
   statisticsOf,
 } from "../normalize.ts";
 import { sizeOf } from "../tensor.ts";
-import { cotangent, input, type Rule } from "./_types.ts";
+import { cotangent, input, type Rule, type Rules } from "./_types.ts";
 
 /**
  * The gradient through normalization: with x̂ the normalized rows and g = d/dx̂,
@@ -35,7 +35,7 @@ export function sumPerChannel(b: Builder, x: Value): Value {
   return b.sum(x, { axes, keepDims: false });
 }
 
-const layerNorm: Rule = (c) => {
+const layerNorm: Rule<AttributeValues["LayerNormalization"]> = (c) => {
   const { b } = c;
   const [x, scale] = [input(c, 0), input(c, 1)];
   const [dy, dMean, dInvStd] = c.cotangents;
@@ -55,26 +55,28 @@ const layerNorm: Rule = (c) => {
 };
 
 /** The gradient is an operator of its own: what it keeps of the forward pass is for whoever compiles the graph to choose. */
-const groupNorm: Rule = (c) => {
+const groupNorm: Rule<AttributeValues["GroupNormalization"]> = (c) => {
   if (c.cotangents.slice(1).some((v) => v !== undefined)) {
     throw new RangeError("GroupNormalization has no gradient through its normalized rows");
   }
   const operands = [input(c, 0), input(c, 1), input(c, 2), cotangent(c)];
-  return c.b.op("GroupNormalizationGrad", [...operands, ...c.outputs], c.attributes);
+  const { num_groups, epsilon, activation } = c.attributes;
+  return c.b.op("GroupNormalizationGrad", [...operands, ...c.outputs], {
+    num_groups: int(num_groups),
+    epsilon: float(epsilon),
+    activation: string(activation),
+  });
 };
 
 /** Instance normalization is group normalization with one channel a group. */
-const instanceNorm: Rule = (c) => {
-  const attributes = {
-    num_groups: int(dim(input(c, 0).shape, 1)),
-    epsilon: float(floatOf(c.attributes, "epsilon", 1e-5)),
-  };
+const instanceNorm: Rule<AttributeValues["InstanceNormalization"]> = (c) => {
   const [x, scale, dy] = [input(c, 0), input(c, 1), cotangent(c)];
+  const attributes = { num_groups: dim(x.shape, 1), epsilon: c.attributes.epsilon };
   return groupNormGradient(c.b, { x, scale, dy, ...groupNormalize(c.b, x, attributes) });
 };
 
 /** Inference: y = scale (x - mean) / √(var + ε) + bias with given statistics, an affine map per channel. */
-const batchNorm: Rule = (c) => {
+const batchNorm: Rule<AttributeValues["BatchNormalization"]> = (c) => {
   const { b } = c;
   const [x, scale, mean, variance, dy] = [
     input(c, 0),
@@ -83,7 +85,7 @@ const batchNorm: Rule = (c) => {
     input(c, 4),
     cotangent(c),
   ];
-  const invStd = b.reciprocal(b.sqrt(b.add(variance, floatOf(c.attributes, "epsilon", 1e-5))));
+  const invStd = b.reciprocal(b.sqrt(b.add(variance, c.attributes.epsilon)));
   const slope = b.mul(scale, invStd);
   const dx = b.mul(dy, asChannels(b, slope, x));
   // d/d log σ = -Σ dx (x - mean) = -scale · d/d scale
@@ -103,4 +105,4 @@ export const NORM_RULES = {
   GroupNormalization: groupNorm,
   InstanceNormalization: instanceNorm,
   BatchNormalization: batchNorm,
-} satisfies Record<string, Rule>;
+} satisfies Rules;

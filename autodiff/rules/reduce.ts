@@ -1,10 +1,10 @@
-import { int, intOf } from "../attributes.ts";
+import { int } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import type { Value } from "../graph.ts";
-import { normalizeAxis } from "../infer/_types.ts";
+import { type AttributeValues, normalizeAxis } from "../infer/mod.ts";
 import { reducedAxes } from "../infer/reduce.ts";
 import { sizeOf } from "../tensor.ts";
-import { cotangent, except, input, output, type Rule, unary } from "./_types.ts";
+import { cotangent, except, input, output, type Rule, type Rules, unary } from "./_types.ts";
 
 /** What a reduction reduced. */
 interface Reduced {
@@ -16,7 +16,7 @@ interface Reduced {
 /** A reduction's rule: dx in terms of dy and y with the reduced axes kept as 1. The engine expands it to x's shape. */
 function reduction(
   rule: (b: Builder, dy: Value, x: Value, y: Value, reduced: Reduced) => Value,
-): Rule {
+): Rule<AttributeValues["ReduceSum"]> {
   return unary((b, dy, x, y, c) => {
     const axes = reducedAxes(c);
     const kept = x.shape.map((d, i) => axes.includes(i) ? 1 : d);
@@ -46,19 +46,19 @@ function product(b: Builder, dy: Value, x: Value, { axes }: Reduced): Value {
 /** A rule from the axis of a normalized exponential: dx = rule(dy, y, sum over the axis). */
 function exponential(
   rule: (b: Builder, dy: Value, y: Value, sum: (v: Value) => Value) => Value,
-): Rule {
+): Rule<AttributeValues["Softmax"]> {
   return unary((b, dy, x, y, c) => {
-    const axes = [normalizeAxis(intOf(c.attributes, "axis", -1), x.shape.length)];
+    const axes = [normalizeAxis(c.attributes.axis, x.shape.length)];
     return rule(b, dy, y, (v) => b.sum(v, { axes }));
   });
 }
 
 /** The cotangent of the chosen entries goes back to where they were. */
-const topK: Rule = (c) => {
+const topK: Rule<AttributeValues["TopK"]> = (c) => {
   const { b } = c;
   const [x, indices] = [input(c, 0), output(c, 1)];
   const zero = b.expand(b.scalar(0, x.dtype), x.shape);
-  const axis = int(intOf(c.attributes, "axis", -1));
+  const axis = int(c.attributes.axis);
   return [b.call("ScatterElements", [zero, indices, cotangent(c)], { axis })];
 };
 
@@ -83,9 +83,9 @@ export const REDUCE_RULES = {
   // Each entry of x is in the sums from its own on: the sum of their cotangents, from the other end.
   CumSum: unary((b, dy, _x, _y, c) =>
     b.call("CumSum", [dy, c.inputs[1]], {
-      exclusive: int(intOf(c.attributes, "exclusive", 0)),
-      reverse: int(1 - intOf(c.attributes, "reverse", 0)),
+      exclusive: int(Number(c.attributes.exclusive)),
+      reverse: int(Number(!c.attributes.reverse)),
     })
   ),
   TopK: topK,
-} satisfies Record<string, Rule>;
+} satisfies Rules;

@@ -1,8 +1,16 @@
-import { int, intOf, string, stringOf } from "../attributes.ts";
+import { int, string } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import type { Value } from "../graph.ts";
-import { normalizeAxis } from "../infer/_types.ts";
-import { cotangent, except, input, output, type Rule, type RuleContext } from "./_types.ts";
+import { type AttributeValues, normalizeAxis } from "../infer/mod.ts";
+import {
+  cotangent,
+  except,
+  input,
+  output,
+  type Rule,
+  type RuleContext,
+  type Rules,
+} from "./_types.ts";
 
 /** How a scatter operator puts updates at indices, and the operator that reads entries there. */
 interface Places {
@@ -52,11 +60,13 @@ function product(c: RuleContext, dy: Value, updates: Value, places: Places) {
 }
 
 /** The rule of a scatter operator. */
-function scatter(placesOf: (b: Builder, c: RuleContext) => Places): Rule {
+function scatter<A extends AttributeValues["ScatterND"]>(
+  placesOf: (b: Builder, c: RuleContext<A>) => Places,
+): Rule<A> {
   return (c) => {
     const [updates, dy] = [input(c, 2), cotangent(c)];
     const places = placesOf(c.b, c);
-    const reduction = stringOf(c.attributes, "reduction", "none");
+    const { reduction } = c.attributes;
     const [left, right] = reduction === "add"
       ? [() => dy, () => places.take(dy)]
       : (reduction === "none" ? none : reduction === "mul" ? product : extremum)(
@@ -79,7 +89,7 @@ const reduced = (reduction: "add" | "mul" | undefined) =>
 /** Rules of operators that put updates at indices. */
 export const SCATTER_RULES = {
   ScatterElements: scatter((b, c) => {
-    const axis = int(normalizeAxis(intOf(c.attributes, "axis", 0), input(c, 0).shape.length));
+    const axis = int(normalizeAxis(c.attributes.axis, input(c, 0).shape.length));
     const indices = input(c, 1);
     return {
       put: (x, updates, reduction) =>
@@ -95,4 +105,4 @@ export const SCATTER_RULES = {
       take: (x) => b.call("GatherND", [x, indices]),
     };
   }),
-} satisfies Record<string, Rule>;
+} satisfies Rules;

@@ -1,27 +1,28 @@
-import { int, intOf, intsOf, string, stringOf } from "../attributes.ts";
+import { int, string } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import { constantOf } from "../constant_of.ts";
 import type { Value } from "../graph.ts";
 import { type ResizeMap, resizeMaps } from "../infer/_resize.ts";
-import { constantInts, dim, normalizeAxis } from "../infer/_types.ts";
-import { type PadRange, padRanges, sliceRanges } from "../infer/shape.ts";
+import { constantInts } from "../infer/_types.ts";
+import { type AttributeValues, dim, normalizeAxis } from "../infer/mod.ts";
+import { type PadRange, padRanges, permutation, sliceRanges } from "../infer/shape.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
-import { cotangent, input, type Rule, unary } from "./_types.ts";
+import { cotangent, input, type Rule, type RuleContext, type Rules, unary } from "./_types.ts";
 
 const zeros = (b: Builder, x: Value, shape: Shape = x.shape): Value =>
   b.expand(b.scalar(0, x.dtype), shape);
 
-const axisOf = (x: Value, c: Parameters<Rule>[0], fallback = 0): number =>
-  normalizeAxis(intOf(c.attributes, "axis", fallback), x.shape.length);
+const axisOf = (x: Value, c: RuleContext<{ readonly axis: number }>): number =>
+  normalizeAxis(c.attributes.axis, x.shape.length);
 
 const reshape: Rule = unary((b, dy, x) => b.reshape(dy, x.shape));
 
-const transpose: Rule = unary((b, dy, x, _y, c) => {
-  const perm = intsOf(c.attributes, "perm") ?? x.shape.map((_, i) => x.shape.length - 1 - i);
+const transpose: Rule<AttributeValues["Transpose"]> = unary((b, dy, x, _y, c) => {
+  const perm = permutation(c);
   return b.transpose(dy, x.shape.map((_, i) => perm.indexOf(i)));
 });
 
-const concat: Rule = (c) => {
+const concat: Rule<AttributeValues["Concat"]> = (c) => {
   const axis = axisOf(input(c, 0), c);
   let end = 0;
   return c.inputs.map((_, i) => {
@@ -31,7 +32,7 @@ const concat: Rule = (c) => {
   });
 };
 
-const split: Rule = (c) => {
+const split: Rule<AttributeValues["Split"]> = (c) => {
   const x = input(c, 0);
   const parts = c.outputs.map((y, i) => c.cotangents[i] ?? zeros(c.b, x, y.shape));
   return [c.b.concat(parts, axisOf(x, c))];
@@ -66,10 +67,10 @@ function interleave(b: Builder, x: Value, axis: number, stride: number): Value {
 }
 
 /** The gradient of constant padding's value is what did not go to x. */
-const pad: Rule = (c) => {
+const pad: Rule<AttributeValues["Pad"]> = (c) => {
   const { b } = c;
   const dy = cotangent(c);
-  const mode = stringOf(c.attributes, "mode", "constant");
+  const { mode } = c.attributes;
   const dx = padRanges(c).reduce(
     (g, range) => mode === "constant" ? unpad(b, g, range) : fold(b, g, range, mode),
     dy,
@@ -131,7 +132,7 @@ const tile: Rule = unary((b, dy, x, _y, c) => {
 });
 
 /** Gather's adjoint adds entries of dy at the indices: beside zeros for one known index, by ScatterND otherwise. */
-const gather: Rule = unary((b, dy, x, _y, c) => {
+const gather: Rule<AttributeValues["Gather"]> = unary((b, dy, x, _y, c) => {
   const indices = input(c, 1);
   const axis = axisOf(x, c);
   const [rows, n] = [dim(x.shape, axis), sizeOf(indices.shape)];
@@ -149,12 +150,12 @@ const gather: Rule = unary((b, dy, x, _y, c) => {
   return b.reshape(b.transpose(sum, [1, 0, 2]), x.shape);
 });
 
-const gatherElements: Rule = unary((b, dy, x, _y, c) =>
+const gatherElements: Rule<AttributeValues["GatherElements"]> = unary((b, dy, x, _y, c) =>
   b.scatterAdd(zeros(b, x), input(c, 1), dy, axisOf(x, c))
 );
 
-const gatherNd: Rule = unary((b, dy, x, _y, c) =>
-  b.scatterNdAdd(zeros(b, x), fullIndices(b, input(c, 1), intOf(c.attributes, "batch_dims", 0)), dy)
+const gatherNd: Rule<AttributeValues["GatherND"]> = unary((b, dy, x, _y, c) =>
+  b.scatterNdAdd(zeros(b, x), fullIndices(b, input(c, 1), c.attributes.batch_dims), dy)
 );
 
 /** GatherND's indices with the coordinates of their batch written out in front. */
@@ -169,23 +170,23 @@ function fullIndices(b: Builder, indices: Value, batch: number): Value {
   return b.concat([...coordinates, at], indices.shape.length - 1);
 }
 
-const depthToSpace: Rule = unary((b, dy, x, _y, c) => {
-  const block = intOf(c.attributes, "blocksize", 1);
+const depthToSpace: Rule<AttributeValues["DepthToSpace"]> = unary((b, dy, x, _y, c) => {
+  const { blocksize: block, mode } = c.attributes;
   const [n = 1, channels = 1, h = 1, w = 1] = x.shape;
   const apart = b.reshape(dy, [n, channels / (block * block), h, block, w, block]);
-  const crd = stringOf(c.attributes, "mode", "DCR") === "CRD";
+  const crd = mode === "CRD";
   return b.reshape(b.transpose(apart, crd ? [0, 1, 3, 5, 2, 4] : [0, 3, 5, 1, 2, 4]), x.shape);
 });
 
-const spaceToDepth: Rule = unary((b, dy, _x, _y, c) =>
+const spaceToDepth: Rule<AttributeValues["SpaceToDepth"]> = unary((b, dy, _x, _y, c) =>
   b.call("DepthToSpace", [dy], {
-    blocksize: int(intOf(c.attributes, "blocksize", 1)),
+    blocksize: int(c.attributes.blocksize),
     mode: string("DCR"),
   })
 );
 
 /** Resize is linear along each axis: its adjoint is the transposed map, or a sum where entries are just repeated. */
-const resize: Rule = unary((b, dy, x, _y, c) => {
+const resize: Rule<AttributeValues["Resize"]> = unary((b, dy, x, _y, c) => {
   const repeats = x.shape.map(() => 1);
   let g = dy;
   for (const map of resizeMaps(c)) {
@@ -220,9 +221,9 @@ export const SHAPE_RULES = {
   GatherElements: gatherElements,
   GatherND: gatherNd,
   Trilu: unary((b, dy, _x, _y, c) =>
-    b.call("Trilu", [dy, c.inputs[1]], { upper: int(intOf(c.attributes, "upper", 1)) })
+    b.call("Trilu", [dy, c.inputs[1]], { upper: int(c.attributes.upper) })
   ),
   DepthToSpace: depthToSpace,
   SpaceToDepth: spaceToDepth,
   Resize: resize,
-} satisfies Record<string, Rule>;
+} satisfies Rules;

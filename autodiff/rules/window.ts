@@ -1,10 +1,9 @@
-import { int, intOf, ints, intsOf } from "../attributes.ts";
+import { int, ints } from "../attributes.ts";
 import type { Builder } from "../builder.ts";
 import type { Value } from "../graph.ts";
-import { dim } from "../infer/_types.ts";
-import { reach, type Window, windowOf } from "../infer/window.ts";
+import { type AttributeValues, dim, reach, type Window, windowOf } from "../infer/mod.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
-import { cotangent, input, output, type Rule, unary } from "./_types.ts";
+import { cotangent, input, output, type Rule, type Rules, unary } from "./_types.ts";
 import { sumPerChannel } from "./norm.ts";
 import { extremum } from "./reduce.ts";
 
@@ -93,10 +92,10 @@ function crop(b: Builder, x: Value, size: Shape): Value {
   );
 }
 
-const conv: Rule = (c) => {
+const conv: Rule<AttributeValues["Conv"]> = (c) => {
   const { b } = c;
   const [x, w, dy] = [input(c, 0), input(c, 1), cotangent(c)];
-  const group = intOf(c.attributes, "group", 1);
+  const { group } = c.attributes;
   const window = windowOf(c.attributes, w.shape.slice(2), spatialOf(x));
   return [
     c.wants[0] ? convInput(b, dy, { w, x: x.shape, window, group }) : undefined,
@@ -106,10 +105,10 @@ const conv: Rule = (c) => {
 };
 
 /** A transposed convolution is the adjoint of a convolution: its input gradient is that convolution. */
-const convTranspose: Rule = (c) => {
+const convTranspose: Rule<AttributeValues["ConvTranspose"]> = (c) => {
   const { b } = c;
   const [x, w, dy] = [input(c, 0), input(c, 1), cotangent(c)];
-  const group = intOf(c.attributes, "group", 1);
+  const { group } = c.attributes;
   const window = windowOf(c.attributes, w.shape.slice(2), spatialOf(x));
   return [
     c.wants[0]
@@ -121,11 +120,10 @@ const convTranspose: Rule = (c) => {
 };
 
 /** Spreads each output's gradient over its window: the adjoint of a depthwise convolution with ones. */
-const averagePool: Rule = unary((b, dy, x, _y, c) => {
-  const kernel = intsOf(c.attributes, "kernel_shape") ?? [];
+const averagePool: Rule<AttributeValues["AveragePool"]> = unary((b, dy, x, _y, c) => {
+  const { kernel_shape: kernel, count_include_pad: includePad } = c.attributes;
   const n = kernel.length;
   const window = windowOf(c.attributes, kernel, spatialOf(x));
-  const includePad = intOf(c.attributes, "count_include_pad", 0) === 1;
   const counts = windowCounts(window, { x: spatialOf(x), y: spatialOf(dy), includePad });
   const full = sizeOf(kernel);
   const share = all(counts, full)
@@ -186,4 +184,4 @@ export const WINDOW_RULES = {
     const axes = x.shape.flatMap((_, i) => i < 2 ? [] : [i]);
     return extremum(b, dy, x, y, { axes, count: sizeOf(spatialOf(x)) });
   }),
-} satisfies Record<string, Rule>;
+} satisfies Rules;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Builder, float32, gradient, intOf, type Value } from "../../autodiff/mod.ts";
+import { attributesOf, Builder, float32, gradient, type Value } from "../../autodiff/mod.ts";
 import { serialize } from "../../compile/mod.ts";
 import { assertClose, withEngine } from "../../tests/models/mod.ts";
 import { Random } from "../random/mod.ts";
@@ -43,7 +43,7 @@ function multiplications(b: Builder): number {
   let total = 0;
   for (const { op, inputs: [left], outputs: [y], attributes } of b.nodes) {
     if (op !== "Gemm" || left === undefined || y === undefined) continue;
-    const inner = left.shape[intOf(attributes, "transA", 0) === 1 ? 0 : 1] ?? 0;
+    const inner = left.shape[attributesOf("Gemm", attributes).transA ? 0 : 1] ?? 0;
     total += inner * (y.shape[0] ?? 0) * (y.shape[1] ?? 0);
   }
   return total;

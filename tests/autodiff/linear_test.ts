@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { toBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
-import { INFER, type OpName } from "../../autodiff/infer/mod.ts";
+import { type OpName, SPECS } from "../../autodiff/infer/mod.ts";
 import { Builder, float32, gradient, importModel, type Value } from "../../autodiff/mod.ts";
 import { graphCost, serialize } from "../../compile/mod.ts";
 import { type ForeignNode, onnxModel } from "./_onnx_model.ts";
@@ -24,14 +24,15 @@ class CountingBuilder extends Builder {
 /** How often the types of each operator's results are inferred while `body` runs. */
 function countInference(ops: readonly OpName[], body: () => void): number {
   let calls = 0;
-  const originals = ops.map((op) => [op, INFER[op]] as const);
-  for (const [op, infer] of originals) {
-    Object.assign(INFER, { [op]: (c: Parameters<typeof infer>[0]) => (calls++, infer(c)) });
+  const originals = ops.map((op) => [op, SPECS[op]] as const);
+  for (const [op, { infer, ...spec }] of originals) {
+    const counted = (c: Parameters<typeof infer>[0]) => (calls++, infer(c));
+    Object.assign(SPECS, { [op]: { ...spec, infer: counted } });
   }
   try {
     body();
   } finally {
-    Object.assign(INFER, Object.fromEntries(originals));
+    Object.assign(SPECS, Object.fromEntries(originals));
   }
   return calls;
 }
