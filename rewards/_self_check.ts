@@ -76,7 +76,7 @@ export async function selfCheck(
   const rounding = Math.abs(score) * ROUNDING[computesInHalf ? "float16" : "float32"];
   let relativeError = Infinity;
   for (let i = 0; i < DIRECTIONS; i++) {
-    const half = g.map((value) => random.uniform() < 0.5 ? value : 0);
+    const half = halfOf(g, random);
     const scale = Math.sqrt(half.length / dot(half, half));
     const direction = half.map((value) => value * scale);
     const slope = Math.abs(dot(g, direction));
@@ -99,6 +99,14 @@ export async function selfCheck(
     `finite difference and gradient differ by ${relativeError.toPrecision(2)} of their size, ` +
       `expected at most ${AGREEMENT}`,
   );
+}
+
+/** A random half of values that are not all zero, the others zero; of those that hardly any differ from zero, one that does. */
+function halfOf(values: Float32Array, random: Random): Float32Array {
+  while (true) {
+    const half = values.map((value) => random.uniform() < 0.5 ? value : 0);
+    if (dot(half, half) > 0) return half;
+  }
 }
 
 /** Blocks of random colours under weaker pixel noise: structure at the scales rewards look at. */

@@ -1,4 +1,5 @@
 import { Builder, int64 } from "../autodiff/mod.ts";
+import { raceAbort } from "../base/mod.ts";
 import type { TextDefinition } from "./_reward_definition.ts";
 import type { RewardSessions } from "./_reward_sessions.ts";
 
@@ -25,20 +26,20 @@ export class TextEmbedder {
     this.#sessions = sessions;
   }
 
-  /** The embedding of a text. */
+  /** The embedding of a text. Who aborts stops waiting for it; it is computed all the same, for others may wait too. */
   embed(text: string, signal?: AbortSignal): Embedded {
     const embedded = this.#known.get(text) ??
-      { embedding: this.#compute(text, signal), truncated: this.#text.cuts(text) };
+      { embedding: this.#compute(text), truncated: this.#text.cuts(text) };
     this.#known.delete(text);
     this.#known.set(text, embedded);
     for (const oldest of this.#known.keys()) {
       if (this.#known.size <= CAPACITY) break;
       this.#known.delete(oldest);
     }
-    return embedded;
+    return { ...embedded, embedding: raceAbort(embedded.embedding, signal) };
   }
 
-  #compute(text: string, signal: AbortSignal | undefined): Promise<Float32Array> {
+  #compute(text: string): Promise<Float32Array> {
     const ids = this.#text.encode(text);
     const shape = [1, ids.length];
     const write = () => {
@@ -48,7 +49,7 @@ export class TextEmbedder {
     };
     const embedding = this.#sessions.use(`text ${ids.length}`, write, async (session) => {
       const feeds = { ids: int64(BigInt64Array.from(ids, BigInt), shape) };
-      const { embedding } = await session.run(feeds, undefined, { signal });
+      const { embedding } = await session.run(feeds);
       if (embedding?.dtype !== "float32") throw new TypeError("Text graph gives no float32");
       return embedding.data;
     });
