@@ -27,7 +27,7 @@ export function drawWeighted(
   return drawn;
 }
 
-/** Parts of 1 that follow Dirichlet's distribution. */
+/** Parts of 1 that follow Dirichlet's distribution. Below about 0.02 a concentration draws parts that are all 0 to a float. */
 export function dirichlet(concentration: readonly number[], random: Draws): number[] {
   const parts = concentration.map((shape) => gamma(shape, random));
   const sum = parts.reduce((a, b) => a + b);
@@ -45,8 +45,14 @@ function gamma(shape: number, random: Draws): number {
   }
 }
 
-/** Whole numbers of 1 or more that add up to `total` in about these proportions; the remainder goes to the largest. */
+/**
+ * Whole numbers of 1 or more that add up to `total` in about these proportions; the remainder goes to the largest.
+ * Throws `RangeError` where there are none.
+ */
 export function wholeParts(shares: readonly number[], total: number): number[] {
+  if (!shares.every(Number.isFinite) || !(total >= shares.length)) {
+    throw new RangeError(`There are no ${shares.length} parts of ${total} as [${shares}]`);
+  }
   const parts = shares.map((share) => Math.max(1, Math.round(share * total)));
   for (;;) {
     const rest = total - parts.reduce((a, b) => a + b);

@@ -41,6 +41,9 @@ const RANGES = {
   window: [0, 1],
 } as const;
 
+/** Of Dirichlet's three. Below, parts come that a float cannot tell from 0; above, the same ones always. */
+const CONCENTRATIONS = [0.05, 1000] as const;
+
 /**
  * Fills in a method's defaults for T sampling steps; `isFlow` says for which kind of sampler. Throws `FieldError`
  * naming the field and the allowed range.
@@ -208,10 +211,11 @@ function checkParameters(parameters: SurrogateParameters): void {
     throw new FieldError(`method.${field}`, `is ${value}, expected an integer of 1 or more`);
   }
   if (concentration === undefined) return;
-  if (concentration.length === 3 && concentration.every((c) => c > 0 && Number.isFinite(c))) return;
+  const [low, high] = CONCENTRATIONS;
+  if (concentration.length === 3 && concentration.every((c) => c >= low && c <= high)) return;
   throw new FieldError(
     "method.concentration",
-    `is ${JSON.stringify(concentration)}, expected three numbers above 0`,
+    `is ${JSON.stringify(concentration)}, expected three numbers of ${low} to ${high}`,
   );
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { randomStream } from "../random.ts";
+import { dirichlet, wholeParts } from "./_draws.ts";
 import {
   METHOD_NAMES,
   type MethodOptions,
@@ -231,8 +232,28 @@ Deno.test("parameters out of range are refused by name", () => {
   refused({ name: "flowbp-sparse", k: 5, window: 0.5 }, 8, /method\.k is 5, expected .* 1 to 4/);
   refused({ name: "flowbp-sparse", earlyStop: true }, 9, /method\.earlyStop is true, expected f/);
   refused({ name: "flowbp-lagrange", concentration: [1, 2] }, 9, /method\.concentration is \[1,2/);
+  for (const c of [0, 0.001, 1e300, NaN]) {
+    refused(
+      { name: "flowbp-lagrange", concentration: [1, c, 1] },
+      9,
+      /method\.concentration is .*, expected three numbers of 0\.05 to 1000/,
+    );
+  }
   refused({ name: "flowbp-lagrange", window: 0.3 }, 5, /may train 2, expected 3 or more/);
   refused({ name: "drtune", earlyStop: true }, 1, /method\.earlyStop is true, expected false/);
+});
+
+Deno.test("The least and the greatest concentrations draw parts of 1; shares that are no numbers are refused", () => {
+  for (const concentration of [[0.05, 0.05, 0.05], [0.05, 1000, 0.05], [1000, 1000, 1000]]) {
+    draws({ name: "flowbp-lagrange", concentration }, 50);
+    const random = randomStream(2, "plan");
+    for (let i = 0; i < 1000; i++) {
+      const sum = dirichlet(concentration, random).reduce((a, b) => a + b);
+      assert.ok(Math.abs(sum - 1) < 1e-12);
+    }
+  }
+  assert.throws(() => wholeParts([NaN, NaN, NaN], 9), /^RangeError: There are no 3 parts of 9/);
+  assert.throws(() => wholeParts([0.5, 0.2, 0.3], 2), /^RangeError: There are no 3 parts of 2/);
 });
 
 Deno.test("Every method takes the parameters that it is said to have, and refuses all others", () => {

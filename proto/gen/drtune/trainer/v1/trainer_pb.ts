@@ -635,7 +635,8 @@ export type MethodConfig = Message<"drtune.trainer.v1.MethodConfig"> & {
   anchor?: number | undefined;
 
   /**
-   * Dirichlet's three, of the lengths of the last interval, the one before it and the rest; empty: the method's.
+   * Dirichlet's three, of the lengths of the last interval, the one before it and the rest, 0.05 to 1,000 each;
+   * empty: the method's.
    *
    * @generated from field: repeated double concentration = 16;
    */
@@ -772,7 +773,8 @@ export type MethodConfigJson = {
   anchor?: number | "NaN" | "Infinity" | "-Infinity";
 
   /**
-   * Dirichlet's three, of the lengths of the last interval, the one before it and the rest; empty: the method's.
+   * Dirichlet's three, of the lengths of the last interval, the one before it and the rest, 0.05 to 1,000 each;
+   * empty: the method's.
    *
    * @generated from field: repeated double concentration = 16;
    */
