@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createInbox, type Msg, type NatsConnection } from "@nats-io/transport-node";
-import { type Blob, BlobSchema, PieceSchema } from "../../proto/mod.ts";
+import { cut } from "../../base/mod.ts";
+import { type Blob, BlobSchema, type Piece, PieceSchema } from "../../proto/mod.ts";
 
 /** Bytes of one answer: NATS' messages are 1 MiB at most unless its configuration says otherwise. */
 const PIECE_BYTES = 512 * 1024;
@@ -10,6 +11,8 @@ const WINDOW = 4;
 const PIECE_MS = 2_000;
 /** A blob of which nothing arrives for this long is given up, in milliseconds. */
 const SILENCE_MS = 8_000;
+/** Slower owners are given up, in bytes a second, once the time of a silence is over. */
+const MIN_BYTES_PER_SECOND = 2 ** 16;
 /** Larger ones are a mistake. */
 const MAX_BYTES = 2 ** 32;
 
@@ -43,7 +46,14 @@ export class BlobKeeper {
   }
 
   #answer(message: Msg): void {
-    const { sha256, offset, length } = fromBinary(PieceSchema, message.data);
+    let piece: Piece;
+    try {
+      piece = fromBinary(PieceSchema, message.data);
+    } catch {
+      // Of a stranger. What is thrown here would end the connection, and with it the process.
+      return;
+    }
+    const { sha256, offset, length } = piece;
     const start = Number(offset);
     const end = start + Math.min(length, PIECE_BYTES);
     message.respond(this.#blobs.get(sha256)?.subarray(start, end));
@@ -57,14 +67,19 @@ export class BlobKeeper {
 export async function fetchBlob(
   nats: NatsConnection,
   { sha256, size, subject }: Blob,
-  { signal }: { readonly signal?: AbortSignal | undefined } = {},
+  { maxBytes = MAX_BYTES, signal }: {
+    /** The size is a claim, and its memory is asked for before anything comes. */
+    readonly maxBytes?: number;
+    readonly signal?: AbortSignal | undefined;
+  } = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  if (size < 0 || size > MAX_BYTES) {
-    throw new BlobError(`Blob ${sha256} has ${size} bytes, expected 0 to ${MAX_BYTES}`);
+  if (size < 0 || size > maxBytes) {
+    throw new BlobError(`Blob ${cut(sha256, 64)} has ${size} bytes, expected 0 to ${maxBytes}`);
   }
   const bytes = new Uint8Array(Number(size));
   const length = Math.min(PIECE_BYTES, nats.info?.max_payload ?? PIECE_BYTES);
-  let [next, heard] = [0, performance.now()];
+  const begun = performance.now();
+  let [next, heard] = [0, begun];
   const ask = async (question: Uint8Array): Promise<Uint8Array> => {
     for (;;) {
       signal?.throwIfAborted();
@@ -89,6 +104,11 @@ export async function fetchBlob(
       }
       bytes.set(piece, offset);
       heard = performance.now();
+      if (heard - begun > SILENCE_MS + 1000 * bytes.length / MIN_BYTES_PER_SECOND) {
+        throw new BlobError(
+          `Blob ${sha256}: its owner sends less than ${MIN_BYTES_PER_SECOND} bytes a second`,
+        );
+      }
     }
   };
   await Promise.all(Array.from({ length: WINDOW }, lane));

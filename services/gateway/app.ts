@@ -4,7 +4,7 @@ import { methodNotAllowed } from "hono/method-not-allowed";
 import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
 import type { Logger } from "../../base/mod.ts";
-import { bodyLimit, HeldBodies } from "./body_limit.ts";
+import { bodyLimit, type HeldBodies } from "./body_limit.ts";
 import { checkBearer } from "./check_bearer.ts";
 import { checkLoopbackHost, checkSameSite } from "./check_same_site.ts";
 import { HttpError, toHttpError } from "./http_error.ts";
@@ -15,9 +15,6 @@ import type { Route } from "./route.ts";
 /** Bodies of routes that say nothing else. */
 const MAX_BODY_BYTES = 2 ** 20;
 
-/** Of all bodies that are held at a time: four of the largest. */
-const MAX_HELD_BYTES = 2 ** 28;
-
 /**
  * The gateway as a function from requests to responses.
  *
@@ -25,8 +22,10 @@ const MAX_HELD_BYTES = 2 ** 28;
  * that asks for the token.
  */
 export function gatewayApp(
-  { routes, page, token, loopback = false, metrics, log }: {
+  { routes, held, page, token, loopback = false, metrics, log }: {
     readonly routes: readonly Route[];
+    /** Counts the bytes of all bodies. */
+    readonly held: HeldBodies;
     readonly page: ReadonlyMap<string, PageFile>;
     /** Default: none is asked for. */
     readonly token?: string;
@@ -100,7 +99,6 @@ export function gatewayApp(
       return answer(new HttpError("UNIMPLEMENTED", message, { status: 405, headers: { allow } }));
     },
   }));
-  const held = new HeldBodies(MAX_HELD_BYTES);
   for (const { method, path, parameters = [], body, handle: answered } of routes) {
     const handle = method === "post"
       ? (context: Context) => {

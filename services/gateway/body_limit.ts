@@ -1,9 +1,10 @@
 import type { MiddlewareHandler } from "hono";
+import { setImmediate as turn } from "node:timers/promises";
 import { orSilence } from "../../base/mod.ts";
 import { HttpError } from "./http_error.ts";
 
 /** How slowly a body may come. */
-const SILENCE_MS = 20_000;
+export const SILENCE_MS = 20_000;
 const BYTES_PER_MS = 2 ** 14 / 1000;
 
 /** Bytes of bodies that are held at a time, over all requests. */
@@ -33,6 +34,37 @@ export class HeldBodies {
   /** They are not held any more. */
   give(bytes: number): void {
     this.#held -= bytes;
+  }
+}
+
+/** So many pieces a body may come in whatever their size, and one more for each of these bytes. */
+const [FREE_PIECES, PIECE_BYTES] = [1000, 256];
+/** Others have their turn after so many. */
+const TURN_PIECES = 32;
+
+/**
+ * Counts the pieces in which a body comes. Each takes as long and as much memory as a thousand bytes, and those that are
+ * at hand are read one after another without a pause: a megabyte in as many pieces kept all others waiting for a minute.
+ */
+export class PieceCount {
+  #pieces = 0;
+  #bytes = 0;
+  #unbroken = 0;
+
+  /** Counts a piece, and lets others have their turn. Throws `HttpError` where there are too many for their bytes. */
+  async add(bytes: number): Promise<void> {
+    this.#bytes += bytes;
+    if (++this.#pieces > FREE_PIECES + this.#bytes / PIECE_BYTES) {
+      const message = `Body comes in pieces of ${(this.#bytes / this.#pieces).toFixed()} bytes, ` +
+        `expected at least ${PIECE_BYTES} on average`;
+      throw new HttpError("INVALID_ARGUMENT", message);
+    }
+    if (++this.#unbroken % TURN_PIECES === 0) await turn();
+  }
+
+  /** What follows is counted by itself. */
+  restart(): void {
+    [this.#pieces, this.#bytes] = [0, 0];
   }
 }
 
@@ -80,22 +112,14 @@ async function readSlowly(
   const reader = body.getReader();
   const start = performance.now();
   const parts: Uint8Array<ArrayBuffer>[] = [];
+  const pieces = new PieceCount();
   let total = 0;
   try {
     while (true) {
-      const left = start + silenceMs + total / BYTES_PER_MS - performance.now();
-      const next = await orSilence(reader.read(), Math.max(0, Math.min(silenceMs, left)));
-      if (next === undefined) {
-        throw new HttpError(
-          "DEADLINE_EXCEEDED",
-          `Body stood still for ${silenceMs / 1000} s, or came at less than ${
-            1000 * BYTES_PER_MS
-          } bytes a second`,
-          { status: 408 },
-        );
-      }
+      const next = await inTime(reader.read(), { start, total, silenceMs });
       if (next.done) return new Blob(parts);
       count(next.value.length);
+      await pieces.add(next.value.length);
       total += next.value.length;
       parts.push(new Uint8Array(next.value));
     }
@@ -103,4 +127,26 @@ async function readSlowly(
     void reader.cancel().catch(() => {});
     throw error;
   }
+}
+
+/** What comes next of a body of which `total` bytes have come since `start`. Throws `HttpError` 408 where it is too slow. */
+export async function inTime<T>(
+  next: Promise<T>,
+  { start, total, silenceMs }: {
+    /** By `performance.now()`. */
+    readonly start: number;
+    readonly total: number;
+    readonly silenceMs: number;
+  },
+): Promise<T> {
+  const left = start + silenceMs + total / BYTES_PER_MS - performance.now();
+  const came = await orSilence(next, Math.max(0, Math.min(silenceMs, left)));
+  if (came !== undefined) return came;
+  throw new HttpError(
+    "DEADLINE_EXCEEDED",
+    `Body stood still for ${silenceMs / 1000} s, or came at less than ${
+      1000 * BYTES_PER_MS
+    } bytes a second`,
+    { status: 408 },
+  );
 }

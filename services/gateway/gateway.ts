@@ -3,6 +3,7 @@ import { TrainerService } from "../../proto/mod.ts";
 import { createLogger, type Logger } from "../../base/mod.ts";
 import { type ClientTls, grpcClient, MessageSchemas, rewardClient } from "../rpc/mod.ts";
 import { gatewayApp } from "./app.ts";
+import { HeldBodies } from "./body_limit.ts";
 import { BodyReader } from "./body_reader.ts";
 import { gatewayRoutes } from "./gateway_routes.ts";
 import { HttpError } from "./http_error.ts";
@@ -49,6 +50,9 @@ export interface Gateway {
   close(): void;
 }
 
+/** Bytes of all bodies that are held at a time: four of the largest. */
+const MAX_HELD_BYTES = 2 ** 28;
+
 const PROTOS = ["drtune/trainer/v1/trainer.proto", "drtune/reward/v1/reward.proto"];
 
 /** Makes a gateway. It connects to its services with the first requests, whether they are there yet or not. */
@@ -88,9 +92,11 @@ export async function createGateway(
   const metrics = new GatewayMetrics();
   const stopping = new AbortController();
   const bodies = new BodyReader(schemas);
+  const held = new HeldBodies(MAX_HELD_BYTES);
   const environment = {
     schemas,
     bodies,
+    held,
     stopping: stopping.signal,
     onStream: () => {
       metrics.streams++;
@@ -119,6 +125,7 @@ export async function createGateway(
   const document = openApiDocument(routes, { schemas, secured: token !== undefined });
   const app = gatewayApp({
     routes,
+    held,
     page,
     loopback,
     metrics,

@@ -1,3 +1,4 @@
+import { cut } from "../../base/mod.ts";
 import { StatusError, type StatusName } from "../rpc/mod.ts";
 
 /** What an error's answer holds beside its message. */
@@ -12,6 +13,9 @@ export interface HttpErrorDetails {
   readonly cause?: unknown;
 }
 
+/** UTF-16 units of a message and of a field's name that are told: both quote what was sent, which may be megabytes. */
+const [MAX_MESSAGE, MAX_FIELD] = [2000, 200];
+
 /** A request that cannot be answered as asked. */
 export class HttpError extends Error {
   override readonly name = "HttpError";
@@ -21,9 +25,9 @@ export class HttpError extends Error {
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(readonly code: StatusName, message: string, details: HttpErrorDetails = {}) {
-    super(message, { cause: details.cause });
+    super(cut(message, MAX_MESSAGE), { cause: details.cause });
     this.status = details.status ?? HTTP_STATUS[code];
-    if (details.field !== undefined) this.field = details.field;
+    if (details.field !== undefined) this.field = cut(details.field, MAX_FIELD);
     if (details.line !== undefined) this.line = details.line;
     this.headers = details.headers ?? {};
   }

@@ -7,7 +7,8 @@ import { MessageSchemas } from "../rpc/mod.ts";
 import { bodyLimit, HeldBodies } from "./body_limit.ts";
 import { BodyReader } from "./body_reader.ts";
 import { Hono } from "hono";
-import { toHttpError } from "./http_error.ts";
+import { HttpError, toHttpError } from "./http_error.ts";
+import { readLines } from "./read_lines.ts";
 import { type GatewayServer, serveGateway } from "./serve_gateway.ts";
 import { startFakeStack } from "./testing/fake_stack.ts";
 
@@ -107,6 +108,96 @@ Deno.test("A body that stands still, is too large or too much beside others is r
   assert.deepEqual((await still)[0], 408);
   assert.equal(held.held, 0);
   open.resolve();
+});
+
+Deno.test("A body or a line in a million pieces is refused, and others have their turn", () =>
+  served({}, async (server) => {
+    const [host = "", port] = server.address.split(":");
+    for (
+      const [path, type] of [
+        ["configs/check", "application/json"],
+        ["rewards/clip/evaluate", "application/x-ndjson"],
+      ] as const
+    ) {
+      const head = `POST /v1/${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\n`;
+      const socket = connect(Number(port), host);
+      const closed = Promise.withResolvers<string>();
+      let answer = "";
+      socket.on("error", () => {});
+      socket.on("data", (data) => answer += data);
+      socket.once("close", () => closed.resolve(answer));
+      socket.write(`${head}Transfer-Encoding: chunked\r\n\r\n`);
+      for (let sent = 0; sent < 2 ** 20 && !socket.destroyed; sent += 2 ** 12) {
+        if (!socket.write("1\r\nx\r\n".repeat(2 ** 12))) {
+          const room = new Promise((resolve) => socket.once("drain", resolve));
+          await Promise.race([room, closed.promise]);
+        }
+        if (answer !== "") socket.destroy();
+      }
+      assert.match(await closed.promise, /Body comes in pieces of 1 bytes/, path);
+    }
+    assert.equal(await health(server), 200);
+  }));
+
+Deno.test("Lines are counted with other bodies, must come once begun, and are not empty without end", async () => {
+  const held = new HeldBodies(3000);
+  const read = async (parts: readonly (string | Promise<string>)[]) => {
+    const given = parts.values();
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        const { done, value } = given.next();
+        if (done) controller.close();
+        else controller.enqueue(new TextEncoder().encode(await value));
+      },
+    });
+    const found: string[] = [];
+    try {
+      for await (const { text, line } of readLines(body, { maxBytes: 2000, held, silenceMs: 50 })) {
+        found.push(`${line}:${text.length}`);
+      }
+    } catch (error) {
+      assert(error instanceof HttpError);
+      found.push(`${error.status} ${error.message.slice(0, 24)}`);
+    }
+    return found.join();
+  };
+  const late = (text: string, ms = 100) =>
+    new Promise<string>((resolve) => setTimeout(() => resolve(text), ms));
+  assert.equal(await read(["a\n\nb", "c\nd"]), "1:1,3:2,4:1");
+  assert.equal(await read(["x".repeat(2000), "\n"]), "1:2000");
+  assert.equal(await read(["x".repeat(2000), "x\n"]), "413 A line is longer than 20");
+  assert.equal(await read([late("a\n"), late("b\n")]), "1:1,2:1");
+  assert.equal(await read(["a", late("b\n")]), "408 Body stood still for 0.0");
+  assert.equal(await read(["\n".repeat(5000)]), "400 Line 1001: More than 100");
+  held.take(2000);
+  assert.equal(await read(["x".repeat(1500)]), "503 The gateway holds 2000 b");
+  held.give(2000);
+  assert.equal(held.held, 0);
+});
+
+Deno.test("What a fault quotes is cut, and a large text that is no JSON is refused like a small one", async () => {
+  const bodies = new BodyReader(new MessageSchemas());
+  const read = (text: string) =>
+    bodies.read(ScoreRequestSchema, { text, type: "application/json" });
+  try {
+    for (const length of [1000, 2 ** 14, 2 ** 22]) {
+      const name = "x".repeat(length);
+      await assert.rejects(read(`{"${name}": 1}`), (error) => {
+        assert(error instanceof HttpError);
+        const answer = JSON.stringify(error);
+        assert(answer.length < 1000, String(answer.length));
+        assert.match(answer, /x… is not known here/);
+        return true;
+      });
+      await assert.rejects(read(`["${"\\".repeat(length)}`), {
+        code: "INVALID_ARGUMENT",
+        message: length > 2 ** 20 ? "Body is not JSON" : /column 2: Body is not JSON, found/,
+      });
+    }
+    await assert.rejects(read("\\".repeat(2 ** 24)), { message: "Body is not JSON" });
+  } finally {
+    bodies.close();
+  }
 });
 
 Deno.test("A large body is read in a thread of its own, and faults are the same there", async () => {

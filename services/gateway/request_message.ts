@@ -9,12 +9,18 @@ import {
 } from "@bufbuild/protobuf";
 import { LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
-import { checkValue, type Fault } from "../../base/mod.ts";
+import { checkValue, cut, type Fault } from "../../base/mod.ts";
 import { HttpError } from "./http_error.ts";
 import { jsonFault } from "./json_fault.ts";
 import { MAX_DEPTH, tooManyParts } from "./json_parts.ts";
 import { MAX_YAML, readYaml } from "./read_yaml.ts";
 import type { MessageSchemas } from "../rpc/mod.ts";
+
+/** Characters of a stranger's name that a fault shows, so that what is wrong with it is shown, too. */
+const MAX_NAME = 200;
+
+/** In a longer text nobody looks for the place that is wrong, which takes seconds and as much memory again. */
+const MAX_FAULT = 2 ** 20;
 
 /** Media types a message may be sent in. */
 export const MESSAGE_TYPES = ["application/json", "application/yaml"] as const;
@@ -25,9 +31,13 @@ export function mediaType({ headers }: Request): string {
   const charset = parameters.map((text) => /^\s*charset="?([^"\s]*)/.exec(text)?.[1])
     .find((found) => found !== undefined);
   if (charset !== undefined && charset !== "utf-8" && charset !== "utf8") {
-    throw new HttpError("INVALID_ARGUMENT", `Charset is ${charset}, expected utf-8`, {
-      status: 415,
-    });
+    throw new HttpError(
+      "INVALID_ARGUMENT",
+      `Charset is ${cut(charset, MAX_NAME)}, expected utf-8`,
+      {
+        status: 415,
+      },
+    );
   }
   return type.trim();
 }
@@ -127,7 +137,7 @@ function fieldValue(field: DescField, text: string): JsonValue {
 
 function fieldError({ path, message }: Fault, text?: string): HttpError {
   const names = path.map(String);
-  const field = names.join(".");
+  const field = cut(names.join("."), MAX_NAME);
   const line = text === undefined ? undefined : lineOf(text, names);
   return new HttpError("INVALID_ARGUMENT", `Field ${field || "(all)"} ${message}`, {
     ...(field && { field }),
@@ -135,7 +145,8 @@ function fieldError({ path, message }: Fault, text?: string): HttpError {
   });
 }
 
-function unknownField(field: string, known: readonly string[]): HttpError {
+function unknownField(name: string, known: readonly string[]): HttpError {
+  const field = cut(name, MAX_NAME);
   const message = `Field ${field} is not known here, expected one of ${known.join(", ")}`;
   return new HttpError("INVALID_ARGUMENT", message, { field });
 }
@@ -147,6 +158,9 @@ function parseJson(text: string): JsonValue {
   try {
     return JSON.parse(text);
   } catch (cause) {
+    if (text.length > MAX_FAULT) {
+      throw new HttpError("INVALID_ARGUMENT", "Body is not JSON", { cause });
+    }
     const { line, column, found } = jsonFault(text);
     const what = found === "" ? "it ends there" : `found ${found}`;
     throw new HttpError(
@@ -159,7 +173,7 @@ function parseJson(text: string): JsonValue {
 
 /** Throws `HttpError` 415. */
 export function refuseType(type: string, expected: readonly string[]): never {
-  const found = type === "" ? "missing" : type;
+  const found = type === "" ? "missing" : cut(type, MAX_NAME);
   throw new HttpError(
     "INVALID_ARGUMENT",
     `Content-Type is ${found}, expected ${expected.join(" or ")}`,

@@ -195,12 +195,10 @@ function refuseManyParts(form: Uint8Array): void {
 
 async function* evaluateRequests(
   request: Request,
-  { bodies }: RpcEnvironment,
+  { bodies, held }: RpcEnvironment,
 ): AsyncIterable<EvaluateRequest> {
-  let line = 0;
-  for await (const text of readLines(request.body, { maxBytes: DEFAULT_MAX_MESSAGE_BYTES })) {
-    line++;
-    if (text.trim() === "") continue;
+  const lines = readLines(request.body, { maxBytes: DEFAULT_MAX_MESSAGE_BYTES, held });
+  for await (const { text, line } of lines) {
     try {
       yield await bodies.read(EvaluateRequestSchema, { text, type: "application/json" });
     } catch (error) {

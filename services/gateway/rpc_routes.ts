@@ -9,6 +9,7 @@ import {
 import type { Context } from "hono";
 import { orSilence } from "../../base/mod.ts";
 import { type CallOptions, type MessageSchemas } from "../rpc/mod.ts";
+import type { HeldBodies } from "./body_limit.ts";
 import type { BodyReader } from "./body_reader.ts";
 import { eventStream, type ServerEvent } from "./event_stream.ts";
 import { mediaType, MESSAGE_TYPES, queryValue, requestMessage } from "./request_message.ts";
@@ -29,6 +30,8 @@ export interface RpcBinding {
 export interface RpcEnvironment {
   readonly schemas: MessageSchemas;
   readonly bodies: BodyReader;
+  /** Counts the bytes of all bodies. */
+  readonly held: HeldBodies;
   /** Aborts when the gateway stops; streams end then. */
   readonly stopping: AbortSignal;
   /** Told when a stream of events starts; what it returns is called when it has ended. */

@@ -212,7 +212,14 @@ export class ClusterWorker {
 
   async #handle(message: JsMsg, session: ShardSession): Promise<void> {
     const { epoch = "", run } = this.#orders ?? {};
-    const job = fromBinary(JobSchema, message.data);
+    let job: Job;
+    try {
+      job = fromBinary(JobSchema, message.data);
+    } catch (error) {
+      // No trainer's: given out again it would keep one worker after another.
+      this.#settings.log.warn(`A message that is no job is dropped: ${error}`);
+      return message.term();
+    }
     // The run has changed while this worker waited.
     if (job.runId !== run?.runId) return message.nak(AGAIN_MS);
     const beat = setInterval(() => message.working(), HELLO_MS / 2);

@@ -36,6 +36,9 @@ export interface SessionSettings {
   readonly rewardTls: ClientTls;
 }
 
+/** Bytes of a run's configuration, prompts included: messages to the trainer are no longer. */
+const MAX_CONFIG = 2 ** 27;
+
 /** This worker is not for a run; the message says why. */
 export class UnfitError extends Error {
   override readonly name = "UnfitError";
@@ -85,7 +88,7 @@ export class RunSession implements ShardSession {
   ): Promise<RunSession> {
     const { nats, models: root, session, memoryBytes } = settings;
     if (blob === undefined) throw new UnfitError("The run has no configuration");
-    const text = new TextDecoder().decode(await fetchBlob(nats, blob));
+    const text = new TextDecoder().decode(await fetchBlob(nats, blob, { maxBytes: MAX_CONFIG }));
     const config = parseRunConfig(JSON.parse(text));
     const { model, memoryLimit = 0 } = config;
     const gib = memoryBytes / 2 ** 30;

@@ -41,3 +41,23 @@ natsTest(
     await reader.close();
   },
 );
+
+natsTest(
+  "A question that is none ends no connection, and a size above what is expected is refused",
+  async (server) => {
+    const connect = (name: string) => connectNats({ servers: [server.address] }, { name, log });
+    const [owner, stranger] = await Promise.all([connect("owner"), connect("stranger")]);
+    const bytes = new Uint8Array(2 ** 20).fill(7);
+    const blob = await new BlobKeeper(owner).keep(bytes);
+    for (const garbage of [Uint8Array.of(255), new Uint8Array(2 ** 19).fill(255)]) {
+      stranger.publish(blob.subject, garbage, { reply: "nobody" });
+    }
+    await stranger.flush();
+    assert.deepEqual(await fetchBlob(stranger, blob), bytes);
+    assert.equal(owner.isClosed(), false);
+    await assert.rejects(fetchBlob(stranger, blob, { maxBytes: 2 ** 19 }), {
+      message: /has 1048576 bytes, expected 0 to 524288$/,
+    });
+    await Promise.all([owner.close(), stranger.close()]);
+  },
+);

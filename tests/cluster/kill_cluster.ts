@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { raceAbort } from "../../base/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import { outcome, startReward, startTrainer, train, type Victim } from "../fault/mod.ts";
 import { startClusterTrainer, startWorker } from "./_cluster_services.ts";
@@ -21,6 +22,8 @@ export interface ClusterKills {
   /** An empty folder. */
   readonly folder: string;
   readonly say: (line: string) => void;
+  /** Ends it early, and every process that it started. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What came of it. */
@@ -54,7 +57,11 @@ export async function killCluster(options: ClusterKills): Promise<ClusterReport>
     chaos.finally(() => done.chaos = true).catch(() => {});
     do {
       const id = `run-${runs}`;
-      await Promise.race([cluster.train(id, address), chaos.then(() => new Promise(() => {}))]);
+      const training = cluster.train(id, address);
+      training.catch(() => {});
+      const disturbing = chaos.then(() => new Promise(() => {}));
+      // Whoever ends it early wants no process left behind, NATS' least of all: it ends with nobody.
+      await raceAbort(Promise.race([training, disturbing]), options.signal);
       assert.deepEqual(await outcome(cluster.runs, id), expected, id);
       await rm(join(cluster.runs, id), { recursive: true });
       runs++;
@@ -146,6 +153,7 @@ class DisturbedCluster {
         left.nats--;
         await this.#nats.kill();
         await new Promise((wait) => setTimeout(wait, 2000 * this.#random.uniform()));
+        if (this.#isOver) return;
         await this.#nats.start();
       }
       say(`left: ${left.workers} workers, ${left.trainers} trainers, ${left.nats} NATS`);

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { createLogger } from "../../base/mod.ts";
-import { HelloSchema, OrdersSchema, WorkerState } from "../../proto/mod.ts";
+import { HelloSchema, JobSchema, OrdersSchema, WorkerState } from "../../proto/mod.ts";
 import { parseRunConfig } from "../../trainer/mod.ts";
 import {
+  BlobError,
   connectNats,
   CONTRACT_VERSION,
   HELLO_SUBJECT,
@@ -182,3 +183,41 @@ natsTest("A store without space says so, and keeps what it has", async (nats) =>
   assert(kept > 0 && kept < 100, String(kept));
   await client.close();
 }, { jetstream: "max_file_store: 64KB" });
+
+natsTest(
+  "A job that cannot be read is dropped by the worker that gets it, and jobs go on",
+  async (nats) => {
+    const client = await connected(nats);
+    const jobs = new JobStream(client, { epoch: "1-a", silenceMs: 60_000 });
+    await jobs.prepare();
+    client.subscribe(HELLO_SUBJECT, {
+      callback: (_, message) => {
+        const run = { runId: "run", config: {}, modelSha256: "" };
+        const orders = create(OrdersSchema, { version: CONTRACT_VERSION, epoch: "1-a", run });
+        message.respond(toBinary(OrdersSchema, orders));
+      },
+    });
+    const computed = Promise.withResolvers<number>();
+    const worker = new ClusterWorker({
+      ...{ name: "w", nats: await connected(nats), rewardTls: {}, session: {}, log },
+      ...{ models: "tests/golden", memoryBytes: 2 ** 40 },
+      hardware: { name: "cpu: test", memoryBytes: 2 ** 40 },
+      open: () =>
+        Promise.resolve({
+          compute: ({ index }) => {
+            computed.resolve(index);
+            return Promise.reject(new BlobError("gone"));
+          },
+          close: () => Promise.resolve(),
+        }),
+    });
+    await jobs.publish("garbage", new Uint8Array([255, 255, 255]));
+    const job = create(JobSchema, { version: CONTRACT_VERSION, runId: "run", index: 3 });
+    await jobs.publish("job", toBinary(JobSchema, job));
+    assert.equal(await computed.promise, 3);
+    // One that would be given out again is still there.
+    assert.equal(await jobs.count(), 1);
+    await worker.drain();
+    await client.close();
+  },
+);

@@ -115,14 +115,13 @@ async function load(
 }
 await load("swaps", { what: "swaps", count: swaps, work: swapUnderLoad });
 await load("failed-loads", { what: "failed loads", count: failed, work: failedLoads });
-for (const name of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(name, tell);
 if (told.signal.aborted) Deno.exit(130);
 
 if (cluster > 0) {
-  await report("cluster", async (folder) => {
+  const killing = report("cluster", async (folder) => {
     const [trainers, nats] = [Math.ceil(cluster / 10), Math.ceil(cluster / 20)];
     const { runs, takeovers, ended } = await killCluster({
-      ...{ workers: cluster, trainers, nats, seed, folder, say },
+      ...{ workers: cluster, trainers, nats, seed, folder, say, signal: told.signal },
       size: 3,
       every: 12,
     });
@@ -130,6 +129,11 @@ if (cluster > 0) {
       `undisturbed; another trainer led after ${median(takeovers).toFixed(1)} s, at most ` +
       `${takeovers.at(-1)?.toFixed(1)} s; ${ended} processes ended by themselves`;
   });
+  await killing.catch((error) => {
+    if (told.signal.aborted) Deno.exit(130);
+    throw error;
+  });
 }
+for (const name of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(name, tell);
 
 if (isFaulty) Deno.exit(1);

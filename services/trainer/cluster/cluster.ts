@@ -95,7 +95,7 @@ export class Cluster implements ShardWorkers {
           jobs: this.#jobs,
           workers: this.table,
           ...{ lora, reference },
-          fetch: (blob) => this.#fetch(blob),
+          fetch: (blob, maxBytes) => this.#fetch(blob, maxBytes),
           computedOn: (worker, found) => {
             if (hardware.has(found)) return;
             hardware.set(found, worker);
@@ -145,9 +145,9 @@ export class Cluster implements ShardWorkers {
     return await offer.result(result);
   }
 
-  async #fetch(blob: Blob): Promise<Uint8Array> {
+  async #fetch(blob: Blob, maxBytes: number): Promise<Uint8Array> {
     while (this.#fetching.size >= FETCHED_AT_ONCE) await Promise.race(this.#fetching);
-    const fetching = fetchBlob(this.#nats, blob);
+    const fetching = fetchBlob(this.#nats, blob, { maxBytes });
     const settled = fetching.then(() => {}, () => {});
     this.#fetching.add(settled);
     try {

@@ -1,6 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import type { Tensor } from "../../../autodiff/mod.ts";
-import { raceAbort } from "../../../base/mod.ts";
+import { cut, raceAbort } from "../../../base/mod.ts";
 import { decodeSafetensors } from "../../../models/weights/mod.ts";
 import {
   type Blob,
@@ -22,6 +22,10 @@ import type { WorkerTable } from "./worker_table.ts";
 
 /** A job that so many workers failed at is at fault itself. */
 const MOST_WORKERS = 3;
+/** Characters of what a worker says: a run that fails tells them. */
+const MAX_TEXT = 1000;
+/** An iteration has a tenth as many. */
+const MAX_PHASES = 100;
 /** Without a worker for this long an iteration is told to wait, in milliseconds. */
 const PATIENCE_MS = 5_000;
 /** Between two looks at the workers, in milliseconds. */
@@ -42,8 +46,8 @@ export interface OfferOptions {
   readonly lora: Promise<Blob>;
   /** What drift is measured from, likewise. */
   readonly reference: Promise<Blob> | undefined;
-  /** Fetches what a worker keeps. */
-  readonly fetch: (blob: Blob) => Promise<Uint8Array>;
+  /** Fetches what a worker keeps, of at most so many bytes. */
+  readonly fetch: (blob: Blob, maxBytes: number) => Promise<Uint8Array>;
   /** Told of the hardware that computed a shard. */
   readonly computedOn: (worker: string, hardware: string) => void;
   /** Told of a worker's fault. */
@@ -101,7 +105,10 @@ export class ShardOffer implements OfferedShards {
   }
 
   /** Takes in what came of a job, and answers what becomes of its message. */
-  async result({ index, worker, hardware, outcome }: JobResult): Promise<Verdict> {
+  async result(
+    { index, worker: name, hardware: found, outcome }: JobResult,
+  ): Promise<Verdict> {
+    const [worker, hardware] = [cut(name, MAX_TEXT), cut(found, MAX_TEXT)];
     // Another worker that had the same job was first.
     await this.#arriving.get(index);
     const failed = this.#pending.get(index);
@@ -128,13 +135,23 @@ export class ShardOffer implements OfferedShards {
         return Verdict.DONE;
       }
       case "fault":
-        if (outcome.value.rewardAway) this.#trouble ??= new UnavailableError(outcome.value.message);
-        else this.#fault({ index, worker, message: outcome.value.message });
+        this.#failed(cut(outcome.value.message, MAX_TEXT), {
+          ...{ index, worker },
+          rewardAway: outcome.value.rewardAway,
+        });
         this.#change();
         return Verdict.AGAIN;
       case undefined:
         return Verdict.AGAIN;
     }
+  }
+
+  #failed(
+    message: string,
+    { rewardAway, ...job }: { index: number; worker: string; rewardAway: boolean },
+  ): void {
+    if (rewardAway) this.#trouble ??= new UnavailableError(message);
+    else this.#fault({ ...job, message });
   }
 
   #fault(fault: { index: number; worker: string; message: string }): void {
@@ -153,9 +170,17 @@ export class ShardOffer implements OfferedShards {
   ): Promise<void> {
     const { gradients: blob, loss, rewards, drift, seconds, cpuSeconds } = value;
     if (blob === undefined) throw new TypeError("Its result has no gradients");
-    const { tensors } = decodeSafetensors(await this.#options.fetch(blob), "a shard's gradients");
+    const { parameters, rewards: terms, shards } = this.#work;
+    const shard = shards[index];
+    checkValue({ value, names: terms.map((term) => term.name) }, shard && shard.end - shard.start);
+    const most = mostBytes(parameters);
+    if (blob.size > most) {
+      throw new RangeError(`Its gradients have ${blob.size} bytes, expected at most ${most}`);
+    }
+    const bytes = await this.#options.fetch(blob, most);
+    const { tensors } = decodeSafetensors(bytes, "a shard's gradients");
     const result: ShardResult = {
-      gradients: checkGradients(tensors, this.#work.parameters),
+      gradients: checkGradients(tensors, parameters),
       loss,
       rewards,
       ...(drift !== undefined && { drift }),
@@ -213,6 +238,43 @@ export class ShardOffer implements OfferedShards {
   #change(): void {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers<void>();
+  }
+}
+
+/** Bytes of a safetensors file of these parameters, with room for its header. */
+function mostBytes(parameters: Parameters): number {
+  const all = Object.entries(parameters);
+  return all.reduce(
+    (sum, [name, { data }]) => sum + data.byteLength + 3 * name.length + 200,
+    2 ** 16,
+  );
+}
+
+/**
+ * Throws `RangeError` for numbers that are not finite, which no event may hold, and for other rewards than the run's or
+ * other images than the shard's.
+ */
+function checkValue(
+  { value, names }: { readonly value: ShardValue; readonly names: readonly string[] },
+  images: number | undefined,
+): void {
+  const { loss, rewards, drift = 0, seconds, cpuSeconds } = value;
+  const found = Object.keys(rewards);
+  if (found.toSorted().join("\n") !== names.toSorted().join("\n")) {
+    const shown = cut(found.join(", "), 200);
+    throw new RangeError(`Its rewards are ${shown || "none"}, expected ${names.join(", ")}`);
+  }
+  for (const [name, { perImage }] of Object.entries(rewards)) {
+    if (perImage.length === images) continue;
+    throw new RangeError(`Reward ${name} has ${perImage.length} values, expected ${images}`);
+  }
+  const numbers = Object.values(rewards).flatMap(({ perImage }) => perImage);
+  const times = [cpuSeconds, ...Object.values(seconds)];
+  if (![loss, drift, ...numbers, ...times].every(Number.isFinite)) {
+    throw new RangeError("Its result has a number that is not finite");
+  }
+  if (times.some((time) => time < 0) || times.length > MAX_PHASES) {
+    throw new RangeError(`Its times are none of at most ${MAX_PHASES} phases`);
   }
 }
 

@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { float32 } from "../../../autodiff/mod.ts";
 import { encodeSafetensors } from "../../../models/weights/mod.ts";
-import { BlobSchema, JobResultSchema, JobSchema, Verdict } from "../../../proto/mod.ts";
+import {
+  BlobSchema,
+  JobResultSchema,
+  JobSchema,
+  ShardScoresSchema,
+  type ShardValue,
+  ShardValueSchema,
+  Verdict,
+} from "../../../proto/mod.ts";
 import type { ShardResult } from "../../../trainer/mod.ts";
 import { BlobError } from "../../cluster/mod.ts";
 import { ShardOffer } from "./shard_offer.ts";
@@ -130,6 +138,32 @@ Deno.test("Gradients that are not the parameters' are a worker's fault, a worker
   const died = setUp({ fetch: () => Promise.reject(new BlobError("gone")) });
   assert.equal(await died.value(0), Verdict.AGAIN);
   assert.deepEqual([died.faults, died.taken], [[], []]);
+});
+
+Deno.test("Numbers that are not finite, other rewards and files of gigabytes are a worker's fault", async () => {
+  const { offer, taken, faults } = setUp();
+  const strange: [Partial<ShardValue>, RegExp][] = [
+    [{ loss: NaN }, /^w: Its result has a number that is not finite$/],
+    [{ drift: Infinity }, /not finite$/],
+    [{ cpuSeconds: NaN }, /not finite$/],
+    [{ cpuSeconds: -1e9 }, /^w: Its times are none of/],
+    [{ seconds: Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`${i}`, 1])) }, /times/],
+    [
+      { rewards: { ["x".repeat(9999)]: create(ShardScoresSchema) } },
+      /^w: Its rewards are x{200}…, expected/,
+    ],
+    [{ gradients: create(BlobSchema, { size: 2n ** 32n }) }, /have 4294967296 bytes, expected/],
+  ];
+  for (const [i, [value, message]] of strange.entries()) {
+    const told = Object.assign(create(ShardValueSchema, { gradients: blob, loss: 1 }), value);
+    const verdict = await offer.result(create(JobResultSchema, {
+      worker: "w",
+      outcome: { case: "value", value: told },
+    }));
+    assert.equal(verdict, Verdict.AGAIN);
+    assert.match(faults[i] ?? "", message);
+  }
+  assert.deepEqual(taken, []);
 });
 
 Deno.test("A full queue is waited for, and one that takes nothing is told", async () => {

@@ -1,5 +1,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { cut, InputError } from "../../../base/mod.ts";
 import {
   type Hello,
   type Orders,
@@ -15,6 +16,12 @@ import { checkVersion, CONTRACT_VERSION, HELLO_MS } from "../../cluster/mod.ts";
 const GONE_MS = 5 * HELLO_MS;
 /** So many faults without a job done between them set a worker aside. */
 const MOST_FAULTS = 3;
+/** Workers that are remembered. */
+const MOST_WORKERS = 1000;
+/** Characters of a name, and of what else a worker says of itself. */
+const [MAX_NAME, MAX_TEXT] = [200, 1000];
+/** Models that a worker says it has. */
+const MAX_MODELS = 100;
 /** States in which a worker takes jobs, or will soon. */
 const FIT: ReadonlySet<WorkerState> = new Set([
   WorkerState.IDLE,
@@ -44,9 +51,19 @@ export class WorkerTable {
     this.#now = now;
   }
 
-  /** Takes in what a worker tells, and answers what it is to do. */
-  hello({ version, worker = create(WorkerSchema) }: Hello): Orders {
+  /**
+   * Takes in what a worker tells, and answers what it is to do. Throws `InputError` where there are too many: who has the
+   * token of NATS can say to be any number of them.
+   */
+  hello({ version, worker: told = create(WorkerSchema) }: Hello): Orders {
+    const worker = bounded(told);
     const known = this.#rows.get(worker.name);
+    if (known === undefined && this.#rows.size >= MOST_WORKERS) {
+      this.#forget();
+      if (this.#rows.size >= MOST_WORKERS) {
+        throw new InputError(`There are ${MOST_WORKERS} workers, which is all that are taken`);
+      }
+    }
     // What is started again may have been mended.
     const row: Row = known && isSame(known.worker, worker)
       ? known
@@ -114,6 +131,18 @@ export class WorkerTable {
       if (now - seen > GONE_MS) this.#rows.delete(name);
     }
   }
+}
+
+/** What a worker says of itself, its texts cut. */
+function bounded({ name, hardware, reason, runId, modelSha256, ...worker }: Worker): Worker {
+  return {
+    ...worker,
+    name: cut(name, MAX_NAME),
+    hardware: cut(hardware, MAX_TEXT),
+    reason: cut(reason, MAX_TEXT),
+    runId: cut(runId, MAX_NAME),
+    modelSha256: modelSha256.slice(0, MAX_MODELS).map((digest) => cut(digest, MAX_NAME)),
+  };
 }
 
 function isSame({ startedAt: a }: Worker, { startedAt: b }: Worker): boolean {

@@ -70,3 +70,16 @@ Deno.test("Without a worker that takes jobs it is said why, for each; those that
   pass(4_000);
   assert.deepEqual(table.list().map(({ name }) => name), ["a"]);
 });
+
+Deno.test("Whoever says to be thousands of workers is not remembered, nor all that it says", () => {
+  const { table, hello, pass } = setUp();
+  hello("n".repeat(2 ** 20), { reason: "r".repeat(2 ** 20) });
+  const [{ name, reason } = {}] = table.list();
+  assert.deepEqual([name?.length, reason?.length], [201, 1001]);
+  for (let i = 1; i < 1000; i++) hello(`w${i}`);
+  assert.throws(() => hello("one more"), /^InputError: There are 1000 workers, which is all/);
+  assert.equal(hello("w1").aside, "");
+  pass(60_000);
+  assert.equal(hello("one more").aside, "");
+  assert.equal(table.list().length, 1);
+});
