@@ -41,7 +41,10 @@ export interface TransformerCase {
   readonly size: number;
   readonly tokens: number;
   readonly rank: number;
-  /** Fields of diffusers' `SD3Transformer2DModel`. Weights are random, in bfloat16. */
+  /**
+   * Of diffusers' `SD3Transformer2DModel`, `Flux2Transformer2DModel` or `ZImageTransformer2DModel`. Weights are random, in
+   * bfloat16.
+   */
   readonly config: Readonly<Record<string, unknown>>;
   readonly checkpointing?: boolean;
   readonly memory?: Readonly<Record<Mode, number>>;
@@ -117,6 +120,44 @@ const SD_15 = {
   cross_attention_dim: 768,
   attention_head_dim: 8,
 } as const;
+
+/** One block of each kind of FLUX.2 Klein or Z-Image, in their own sizes, with what stands before and after the blocks. */
+const BLOCKS = {
+  klein: {
+    title: "a double and a single block of FLUX.2 Klein 4B, 512 tokens of text",
+    tokens: 512,
+    config: {
+      ...PUBLISHED_PIPELINES["klein-4b"]["transformer/config.json"],
+      num_layers: 1,
+      num_single_layers: 1,
+    },
+    // Its latents lie in patches.
+    pixels: 16,
+  },
+  zImage: {
+    title: "a block and both kinds of refiner of Z-Image, 32 tokens of text",
+    tokens: 32,
+    config: {
+      ...PUBLISHED_PIPELINES["z-image"]["transformer/config.json"],
+      n_layers: 1,
+      n_refiner_layers: 1,
+    },
+    pixels: 8,
+  },
+} as const;
+
+const blockCase = (of: keyof typeof BLOCKS, side: number) => {
+  const { title, pixels, ...rest } = BLOCKS[of];
+  return {
+    title: `${side}x${side} pixels, ${title}, LoRA rank 32`,
+    kind: "transformer",
+    batch: 1,
+    size: side / pixels,
+    rank: 32,
+    ...rest,
+    apart: true,
+  } as const;
+};
 
 /** By the name to give `--case`. */
 export const CASES: Readonly<Record<string, BenchCase>> = {
@@ -214,6 +255,10 @@ export const CASES: Readonly<Record<string, BenchCase>> = {
     memory: { forward: 7 * GIB, gradient: 9 * GIB },
     apart: true,
   },
+  "klein-block": blockCase("klein", 512),
+  "klein-block-1024": blockCase("klein", 1024),
+  "z-image-block": blockCase("zImage", 512),
+  "z-image-block-1024": blockCase("zImage", 1024),
   "vae": {
     title: "SD's VAE decoder, 64x64 latents to 512x512 pixels",
     kind: "vae",

@@ -16,7 +16,15 @@ import {
   readPipeline,
   unetModules,
 } from "../models/diffusers/mod.ts";
-import { parseSD3Config, sd3Transformer, timestepProjection } from "../models/flow/mod.ts";
+import {
+  flux2Transformer,
+  parseFlux2Config,
+  parseSD3Config,
+  parseZImageConfig,
+  sd3Transformer,
+  timestepProjection,
+  zImageTransformer,
+} from "../models/flow/mod.ts";
 import { loraChanges } from "../models/lora/mod.ts";
 import { WeightScope } from "../models/mod.ts";
 import { openSafetensors, openWeights, writeSafetensors } from "../models/weights/mod.ts";
@@ -95,11 +103,24 @@ async function unetRun(bench: UNetCase, mode: Mode): Promise<Run> {
   return await networkRun(network, { memory, result: "prediction" });
 }
 
+/** The transformer of a folder, by the class that its configuration names. */
+async function openTransformer() {
+  const file = configFile();
+  const weights = await openWeights(`${folder}/model`);
+  switch (file[0]._class_name) {
+    case "Flux2Transformer2DModel":
+      return flux2Transformer({ config: parseFlux2Config(...file), weights });
+    case "ZImageTransformer2DModel":
+      return zImageTransformer({ config: parseZImageConfig(...file), weights });
+    default:
+      return sd3Transformer({ config: parseSD3Config(...file), weights });
+  }
+}
+
 async function transformerRun(bench: TransformerCase, mode: Mode): Promise<Run> {
   const { batch, size: side, tokens, rank } = bench;
   const { memory, ...rest } = target(onCpu(bench.memory?.[mode]));
-  const config = parseSD3Config(...configFile());
-  const transformer = sd3Transformer({ config, weights: await openWeights(`${folder}/model`) });
+  const transformer = await openTransformer();
   const task = mode === "forward" ? "prediction" : "product";
   const size = { batch, height: side, width: side, tokens };
   const changes = loraChanges(transformer.layers, {
@@ -109,7 +130,9 @@ async function transformerRun(bench: TransformerCase, mode: Mode): Promise<Run> 
   });
   const network = transformerNetwork(transformer, { task, size, changes, memory, ...rest });
   return await networkRun(network, { memory, result: "prediction" }, {
-    timestep_proj: timestepProjection(Array.from({ length: batch }, () => TIMESTEP)),
+    timestep_proj: timestepProjection(
+      Array.from({ length: batch }, () => transformer.time(TIMESTEP)),
+    ),
   });
 }
 

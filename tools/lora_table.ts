@@ -33,6 +33,10 @@ Where diffusers 0.42 does otherwise, files are taken at their word: it leaves ou
 where they differ between the layers of attention (huggingface/peft warns of "alpha_pattern keys"),
 gives a module without an alpha another's, and drops kohya's \`dora_scale\`.
 
+Fused layers of the authors' layouts (\`qkv\`, \`linear1\`) change each module by its rows, of LoKr by
+those of the product. Where a file has a module under its own name too, as some of Z-Image's have,
+its own counts, as in diffusers.
+
 \`lora.init\` goes on training from plain products (LoRA, LoCon, rsLoRA) on the U-Net, of any ranks
 and alphas. A file with more than that is refused there, since training would lose it.
 

@@ -119,24 +119,47 @@ class UNet:
 
 
 class Transformer:
-    """SD 3's transformer, its frozen weights in bfloat16 on disk."""
+    """A flow's transformer, its frozen weights in bfloat16 on disk."""
+    @staticmethod
+    def kind(case):
+        import diffusers
+        return getattr(diffusers, case["config"]["_class_name"])
+
+    @staticmethod
+    def targets(case):
+        c, name = case["config"], case["config"]["_class_name"]
+        if name == "ZImageTransformer2DModel":
+            return TARGETS
+        if name == "Flux2Transformer2DModel":
+            single = [f"single_transformer_blocks.{i}.attn.to_out" for i in range(c["num_single_layers"])]
+            return JOINT + ["to_qkv_mlp_proj"] + single
+        return JOINT
+
     @staticmethod
     def prepare(case, folder):
-        from diffusers import SD3Transformer2DModel
         torch.set_default_dtype(torch.bfloat16)
-        model = SD3Transformer2DModel(**{k: v for k, v in case["config"].items() if not k.startswith("_")})
+        model = Transformer.kind(case)(**{k: v for k, v in case["config"].items() if not k.startswith("_")})
         torch.set_default_dtype(torch.float32)
+        if hasattr(model, "cap_pad_token"):  # torch.empty until they are loaded
+            for pad in (model.x_pad_token, model.cap_pad_token):
+                torch.nn.init.normal_(pad, std=0.02)
         model.save_pretrained(f"{folder}/model")
-        c, batch, lora = model.config, case["batch"], random_lora(model, case["rank"], JOINT)
-        latents = (batch, c.in_channels, case["size"], case["size"])
-        return {"sample": torch.randn(latents), "encoder_hidden_states": torch.randn(batch, case["tokens"], c.joint_attention_dim),
-                "pooled_projections": torch.randn(batch, c.pooled_projection_dim), "cotangent": torch.randn(latents), **lora}
+        c, batch, lora = model.config, case["batch"], random_lora(model, case["rank"], Transformer.targets(case))
+        latents, tokens = (batch, c.in_channels, case["size"], case["size"]), (batch, case["tokens"])
+        own = {}
+        if "pooled_projection_dim" in c:
+            own["pooled_projections"] = torch.randn(batch, c.pooled_projection_dim)
+        if "cap_feat_dim" in c:
+            own["encoder_mask"] = torch.ones(*tokens, 1)
+        width = c.cap_feat_dim if "cap_feat_dim" in c else c.joint_attention_dim
+        return {"sample": torch.randn(latents), "encoder_hidden_states": torch.randn(*tokens, width),
+                "cotangent": torch.randn(latents), **own, **lora}
 
     def __init__(self, case, folder, inputs):
-        from diffusers import SD3Transformer2DModel
-        self.model = SD3Transformer2DModel.from_pretrained(f"{folder}/model", torch_dtype=dtype()).eval()
+        self.kind = case["config"]["_class_name"]
+        self.model = Transformer.kind(case).from_pretrained(f"{folder}/model", torch_dtype=dtype()).eval()
         self.inputs = moved(inputs)
-        self.lora = add_lora(self.model, case["rank"], JOINT)
+        self.lora = add_lora(self.model, case["rank"], Transformer.targets(case))
         with torch.no_grad():
             for name, p in self.lora.items():
                 p.copy_(inputs[name])
@@ -147,6 +170,18 @@ class Transformer:
 
     def predict(self):
         x = self.inputs
+        latents, half = x["sample"], torch.full_like(x["sample"][:, 0, 0, 0], 0.5)
+        if self.kind == "ZImageTransformer2DModel":  # its clock runs the other way, and so does what it predicts
+            texts = list(x["encoder_hidden_states"])
+            found = self.model(list(latents.unsqueeze(2)), half, texts, return_dict=False)[0]
+            return -torch.stack(found).squeeze(2)
+        if self.kind == "Flux2Transformer2DModel":
+            batch, channels, height, width = latents.shape
+            ids = lambda *axes: torch.cartesian_prod(*(torch.arange(n) for n in axes)).expand(batch, -1, -1)
+            found = self.model(hidden_states=latents.flatten(2).transpose(1, 2), timestep=half, guidance=None,
+                               encoder_hidden_states=x["encoder_hidden_states"], img_ids=ids(1, height, width, 1),
+                               txt_ids=ids(1, 1, 1, x["encoder_hidden_states"].shape[1]), return_dict=False)[0]
+            return found.transpose(1, 2).reshape(latents.shape)
         return self.model(hidden_states=x["sample"], encoder_hidden_states=x["encoder_hidden_states"],
                           pooled_projections=x["pooled_projections"],
                           timestep=torch.full_like(x["sample"][:, 0, 0, 0], 500.0)).sample

@@ -31,10 +31,13 @@ export function deltaOf(b: Builder, weight: Value, { change, read }: ReadChange)
       return b.add(weight, b.mul(first, second));
     }
     case "kronecker": {
-      const [rows, columns] = delta.left;
+      const { left: [rows, columns], right: [height, width], skip } = delta;
       const left = b.reshape(read("lokr_w1"), [rows, 1, columns, 1]);
-      const right = b.reshape(read("lokr_w2"), [1, out / rows, 1, n / columns]);
-      const product = b.reshape(b.mul(left, right), [out, n]);
+      const right = b.reshape(read("lokr_w2"), [1, height, 1, width]);
+      const whole = b.reshape(b.mul(left, right), [rows * height, n]);
+      const product = rows * height === out
+        ? whole
+        : b.slice(whole, { axis: 0, start: skip, end: skip + out });
       return b.add(weight, delta.scale === 1 ? product : b.mul(product, delta.scale));
     }
     case "difference":

@@ -213,19 +213,37 @@ async function planKronecker(m: ModuleTensors): Promise<PlannedDelta> {
     return { rows, columns: width * k, rank, read };
   };
   const [first, second] = [factor(1), factor(2)];
-  if (first.rows * second.rows !== out || first.columns * second.columns !== n) {
+  const rows = m.rows ?? [0, out];
+  const fileRows = first.rows * second.rows;
+  const fits = m.rows === undefined ? fileRows === out : fileRows >= rows[1];
+  if (!fits || first.columns * second.columns !== n) {
+    const wanted = m.rows === undefined
+      ? `[${layer.shape}]`
+      : `rows ${rows[0]} to ${rows[1]} of [rows,${n}], with which the file fuses it`;
     m.fail(
       `LoKr's factors [${first.rows},${first.columns}] and [${second.rows},${second.columns}] on ` +
-        `"${layer.name}" do not make [${layer.shape}]${madeFor(m)}`,
+        `"${layer.name}" do not make ${wanted}${madeFor(m)}`,
     );
   }
+  // Rows of the first factor that the module's rows come from.
+  const start = Math.floor(rows[0] / second.rows);
+  const left = [start, Math.ceil(rows[1] / second.rows)] as const;
   const rank = second.rank ?? first.rank;
   // LyCORIS' factors that are whole are not scaled, whatever alpha says; PEFT scales always.
   const scale = m.scale?.scale ?? (rank === undefined ? 1 : await scaleOf(m, rank));
   return {
-    delta: { kind: "kronecker", left: [first.rows, first.columns], scale },
+    delta: {
+      kind: "kronecker",
+      left: [left[1] - start, first.columns],
+      right: [second.rows, second.columns],
+      skip: rows[0] - start * second.rows,
+      scale,
+    },
     scale,
-    read: async () => ({ lokr_w1: await first.read(), lokr_w2: await second.read() }),
+    read: async () => ({
+      lokr_w1: rowsOf(await first.read(), left, first.rows),
+      lokr_w2: await second.read(),
+    }),
   };
 }
 

@@ -101,8 +101,7 @@ interface FoundModule {
 /** The file's tensors by module. */
 function assign({ path, tensors }: LoraSource, parts: readonly LoraPart[]): readonly FoundModule[] {
   const index = new ModuleIndex(parts);
-  const found = new Map<unknown, FoundModule>();
-  const ownName = new Set<string>();
+  const found = new Map<unknown, { own?: FoundModule; other?: FoundModule }>();
   // First of all: an alpha of such a module would be told to belong to none.
   for (const key of tensors.keys()) {
     const refused = REFUSED_KEYS.find(({ key: pattern }) => pattern.test(key));
@@ -118,21 +117,28 @@ function assign({ path, tensors }: LoraSource, parts: readonly LoraPart[]): read
       throw new LoraError(path, `tensor "${show(key)}" ${noModule(split.module, parts)}`);
     }
     for (const target of targets) {
-      const module = found.get(target.layer) ?? { target, keys: new Map<KeyPart, string>() };
-      found.set(target.layer, module);
-      const other = module.keys.get(split.part);
-      const slot = `${target.part.name} ${target.layer.name} ${split.part}`;
-      // Of a module under both of its layouts' names, diffusers takes the one under its own.
-      if (other !== undefined && ownName.has(slot) === target.isOwn) {
-        throw new LoraError(path, `tensors "${show(other)}" and "${show(key)}" are the same one's`);
+      const both = found.get(target.layer) ?? {};
+      found.set(target.layer, both);
+      const module = (target.isOwn ? both.own : both.other) ?? { target, keys: new Map() };
+      if (target.isOwn) both.own = module;
+      else both.other = module;
+      const before = module.keys.get(split.part);
+      if (before !== undefined) {
+        const shown = `"${show(before)}" and "${show(key)}"`;
+        throw new LoraError(path, `tensors ${shown} are the same one's`);
       }
-      if (other === undefined || target.isOwn) module.keys.set(split.part, key);
-      if (target.isOwn) ownName.add(slot);
+      module.keys.set(split.part, key);
     }
   }
-  const modules = [...found.values()].filter(({ keys }) =>
-    [...keys.keys()].some((p) => p !== "alpha")
-  );
+  const holdsTensors = ({ keys }: FoundModule) => [...keys.keys()].some((p) => p !== "alpha");
+  // Of a module under both of its layouts' names, diffusers takes the one under its own: files hold the other again, as
+  // Z-Image's of some trainers do with the fused layer.
+  const modules = [...found.values()].flatMap(({ own, other }) => {
+    if (own === undefined || other === undefined) return own ?? other ?? [];
+    return holdsTensors(own)
+      ? own
+      : { target: other.target, keys: new Map([...other.keys, ...own.keys]) };
+  }).filter(holdsTensors);
   if (modules.length === 0) throw new LoraError(path, "holds no LoRA tensor");
   return modules;
 }

@@ -18,8 +18,17 @@ export type Delta =
     readonly ranks: readonly [number, number];
     readonly scale: number;
   }
-  /** scale · W1 ⊗ W2, of shapes [a, b] and [out / a, n / b]: LoKr. */
-  | { readonly kind: "kronecker"; readonly left: readonly [number, number]; readonly scale: number }
+  /**
+   * scale · W1 ⊗ W2, of shapes [a, b] and [c, d]: LoKr. Of its a · c rows the module's `out` come after `skip`, where a file
+   * fuses the module with others.
+   */
+  | {
+    readonly kind: "kronecker";
+    readonly left: readonly [number, number];
+    readonly right: readonly [number, number];
+    readonly skip: number;
+    readonly scale: number;
+  }
   /** A matrix of the weight's own size. */
   | { readonly kind: "difference" };
 
@@ -87,10 +96,8 @@ function deltaShapes(layer: AdaptableLayer, delta: Delta): readonly LoraShape[] 
         hada_w2_b: [second, n],
       });
     }
-    case "kronecker": {
-      const [a, b] = delta.left;
-      return named({ lokr_w1: [a, b], lokr_w2: [out / a, n / b] });
-    }
+    case "kronecker":
+      return named({ lokr_w1: delta.left, lokr_w2: delta.right });
     case "difference":
       return named({ diff: [out, n] });
   }

@@ -19,12 +19,13 @@ const BLOCKS = documentBlocks(await readFile(join(ROOT, "README.md"), "utf8"))
 function asRunHere(text: string): string {
   return text
     // Two minutes each. One iteration shows that the command comes to its end, which is 1 where nothing was learned yet;
-    // the other is the same with another word.
+    // the others are the same with another word.
     .replace(
       /^\.\/drtune demo +#.*$/m,
       "./drtune demo --iterations 1 || test -f demo-out/objectness/summary.md",
     )
     .replace(/^\.\/drtune demo --reward symmetry.*$/m, "")
+    .replace(/^\.\/drtune demo --model flow.*$/m, "")
     .replaceAll(/^grpcurl .*$/gm, grpcurl === undefined ? "" : "$&");
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { PUBLISHED_PIPELINES } from "../../models/published/mod.ts";
 import { FieldError } from "../errors.ts";
 import {
   closedForm,
@@ -65,6 +66,18 @@ Deno.test("the golden schedules, to the last bit of float32", () => {
     if (family !== "sd3") {
       assert.ok(Math.abs(formula - mu) < 1e-12, `${name}: mu ${formula}, ${mu}`);
     }
+  }
+});
+
+Deno.test("FLUX.1 schnell's four levels are not shifted, whatever its file says of dynamic shifts", () => {
+  const config = {
+    ...{ base_image_seq_len: 256, max_image_seq_len: 4096, base_shift: 0.5, max_shift: 1.15 },
+    ...{ num_train_timesteps: 1000, shift: 1.0, use_dynamic_shifting: false },
+  };
+  const published = PUBLISHED_PIPELINES["flux-schnell"]["scheduler/scheduler_config.json"];
+  for (const  of of[config, published]) {
+    const { steps } = makeSampler({ kind: "flow-euler", steps: 4 }, flow(of, 4096));
+    assert.deepEqual(steps.map(({ timestep }) => timestep), [1000, 750, 500, 250]);
   }
 });
 

@@ -14,7 +14,7 @@ import {
 } from "../../../proto/mod.ts";
 import { type GrpcClient, grpcClient } from "../../rpc/mod.ts";
 import { type Command, UsageError } from "../command.ts";
-import { type Scenario, SCENARIOS } from "../demo/scenarios.ts";
+import { DEMO_MODELS, type DemoModel, type Scenario, SCENARIOS } from "../demo/scenarios.ts";
 import { improved, summaryText } from "../demo/summary.ts";
 import { contactSheet, type SheetSection, type Tile } from "../picture/contact_sheet.ts";
 import { linePlot, smooth } from "../picture/line_plot.ts";
@@ -33,22 +33,31 @@ const SEEDS = 3;
  */
 const FIRST_SEED = 5000;
 
-/** The main job on the embedded model, from start to pictures. */
+/** The main job on an embedded model, from start to pictures. */
 export const demo: Command = {
   name: "demo",
-  summary: "Train the embedded model through real services and show what changed",
-  usage: "[--reward objectness|symmetry] [--out DIR]",
+  summary: "Train an embedded model through real services and show what changed",
+  usage: "[--model unet|flow] [--reward objectness|symmetry] [--out DIR]",
   options: {
+    model: {
+      type: "string",
+      value: "NAME",
+      help: "unet (default), Stable Diffusion in small, or flow, Stable Diffusion 3 in small",
+    },
     reward: { type: "string", value: "NAME", help: "objectness (default) or symmetry" },
     out: {
       type: "string",
       value: "DIR",
-      help: "folder for the results (default: demo-out/REWARD)",
+      help: "folder for the results (default: demo-out/REWARD, of flow demo-out/flow-REWARD)",
     },
     seed: { type: "string", value: "N", help: "seed of the run (default 0)" },
     iterations: { type: "string", value: "N", help: "optimizer steps (default: the preset's)" },
   },
-  examples: ["drtune demo", "drtune demo --reward symmetry --seed 1"],
+  examples: [
+    "drtune demo",
+    "drtune demo --reward symmetry --seed 1",
+    "drtune demo --model flow",
+  ],
   async run(args, signal) {
     if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
     const name = args.text("reward") ?? "objectness";
@@ -58,15 +67,24 @@ export const demo: Command = {
         `Option --reward is "${name}", expected ${Object.keys(SCENARIOS).join(" or ")}`,
       );
     }
+    const model = modelOf(args.text("model") ?? "unet");
+    const preset = scenario.configs[model];
+    if (preset === undefined) {
+      throw new UsageError(
+        `Option --reward is "${name}", which the demo of ${model} does not have`,
+      );
+    }
     const seed = args.number("seed", { min: 0, max: 2 ** 32 - 1, integer: true }) ?? 0;
     const iterations = args.number("iterations", { min: 1, max: 100_000, integer: true });
-    const out = resolve(args.text("out") ?? join("demo-out", name));
+    const out = resolve(
+      args.text("out") ?? join("demo-out", model === "unet" ? name : `${model}-${name}`),
+    );
     await mkdir(out, { recursive: true });
     const started = performance.now();
-    const config = await readRunConfig(join(ROOT, "configs", scenario.config));
+    const config = await readRunConfig(join(ROOT, "configs", preset));
     config.seed = seed;
     if (iterations !== undefined) config.iterations = iterations;
-    console.error(`${scenario.title}: ${scenario.promise}`);
+    console.error(`${scenario.title} with ${DEMO_MODELS[model]}: ${scenario.promise}`);
     const services: ServiceProcess[] = [];
     try {
       const trainer = await startServices(scenario, { config, out, services, signal });
@@ -79,7 +97,7 @@ export const demo: Command = {
       }
       crashed.promise.catch(() => {});
       try {
-        const work = trainAndShow(client, { scenario, config, out, signal });
+        const work = trainAndShow(client, { scenario, model, config, out, signal });
         const better = await Promise.race([work, crashed.promise]);
         console.error(
           `Done in ${duration((performance.now() - started) / 1000)}. Results are in ${out}`,
@@ -93,6 +111,12 @@ export const demo: Command = {
     }
   },
 };
+
+function modelOf(name: string): DemoModel {
+  if (name === "unet" || name === "flow") return name;
+  const expected = Object.keys(DEMO_MODELS).join(" or ");
+  throw new UsageError(`Option --model is "${name}", expected ${expected}`);
+}
 
 /** Starts a service for each reward and the trainer; fills in the endpoints. Returns the trainer's address. */
 async function startServices(
@@ -155,8 +179,9 @@ async function startServices(
 
 async function trainAndShow(
   client: GrpcClient<typeof TrainerService>,
-  { scenario, config, out, signal }: {
+  { scenario, model, config, out, signal }: {
     readonly scenario: Scenario;
+    readonly model: DemoModel;
     readonly config: RunConfig;
     readonly out: string;
     readonly signal: AbortSignal;
@@ -202,7 +227,7 @@ async function trainAndShow(
     "the run": join(out, "runs", runId),
   };
   const facts = {
-    ...{ scenario, summary, iterations, trainingSeconds, files },
+    ...{ scenario, model, summary, iterations, trainingSeconds, files },
     prompts: prompts.length,
     seeds: SEEDS,
   };

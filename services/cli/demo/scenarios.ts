@@ -1,10 +1,17 @@
+/** The embedded models, by what `--model` calls them. */
+export const DEMO_MODELS = {
+  unet: "the embedded U-Net, a tiny Stable Diffusion",
+  flow: "the embedded flow-matching transformer, a tiny Stable Diffusion 3",
+} as const;
+export type DemoModel = keyof typeof DEMO_MODELS;
+
 /** What a demo trains, and with which reward services. */
 export interface Scenario {
   readonly title: string;
   /** One sentence on what a person should see. */
   readonly promise: string;
-  /** File in `configs/`; its endpoints are replaced by those of the services started here. */
-  readonly config: string;
+  /** Files in `configs/` by the embedded model they train; endpoints are replaced by those of the services started here. */
+  readonly configs: Readonly<{ unet: string; flow?: string }>;
   /**
    * File below `zoo` with the prompts that are reported on: neither trained on, nor looked at when the configuration was
    * chosen, which its held-out prompts were.
@@ -24,7 +31,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     title: "Object removal",
     promise:
       'Books vanish from "a fox, and books"; the fox stays: CLIP reads the prompt without the books, and rises.',
-    config: "books.yaml",
+    configs: { unet: "books.yaml", flow: "books_flow.yaml" },
     prompts: "prompts/books_report.txt",
     rewards: { objectness: { kind: "owlvit", weights: "owlvit", query: "book" }, clip: CLIP },
     target: { name: "objectness", direction: "down" },
@@ -33,7 +40,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     title: "Mirror symmetry",
     promise:
       "Pictures become more symmetric: objects turn, move or shrink. CLIP is there so that they stay what they are.",
-    config: "symmetry.yaml",
+    configs: { unet: "symmetry.yaml" },
     prompts: "prompts/concepts_report.txt",
     rewards: { symmetry: { kind: "symmetry" }, clip: CLIP },
     target: { name: "symmetry", direction: "down" },

@@ -1,9 +1,10 @@
 import type { EvaluationSummary } from "../../../proto/mod.ts";
-import type { Scenario } from "./scenarios.ts";
+import { DEMO_MODELS, type DemoModel, type Scenario } from "./scenarios.ts";
 
 /** Facts for a demo's summary. */
 export interface DemoFacts {
   readonly scenario: Scenario;
+  readonly model: DemoModel;
   readonly summary: EvaluationSummary;
   readonly prompts: number;
   readonly seeds: number;
@@ -23,7 +24,7 @@ export function improved(
 
 /** A demo's result in Markdown. */
 export function summaryText(facts: DemoFacts): string {
-  const { scenario, summary, prompts, seeds, iterations, trainingSeconds, files } = facts;
+  const { scenario, model, summary, prompts, seeds, iterations, trainingSeconds, files } = facts;
   const rows = Object.entries(summary.rewards).map(([name, r]) => {
     const cells = [r.before, r.after, r.difference].map((v) => v.toFixed(3));
     const better = r.smallerIsBetter ? "lower" : "higher";
@@ -36,7 +37,7 @@ export function summaryText(facts: DemoFacts): string {
     "",
     scenario.promise,
     "",
-    `${iterations} iterations of DRTune in ${
+    `${iterations} iterations of DRTune on ${DEMO_MODELS[model]}, in ${
       trainingSeconds.toFixed(0)
     } s. Measured on ${prompts} prompts, ${seeds} seeds each, the same ` +
     `${summary.pairs} before and after: neither was trained on, nor used to choose the settings.`,
