@@ -4,7 +4,7 @@ import { steadyPort } from "../support/mod.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** Has Deno collect garbage in all threads and give memory back at SIGUSR2. */
-export const TRIMS = "DENO_USR2_MEMORY_TRIM";
+const TRIMS = "DENO_USR2_MEMORY_TRIM";
 export const ADMIN_TOKEN = "administratorOfTheSoak";
 
 /** A stack that `drtune up` watches over, as people start it. */

@@ -18,6 +18,15 @@ Deno.test("A process is read with its memory, handles and CPU, and those below i
     const below = async () => (await readProcesses(Deno.pid)).find(({ pid }) => pid === child.pid);
     const [begun, first] = [performance.now(), await below() ?? assert.fail("It is not there")];
     assert.equal(first.parent, Deno.pid);
+    // Only who listens to it survives the signal.
+    assert.ok(!first.hearsUsr2);
+    const listener = () => {};
+    Deno.addSignalListener("SIGUSR2", listener);
+    try {
+      assert.ok((await own())?.hearsUsr2);
+    } finally {
+      Deno.removeSignalListener("SIGUSR2", listener);
+    }
     // It never waits: it takes what the machine gives it, more than nothing and at most the time that passes.
     let used = 0;
     while (used < 0.1) used = (await below() ?? assert.fail("It is not there")).cpu - first.cpu;

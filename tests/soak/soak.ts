@@ -2,7 +2,7 @@ import { type Load, mixedLoad } from "./_load.ts";
 import { Pace } from "./_pace.ts";
 import { readProcesses } from "./_processes.ts";
 import { type Slope, slopeOf } from "../support/mod.ts";
-import { type SoakStack, startStack, TRIMS } from "./_stack.ts";
+import { type SoakStack, startStack } from "./_stack.ts";
 
 /** Of one core, what all processes together use on average: others may work beside it. */
 const SHARE = 0.35;
@@ -52,14 +52,6 @@ export async function soak(
   let now = "";
   let trimmed = -Infinity;
   let isTrimmed = false;
-  let before: ReadonlySet<number> = new Set();
-  const trim = (pids: readonly number[]) => {
-    // One that has just begun does not listen yet and would end by the signal.
-    for (const pid of pids) if (before.has(pid)) giveBack(pid);
-    // A process that is not asked to listen ends by this signal.
-    if (Deno.env.has(TRIMS)) giveBack(Deno.pid);
-    trimmed = performance.now();
-  };
   const read = async () => {
     const processes = await readRoles(stack);
     cpu = processes.reduce((sum, { cpu }) => sum + cpu, 0);
@@ -71,9 +63,9 @@ export async function soak(
       }
     }
     isTrimmed = performance.now() - trimmed >= TRIM_MS;
-    const pids = processes.map(({ pid }) => pid).filter((pid) => pid !== Deno.pid);
-    if (isTrimmed) trim(pids);
-    before = new Set(pids);
+    if (!isTrimmed) return;
+    for (const { pid, hearsUsr2 } of processes) if (hearsUsr2) giveBack(pid);
+    trimmed = performance.now();
   };
   await read();
   const cpuBefore = cpu;
