@@ -66,7 +66,8 @@ export function toWireEvent(event: RunEvent) {
     case "save":
       return { event: { case: "save" as const, value: { step: event.step, at: at(event.at) } } };
     case "panel": {
-      const { type: _, rewards, ...facts } = event;
+      // Why it ends the run is told by the state that follows.
+      const { type: _, ends: _ends, rewards, ...facts } = event;
       const value = { ...facts, rewards: toWireMetrics(rewards), at: at(event.at) };
       return { event: { case: "panel" as const, value } };
     }

@@ -23,14 +23,14 @@ interface Measured {
 type Found = Pick<PanelEvent, "rewards" | "diversity">;
 
 /**
- * Measures the panel once, with its event; an alarm, or with `stop: auto` the evidence that a judge has turned, may end the
- * run. Throws `InterruptedError` where something else is wanted while a reward is waited for.
+ * Measures the panel once, with its event, which says whether an alarm, or with `stop: auto` the evidence that a judge has
+ * turned, ends the run: what is decided is in the log or is not decided. Throws `InterruptedError` where something else is wanted while a reward is waited for.
  */
 export async function panelRound(
   run: Measured,
   { step, mixture, measure }: Boundary & { readonly measure: (score: Scoring) => Promise<Found> },
 ): Promise<void> {
-  const { config: { panel, stop }, log, progress } = run;
+  const { config: { panel, stop }, log } = run;
   const { found, before, comparing, heldOut } = await measured(run, {
     ...{ step, mixture, measure },
     isWanted: () => isInterrupted({ step, mixture }, run),
@@ -39,10 +39,10 @@ export async function panelRound(
   const alarm = findAlarm(now, before, panel);
   const evidence = stop === "auto" ? evidenceOf([...before, now], panel) : undefined;
   const seen = evidence && { evidence: evidence.value };
-  await log.emit({ type: "panel", step, ...found, heldOut, alarm, ...seen });
   const turned = evidence === undefined ? "" : turnOf(evidence, panel.falseAlarmRate);
-  const reason = [...panel.stop ? [alarm] : [], turned].find((text) => text !== "");
-  if (reason !== undefined) progress.end ??= { state: "stopped", reason };
+  const ends = [...panel.stop ? [alarm] : [], turned].find((text) => text !== "");
+  const decided = ends === undefined ? {} : { ends };
+  await log.emit({ type: "panel", step, ...found, heldOut, alarm, ...seen, ...decided });
 }
 
 /** Why the panel's judges have turned; "" where the evidence is not enough. */
@@ -56,8 +56,8 @@ const short = (v: number) => String(Number(v.toPrecision(3)));
 
 /**
  * Chooses the LoRA to take when a run has ended: among its last one at several scales and, with `stop: auto`, the
- * checkpoints that were measured. `measure` measures the last one at a scale. Nothing where the panel never was measured
- * under the present mixture.
+ * checkpoints that were measured. `measure` measures the last one at a scale. Throws `InterruptedError` where somebody asks
+ * for an end while a reward is waited for.
  */
 export async function choiceRound(
   run: Measured,
@@ -66,7 +66,6 @@ export async function choiceRound(
   },
 ): Promise<void> {
   const { config: { panel, stop }, log, progress } = run;
-  const { end } = progress;
   const scaled: Candidate[] = [];
   let known: readonly PanelMeasurement[] = [];
   let signs: Readonly<Record<string, number>> = {};
@@ -74,8 +73,7 @@ export async function choiceRound(
     const { found, before, comparing, directions } = await measured(run, {
       ...{ step, mixture },
       measure: (score) => measure(scale, score),
-      // What ended the run is not what may interrupt this.
-      isWanted: () => progress.end !== end,
+      isWanted: () => progress.end !== undefined,
     });
     scaled.push({ ...comparing({ step, ...found }), scale });
     [known, signs] = [before, directions];

@@ -18,6 +18,7 @@ export interface Progress {
   iterating: number | undefined;
   /** Steps that have a checkpoint, ascending. */
   checkpoints: readonly number[];
+  /** What somebody asked for; what the run decides itself is told by its log, see `decidedEnd`. */
   end: End | undefined;
 }
 
@@ -61,13 +62,31 @@ export function pendingAt({ step, mixture }: Boundary, { config, log, progress }
   const isAsked = (e: typeof log.events[number]) =>
     (e.type === "swap" || e.type === "save") && e.step === step;
   return {
-    end: progress.end ?? endOfBudget(config, log),
+    end: progress.end ?? decidedEnd(config, log),
     save: step > 0 && !progress.checkpoints.includes(step) &&
       (step % (checkpointEvery || Infinity) === 0 || (stop === "auto" && isMeasured) ||
         log.events.some(isAsked)),
     swap: wanted === mixture ? undefined : wanted,
     panel: isMeasured && !measured(log).has(step),
   };
+}
+
+/** How the run is to end by itself, before its last iteration: by its panel or by its budget. */
+export function decidedEnd(config: RunConfig, log: RunLog): End | undefined {
+  return endOfPanel(log) ?? endOfBudget(config, log);
+}
+
+/** What the last measurement decided, until the run has ended as it says: whoever resumes it then knows better. */
+function endOfPanel({ events }: RunLog): End | undefined {
+  const measured = events.findLastIndex((e) => e.type === "panel");
+  const panel = events[measured];
+  if (panel?.type !== "panel" || panel.ends === undefined) return undefined;
+  const { ends } = panel;
+  const isDone = events.slice(measured).some((e) =>
+    e.type === "state" &&
+    (e.state === "finished" || (e.state === "stopped" && e.reason === ends))
+  );
+  return isDone ? undefined : { state: "stopped", reason: ends };
 }
 
 function endOfBudget({ budget }: RunConfig, { events }: RunLog): End | undefined {

@@ -10,7 +10,14 @@ import { iterate } from "./_iterate.ts";
 import { IterationImages } from "./_iteration_images.ts";
 import { givenUp, goOn } from "./_interruption.ts";
 import { InterruptedError } from "./_patience.ts";
-import { type Boundary, bringForward, doneOf, pendingAt } from "./_pending.ts";
+import {
+  type Boundary,
+  bringForward,
+  decidedEnd,
+  doneOf,
+  type End,
+  pendingAt,
+} from "./_pending.ts";
 import { PromptsAhead } from "./_prompts_ahead.ts";
 import { provenance } from "./_provenance.ts";
 import type { Restored } from "./_restore.ts";
@@ -60,8 +67,8 @@ export class TrainingLoop {
   }
 
   /**
-   * Trains from where `restored` says until all is done, or until the run is asked to end. `onFirst` is told of
-   * the first iteration done.
+   * Trains from where `restored` says until all is done, or until the run is asked to end or decides to. Answers how it
+   * ends; nothing where all is done. `onFirst` is told of the first iteration done.
    */
   static async train(
     run: LoopRun,
@@ -70,13 +77,14 @@ export class TrainingLoop {
       readonly restored: Restored;
       readonly onFirst: () => Promise<unknown>;
     },
-  ): Promise<void> {
+  ): Promise<End | undefined> {
     const { model } = opened;
     const denoiser = await model.adapt(at.parameters);
     const reference = new DriftReference(model, run.config);
     try {
       await reference.become(at);
-      await new TrainingLoop(run, { opened, denoiser, reference, startDigest }).#train(at, onFirst);
+      const loop = new TrainingLoop(run, { opened, denoiser, reference, startDigest });
+      return await loop.#train(at, onFirst);
     } finally {
       // What is given up still computes: it ends with the model.
       if (!run.giveUp.aborted) {
@@ -86,8 +94,8 @@ export class TrainingLoop {
     }
   }
 
-  async #train(start: Checkpoint, onFirst: () => Promise<unknown>): Promise<void> {
-    const { log, progress } = this.#run;
+  async #train(start: Checkpoint, onFirst: () => Promise<unknown>): Promise<End | undefined> {
+    const { config, log, progress } = this.#run;
     let at = start;
     let mixture = log.mixtureOf(at.step + 1);
     try {
@@ -98,7 +106,6 @@ export class TrainingLoop {
         const asked = pendingAt({ step, mixture }, this.#run);
         if (asked.save) await this.#save(at);
         if (asked.swap !== undefined) mixture = await this.#swap(asked.swap);
-        progress.end ??= asked.end;
         if (asked.end !== undefined) break;
         if (asked.panel) {
           await this.#measurePanel(at, mixture);
@@ -111,7 +118,11 @@ export class TrainingLoop {
         if (step === start.step && at.step > step) await onFirst();
       }
       await this.#save(at);
-      await this.#choose(at, mixture);
+      const isChosen = await this.#choose(at, mixture);
+      // Who asked for an end before there was a choice may want it later.
+      if (!isChosen && progress.end !== undefined) return progress.end;
+      if (at.step >= progress.iterations) return undefined;
+      return decidedEnd(config, log) ?? progress.end;
     } catch (error) {
       // What is done is kept, if the disk allows.
       await this.#save(at).catch(() => {});
@@ -209,7 +220,7 @@ export class TrainingLoop {
     return this.#gallery.pictures(parameters, { step, score });
   }
 
-  /** Measures the panel once; an alarm may end the run. What is asked for meanwhile interrupts a wait for rewards. */
+  /** Measures the panel once. What is asked for meanwhile interrupts a wait for rewards. */
   async #measurePanel(at: Checkpoint, mixture: readonly RewardTerm[]): Promise<void> {
     try {
       const measure = (score: Scoring) => givenUp(this.#run, this.#measured(at, score));
@@ -220,18 +231,22 @@ export class TrainingLoop {
     }
   }
 
-  /** Chooses the LoRA to take, where the configuration asks for that and the run has come to its end. */
-  async #choose(at: Checkpoint, mixture: readonly RewardTerm[]): Promise<void> {
+  /**
+   * Chooses the LoRA to take, where the configuration asks for that and the run has come to its end. Answers whether
+   * there is nothing left to choose.
+   */
+  async #choose(at: Checkpoint, mixture: readonly RewardTerm[]): Promise<boolean> {
     const { config: { panel }, log, progress } = this.#run;
-    const isOver = progress.end === undefined || progress.end.reason !== "" &&
-        progress.end.state === "stopped";
-    if (!isOver || at.step === 0 || panel.scales.length === 0 || log.choice !== undefined) return;
+    if (at.step === 0 || panel.scales.length === 0 || log.choice !== undefined) return true;
+    if (progress.end !== undefined) return false;
     try {
       const measure = (scale: number, score: Scoring) =>
         givenUp(this.#run, this.#measured(at, score, scale));
       await choiceRound(this.#run, { step: at.step, mixture, measure });
+      return true;
     } catch (error) {
       if (!(error instanceof InterruptedError)) throw error;
+      return false;
     }
   }
 

@@ -105,6 +105,8 @@ const panelEventSchema = z.strictObject({
   alarm: z.string(),
   /** That a held-out reward has become worse since some measurement; see `Evidence.value`. With `stop: auto` only. */
   evidence: z.number().exactOptional(),
+  /** Why this ends the run; absent where it goes on. */
+  ends: z.string().exactOptional(),
   at,
 });
 

@@ -3,7 +3,7 @@ import { checkMixture } from "./check_rewards.ts";
 import { estimateReporter } from "./_estimate_reporter.ts";
 import { isOutOfFiles } from "./_out_of_files.ts";
 import { Patience } from "./_patience.ts";
-import { doneOf, type Progress } from "./_pending.ts";
+import { doneOf, type End, type Progress } from "./_pending.ts";
 import { restore } from "./_restore.ts";
 import { RewardClients } from "./_reward_clients.ts";
 import type { LoopRun } from "./_loop_run.ts";
@@ -19,6 +19,11 @@ import type { RunFolder } from "./run_folder.ts";
 import { RunLog } from "./run_log.ts";
 
 const LONGEST_RETRY_MS = 10_000;
+
+interface Finished {
+  readonly state: "finished";
+  readonly reason: string;
+}
 
 /** One run: trains in the background, does what it is asked for, and goes on from its folder. */
 export class TrainingRun {
@@ -110,7 +115,10 @@ export class TrainingRun {
     await this.log.emit({ type: "state", state, reason, ...doneOf(this.#progress) });
   }
 
-  /** Asks the run to finish its step, or to give up one that waits for a reward, to write a checkpoint and stop. */
+  /**
+   * Asks the run to finish its step, or to give up one that waits for a reward, to write a checkpoint and stop. One that
+   * has come to its end and chooses stops without a choice, which it makes when it is resumed.
+   */
   async stop(): Promise<void> {
     const { end } = this.#progress;
     if (this.ended || end?.state === "stopped") return;
@@ -203,10 +211,8 @@ export class TrainingRun {
     try {
       await this.setState("running");
       opened = await openUnless(this.#giveUp.signal, this.#dependencies.openModel(this.config));
-      const cost = opened && await this.#train(opened);
-      const { step, iterations, end } = this.#progress;
-      if (opened && step >= iterations) await this.setState("finished", cost);
-      else await this.setState(end?.state ?? "stopped", end?.reason);
+      const end = opened ? await this.#train(opened) : this.#progress.end;
+      await this.setState(end?.state ?? "stopped", end?.reason);
       return undefined;
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -225,8 +231,8 @@ export class TrainingRun {
     }
   }
 
-  /** Trains from the newest checkpoint. Answers what it cost beside its estimate, in words. */
-  async #train(opened: OpenedModel): Promise<string> {
+  /** Trains from the newest checkpoint. Answers how it ended; where all is done, with what it cost beside its estimate. */
+  async #train(opened: OpenedModel): Promise<End | Finished> {
     const { id, config, folder, log } = this;
     const { prompts, heldOutPrompts } = config;
     const ofPrompts = opened.model.prompts.remark?.([...new Set([...prompts, ...heldOutPrompts])]);
@@ -248,6 +254,7 @@ export class TrainingRun {
       modelDigest: await opened.model.digest(),
       say: (remark) => this.setState("running", remark),
     });
+    let end: End | undefined;
     try {
       const run: LoopRun = {
         ...{ id, folder, config, log, workers },
@@ -256,12 +263,12 @@ export class TrainingRun {
         patience: this.#patience,
         giveUp: this.#giveUp.signal,
       };
-      await TrainingLoop.train(run, { opened, restored, onFirst: report });
+      end = await TrainingLoop.train(run, { opened, restored, onFirst: report });
     } finally {
       await workers?.close();
     }
     const found = await report();
-    return found === undefined ? "" : reportText(found);
+    return end ?? { state: "finished", reason: found === undefined ? "" : reportText(found) };
   }
 
   /** The step after which what is asked for now takes effect: a reward that is away is not waited for. */
