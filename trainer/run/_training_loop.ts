@@ -59,7 +59,11 @@ export class TrainingLoop {
     this.#ahead = new PromptsAhead(opened.model, {
       config,
       isInterrupted: () => progress.end !== undefined || run.giveUp.aborted,
-      say: (reason) => log.emit({ type: "state", state: "running", reason, ...doneOf(progress) }),
+      say: async (reason) => {
+        // A stop that came meanwhile is not undone.
+        if (log.state !== "running") return;
+        await log.emit({ type: "state", state: "running", reason, ...doneOf(progress) });
+      },
     });
     this.#denoiser = denoiser;
     this.#reference = reference;

@@ -4,6 +4,7 @@ import { estimateReporter } from "./_estimate_reporter.ts";
 import { isOutOfFiles } from "./_out_of_files.ts";
 import { Patience } from "./_patience.ts";
 import { doneOf, type End, type Progress } from "./_pending.ts";
+import { remark } from "./_remark.ts";
 import { restore } from "./_restore.ts";
 import { RewardClients } from "./_reward_clients.ts";
 import type { LoopRun } from "./_loop_run.ts";
@@ -116,15 +117,14 @@ export class TrainingRun {
   }
 
   /**
-   * Asks the run to finish its step, or to give up one that waits for a reward, to write a checkpoint and stop. One that
-   * has come to its end and chooses stops without a choice, which it makes when it is resumed.
+   * Asks the run to write a checkpoint and stop: after its step, or at once where it waits for a reward. Of one that
+   * chooses the choice is left for when it is resumed.
    */
   async stop(): Promise<void> {
-    const { end } = this.#progress;
-    if (this.ended || end?.state === "stopped") return;
-    const waiting = this.state === "queued";
+    if (this.ended || this.#progress.end?.state === "stopped") return;
+    const state = this.state === "queued" ? "stopped" : "stopping";
     this.#progress.end = { state: "stopped", reason: "" };
-    await this.setState(waiting ? "stopped" : "stopping");
+    await this.setState(state);
     this.#patience.wake();
   }
 
@@ -252,7 +252,7 @@ export class TrainingRun {
     const workers = await this.#dependencies.workers?.begin({
       ...{ id, config },
       modelDigest: await opened.model.digest(),
-      say: (remark) => this.setState("running", remark),
+      say: (text) => remark(text, { log, progress: this.#progress }),
     });
     let end: End | undefined;
     try {
