@@ -76,12 +76,12 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 export class LocalRewardHost implements RewardAdminHost {
   readonly #options: RewardHostOptions;
   readonly #slots = new Map<string, Slot>();
+  /** Loads and unloads by name. They outlive slots: an unload gives its slot up first and ends the process then. */
+  readonly #turns = new Map<string, Turns>();
 
   constructor(options: RewardHostOptions) {
     this.#options = options;
-    for (const name of options.beginsWith ?? []) {
-      this.#slots.set(name, { turns: new SerialQueue() });
-    }
+    for (const name of options.beginsWith ?? []) this.#slots.set(name, { loads: 0 });
   }
 
   get defaultName(): string | undefined {
@@ -140,27 +140,44 @@ export class LocalRewardHost implements RewardAdminHost {
         `Name of a reward is ${shown(name)}, expected 1 to 64 letters, digits, ".", "_" or "-"`,
       );
     }
-    let slot = this.#slots.get(name);
-    if (!slot) this.#slots.set(name, slot = { turns: new SerialQueue() });
-    return await this.#inTurn(slot, () => this.#replace(name, slot, record));
-  }
-
-  async unload(name: string): Promise<void> {
-    const slot = this.#slots.get(name);
-    if (!slot) throw new StatusError("NOT_FOUND", `Reward ${shown(name)} is not here`);
-    await this.#inTurn(slot, async () => {
-      const { loaded } = slot;
-      delete slot.loaded;
-      this.#forget(name, slot);
-      this.#options.onReady?.(name, false);
-      await loaded?.retire();
-      this.#options.log.info("Reward unloaded", { reward: name });
+    const slot = this.#slots.get(name) ?? { loads: 0 };
+    this.#slots.set(name, slot);
+    slot.loads++;
+    return await this.#inTurn(name, async () => {
+      try {
+        return await this.#replace(name, slot, record);
+      } finally {
+        slot.loads--;
+        this.#forgetEmpty(name, slot);
+      }
     });
   }
 
-  /** Ends all rewards once they have finished what they accepted. */
+  async unload(name: string): Promise<void> {
+    if (!this.#slots.has(name)) throw notHere(name);
+    await this.#inTurn(name, async () => {
+      if (!await this.#end(name)) throw notHere(name);
+    });
+  }
+
+  /** Ends all rewards once they have finished what they accepted, those too that are being loaded or unloaded. */
   async close(): Promise<void> {
-    await Promise.all([...this.#slots.keys()].map((name) => this.unload(name)));
+    const names = new Set([...this.#slots.keys(), ...this.#turns.keys()]);
+    await Promise.all([...names].map((name) => this.#inTurn(name, () => this.#end(name))));
+  }
+
+  /** Ends a reward; false where there is none. */
+  async #end(name: string): Promise<boolean> {
+    const slot = this.#slots.get(name);
+    const loaded = slot?.loaded;
+    if (!slot || !loaded) return false;
+    delete slot.loaded;
+    delete slot.record;
+    this.#forgetEmpty(name, slot);
+    this.#options.onReady?.(name, false);
+    await loaded.retire();
+    this.#options.log.info("Reward unloaded", { reward: name });
+    return true;
   }
 
   async #replace(
@@ -175,12 +192,10 @@ export class LocalRewardHost implements RewardAdminHost {
       if (!record) throw new StatusError("FAILED_PRECONDITION", `Reward ${name} has no record`);
       loaded = await Loaded.start(name, record, this.#options);
     } catch (error) {
-      if (!old) this.#forget(name, slot);
       throw failedLoad(name, error);
     }
     slot.record = record;
     slot.loaded = loaded;
-    this.#slots.set(name, slot);
     this.#options.onReady?.(name, true);
     const seconds = (performance.now() - start) / 1000;
     this.#options.log.info("Reward loaded", {
@@ -198,8 +213,15 @@ export class LocalRewardHost implements RewardAdminHost {
   }
 
   /** Loads and unloads of one name follow each other. */
-  #inTurn<T>(slot: Slot, work: () => Promise<T>): Promise<T> {
-    return slot.turns.add(work);
+  async #inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const turns = this.#turns.get(name) ?? { queue: new SerialQueue(), count: 0 };
+    this.#turns.set(name, turns);
+    turns.count++;
+    try {
+      return await turns.queue.add(work);
+    } finally {
+      if (--turns.count === 0) this.#turns.delete(name);
+    }
   }
 
   #current(slot: Slot): Loaded {
@@ -207,8 +229,9 @@ export class LocalRewardHost implements RewardAdminHost {
     throw new StatusError("UNAVAILABLE", "Reward was unloaded during the request");
   }
 
-  #forget(name: string, slot: Slot): void {
-    if (this.#slots.get(name) === slot) this.#slots.delete(name);
+  /** Gives a slot up that holds nothing and that no load waits to fill. */
+  #forgetEmpty(name: string, slot: Slot): void {
+    if (!slot.loaded && slot.loads === 0) this.#slots.delete(name);
   }
 }
 
@@ -216,8 +239,15 @@ export class LocalRewardHost implements RewardAdminHost {
 interface Slot {
   loaded?: Loaded;
   record?: RewardRecord;
-  /** Settles when the load or unload before has. */
-  readonly turns: SerialQueue;
+  /** Loads that wait or run. */
+  loads: number;
+}
+
+/** The loads and unloads of one name. */
+interface Turns {
+  readonly queue: SerialQueue;
+  /** Those that wait or run. */
+  count: number;
 }
 
 /** A reward with its queue. */
@@ -271,6 +301,10 @@ class Loaded implements HostedReward {
     await this.#batcher.idle();
     await this.#reward.dispose();
   }
+}
+
+function notHere(name: string): StatusError {
+  return new StatusError("NOT_FOUND", `Reward ${shown(name)} is not here`);
 }
 
 function failedLoad(name: string, cause: unknown): StatusError {

@@ -13,18 +13,22 @@ function fakeHost(
   const host = new LocalRewardHost({
     ...options,
     log: createLogger({ level: "silent" }),
-    start: (name, record) => {
-      const { fails, ...rest } = record;
-      if (fails) return Promise.reject(new Error(String(fails)));
+    start: async (name, record) => {
+      const { fails, gate, ...rest } = record;
       const reward = fakeReward({ ...rest, name });
       events.push(`start ${reward.info.digest}`);
+      await gate;
+      if (fails) throw new Error(String(fails));
       const dispose = () => Promise.resolve(void events.push(`end ${reward.info.digest}`));
-      return Promise.resolve({ ...reward, dispose });
+      return { ...reward, dispose };
     },
     onReady: (name, ready) => events.push(`${name} ${ready ? "up" : "down"}`),
   });
   return { host, events };
 }
+
+/** Lets everything go on that can. */
+const turn = () => new Promise<void>((resolve) => setTimeout(resolve));
 
 const job = { images: flatImages([0.5]), prompts: [""], gradient: false };
 
@@ -95,7 +99,76 @@ Deno.test("A failed load changes nothing and leaves nothing behind", async () =>
     hasStatus("FAILED_PRECONDITION", /Truncated/),
   );
   assert.equal((await host.get("a").score(job)).info.digest, "scale 1");
-  assert.deepEqual(events, ["start scale 1", "a up"]);
+  assert.deepEqual(events, ["start scale 1", "a up", "start scale 1"]);
+});
+
+Deno.test("Loads of one name follow each other after one that failed, and each ends the one before", async () => {
+  const { host, events } = fakeHost();
+  const gates = [1, 2].map(() => Promise.withResolvers<void>());
+  const failing = host.load("a", { fails: "Broken", gate: gates[0]?.promise });
+  const second = host.load("a", { scale: 2, gate: gates[1]?.promise });
+  gates[0]?.resolve();
+  await assert.rejects(failing, hasStatus("FAILED_PRECONDITION", /Broken/));
+  assert.deepEqual(host.list().map(({ state }) => state), ["loading"]);
+  const third = host.load("a", { scale: 3 });
+  await turn();
+  gates[1]?.resolve();
+  assert.deepEqual([await second, (await third)?.digest], [undefined, "scale 2"]);
+  await host.close();
+  assert.deepEqual(
+    events.filter((event) => !event.startsWith("a ")),
+    ["start scale 1", "start scale 2", "start scale 3", "end scale 2", "end scale 3"],
+  );
+});
+
+Deno.test("Loads follow an unload that waits for what was accepted, and begin without its record", async () => {
+  const { host, events } = fakeHost();
+  const gates = [1, 2].map(() => Promise.withResolvers<void>());
+  await host.load("a", { scale: 1, onRun: () => gates[0]?.promise });
+  const accepted = host.get("a").score(job);
+  await turn();
+  const unloading = host.unload("a");
+  assert.throws(() => host.get("a"), hasStatus("NOT_FOUND", /there are none$/));
+  const bare = host.load("a");
+  assert.throws(() => host.get("a"), hasStatus("UNAVAILABLE", /^Reward a is loading$/));
+  const refused = assert.rejects(bare, hasStatus("FAILED_PRECONDITION", /has no record$/));
+  const second = host.load("a", { scale: 2, gate: gates[1]?.promise });
+  const again = host.unload("a");
+  const third = host.load("a", { scale: 3 });
+  await turn();
+  assert.deepEqual(events.slice(2), ["a down"]);
+  gates[0]?.resolve();
+  await Promise.all([accepted, unloading, refused, turn()]);
+  gates[1]?.resolve();
+  await Promise.all([second, again, third]);
+  await host.close();
+  assert.deepEqual(
+    events.filter((event) => !event.startsWith("a ")),
+    [
+      ...["start scale 1", "end scale 1", "start scale 2", "end scale 2"],
+      ...["start scale 3", "end scale 3"],
+    ],
+  );
+});
+
+Deno.test("A host that closes ends what is being loaded and unloaded too", async () => {
+  const { host, events } = fakeHost();
+  const gates = [1, 2].map(() => Promise.withResolvers<void>());
+  await host.load("a", { scale: 1, onRun: () => gates[0]?.promise });
+  const accepted = host.get("a").score(job);
+  await turn();
+  const unloading = host.unload("a");
+  const loading = host.load("b", { scale: 2, gate: gates[1]?.promise });
+  const closed = host.close().then(() => events.push("closed"));
+  await turn();
+  for (const { resolve } of gates) resolve();
+  await Promise.all([accepted, unloading, loading, closed]);
+  assert.deepEqual(events.filter((event) => /^(end|closed)/.test(event)).sort(), [
+    "closed",
+    "end scale 1",
+    "end scale 2",
+  ]);
+  assert.equal(events.at(-1), "closed");
 });
 
 Deno.test("A load without a record repeats the last one that worked", async () => {
@@ -118,4 +191,5 @@ Deno.test("Unloading ends a reward, also while a request is between look-up and 
   assert.throws(() => host.get("a"), hasStatus("NOT_FOUND", /there are none/));
   assert.throws(() => held.score(job), hasStatus("UNAVAILABLE", /unloaded/));
   await assert.rejects(host.unload("a"), hasStatus("NOT_FOUND", /"a" is not here/));
+  await assert.rejects(host.load("a"), hasStatus("FAILED_PRECONDITION", /has no record$/));
 });
