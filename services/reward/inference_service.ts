@@ -2,7 +2,6 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
   GRPCInferenceService,
   type ModelInferRequest,
-  type ModelInferRequest_InferInputTensor,
   type ModelInferResponse_InferOutputTensorSchema,
 } from "../../proto/mod.ts";
 import { type GrpcService, grpcService, type Handlers, StatusError } from "../rpc/mod.ts";
@@ -15,6 +14,9 @@ import { rewardErrors, scoreImages } from "./score_images.ts";
 const VERSION = "1";
 const DTYPES: ReadonlyMap<string, WireDType> = new Map([["FP32", "float32"], ["FP16", "float16"]]);
 const OUTPUTS = ["SCORE", "GRADIENT"];
+const UTF8 = new TextDecoder("utf-8", { fatal: true });
+/** Most bytes that UTF-8 has for one UTF-16 code unit. */
+const UTF8_BYTES = 3;
 
 /** What the service is made of. */
 export interface InferenceServiceOptions {
@@ -81,6 +83,8 @@ export function inferenceHandlers(
     async modelInfer(request, { signal }) {
       const { modelName, modelVersion, id, outputs, rawInputContents: raw } = request;
       checkVersion(modelName, modelVersion);
+      // Whoever asks for what is not here is told so before anything is made of the contents.
+      host.get(modelName);
       checkInputs(request);
       const wanted = outputs.length > 0 ? outputs.map(({ name }) => name) : ["SCORE"];
       for (const name of wanted) {
@@ -92,7 +96,7 @@ export function inferenceHandlers(
       const { scores, gradients: [gradient], info } = await scoreImages({
         reward: modelName,
         images: [{ tensor: image }],
-        prompts: promptsOf(request),
+        prompts: promptsOf(request, limits),
         gradient: wanted.includes("GRADIENT"),
       }, { host, limits, signal });
 
@@ -212,28 +216,30 @@ function imageOf(request: ModelInferRequest) {
   return { dtype, shape, data: new Uint8Array(values.buffer) };
 }
 
-function promptsOf(request: ModelInferRequest): string[] {
+function promptsOf(request: ModelInferRequest, limits: Limits): string[] {
   const found = inputOf(request, "PROMPT");
   if (!found) return [];
   const { input, raw, shape } = found;
   if (input.datatype !== "BYTES") {
     throw invalid(`Input PROMPT has datatype ${JSON.stringify(input.datatype)}, expected BYTES`);
   }
-  const elements = raw ? byteElements(raw) : input.contents?.bytesContents ?? [];
+  const elements = raw ? byteElements(raw, limits.maxImages) : input.contents?.bytesContents ?? [];
+  if (elements.length > limits.maxImages) throw tooMany(limits.maxImages);
   const expected = shape.reduce((product, size) => product * size, 1);
   if (elements.length !== expected) {
     throw invalid(
       `Input PROMPT has ${elements.length} elements; shape [${shape.join(", ")}] needs ${expected}`,
     );
   }
-  return elements.map((bytes) => text(bytes, input));
+  return elements.map((bytes, i) => text(bytes, i, limits));
 }
 
-/** The elements of raw BYTES: each its length in four bytes, then itself. */
-function byteElements(raw: Uint8Array): Uint8Array[] {
+/** The elements of raw BYTES: each its length in four bytes, then itself. Millions may be of no length: `most` are made. */
+function byteElements(raw: Uint8Array, most: number): Uint8Array[] {
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
   const elements: Uint8Array[] = [];
   for (let at = 0; at < raw.length;) {
+    if (elements.length === most) throw tooMany(most);
     const end = at + 4 <= raw.length ? at + 4 + view.getUint32(at, true) : Infinity;
     if (end > raw.length) throw invalid(`Input PROMPT ends within element ${elements.length}`);
     elements.push(raw.subarray(at + 4, end));
@@ -242,11 +248,20 @@ function byteElements(raw: Uint8Array): Uint8Array[] {
   return elements;
 }
 
-function text(bytes: Uint8Array, { name }: ModelInferRequest_InferInputTensor): string {
+function tooMany(most: number): StatusError {
+  return invalid(`Input PROMPT has more than ${most} elements, the most images that are taken`);
+}
+
+function text(bytes: Uint8Array, index: number, { maxPromptLength }: Limits): string {
+  if (bytes.length > UTF8_BYTES * maxPromptLength) {
+    throw invalid(
+      `Prompt ${index} has ${bytes.length} bytes, more than ${maxPromptLength} characters can have`,
+    );
+  }
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return UTF8.decode(bytes);
   } catch {
-    throw invalid(`Input ${name} is not UTF-8`);
+    throw invalid("Input PROMPT is not UTF-8");
   }
 }
 

@@ -149,6 +149,28 @@ Deno.test("Bad inference requests are refused with what was found and expected",
     [prompt([1n], Uint8Array.of(255, 255, 255, 255)), /^Input PROMPT ends within element 0$/],
     [prompt([1n], Uint8Array.of(1, 0, 0, 0, 255)), /^Input PROMPT is not UTF-8$/],
     [prompt([1n], elements("a"), "FP32"), /datatype "FP32", expected BYTES$/],
+    [
+      prompt([2n], elements(...Array<string>(65).fill(""))),
+      /^Input PROMPT has more than 64 elements, the most images that are taken$/,
+    ],
+    [prompt([1n], new Uint8Array(2 ** 24)), /^Input PROMPT has more than 64 elements/],
+    [
+      {
+        ...good,
+        inputs: [{ ...IMAGE, contents: { fp32Contents: [...data] } }, {
+          name: "PROMPT",
+          datatype: "BYTES",
+          shape: [65n],
+          contents: { bytesContents: Array<Uint8Array>(65).fill(new Uint8Array()) },
+        }],
+        rawInputContents: [],
+      },
+      /^Input PROMPT has more than 64 elements/,
+    ],
+    [
+      prompt([1n], elements("x".repeat(30_001))),
+      /^Prompt 0 has 30001 bytes, more than 10000 characters can have$/,
+    ],
     [{ ...good, modelName: "prompted" }, /^Request has 0 prompts for 2 images/],
   ];
   for (const [request, message] of cases) {
@@ -156,6 +178,10 @@ Deno.test("Bad inference requests are refused with what was found and expected",
   }
   await assert.rejects(
     infer({ ...good, modelName: "x" }),
+    hasStatus("NOT_FOUND", /mean, prompted/),
+  );
+  await assert.rejects(
+    infer({ ...prompt([1n], Uint8Array.of(255)), modelName: "x" }),
     hasStatus("NOT_FOUND", /mean, prompted/),
   );
   await assert.rejects(
