@@ -130,7 +130,7 @@ export class WeightScope {
     if (this.#changes?.has(this.path(name))) {
       return this.b.slice(this.get(name, shape), { axis: 0, start, end });
     }
-    const whole = this.#source.get(this.path(name));
+    const whole = this.#float(name);
     if (whole.transposed || whole.shape.join() !== shape.join()) {
       return this.b.slice(this.get(name, shape), { axis: 0, start, end });
     }
@@ -168,11 +168,24 @@ export class WeightScope {
   /** The entry of a weight that must have exactly `shape` in the file. */
   #checked(name: string, shape: Shape): StoredWeight {
     const path = this.path(name);
-    const entry = this.#source.get(path);
+    const entry = this.#float(name);
     if (entry.shape.join() === shape.join()) return entry;
     throw new WeightsError(
       entry.source ?? entry.file,
       `weight "${path}" has shape [${entry.shape}], the configuration needs [${shape}]`,
     );
   }
+
+  /** The entry of a weight, which must be floats: whole numbers are quantized ones, whose scale nobody multiplies in. */
+  #float(name: string): StoredWeight {
+    const path = this.path(name);
+    const entry = this.#source.get(path);
+    if (FLOATS.includes(entry.dtype)) return entry;
+    throw new WeightsError(
+      entry.source ?? entry.file,
+      `weight "${path}" is ${entry.dtype}, expected one of ${FLOATS.join(", ")}`,
+    );
+  }
 }
+
+const FLOATS: readonly DType[] = ["float32", "float16", "bfloat16", "float64"];

@@ -1,5 +1,5 @@
 """Writes float8.safetensors and float8.pt, every value of both formats of eight bits, and weights with scales as ComfyUI's
-and diffusers' quantizers leave them; float8_wide.safetensors is what they stand for, computed by torch. Needs torch and
+and diffusers' quantizers leave them, which float8_scaled.pt has alone; float8_wide.safetensors is what they stand for, computed by torch. Needs torch and
 safetensors. Seeded.
 
     python make_float8.py [folder]
@@ -32,6 +32,7 @@ scaled = {
 }
 save_file({**plain, **scaled}, FOLDER / "float8.safetensors")
 torch.save(plain, FOLDER / "float8.pt")
+torch.save(scaled, FOLDER / "float8_scaled.pt")
 wide = {name: v.half() if v.dtype != torch.float32 else v for name, v in plain.items()}
 save_file({
     **wide,

@@ -1,8 +1,18 @@
-import { sizeOf, type TensorOf } from "../../autodiff/mod.ts";
+import { sizeOf, type Tensor, type TensorOf } from "../../autodiff/mod.ts";
+import type { Float8 } from "./float8.ts";
+import { toFloat32 } from "./half.ts";
 import type { TensorLayout } from "./_safetensors_header.ts";
-import type { SafetensorsFile } from "./safetensors_file.ts";
 import { WeightsError } from "./weights_error.ts";
 import type { TensorReader } from "./write_safetensors.ts";
+
+/** An open file of weights of either kind. */
+export interface StoredFile {
+  readonly path: string;
+  /** Of floats in eight bits `float8` says which, and `dtype` what `read` makes of them. */
+  readonly tensors: ReadonlyMap<string, TensorLayout & { readonly float8?: Float8 }>;
+  read(name: string): Promise<Tensor>;
+  sha256(): Promise<string>;
+}
 
 /** A weight in eight bits has its scale beside it under one of these, after its module's name. */
 const SCALES = ["scale_weight", "weight_scale"];
@@ -45,27 +55,36 @@ export function refuseQuantized(
   }
 }
 
+/** A file's tensors without floats in eight bits. */
+export interface WithoutFloat8 extends TensorReader {
+  /** The files whose scales were multiplied in. */
+  readonly scaledBy: ReadonlySet<StoredFile>;
+}
+
 /**
- * The tensors of a file that has floats in eight bits: as float16, which holds them exactly, or where a scale is beside
- * one, multiplied by it, as float32. A scale is one number, or one for each row. Scales and what else belongs to that form
- * are left out. Throws `WeightsError` where a scale has another shape.
+ * The tensors of a file of which some are floats in eight bits: those as float16, which holds them exactly, or where one
+ * has a scale, multiplied by it, as float32. A scale is one number, or one for each row, and lies in any of `files`, which
+ * are all the shards: in the order of names it comes just before its weight, where shards are cut. Scales and what else
+ * belongs to that form are left out. Throws `WeightsError` where a scale has another shape.
  */
-export function withoutFloat8(file: SafetensorsFile): TensorReader {
+export function withoutFloat8(file: StoredFile, files: readonly StoredFile[]): WithoutFloat8 {
   const tensors = new Map<string, TensorLayout>();
-  const scales = new Map<string, string>();
+  const scales = new Map<string, Scale>();
+  const holders = [file, ...files.filter((other) => other !== file)];
   for (const [name, { dtype, shape, float8 }] of file.tensors) {
     if (isBesideFloat8(name)) continue;
-    const scale = float8 === undefined ? undefined : scaleOf(file, name);
+    const scale = float8 === undefined ? undefined : scaleOf(holders, { name, rows: shape[0] });
     if (scale !== undefined) scales.set(name, scale);
     tensors.set(name, { dtype: scale === undefined ? dtype : "float32", shape });
   }
   return {
     tensors,
+    scaledBy: new Set([...scales.values()].map(({ holder }) => holder)),
     read: async (name) => {
       const scale = scales.get(name);
       return scale === undefined
         ? await file.read(name)
-        : times(await file.readFloat32(name), await file.readFloat32(scale));
+        : times(await readFloat32(file, name), await readFloat32(scale.holder, scale.name));
     },
   };
 }
@@ -75,19 +94,43 @@ export function isBesideFloat8(name: string): boolean {
   return BESIDE.test(name) || SCALES.some((end) => name.endsWith(`.${end}`));
 }
 
-function scaleOf({ path, tensors }: SafetensorsFile, name: string): string | undefined {
-  if (!name.endsWith(".weight")) return undefined;
-  const module = name.slice(0, -"weight".length);
-  const scale = SCALES.map((end) => module + end).find((n) => tensors.has(n));
-  const found = scale === undefined ? undefined : tensors.get(scale)?.shape;
-  if (found === undefined) return undefined;
-  const rows = tensors.get(name)?.shape[0];
-  const isOne = sizeOf(found) === 1;
-  if (isOne || (found[0] === rows && sizeOf(found) === rows)) return scale;
-  throw new WeightsError(
-    path,
-    `"${scale}" has shape [${found}], expected one number or one for each of ${rows} rows`,
-  );
+interface Scale {
+  readonly holder: StoredFile;
+  readonly name: string;
+}
+
+function scaleOf(
+  holders: readonly StoredFile[],
+  { name: weight, rows }: { readonly name: string; readonly rows: number | undefined },
+): Scale | undefined {
+  if (!weight.endsWith(".weight")) return undefined;
+  const module = weight.slice(0, -"weight".length);
+  for (const holder of holders) {
+    for (const name of SCALES.map((end) => module + end)) {
+      const shape = holder.tensors.get(name)?.shape;
+      if (shape === undefined) continue;
+      const isOne = sizeOf(shape) === 1;
+      if (isOne || (shape[0] === rows && sizeOf(shape) === rows)) return { holder, name };
+      throw new WeightsError(
+        holder.path,
+        `"${name}" has shape [${shape}], expected one number or one for each of ${rows} rows`,
+      );
+    }
+  }
+  return undefined;
+}
+
+async function readFloat32(file: StoredFile, name: string): Promise<TensorOf<"float32">> {
+  const tensor = await file.read(name);
+  try {
+    return toFloat32(tensor);
+  } catch (cause) {
+    throw new WeightsError(
+      file.path,
+      `tensor "${name}" has dtype ${tensor.dtype}, expected a float dtype`,
+      { cause },
+    );
+  }
 }
 
 function times(

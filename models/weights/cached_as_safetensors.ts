@@ -4,10 +4,10 @@ import { basename, join, resolve } from "node:path";
 import type { DType } from "../../autodiff/mod.ts";
 import { toFloat32 } from "./half.ts";
 import { cachedSha256 } from "./cached_sha256.ts";
-import { openSafetensors, type SafetensorsFile } from "./safetensors_file.ts";
+import { openSafetensors, SafetensorsFile } from "./safetensors_file.ts";
 import { openTorchFile, type TorchFileOptions } from "./torch_file.ts";
 import { WeightsError } from "./weights_error.ts";
-import { withoutFloat8 } from "./_without_float8.ts";
+import { type StoredFile, withoutFloat8 } from "./_without_float8.ts";
 import { copyToSafetensors, type TensorReader } from "./write_safetensors.ts";
 
 /** Options of `cachedAsSafetensors`. */
@@ -22,60 +22,103 @@ export interface CachedOptions extends TorchFileOptions {
 /**
  * The path of a safetensors file with the tensors of a PyTorch file. It is written once into `cacheDir`, under the
  * sha256 of the source and the options taken, one tensor in memory at a time; later calls find it there. Its metadata
- * names the source's digest, file name and key. Throws `WeightsError` as `openTorchFile` does.
+ * names the source's digest, file name and key. Throws `WeightsError` as `openTorchFile` does, and where it cannot be
+ * written.
  */
 export async function cachedAsSafetensors(
   path: string,
   cacheDir: string,
-  { asFloat32 = false, ...options }: CachedOptions = {},
+  options: CachedOptions = {},
 ): Promise<string> {
-  const source = openTorchFile(path, options);
-  const { key } = options;
-  return await cachedCopy(source, cacheDir, {
-    source,
-    asFloat32,
-    ...(key !== undefined && { key }),
-  });
+  const file = openTorchFile(path, options);
+  return (await cachedConversion(file, { cacheDir, files: [file], ...options })).path;
+}
+
+/** A copy in the cache. */
+export interface CachedCopy {
+  readonly path: string;
+  /** sha256 of the file that it was made of. */
+  readonly digest: string;
+}
+
+/** As `cachedAsSafetensors`, of a file of either kind; what is in eight bits becomes what `withoutFloat8` makes of it. */
+export async function cachedConversion(
+  file: StoredFile,
+  { cacheDir, files, asFloat32 = false, key }: CachedOptions & {
+    readonly cacheDir: string;
+    /** The file and all other shards of its model. */
+    readonly files: readonly StoredFile[];
+  },
+): Promise<CachedCopy> {
+  const digest = await cachedSha256(file, cacheDir);
+  const source = files.some(hasFloat8)
+    ? withoutFloat8(file, files)
+    : { tensors: file.tensors, read: file.read.bind(file), scaledBy: new Set<StoredFile>() };
+  const suffix = [
+    ...key === undefined ? [] : [sha256(key).slice(0, 8)],
+    ...await suffixOfScales(file, { ...source, cacheDir }),
+    ...asFloat32 ? ["float32"] : [],
+  ].map((part) => `-${part}`).join("");
+  const path = join(resolve(cacheDir), `${digest}${suffix}.safetensors`);
+  // What was damaged in the cache is made anew.
+  if (existsSync(path) && isWhole(path)) return { path, digest };
+  try {
+    mkdirSync(cacheDir, { recursive: true });
+    await copyToSafetensors(path, asFloat32 ? widened(source) : source, {
+      format: "pt",
+      source_name: basename(file.path),
+      source_sha256: digest,
+      ...(key === undefined ? {} : { source_key: key }),
+    });
+  } catch (cause) {
+    const reason = whyNotWritten(cause);
+    if (reason === undefined) throw cause;
+    throw new WeightsError(
+      file.path,
+      `has to be converted, and ${resolve(cacheDir)} cannot be written (${reason}); expected a ` +
+        "folder there that can, which in a container is a volume",
+      { cause },
+    );
+  }
+  return { path, digest };
+}
+
+/** Whether a file has floats in eight bits. */
+export function hasFloat8({ tensors }: StoredFile): boolean {
+  return [...tensors.values()].some(({ float8 }) => float8 !== undefined);
 }
 
 /**
- * The path of a safetensors file with the tensors of another one whose floats have eight bits, in the dtypes that
- * `withoutFloat8` gives them. It is kept as that of a PyTorch file.
+ * What a copy's name says of scales that do not lie in a safetensors file itself: it is another copy with other scales.
+ * Those in a PyTorch file are among them, as copies that were once made without them have no such part.
  */
-export async function cachedWithoutFloat8(
-  file: SafetensorsFile,
-  cacheDir: string,
-  { asFloat32 = false }: Pick<CachedOptions, "asFloat32"> = {},
-): Promise<string> {
-  return await cachedCopy(file, cacheDir, { source: withoutFloat8(file), asFloat32 });
+async function suffixOfScales(
+  file: StoredFile,
+  { scaledBy, cacheDir }: {
+    readonly scaledBy: ReadonlySet<StoredFile>;
+    readonly cacheDir: string;
+  },
+): Promise<readonly string[]> {
+  const digests: string[] = [];
+  for (const holder of scaledBy) {
+    if (holder === file && file instanceof SafetensorsFile) continue;
+    digests.push(await cachedSha256(holder, cacheDir));
+  }
+  return digests.length === 0 ? [] : [sha256(digests.sort().join()).slice(0, 16)];
 }
 
-async function cachedCopy(
-  file: { readonly path: string; sha256(): Promise<string> },
-  cacheDir: string,
-  { source, asFloat32, key }: {
-    readonly source: TensorReader;
-    readonly asFloat32: boolean;
-    readonly key?: string;
-  },
-): Promise<string> {
-  const digest = await cachedSha256(file, cacheDir);
-  const ofKey = key === undefined
-    ? ""
-    : `-${createHash("sha256").update(key).digest("hex").slice(0, 8)}`;
-  const suffix = asFloat32 ? `${ofKey}-float32` : ofKey;
-  const cached = join(resolve(cacheDir), `${digest}${suffix}.safetensors`);
-  // What was damaged in the cache is made anew.
-  if (existsSync(cached) && isWhole(cached)) return cached;
-  mkdirSync(cacheDir, { recursive: true });
-  await copyToSafetensors(cached, asFloat32 ? widened(source) : source, {
-    format: "pt",
-    source_name: basename(file.path),
-    source_sha256: digest,
-    ...(key === undefined ? {} : { source_key: key }),
-  });
-  return cached;
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
+
+/** The system's word for what is no fault of the file's; undefined for any other error. */
+function whyNotWritten(error: unknown): string | undefined {
+  if (error instanceof Deno.errors.NotCapable) return "no permission of Deno's";
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" && UNWRITABLE.includes(code) ? code : undefined;
+}
+
+const UNWRITABLE = ["EROFS", "EACCES", "EPERM", "ENOSPC", "EDQUOT"];
 
 function isWhole(path: string): boolean {
   try {

@@ -1,15 +1,12 @@
 import { readdirSync, realpathSync, statSync } from "node:fs";
 import { dirname, extname, join, resolve } from "node:path";
-import {
-  cachedAsSafetensors,
-  type CachedOptions,
-  cachedWithoutFloat8,
-} from "./cached_as_safetensors.ts";
-import { openSafetensors, type SafetensorsFile } from "./safetensors_file.ts";
+import { cachedConversion, type CachedCopy, hasFloat8 } from "./cached_as_safetensors.ts";
+import { openSafetensors, SafetensorsFile } from "./safetensors_file.ts";
+import { openTorchFile } from "./torch_file.ts";
 import { WeightFile } from "./_weight_file.ts";
-import { WeightSource } from "./weight_source.ts";
+import { digestOfAll, WeightSource } from "./weight_source.ts";
 import { WeightsError } from "./weights_error.ts";
-import { isBesideFloat8, refuseQuantized } from "./_without_float8.ts";
+import { isBesideFloat8, refuseQuantized, type StoredFile } from "./_without_float8.ts";
 
 /** Options of `openWeights`. */
 export interface OpenWeightsOptions {
@@ -43,53 +40,46 @@ export async function openWeights(
   options: OpenWeightsOptions = {},
 ): Promise<WeightSource> {
   const file = chooseWeightFile(path, options);
-  const { cacheDir, key, asFloat32 = false } = options;
-  if (file.endsWith(".json")) return await openShards(file, { cacheDir, asFloat32 });
-  if (!TORCH_EXTENSIONS.includes(extname(file))) {
-    const opened = open(file);
-    checkQuantized([opened], file);
-    if (!hasFloat8(opened)) return single(file, () => ({ cacheDir }));
-  }
-  const cached = TORCH_EXTENSIONS.includes(extname(file))
-    ? await converted(file, cacheDir, { asFloat32, ...(key === undefined ? {} : { key }) })
-    : await widened(open(file), cacheDir, { asFloat32 });
+  if (file.endsWith(".json")) return await openShards(file, options);
+  const stored = openStored(file, options);
+  checkQuantized([stored], file);
+  if (isReadInPlace(stored)) return single(stored, { cacheDir: options.cacheDir });
+  const { path: copy, digest } = await converted(stored, { ...options, files: [stored] });
   // Finding the conversion took the digest of the whole file once: it is what identifies the weights.
-  return single(cached, ({ metadata }) => ({
-    digest: metadata.get("source_sha256"),
-    source: file,
-  }));
+  return single(open(copy), { digest, source: file });
+}
+
+function openStored(path: string, { key }: Pick<OpenWeightsOptions, "key">): StoredFile {
+  if (!TORCH_EXTENSIONS.includes(extname(path))) return open(path);
+  return openTorchFile(path, key === undefined ? {} : { key });
+}
+
+/** Whether weights can be read where they lie. */
+function isReadInPlace(file: StoredFile): file is SafetensorsFile {
+  return file instanceof SafetensorsFile && !hasFloat8(file);
 }
 
 async function converted(
-  file: string,
-  cacheDir: string | undefined,
-  options: CachedOptions,
-): Promise<string> {
-  if (cacheDir !== undefined) return await cachedAsSafetensors(file, cacheDir, options);
-  throw new WeightsError(
-    file,
-    "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
-  );
-}
-
-/** What `converted` is to a PyTorch file, to one whose floats have eight bits. */
-async function widened(
-  file: SafetensorsFile,
-  cacheDir: string | undefined,
-  options: Pick<CachedOptions, "asFloat32">,
-): Promise<string> {
-  if (cacheDir !== undefined) return await cachedWithoutFloat8(file, cacheDir, options);
+  file: StoredFile,
+  { cacheDir, files, key, asFloat32 = false }: OpenWeightsOptions & {
+    readonly files: readonly StoredFile[];
+  },
+): Promise<CachedCopy> {
+  if (cacheDir !== undefined) {
+    return await cachedConversion(file, {
+      ...{ cacheDir, files, asFloat32 },
+      ...(key !== undefined && { key }),
+    });
+  }
   throw new WeightsError(
     file.path,
-    "has weights in float8; expected wider ones, or a cacheDir to convert it in",
+    file instanceof SafetensorsFile
+      ? "has weights in float8; expected wider ones, or a cacheDir to convert it in"
+      : "is a PyTorch file; expected safetensors, or a cacheDir to convert it in",
   );
 }
 
-function hasFloat8({ tensors }: SafetensorsFile): boolean {
-  return [...tensors.values()].some(({ float8 }) => float8 !== undefined);
-}
-
-function checkQuantized(files: readonly SafetensorsFile[], path: string): void {
+function checkQuantized(files: readonly StoredFile[], path: string): void {
   refuseQuantized(files.flatMap(({ tensors }) => [...tensors.keys()]), {
     path,
     isFloat8: (name) => files.some(({ tensors }) => tensors.get(name)?.float8 !== undefined),
@@ -102,24 +92,24 @@ export function chooseWeightFile(path: string, options: OpenWeightsOptions = {})
 }
 
 function single(
-  path: string,
-  known: (file: SafetensorsFile) => ConstructorParameters<typeof WeightSource>[2],
+  file: SafetensorsFile,
+  known: ConstructorParameters<typeof WeightSource>[2],
 ): WeightSource {
-  const file = open(path);
   const holders = new Map([...file.tensors.keys()].map((name) => [name, file]));
-  return new WeightSource([file], holders, known(file));
+  return new WeightSource([file], holders, known);
 }
 
 async function openShards(
   indexPath: string,
-  { cacheDir, asFloat32 }: { readonly cacheDir: string | undefined; readonly asFloat32: boolean },
+  { cacheDir, asFloat32 = false }: OpenWeightsOptions,
 ): Promise<WeightSource> {
+  const options = { asFloat32, ...(cacheDir !== undefined && { cacheDir }) };
   const fail = (detail: string, options?: ErrorOptions): never => {
     throw new WeightsError(indexPath, detail, options);
   };
   const assigned = readIndex(indexPath, fail);
   const root = dirname(resolve(indexPath));
-  const shards = new Map<string, SafetensorsFile>();
+  const stored = new Map<string, StoredFile>();
   for (const name of [...new Set(assigned.values())].sort()) {
     // The index comes with the download: it may name files beside it, and no other.
     if (!/^[^/\\:]+\.(safetensors|bin)$/.test(name)) {
@@ -129,16 +119,22 @@ async function openShards(
         }, expected the plain name of a .safetensors or .bin file`,
       );
     }
-    const path = join(root, name);
-    const isTorch = name.endsWith(".bin");
-    shards.set(name, open(isTorch ? await converted(path, cacheDir, { asFloat32 }) : path));
+    stored.set(name, openStored(join(root, name), {}));
   }
-  checkQuantized([...shards.values()], indexPath);
-  // All shards lie in one folder: where one has to be converted, the others go with it.
-  if ([...shards.values()].some(hasFloat8)) {
-    for (const [name, shard] of shards) {
-      shards.set(name, open(await widened(shard, cacheDir, { asFloat32 })));
+  const files = [...stored.values()];
+  checkQuantized(files, indexPath);
+  // All shards have to lie in one folder: where one has to be converted, the others go with it.
+  const convertsAll = !files.every(isReadInPlace);
+  const shards = new Map<string, SafetensorsFile>();
+  const digests: string[] = [];
+  for (const [name, file] of stored) {
+    if (!convertsAll && isReadInPlace(file)) {
+      shards.set(name, file);
+      continue;
     }
+    const copy = await converted(file, { ...options, files });
+    shards.set(name, open(copy.path));
+    digests.push(copy.digest);
   }
   const holders = new Map<string, SafetensorsFile>();
   for (const [weight, shardName] of assigned) {
@@ -151,7 +147,10 @@ async function openShards(
   }
   const [first, ...rest] = shards.values();
   return first
-    ? new WeightSource([first, ...rest], holders, { cacheDir, source: indexPath })
+    ? new WeightSource([first, ...rest], holders, {
+      ...{ cacheDir, source: indexPath },
+      ...(convertsAll && { digest: digestOfAll(digests) }),
+    })
     : fail("names no weight");
 }
 

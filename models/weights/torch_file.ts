@@ -1,5 +1,5 @@
 import { type DType, type Shape, sizeOf, type Tensor } from "../../autodiff/mod.ts";
-import { float8ToFloat16 } from "./float8.ts";
+import { type Float8, float8ToFloat16 } from "./float8.ts";
 import { isTuple, kindOf, PickleList, type PickleValue, TensorRef } from "./_pickle_values.ts";
 import type { TensorLayout } from "./_safetensors_header.ts";
 import { tensorFromBytes } from "./_tensor_bytes.ts";
@@ -25,8 +25,11 @@ const ALWAYS_ALLOWED_BYTES = 16 << 20;
 export class TorchFile {
   /** Absolute path. */
   readonly path: string;
-  /** dtype and shape of every tensor; names are dictionary keys and list indices joined by dots. */
-  readonly tensors: ReadonlyMap<string, TensorLayout>;
+  /**
+   * dtype and shape of every tensor, and which floats in eight bits it has; names are dictionary keys and list indices
+   * joined by dots.
+   */
+  readonly tensors: ReadonlyMap<string, TensorLayout & { readonly float8?: Float8 }>;
   /** Numbers beside the tensors in the outermost dictionary: what a training program remembers, as "global_step". */
   readonly numbers: ReadonlyMap<string, number>;
   /** Whether it is a TorchScript archive, whose tensors are named by the modules that hold them. */
@@ -45,7 +48,10 @@ export class TorchFile {
     this.#positions = positions;
     this.#refs = flatten(key === undefined ? root : select(root, key, this.path), this.path);
     this.tensors = new Map(
-      [...this.#refs].map(([name, { dtype, shape }]) => [name, { dtype: widened(dtype), shape }]),
+      [...this.#refs].map(([name, { dtype, shape }]) => [
+        name,
+        { dtype: widened(dtype), shape, ...(isFloat8(dtype) && { float8: dtype }) },
+      ]),
     );
     let total = 0;
     for (const { dtype, shape } of this.#refs.values()) {
@@ -83,7 +89,7 @@ export class TorchFile {
     if (dtype === "int16") {
       return { dtype: "int32", shape, data: Int32Array.from(new Int16Array(dense.buffer)) };
     }
-    return dtype === "float8_e4m3fn" || dtype === "float8_e5m2"
+    return isFloat8(dtype)
       ? { dtype: "float16", shape, data: float8ToFloat16(dense, dtype) }
       : tensorFromBytes(dtype, shape, dense);
   }
@@ -194,5 +200,9 @@ function gather(stored: Uint8Array, { dtype, shape, strides }: TensorRef): Uint8
 
 function widened(dtype: TensorRef["dtype"]): DType {
   if (dtype === "int16") return "int32";
-  return dtype === "float8_e4m3fn" || dtype === "float8_e5m2" ? "float16" : dtype;
+  return isFloat8(dtype) ? "float16" : dtype;
+}
+
+function isFloat8(dtype: TensorRef["dtype"]): dtype is Float8 {
+  return dtype === "float8_e4m3fn" || dtype === "float8_e5m2";
 }

@@ -149,7 +149,8 @@ export class WeightSource {
 
   /**
    * sha256 in lower-case hex: of the file, or for several shards of their digests, one a line, in the order of the
-   * shards' names. Of a converted PyTorch file it is that file's own. Streamed on the first call, remembered after.
+   * shards' names. Of converted files it is that of the files they were made of, not of the copies. Streamed on the first
+   * call, remembered after.
    */
   digest(): Promise<string> {
     return this.#digest ??= this.#known?.() ?? this.#computeDigest();
@@ -163,9 +164,7 @@ export class WeightSource {
         cacheDir === undefined ? await file.sha256() : await cachedSha256(file, cacheDir),
       );
     }
-    const [only] = digests;
-    if (only !== undefined && digests.length === 1) return only;
-    return createHash("sha256").update(digests.map((d) => `${d}\n`).join("")).digest("hex");
+    return digestOfAll(digests);
   }
 
   #holder(name: string): SafetensorsFile {
@@ -178,6 +177,13 @@ export class WeightSource {
     }
     return holder;
   }
+}
+
+/** The digest of a model of these files' digests, in the order of their names; see `WeightSource.digest`. */
+export function digestOfAll(digests: readonly string[]): string {
+  const [only] = digests;
+  if (only !== undefined && digests.length === 1) return only;
+  return createHash("sha256").update(digests.map((d) => `${d}\n`).join("")).digest("hex");
 }
 
 function aliased(
