@@ -36,13 +36,9 @@ export function gatewayApp(
   },
 ): Hono {
   const app = new Hono();
-  app.onError((error, { req }) => {
-    const failure = toHttpError(error);
-    if (failure.code === "INTERNAL") {
-      log.error(failure.message, { method: req.method, path: req.path, cause: failure.cause });
-    }
-    return answer(failure);
-  });
+  app.onError((error, { req: { method, path } }) =>
+    answer(toHttpError(error, log, { method, path }))
+  );
 
   app.use(async (context, next) => {
     const start = performance.now();
@@ -58,6 +54,11 @@ export function gatewayApp(
       seconds,
     });
     log.debug("http", { method: req.method, path: req.path, status: res.status, seconds });
+  });
+  app.use(async (context, next) => {
+    await next();
+    // HEAD is answered as GET, and Hono drops the body without a word to whoever writes it.
+    if (context.req.method === "HEAD") void context.res.body?.cancel().catch(() => {});
   });
   app.use(secureHeaders({
     contentSecurityPolicy: {

@@ -1,6 +1,7 @@
 import type { MiddlewareHandler } from "hono";
 import { setImmediate as turn } from "node:timers/promises";
 import { orSilence } from "../../base/mod.ts";
+import { callerLeft } from "./caller.ts";
 import { HttpError } from "./http_error.ts";
 
 /** How slowly a body may come. */
@@ -92,7 +93,9 @@ export function bodyLimit(
       total += bytes;
     };
     try {
-      const bytes = await readSlowly(body, { count, silenceMs });
+      const bytes = await readSlowly(body, { count, silenceMs }).catch((error) => {
+        throw error instanceof HttpError ? error : callerLeft(error);
+      });
       const { method, signal } = req.raw;
       req.raw = new Request(req.url, { method, headers, body: bytes, signal });
       return await next();

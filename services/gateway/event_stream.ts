@@ -1,5 +1,5 @@
 import type { JsonValue } from "@bufbuild/protobuf";
-import { orSilence } from "../../base/mod.ts";
+import { type Logger, orSilence } from "../../base/mod.ts";
 import { toHttpError } from "./http_error.ts";
 
 /** One server-sent event. */
@@ -19,11 +19,12 @@ const KEEP_ALIVE_MS = 15_000;
  */
 export function eventStream(
   events: AsyncIterable<ServerEvent>,
-  { onEnd, keepAliveMs = KEEP_ALIVE_MS }: {
+  { log, onEnd, keepAliveMs = KEEP_ALIVE_MS }: {
+    readonly log: Logger;
     /** Called once, when the stream has ended or the client has gone. */
     readonly onEnd?: () => void;
     readonly keepAliveMs?: number;
-  } = {},
+  },
 ): Response {
   const encoder = new TextEncoder();
   const iterator = events[Symbol.asyncIterator]();
@@ -45,7 +46,7 @@ export function eventStream(
         const { event, data, id } = result.value;
         write(`${id === undefined ? "" : `id: ${id}\n`}${format(event, data)}`);
       } catch (error) {
-        finish("error", toHttpError(error));
+        finish("error", toHttpError(error, log, { at: "stream" }));
       }
     },
     async cancel() {

@@ -97,13 +97,14 @@ export async function createGateway(
     schemas,
     bodies,
     held,
+    log,
     stopping: stopping.signal,
     onStream: () => {
       metrics.streams++;
       return () => void metrics.streams--;
     },
   };
-  const overview = new Overview({ trainer, trainerAddress, rewards });
+  const overview = new Overview({ trainer, trainerAddress, rewards, log });
   const routes: Route[] = [
     ...trainerRoutes(trainer, { environment, samples: new SampleFiles(trainer, runs) }),
     ...rewardRoutes(rewards, environment),

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { RunConfigSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
 import { allRuns, type GrpcClient } from "../rpc/mod.ts";
+import { callerSignal } from "./caller.ts";
 import { CONFIG_EDIT, MAX_EDIT_BYTES } from "./edit_config.ts";
 import { HttpError } from "./http_error.ts";
 import { formatMetrics, gauge, METRICS_TYPE, processMetrics } from "../rpc/metrics/mod.ts";
@@ -25,7 +26,7 @@ export function gatewayRoutes(
     readonly environment: RpcEnvironment;
   },
 ): Route[] {
-  const { schemas, bodies, stopping, onStream } = environment;
+  const { schemas, bodies, log, stopping, onStream } = environment;
   const runConfig = schemas.message(RunConfigSchema);
   const health = z.object({
     name: z.string(),
@@ -77,8 +78,9 @@ export function gatewayRoutes(
       },
       handle: ({ req }) => {
         const gone = new AbortController();
-        const signal = AbortSignal.any([gone.signal, stopping, req.raw.signal]);
+        const signal = AbortSignal.any([gone.signal, stopping, callerSignal(req.raw)]);
         return streamOnceStarted(overview.watch(signal), {
+          log,
           onEnd: endsOnce(onStream(), () => gone.abort()),
         });
       },

@@ -1,4 +1,4 @@
-import { cut } from "../../base/mod.ts";
+import { cut, type LogFields, type Logger } from "../../base/mod.ts";
 import { StatusError, type StatusName } from "../rpc/mod.ts";
 
 /** What an error's answer holds beside its message. */
@@ -62,8 +62,20 @@ export const HTTP_STATUS: Readonly<Record<StatusName, number>> = {
   DEADLINE_EXCEEDED: 504,
 };
 
-/** What a caller is told about an error. The text of an unexpected one stays on this side; its answer carries an id. */
-export function toHttpError(error: unknown): HttpError {
+/**
+ * What a caller is told about an error. The text of an unexpected one stays on this side, in the log, under an id that the
+ * caller is told.
+ *
+ * @param log gets faults of the program
+ * @param fields where that was
+ */
+export function toHttpError(error: unknown, log: Logger, fields: LogFields = {}): HttpError {
+  const failure = httpErrorOf(error);
+  if (failure.code === "INTERNAL") log.error(failure.message, { ...fields, cause: failure.cause });
+  return failure;
+}
+
+function httpErrorOf(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
   if (error instanceof StatusError) return fromStatus(error);
   if (error instanceof DOMException && error.name === "AbortError") {

@@ -80,7 +80,7 @@ Deno.test("A body that stands still, is too large or too much beside others is r
   const held = new HeldBodies(3000);
   const app = new Hono();
   app.onError((error) => {
-    const failure = toHttpError(error);
+    const failure = toHttpError(error, createLogger({ level: "silent" }));
     return Response.json(failure, { status: failure.status });
   });
   app.post("/", bodyLimit({ maxBytes: 2000, held, silenceMs: 50 }), async ({ req }) => {

@@ -1,14 +1,14 @@
 import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
 import { RewardDescriptionSchema, RunSchema, type TrainerService } from "../../proto/mod.ts";
-import { raceAbort } from "../../base/mod.ts";
+import { type Logger, raceAbort } from "../../base/mod.ts";
 import { allRuns, type GrpcClient } from "../rpc/mod.ts";
 import type { ServerEvent } from "./event_stream.ts";
 import { toHttpError } from "./http_error.ts";
 import type { RewardServers } from "./reward_routes.ts";
 import { messageJson } from "./rpc_routes.ts";
 
-/** A service as the gateway finds it. */
-export interface ServiceHealth {
+/** A service as the gateway finds it; of a reward server that answers, with its rewards. */
+type ServiceHealth = JsonObject & {
   /** Name among the reward servers, or "trainer". */
   readonly name: string;
   /** "host:port" or "grpcs://host:port". */
@@ -17,7 +17,7 @@ export interface ServiceHealth {
   readonly ready: boolean;
   /** Why it does not. */
   readonly reason: string;
-}
+};
 
 const RUNS_EVERY_MS = 1000;
 const SERVICES_EVERY_MS = 5000;
@@ -31,29 +31,32 @@ export class Overview {
   readonly #trainer: GrpcClient<typeof TrainerService>;
   readonly #trainerAddress: string;
   readonly #rewards: RewardServers;
+  readonly #log: Logger;
   readonly #watchers = new Set<() => void>();
   #runs: ReadonlyMap<string, JsonValue> | undefined;
   #services: JsonObject | undefined;
   #stop: (() => void) | undefined;
 
   constructor(
-    { trainer, trainerAddress, rewards }: {
+    { trainer, trainerAddress, rewards, log }: {
       readonly trainer: GrpcClient<typeof TrainerService>;
       readonly trainerAddress: string;
       readonly rewards: RewardServers;
+      readonly log: Logger;
     },
   ) {
     this.#trainer = trainer;
     this.#trainerAddress = trainerAddress;
     this.#rewards = rewards;
+    this.#log = log;
   }
 
   /** Asks every service now. */
-  async services(): Promise<JsonObject> {
+  async services(): Promise<JsonObject & { readonly trainer: ServiceHealth }> {
     const [trainer, ...rewards] = await Promise.all([
       this.#trainerHealth(),
       ...[...this.#rewards].map(([name, { address, client }]) =>
-        health({ name, address }, async () => {
+        this.#health({ name, address }, async () => {
           const { rewards } = await client.describe({}, { timeoutMs: TIMEOUT_MS });
           return { rewards: rewards.map((r) => messageJson(RewardDescriptionSchema, r)) };
         })
@@ -64,8 +67,7 @@ export class Overview {
 
   /** Whether the trainer answers, and if not, why. */
   async trainerHealth(): Promise<{ readonly ready: boolean; readonly reason: string }> {
-    const { ready, reason } = await this.#trainerHealth();
-    return { ready: ready === true, reason: String(reason) };
+    return await this.#trainerHealth();
   }
 
   /**
@@ -138,8 +140,8 @@ export class Overview {
       const services = await this.services();
       if (stopped || same(services, this.#services)) return;
       this.#services = services;
-      // Without a trainer there are no runs to wait for.
-      this.#runs ??= new Map();
+      // Without a trainer there are no runs to wait for; with one they are on their way.
+      if (!services.trainer.ready) this.#runs ??= new Map();
       wake();
     });
     return () => {
@@ -154,22 +156,23 @@ export class Overview {
     return new Map(runs.map((run) => [run.id, messageJson(RunSchema, run)]));
   }
 
-  #trainerHealth(): Promise<JsonObject> {
-    return health({ name: "trainer", address: this.#trainerAddress }, async () => {
+  #trainerHealth(): Promise<ServiceHealth> {
+    return this.#health({ name: "trainer", address: this.#trainerAddress }, async () => {
       await this.#trainer.listRuns({ pageSize: 1 }, { timeoutMs: TIMEOUT_MS });
       return {};
     });
   }
-}
 
-async function health(
-  service: { readonly name: string; readonly address: string },
-  ask: () => Promise<JsonObject>,
-): Promise<JsonObject> {
-  try {
-    return { ...service, ready: true, reason: "", ...await ask() };
-  } catch (error) {
-    return { ...service, ready: false, reason: toHttpError(error).message };
+  async #health(
+    service: { readonly name: string; readonly address: string },
+    ask: () => Promise<JsonObject>,
+  ): Promise<ServiceHealth> {
+    try {
+      return { ...service, ready: true, reason: "", ...await ask() };
+    } catch (error) {
+      const { message } = toHttpError(error, this.#log, { service: service.name });
+      return { ...service, ready: false, reason: message };
+    }
   }
 }
 

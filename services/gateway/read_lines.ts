@@ -1,4 +1,5 @@
 import { type HeldBodies, inTime, PieceCount, SILENCE_MS } from "./body_limit.ts";
+import { callerLeft } from "./caller.ts";
 import { HttpError } from "./http_error.ts";
 
 /** Lines without anything on them that may follow one another. */
@@ -55,7 +56,9 @@ export async function* readLines(
   };
   try {
     while (true) {
-      const coming = reader.read();
+      const coming = reader.read().catch((error) => {
+        throw callerLeft(error);
+      });
       const next = size === 0
         ? await coming
         : await inTime(coming, { start, total: size, silenceMs });

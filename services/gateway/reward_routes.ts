@@ -9,6 +9,7 @@ import {
   type ScoreRequestSchema,
 } from "../../proto/mod.ts";
 import { DEFAULT_MAX_MESSAGE_BYTES, type GrpcClient } from "../rpc/mod.ts";
+import { callerSignal } from "./caller.ts";
 import { HttpError } from "./http_error.ts";
 import type { MessageSchemas } from "../rpc/mod.ts";
 import { readLines } from "./read_lines.ts";
@@ -38,7 +39,7 @@ export interface RewardServer {
 /** The routes of `RewardService`, on each server the gateway knows. */
 export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment): Route[] {
   const { method: rpc } = RewardService;
-  const { schemas, stopping, onStream } = environment;
+  const { schemas, log, stopping, onStream } = environment;
   const serverOf = ({ req }: Context): RewardServer => {
     const name = req.param("server") ?? "";
     const server = servers.get(name);
@@ -83,7 +84,7 @@ export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment
         const type = context.req.header("content-type") ?? "";
         if (!type.startsWith("multipart/form-data")) return await score.handle(context);
         const request = await readScoreForm(context.req.raw);
-        const { signal } = context.req.raw;
+        const signal = callerSignal(context.req.raw);
         const response = await serverOf(context).client.score(request, { signal });
         return Response.json(messageJson(rpc.score.output, response));
       },
@@ -118,9 +119,10 @@ export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment
         const type = mediaType(request);
         if (!LINES_TYPES.includes(type)) refuseType(type, LINES_TYPES);
         const gone = new AbortController();
-        const signal = AbortSignal.any([gone.signal, stopping, request.signal]);
+        const signal = AbortSignal.any([gone.signal, stopping, callerSignal(request)]);
         const answers = client.evaluate(evaluateRequests(request, environment), { signal });
         return await streamOnceStarted(eventsOf(answers, EVENT), {
+          log,
           onEnd: endsOnce(onStream(), () => gone.abort()),
         });
       },

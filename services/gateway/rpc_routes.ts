@@ -7,10 +7,11 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import type { Context } from "hono";
-import { orSilence } from "../../base/mod.ts";
+import { type Logger, orSilence } from "../../base/mod.ts";
 import { type CallOptions, type MessageSchemas } from "../rpc/mod.ts";
 import type { HeldBodies } from "./body_limit.ts";
 import type { BodyReader } from "./body_reader.ts";
+import { callerSignal } from "./caller.ts";
 import { eventStream, type ServerEvent } from "./event_stream.ts";
 import { mediaType, MESSAGE_TYPES, queryValue, requestMessage } from "./request_message.ts";
 import type { Route, RouteContent, RouteParameter, RouteTag } from "./route.ts";
@@ -32,6 +33,7 @@ export interface RpcEnvironment {
   readonly bodies: BodyReader;
   /** Counts the bytes of all bodies. */
   readonly held: HeldBodies;
+  readonly log: Logger;
   /** Aborts when the gateway stops; streams end then. */
   readonly stopping: AbortSignal;
   /** Told when a stream of events starts; what it returns is called when it has ended. */
@@ -73,7 +75,7 @@ export function unaryRoute<I extends DescMessage, O extends DescMessage>(
     },
     handle: async (context) => {
       const request = await readRequest(descriptor.input, context, { binding, environment });
-      const { signal } = context.req.raw;
+      const signal = callerSignal(context.req.raw);
       const response = await call(request, { timeoutMs: UNARY_TIMEOUT_MS, signal }, context);
       return Response.json(messageJson(descriptor.output, response), {
         status: created?.is(response) ? 201 : 200,
@@ -110,9 +112,10 @@ export function streamRoute<I extends DescMessage, O extends DescMessage>(
     handle: async (context) => {
       const request = await readRequest(descriptor.input, context, { binding, environment });
       const gone = new AbortController();
-      const signal = AbortSignal.any([gone.signal, stopping, context.req.raw.signal]);
+      const signal = AbortSignal.any([gone.signal, stopping, callerSignal(context.req.raw)]);
       const events = eventsOf(call(request, { signal }, context), output, idOf);
       return await streamOnceStarted(events, {
+        log: environment.log,
         onEnd: endsOnce(environment.onStream(), () => gone.abort()),
       });
     },
@@ -122,7 +125,7 @@ export function streamRoute<I extends DescMessage, O extends DescMessage>(
 /** Waits a little for the first event, so that a refusal has an HTTP status; then streams. */
 export async function streamOnceStarted(
   events: AsyncIterable<ServerEvent>,
-  { onEnd }: { readonly onEnd: () => void },
+  { log, onEnd }: { readonly log: Logger; readonly onEnd: () => void },
 ): Promise<Response> {
   const iterator = events[Symbol.asyncIterator]();
   const first = iterator.next();
@@ -139,7 +142,7 @@ export async function streamOnceStarted(
       await iterator.return?.();
     }
   };
-  return eventStream(replayed(), { onEnd });
+  return eventStream(replayed(), { log, onEnd });
 }
 
 /** Calls both functions the first time. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { ExportLoraRequestSchema, TrainerService } from "../../proto/mod.ts";
 import type { GrpcClient } from "../rpc/mod.ts";
+import { callerSignal } from "./caller.ts";
 import { checked, queryValue, requestMessage } from "./request_message.ts";
 import { HttpError } from "./http_error.ts";
 import type { Route } from "./route.ts";
@@ -168,7 +169,7 @@ function exportRoute(
         schemas,
         params: req.param(),
       });
-      const signal = AbortSignal.any([stopping, req.raw.signal]);
+      const signal = AbortSignal.any([stopping, callerSignal(req.raw)]);
       const parts = trainer.exportLora(request, { signal })[Symbol.asyncIterator]();
       const first = await parts.next();
       const part = first.done ? undefined : first.value.part;

@@ -20,9 +20,8 @@ export class Supervisor {
 
   private constructor(
     stack: Stack,
-    { folder, only, gatewayToken, tls, onChange }: {
+    { folder, gatewayToken, tls, onChange }: {
       readonly folder: StateFolder;
-      readonly only: readonly string[] | undefined;
       readonly gatewayToken: string | undefined;
       readonly tls: ClientTls;
       readonly onChange: ((state: StackState) => void) | undefined;
@@ -44,7 +43,6 @@ export class Supervisor {
     const services: SupervisedService[] = [];
     this.services = services;
     for (const plan of servicePlans(stack, localPlace(stack))) {
-      if (only?.includes(plan.name) === false) continue;
       services.push(
         new SupervisedService(plan, {
           folder: stack.models,
@@ -61,10 +59,8 @@ export class Supervisor {
   /** Starts the services of a stack whose folder this process has taken. */
   static async start(
     stack: Stack,
-    { folder, only, onChange }: {
+    { folder, onChange }: {
       readonly folder: StateFolder;
-      /** Names of those to start. Default: all. */
-      readonly only?: readonly string[] | undefined;
       readonly onChange?: (state: StackState) => void;
     },
   ): Promise<Supervisor> {
@@ -72,7 +68,7 @@ export class Supervisor {
     const { tokenFile } = stack.gateway;
     const gatewayToken = tokenFile === undefined ? undefined : await readToken(tokenFile);
     const tls = await readClientTls(stack.clientTls);
-    return new Supervisor(stack, { folder, only, gatewayToken, tls, onChange });
+    return new Supervisor(stack, { folder, gatewayToken, tls, onChange });
   }
 
   get state(): StackState {

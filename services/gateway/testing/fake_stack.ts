@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { RunState, TrainerService } from "../../../proto/mod.ts";
 import { createLogger } from "../../../base/mod.ts";
-import { type GrpcClient, grpcClient, startGrpcServer } from "../../rpc/mod.ts";
+import { type GrpcClient, grpcClient, type Handlers, startGrpcServer } from "../../rpc/mod.ts";
 import { fakeReward } from "./fake_reward.ts";
 import { FakeTrainer } from "./fake_trainer.ts";
 
@@ -20,8 +20,14 @@ export interface FakeStack extends AsyncDisposable {
   stopReward(name: string): Promise<void>;
 }
 
-/** Starts a stack with one finished run, "foxes": 20 steps, the rewards swapped after 10. */
-export async function startFakeStack(): Promise<FakeStack> {
+/**
+ * Starts a stack with one finished run, "foxes": 20 steps, the rewards swapped after 10.
+ *
+ * @param handlers of the trainer, in place of its own
+ */
+export async function startFakeStack(
+  handlers: Partial<Handlers<typeof TrainerService>> = {},
+): Promise<FakeStack> {
   const folder = await Deno.realPath(await Deno.makeTempDir());
   const runs = join(folder, "runs");
   const log = createLogger({ level: "silent" });
@@ -32,7 +38,7 @@ export async function startFakeStack(): Promise<FakeStack> {
     await Promise.all(names.map(async (name) => [name, await start(fakeReward(name))] as const)),
   );
   const addresses = new Map([...rewards].map(([name, { address }]) => [name, address]));
-  const trainer = new FakeTrainer(runs, addresses);
+  const trainer = new FakeTrainer(runs, addresses, handlers);
   const server = await start(trainer.service);
   await trainer.add({
     id: "foxes",

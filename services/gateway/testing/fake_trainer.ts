@@ -18,7 +18,7 @@ import {
   type WorkerSchema,
 } from "../../../proto/mod.ts";
 import { raceAbort } from "../../../base/mod.ts";
-import { type GrpcService, grpcService, StatusError } from "../../rpc/mod.ts";
+import { type GrpcService, grpcService, type Handlers, StatusError } from "../../rpc/mod.ts";
 import { drawImage } from "./draw_image.ts";
 import { FAKE_TRAINER, fakePlan } from "./fake_plan.ts";
 
@@ -66,8 +66,13 @@ export class FakeTrainer {
   /**
    * @param folder where samples are written, one folder for each run
    * @param rewards addresses of the mixture's rewards by name, for runs that are added without a mixture
+   * @param handlers in place of its own
    */
-  constructor(folder: string, rewards: ReadonlyMap<string, string>) {
+  constructor(
+    folder: string,
+    rewards: ReadonlyMap<string, string>,
+    handlers: Partial<Handlers<typeof TrainerService>> = {},
+  ) {
     this.#folder = folder;
     this.#rewards = [...rewards].map(([name, endpoint]) => ({ name, endpoint, weight: 1 }));
     this.service = grpcService(TrainerService, {
@@ -138,6 +143,7 @@ export class FakeTrainer {
       exportLora: ({ runId, step = 60 }) => this.#export(runId, step),
       planRun: ({ config }) => Promise.resolve(fakePlan(config)),
       describeTrainer: () => Promise.resolve(FAKE_TRAINER),
+      ...handlers,
     });
   }
 
