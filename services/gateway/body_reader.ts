@@ -1,18 +1,20 @@
 import { type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { RunConfigSchema } from "../../proto/mod.ts";
+import { SerialQueue } from "../../base/mod.ts";
+import { RunConfigSchema, type ScoreRequest, ScoreRequestSchema } from "../../proto/mod.ts";
 import type { MessageSchemas, StatusName } from "../rpc/mod.ts";
 import { editConfig, type EditedConfig } from "./edit_config.ts";
 import { HttpError } from "./http_error.ts";
 import { type BodyText, messageOf } from "./request_message.ts";
+import { readScoreForm, type ScoreForm } from "./score_form.ts";
 
 /** A body of more characters is read in a thread of its own: in YAML, and in JSON. */
 const [LARGE_YAML, LARGE_JSON] = [2 ** 12, 2 ** 14];
 
-/** What the thread is asked: for a message, by its full name, or for an edited configuration. */
+/** What the thread is asked: for a message, by its full name, for an edited configuration, or for what a form says. */
 export type BodyQuestion =
-  & BodyText
-  & { readonly id: number }
-  & ({ readonly kind: "message"; readonly typeName: string } | { readonly kind: "edit" });
+  | BodyText & { readonly kind: "message"; readonly typeName: string }
+  | BodyText & { readonly kind: "edit" }
+  | ScoreForm & { readonly kind: "form" };
 
 type Fault = {
   readonly code: StatusName;
@@ -24,20 +26,20 @@ type Fault = {
 
 /** What it answers: the message's encoding, of an edited configuration its text too, or what is wrong. */
 export type BodyAnswer =
-  & { readonly id: number }
-  & ({ readonly message: Uint8Array<ArrayBuffer>; readonly yaml?: string } | {
-    readonly error: Fault;
-  });
+  | { readonly message: Uint8Array<ArrayBuffer>; readonly yaml?: string }
+  | { readonly error: Fault };
 
 /**
  * Reads bodies into messages. A large one takes hundreds of milliseconds to be parsed, checked and decoded, so that is
- * done in a thread of its own, one after another: whoever else asks does not wait for it.
+ * done in a thread of its own, one after another: whoever else asks does not wait for it. The thread has one at a time, so
+ * that it is known which one was too much for it.
  */
 export class BodyReader {
   readonly #schemas: MessageSchemas;
+  readonly #queue = new SerialQueue();
   #thread: Worker | undefined;
-  readonly #waiting = new Map<number, PromiseWithResolvers<BodyAnswer>>();
-  #last = 0;
+  /** Of the body that the thread has, or had last. */
+  #answer: PromiseWithResolvers<BodyAnswer> | undefined;
 
   constructor(schemas: MessageSchemas) {
     this.#schemas = schemas;
@@ -48,24 +50,31 @@ export class BodyReader {
     const large = body.type === "application/json" ? LARGE_JSON : LARGE_YAML;
     if (body.text.length <= large) return messageOf(descriptor, body, this.#schemas);
     const { typeName } = descriptor;
-    const { message } = await this.#ask((id) => ({ ...body, id, kind: "message", typeName }));
+    const { message } = await this.#ask({ ...body, kind: "message", typeName });
     return fromBinary(descriptor, message);
   }
 
   /** `editConfig` of a body. Throws `HttpError`. */
   async edit(body: BodyText): Promise<EditedConfig> {
     if (body.text.length <= LARGE_YAML) return editConfig(body, this.#schemas);
-    const { message, yaml = "" } = await this.#ask((id) => ({ ...body, id, kind: "edit" }));
+    const { message, yaml = "" } = await this.#ask({ ...body, kind: "edit" });
     return { yaml, config: fromBinary(RunConfigSchema, message) };
   }
 
-  async #ask(question: (id: number) => BodyQuestion) {
-    const id = ++this.#last;
-    const answer = Promise.withResolvers<BodyAnswer>();
-    this.#waiting.set(id, answer);
-    this.#thread ??= this.#start();
-    this.#thread.postMessage(question(id));
-    const answered = await answer.promise;
+  /** What a form asks to have scored. Throws `HttpError`. */
+  async form(form: ScoreForm): Promise<ScoreRequest> {
+    if (form.bytes.length <= LARGE_JSON) return await readScoreForm(form);
+    const { message } = await this.#ask({ ...form, kind: "form" });
+    return fromBinary(ScoreRequestSchema, message);
+  }
+
+  async #ask(question: BodyQuestion) {
+    const answered = await this.#queue.add(() => {
+      this.#thread ??= this.#start();
+      this.#thread.postMessage(question, "bytes" in question ? [question.bytes.buffer] : []);
+      this.#answer = Promise.withResolvers();
+      return this.#answer.promise;
+    });
     if ("message" in answered) return answered;
     const { code, message, ...details } = answered.error;
     throw new HttpError(code, message, details);
@@ -73,31 +82,24 @@ export class BodyReader {
 
   /** Ends the thread; bodies in it are refused. */
   close(): void {
+    const reason = new HttpError("UNAVAILABLE", "The gateway is stopping");
+    this.#queue.close(reason);
+    this.#answer?.reject(reason);
     this.#thread?.terminate();
     this.#thread = undefined;
-    for (const { reject } of this.#waiting.values()) {
-      reject(new HttpError("UNAVAILABLE", "The gateway is stopping"));
-    }
-    this.#waiting.clear();
   }
 
   #start(): Worker {
     const thread = new Worker(new URL("./body_thread_main.ts", import.meta.url), {
       type: "module",
     });
-    thread.onmessage = ({ data }: MessageEvent<BodyAnswer>) => {
-      this.#waiting.get(data.id)?.resolve(data);
-      this.#waiting.delete(data.id);
-    };
+    thread.onmessage = ({ data }: MessageEvent<BodyAnswer>) => this.#answer?.resolve(data);
     thread.onerror = (event) => {
-      // Such as out of memory: these are refused, the next has a new thread.
+      // A fault of ours, such as out of memory: the next body has a new thread.
       event.preventDefault();
       this.#thread = undefined;
       thread.terminate();
-      for (const { reject } of this.#waiting.values()) {
-        reject(new HttpError("RESOURCE_EXHAUSTED", "Body cannot be read here", { status: 413 }));
-      }
-      this.#waiting.clear();
+      this.#answer?.reject(new Error(`The thread that reads bodies ended: ${event.message}`));
     };
     return thread;
   }
@@ -108,26 +110,28 @@ export class BodyReader {
  *
  * @param messages those that are asked for, by their full names
  */
-export function answerBody(
+export async function answerBody(
   question: BodyQuestion,
   { messages, schemas }: {
     readonly messages: ReadonlyMap<string, DescMessage>;
     readonly schemas: MessageSchemas;
   },
-): BodyAnswer {
-  const { id } = question;
+): Promise<BodyAnswer> {
   try {
     if (question.kind === "edit") {
       const { yaml, config } = editConfig(question, schemas);
-      return { id, yaml, message: toBinary(RunConfigSchema, config) };
+      return { yaml, message: toBinary(RunConfigSchema, config) };
+    }
+    if (question.kind === "form") {
+      return { message: toBinary(ScoreRequestSchema, await readScoreForm(question)) };
     }
     const descriptor = messages.get(question.typeName);
     if (!descriptor) throw new TypeError(`No method takes a ${question.typeName}`);
-    return { id, message: toBinary(descriptor, messageOf(descriptor, question, schemas)) };
+    return { message: toBinary(descriptor, messageOf(descriptor, question, schemas)) };
   } catch (error) {
     if (!(error instanceof HttpError)) throw error;
     const { code, message, status, field, line } = error;
     const details = { ...(field !== undefined && { field }), ...(line !== undefined && { line }) };
-    return { id, error: { code, message, status, ...details } };
+    return { error: { code, message, status, ...details } };
   }
 }

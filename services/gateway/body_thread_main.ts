@@ -15,8 +15,8 @@ const schemas = new MessageSchemas();
 setFlagsFromString("--expose-gc");
 const collect: unknown = runInNewContext("gc");
 
-self.onmessage = ({ data }: MessageEvent<BodyQuestion>) => {
-  const answer = answerBody(data, { messages, schemas });
+self.onmessage = async ({ data }: MessageEvent<BodyQuestion>) => {
+  const answer = await answerBody(data, { messages, schemas });
   self.postMessage(answer, "message" in answer ? [answer.message.buffer] : []);
   if (typeof collect === "function") collect();
 };

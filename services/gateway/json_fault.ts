@@ -1,6 +1,7 @@
-/** What is or might be a token of JSON, or white space. */
-const TOKEN =
-  /[ \t\n\r]+|[{}[\]:,]|"(?:[^"\\]|\\[^])*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
+import { endOfString } from "./json_parts.ts";
+
+/** What is or might be a token of JSON, or white space, or begins a string: the whole of one would take a stack as long. */
+const TOKEN = /[ \t\n\r]+|[{}[\]:,"]|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
 
 /** Where a text stops being JSON. */
 export interface JsonFault {
@@ -18,6 +19,11 @@ export function jsonFault(text: string): JsonFault {
   TOKEN.lastIndex = 0;
   let end = 0;
   while (TOKEN.test(text)) {
+    if (text[end] === '"') {
+      const close = endOfString(text, end);
+      if (close === text.length) break;
+      TOKEN.lastIndex = close + 1;
+    }
     starts.push(end);
     end = TOKEN.lastIndex;
   }

@@ -17,6 +17,9 @@ Deno.test("A text that is no JSON is told by line, column and what stands there"
     ['{"a": "no end\n"}', 1, 7, '"no end'],
     ['{"a": "\\x"}', 1, 7, '"\\x"'],
     ["{'a': 1}", 1, 2, "'"],
+    // As long as any stack, and longer.
+    [`{"a": "${"x".repeat(2 ** 24)}",}`, 1, 2 ** 24 + 10, "}"],
+    [`{"a": "${'\\"'.repeat(2 ** 22)}`, 1, 7, '"\\"'],
     [`[${"1,\n".repeat(20_000)}?]`, 20_001, 1, "?"],
   ];
   for (const [text, line, column, found] of cases) {

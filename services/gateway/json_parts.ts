@@ -44,7 +44,7 @@ const CONTAINERS = `has more than ${MAX_CONTAINERS} lists and objects`;
 const [QUOTE, COMMA, BRACKET, BRACKET_END, BRACE, BRACE_END] = [34, 44, 91, 93, 123, 125];
 
 /** Where a string ends that begins here: at its closing quote, or with the text. */
-function endOfString(text: string, start: number): number {
+export function endOfString(text: string, start: number): number {
   for (let end = start;;) {
     end = text.indexOf('"', end + 1);
     if (end < 0) return text.length;

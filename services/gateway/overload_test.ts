@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { connect } from "node:net";
 import { createLogger } from "../../base/mod.ts";
-import { ScoreRequestSchema } from "../../proto/mod.ts";
+import { RunSchema, ScoreRequestSchema } from "../../proto/mod.ts";
 import { MessageSchemas } from "../rpc/mod.ts";
 import { bodyLimit, HeldBodies } from "./body_limit.ts";
 import { BodyReader } from "./body_reader.ts";
@@ -229,6 +229,49 @@ Deno.test("A large body is read in a thread of its own, and faults are the same 
         message: "Body has more than 2000 lists and objects",
       });
     }
+  } finally {
+    bodies.close();
+  }
+});
+
+Deno.test("A body that ends the thread is a fault of ours, and fails no other", async () => {
+  const bodies = new BodyReader(new MessageSchemas());
+  const prompt = "x".repeat(2 ** 15);
+  const type = "application/json";
+  const read = () =>
+    bodies.read(ScoreRequestSchema, { text: JSON.stringify({ prompts: [prompt] }), type });
+  try {
+    const before = read();
+    // No method takes it, which the thread does not expect.
+    const lost = bodies.read(RunSchema, { text: JSON.stringify({ id: prompt }), type });
+    const others = [read(), read()];
+    await assert.rejects(lost, { name: "Error", message: /^The thread that reads bodies ended/ });
+    for (const { prompts } of await Promise.all([before, ...others])) {
+      assert.deepEqual(prompts, [prompt]);
+    }
+  } finally {
+    bodies.close();
+  }
+});
+
+Deno.test("A large form is read in the thread too, and faults are the same there", async () => {
+  const bodies = new BodyReader(new MessageSchemas());
+  const read = async (bytes: Uint8Array<ArrayBuffer>, more: readonly string[] = []) => {
+    const form = new FormData();
+    form.append("image", new Blob([bytes]), "a.png");
+    for (const field of more) form.append(field, "x");
+    const sent = new Response(form);
+    const type = sent.headers.get("content-type") ?? "";
+    const body = await sent.bytes();
+    const { images: [image] } = await bodies.form({ bytes: body, type });
+    assert.deepEqual(image?.source, { case: "encoded", value: bytes });
+    return body.buffer.detached;
+  };
+  try {
+    const large = new Uint8Array(2 ** 20).fill(10);
+    assert.equal(await read(new Uint8Array(9)), false);
+    assert.equal(await read(large), true, "it was not given to the thread");
+    await assert.rejects(read(large, ["images"]), { status: 400, field: "images" });
   } finally {
     bodies.close();
   }

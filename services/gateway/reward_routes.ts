@@ -1,13 +1,6 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Context } from "hono";
-import { Buffer } from "node:buffer";
 import { z } from "zod";
-import {
-  type EvaluateRequest,
-  EvaluateRequestSchema,
-  RewardService,
-  type ScoreRequestSchema,
-} from "../../proto/mod.ts";
+import { type EvaluateRequest, EvaluateRequestSchema, RewardService } from "../../proto/mod.ts";
 import { DEFAULT_MAX_MESSAGE_BYTES, type GrpcClient } from "../rpc/mod.ts";
 import { callerSignal } from "./caller.ts";
 import { HttpError } from "./http_error.ts";
@@ -39,7 +32,7 @@ export interface RewardServer {
 /** The routes of `RewardService`, on each server the gateway knows. */
 export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment): Route[] {
   const { method: rpc } = RewardService;
-  const { schemas, log, stopping, onStream } = environment;
+  const { schemas, bodies, log, stopping, onStream } = environment;
   const serverOf = ({ req }: Context): RewardServer => {
     const name = req.param("server") ?? "";
     const server = servers.get(name);
@@ -83,7 +76,7 @@ export function rewardRoutes(servers: RewardServers, environment: RpcEnvironment
       handle: async (context) => {
         const type = context.req.header("content-type") ?? "";
         if (!type.startsWith("multipart/form-data")) return await score.handle(context);
-        const request = await readScoreForm(context.req.raw);
+        const request = await bodies.form({ bytes: await context.req.raw.bytes(), type });
         const signal = callerSignal(context.req.raw);
         const response = await serverOf(context).client.score(request, { signal });
         return Response.json(messageJson(rpc.score.output, response));
@@ -145,54 +138,6 @@ function scoreForm({ registry }: MessageSchemas): z.ZodType {
     reward: z.string().optional()
       .register(registry, { description: "Name of the reward on that server." }),
   });
-}
-
-/** Reads a form with files into the request that it stands for. */
-async function readScoreForm(
-  request: Request,
-): Promise<MessageInitShape<typeof ScoreRequestSchema>> {
-  let form: FormData;
-  const { headers, url, signal } = request;
-  const bytes = await request.bytes();
-  refuseManyParts(bytes);
-  try {
-    form = await new Request(url, { method: "POST", headers, body: bytes, signal }).formData();
-  } catch (cause) {
-    throw new HttpError("INVALID_ARGUMENT", "Body is not a form", { cause });
-  }
-  const wrong = (field: string, what: string) =>
-    new HttpError("INVALID_ARGUMENT", `Field ${field} ${what}`, { field });
-  const images: Promise<Uint8Array>[] = [];
-  const prompts: string[] = [];
-  let reward = "";
-  for (const [field, value] of form) {
-    if (field === "image") {
-      if (typeof value === "string") throw wrong(field, "is text, expected a PNG or JPEG file");
-      images.push(value.bytes());
-    } else if (field === "prompt" || field === "reward") {
-      if (typeof value !== "string") throw wrong(field, "is a file, expected text");
-      if (field === "prompt") prompts.push(value);
-      else reward = value;
-    } else throw wrong(field, "is not known here, expected one of image, prompt, reward");
-  }
-  return {
-    reward,
-    prompts,
-    images: (await Promise.all(images)).map((value) => ({ source: { case: "encoded", value } })),
-  };
-}
-
-/** No form of ours has a tenth as many; each costs as much as thousands of bytes. */
-const MAX_FORM_PARTS = 1000;
-
-/** Throws where a form begins too many parts: a line that begins with two hyphens may begin one. */
-function refuseManyParts(form: Uint8Array): void {
-  const bytes = Buffer.from(form.buffer, form.byteOffset, form.byteLength);
-  let parts = 0;
-  for (let at = -1; (at = bytes.indexOf("\n--", at + 1)) >= 0;) {
-    if (++parts <= MAX_FORM_PARTS) continue;
-    throw new HttpError("INVALID_ARGUMENT", `Body has more than ${MAX_FORM_PARTS} parts`);
-  }
 }
 
 async function* evaluateRequests(
