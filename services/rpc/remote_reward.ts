@@ -15,6 +15,7 @@ import {
 } from "../../rewards/mod.ts";
 import { StatusError } from "./errors.ts";
 import type { CallOptions, GrpcClient, GrpcClientOptions } from "./grpc_client.ts";
+import { DEFAULT_MAX_MESSAGE_BYTES } from "./grpc_server.ts";
 import type { LookUp } from "./replica_addresses.ts";
 import { ReplicaPool } from "./replica_pool.ts";
 
@@ -41,6 +42,9 @@ export interface RemoteRewardOptions extends GrpcClientOptions {
 /** How often a batch is asked for while the weights change under it. */
 const TRIES = 5;
 
+/** Bytes of a request or an answer beside its images and prompts, and beside an image's own numbers, at most. */
+const [MESSAGE_BYTES, IMAGE_BYTES] = [4096, 32];
+
 /** Rest of a connection before it is closed. */
 const SETTLE_MS = 50;
 
@@ -57,7 +61,7 @@ export class RemoteReward implements Reward {
   #info: RewardInfo;
   readonly #pool: ReplicaPool<typeof RewardService>;
   readonly #options: RemoteRewardOptions;
-  #maxImages: number;
+  #limits: RequestLimits;
 
   private constructor(
     pool: ReplicaPool<typeof RewardService>,
@@ -67,7 +71,7 @@ export class RemoteReward implements Reward {
     this.#info = infoOf(description);
     this.#pool = pool;
     this.#options = options;
-    this.#maxImages = maxImagesOf(description);
+    this.#limits = limitsOf(description, options);
   }
 
   /**
@@ -137,7 +141,7 @@ export class RemoteReward implements Reward {
     const current = answers.find(({ answer }) => answer.digest === this.#pool.version);
     const { answer } = current ?? answers[0];
     checkDigest(answer.digest, this.#options.expectedDigest, answer.name);
-    this.#maxImages = maxImagesOf(answer);
+    this.#limits = limitsOf(answer, this.#options);
     return this.#info = infoOf(answer);
   }
 
@@ -183,7 +187,8 @@ export class RemoteReward implements Reward {
     const cut: number[] = [];
     const digests = new Set<string>();
     // They may change while this waits.
-    const [{ name, readsPrompt }, maxImages] = [this.#info, this.#maxImages];
+    const [{ name, readsPrompt }, limits] = [this.#info, this.#limits];
+    const maxImages = mostImages(limits, { name, size, prompts: readsPrompt ? prompts : [] });
     const failed = new AbortController();
     const call = {
       timeoutMs: this.#options.timeoutMs ?? 60_000,
@@ -268,8 +273,52 @@ function partsOf(
   return Array.from({ length: count }, (_, i) => [end(i), end(i + 1)] as const);
 }
 
-function maxImagesOf({ limits }: RewardDescription): number {
-  return Math.max(1, limits?.maxImages ?? 1);
+/** What one request may hold, and one message either way. */
+interface RequestLimits {
+  readonly images: number;
+  readonly pixels: number;
+  readonly bytes: number;
+}
+
+/** Those of the server, where it tells any, and of this client's messages. */
+function limitsOf(
+  { limits }: RewardDescription,
+  { maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES }: GrpcClientOptions,
+): RequestLimits {
+  return {
+    images: Math.max(1, limits?.maxImages ?? 1),
+    pixels: limits?.maxPixels || Infinity,
+    bytes: Math.min(maxMessageBytes, limits?.maxMessageBytes || Infinity),
+  };
+}
+
+/**
+ * How many images [3, H, W] in float32 go into one request, with the longest of the prompts each; their gradients take
+ * the same. 1 where a request may not hold one: the server says what is wrong. Throws `StatusError` INVALID_ARGUMENT
+ * where no message can: to wait would not mend it.
+ */
+function mostImages(
+  { images, pixels, bytes }: RequestLimits,
+  { name, size, prompts }: {
+    readonly name: string;
+    readonly size: readonly number[];
+    readonly prompts: readonly string[];
+  },
+): number {
+  const [, height = 1, width = 1] = size;
+  // UTF-8 has three bytes at most for a code unit.
+  const longest = 3 * prompts.reduce((most, { length }) => Math.max(most, length), 0);
+  const tensor = 4 * size.reduce((a, b) => a * b, 1);
+  const each = tensor + longest + IMAGE_BYTES;
+  const fitting = Math.floor((bytes - MESSAGE_BYTES) / each);
+  if (fitting < 1) {
+    throw new StatusError(
+      "INVALID_ARGUMENT",
+      `An image of ${height}x${width} takes ${each + MESSAGE_BYTES} bytes of a request, expected ` +
+        `at most ${bytes}, the largest message of ${name}`,
+    );
+  }
+  return Math.max(1, Math.min(images, Math.floor(pixels / (height * width)), fitting));
 }
 
 /** Throws `StatusError` FAILED_PRECONDITION where replicas have different weights. */

@@ -13,6 +13,8 @@ import { rewardClient } from "./reward_client.ts";
 interface Fake {
   readonly server: GrpcServer;
   digest: string;
+  /** What it says of a request. */
+  limits: { readonly maxImages: number; maxPixels?: number; maxMessageBytes?: number };
   /** Images of each call. */
   readonly asked: number[];
   /** What a call waits for, or fails with, before it is answered. */
@@ -25,16 +27,18 @@ const WIDTH = 12;
 const never = () => new Promise<void>(() => {});
 const atOnce = () => Promise.resolve();
 
-async function startFake({ host = "127.0.0.1", port = 0 } = {}): Promise<Fake> {
+async function startFake(
+  { host = "127.0.0.1", port = 0, maxMessageBytes = 2 ** 26 } = {},
+): Promise<Fake> {
   const missing = () => Promise.reject(new StatusError("UNIMPLEMENTED", "Not part of this test"));
   const server = await startGrpcServer({
     services: [grpcService(RewardService, {
       describe: async () => {
         await fake.beforeFacts();
-        const { digest } = fake;
+        const { digest, limits } = fake;
         const direction = Direction.MAXIMISE;
         return {
-          rewards: [{ name: "first", digest, direction, limits: { maxImages: 64 } }],
+          rewards: [{ name: "first", digest, direction, limits }],
           defaultReward: "first",
         };
       },
@@ -57,9 +61,12 @@ async function startFake({ host = "127.0.0.1", port = 0 } = {}): Promise<Fake> {
     })],
     host,
     port,
+    maxMessageBytes,
     log: createLogger({ level: "silent" }),
   });
-  const fake: Fake = { server, digest: "d1", asked: [], before: atOnce, beforeFacts: atOnce };
+  const limits = { maxImages: 64 };
+  const rest = { before: atOnce, beforeFacts: atOnce };
+  const fake: Fake = { server, digest: "d1", limits, asked: [], ...rest };
   return fake;
 }
 
@@ -111,6 +118,43 @@ Deno.test("Images are divided among replicas, and each answer stands where its i
       assert.equal(all.reduce((a, b) => a + b), 209);
       assert.ok(Math.max(...all) <= 64);
     })));
+
+Deno.test("Requests stay within the pixels and the bytes that a server takes, and within this client's own", async () => {
+  const fake = await startFake({ maxMessageBytes: 40_000 });
+  const [endpoint, side] = [fake.server.address, 32];
+  const size = 3 * side * side;
+  const images = (batch: number) => ({
+    dtype: "float32" as const,
+    shape: [batch, 3, side, side],
+    data: Float32Array.from({ length: batch * size }, (_, i) => i),
+  });
+  const largest = async (options: RemoteRewardOptions = {}) => {
+    fake.asked.length = 0;
+    await withReward(endpoint, async (_, reward) => {
+      const { scores, gradient } = await reward.score(images(8), [], { gradient: true });
+      assert.equal(scores.length, 8);
+      assert.deepEqual(gradient?.data, images(8).data);
+    }, options);
+    assert.equal(fake.asked.reduce((a, b) => a + b), 8);
+    return Math.max(...fake.asked);
+  };
+  try {
+    // Of 12,288 bytes each.
+    fake.limits = { maxImages: 64, maxMessageBytes: 40_000 };
+    assert.equal(await largest(), 2);
+    assert.equal(await largest({ maxMessageBytes: 20_000 }), 1);
+    fake.limits = { maxImages: 64, maxMessageBytes: 40_000, maxPixels: 1500 };
+    assert.equal(await largest(), 1);
+    // One that no message holds is not waited for.
+    await assert.rejects(largest({ maxMessageBytes: 10_000 }), {
+      status: "INVALID_ARGUMENT",
+      message: "An image of 32x32 takes 16416 bytes of a request, expected at most 10000, the " +
+        "largest message of first",
+    });
+  } finally {
+    await fake.server.stop({ drainSeconds: 0.1 });
+  }
+});
 
 Deno.test("A replica that is lost, full or broken costs no answer, and is asked again when it is back", () =>
   withFakes(3, (fakes, endpoint) =>
