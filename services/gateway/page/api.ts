@@ -19,6 +19,12 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether the same request may be taken another time: the server is away, full or broken, and has not judged what was asked. */
+export function mayPass(error: unknown): boolean {
+  return !(error instanceof ApiError) || error.status === 408 || error.status === 429 ||
+    error.status >= 500;
+}
+
 /** One event of a stream. */
 export interface StreamEvent {
   readonly event: string;

@@ -38,10 +38,13 @@ export function boundField(
   input.setAttribute("aria-describedby", `${id}-help ${id}-fault`);
   /** What was put in last and is not in the configuration yet: it must not be overwritten by what is. */
   let waiting: symbol | undefined;
+  /** What the draft was told last. */
+  let followed: symbol | undefined;
   const follow = async (own: symbol) => {
-    if (waiting !== own) return;
+    if (waiting !== own || followed === own) return;
     const value = read(input, field);
     if (value === INVALID) return mark(`expected ${EXPECTED[field.kind] ?? "another value"}`);
+    followed = own;
     await draft.change([{ path, value }]);
     if (waiting === own) waiting = undefined;
   };
@@ -49,6 +52,11 @@ export function boundField(
     const own = waiting = Symbol();
     clearTimeout(timer);
     timer = setTimeout(() => follow(own), input instanceof HTMLSelectElement ? 0 : FOLLOW_MS);
+  });
+  // Whoever leaves the field, as for the button that starts the run, waits for no timer.
+  input.addEventListener("change", () => {
+    clearTimeout(timer);
+    if (waiting !== undefined) void follow(waiting);
   });
   const fault = h("span", { id: `${id}-fault`, class: "fault" });
   const mark = (text: string) => {

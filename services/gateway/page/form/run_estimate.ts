@@ -1,4 +1,4 @@
-import { ApiError, json } from "../api.ts";
+import { ApiError, json, mayPass } from "../api.ts";
 import { faultText } from "../dialog.ts";
 import { h, replace } from "../dom.ts";
 import { duration, number } from "../format.ts";
@@ -54,7 +54,7 @@ export class RunEstimate extends EventTarget {
       const field = error instanceof ApiError ? error.field : undefined;
       this.#fault = field === undefined ? undefined : { field, message: faultText(error) };
       // What was asked and not answered is asked again.
-      if (!(error instanceof ApiError) || error.status >= 500) this.#asked = "";
+      if (mayPass(error)) this.#asked = "";
       replace(this.#body, h("p", { class: "fault" }, faultText(error)));
     }
     this.element.removeAttribute("aria-busy");

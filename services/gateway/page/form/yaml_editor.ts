@@ -34,10 +34,14 @@ export class YamlEditor {
 
   /** Shows the draft as it is now. */
   update(): void {
-    const { text, fault } = this.#draft;
+    const { text, fault, away } = this.#draft;
     if (this.#text.value !== text) this.#text.value = text;
     this.#number();
     this.#text.ariaInvalid = String(fault !== undefined);
+    if (away !== undefined) {
+      this.#verdict.className = "fault";
+      return say(this.#verdict, `${away} Your changes are kept, and tried again.`);
+    }
     if (fault === undefined) {
       this.#verdict.className = "sub";
       return say(this.#verdict, "The configuration can be read.");

@@ -10,7 +10,8 @@ export function loginView(onDone: () => void): HTMLElement {
     setToken(token.value.trim());
     replace(fault);
     try {
-      await request("/healthz");
+      // It asks for the token and for nothing else.
+      await request("/v1/presets");
       onDone();
     } catch (error) {
       const wrong = error instanceof ApiError && error.status === 401;

@@ -26,8 +26,7 @@ export function newRunView({ overview, signal }: ViewContext): View {
   const refused = h("p", { class: "fault", role: "alert" });
   const place = h("fieldset", { class: "form-place" }, h("p", { class: "empty" }, "Loading…"));
   const presets = new PresetList(({ yaml }) => {
-    draft.write(yaml);
-    void draft.settle();
+    void draft.begin(yaml);
   });
   let form: FormPart | undefined;
 
@@ -50,7 +49,19 @@ export function newRunView({ overview, signal }: ViewContext): View {
 
   const start = async () => {
     say(refused, "");
-    if (!await draft.settle()) return say(refused, "Mend the configuration first.");
+    // What is no number is not in the configuration: it would start without it.
+    const wrong = place.querySelector<HTMLElement>("input:invalid, textarea:invalid");
+    wrong?.focus();
+    if (wrong) return say(refused, "Mend the marked field first.");
+    if (!await draft.settle()) {
+      const { away } = draft;
+      return say(
+        refused,
+        away === undefined
+          ? "Mend the configuration first."
+          : `${away} Your changes are kept: start the run when it is back.`,
+      );
+    }
     try {
       await request("/v1/runs", { body: { runId: id.value, config: withoutEmpty(draft.config) } });
       location.hash = `#/runs/${id.value}`;
