@@ -18,7 +18,7 @@ const MAX_BODY_BYTES = 2 ** 20;
 /**
  * The gateway as a function from requests to responses.
  *
- * With a token every route of the table asks for it. The page's own files do not: they hold nothing but the program
+ * With a token every route of the table asks for it, but those that are open. The page's own files do not: they hold nothing but the program
  * that asks for the token.
  */
 export function gatewayApp(
@@ -84,9 +84,11 @@ export function gatewayApp(
     );
   }
   app.get("/docs", (context) => context.redirect("/#/api"));
+  const open = new Set(routes.filter(({ open }) => open).map(({ path }) => path));
   app.use(async ({ req }, next) => {
-    if (token !== undefined) checkBearer(req.header("authorization"), token);
-    else {
+    if (token !== undefined) {
+      if (!open.has(req.path)) checkBearer(req.header("authorization"), token);
+    } else {
       checkSameSite(req.raw);
       if (loopback) checkLoopbackHost(req.raw);
     }

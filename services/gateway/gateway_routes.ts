@@ -154,6 +154,7 @@ export function gatewayRoutes(
     {
       method: "get",
       path: "/healthz",
+      open: true,
       tag: "Gateway",
       operationId: "isAlive",
       summary: "Is the gateway alive?",
@@ -163,6 +164,7 @@ export function gatewayRoutes(
     {
       method: "get",
       path: "/readyz",
+      open: true,
       tag: "Gateway",
       operationId: "isReady",
       summary: "Can the gateway do its work?",
@@ -170,8 +172,11 @@ export function gatewayRoutes(
       response: { status: 200, description: "Yes.", content: { "application/json": ok } },
       handle: async () => {
         stopping.throwIfAborted();
-        const { ready, reason } = await overview.trainerHealth();
-        if (!ready) throw new HttpError("UNAVAILABLE", `Trainer: ${reason}`);
+        // Who has no token is not told where it is.
+        if (!await overview.trainerIsReady()) {
+          const message = "The trainer does not answer; GET /v1/services says why";
+          throw new HttpError("UNAVAILABLE", message);
+        }
         return Response.json({ status: "ok" });
       },
     },

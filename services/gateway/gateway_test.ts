@@ -513,7 +513,7 @@ Deno.test("Without its trainer the gateway lives, is not ready, and says why", (
     assert.equal(status, 503);
     assert.deepEqual(error, {
       code: "UNAVAILABLE",
-      message: "Trainer: Cannot connect to 127.0.0.1:9: nothing listens there",
+      message: "The trainer does not answer; GET /v1/services says why",
     });
     assert.equal((await ask("/v1/runs")).status, 503);
     assert.match(await (await ask("/metrics")).text(), /^drtune_trainer_up 0$/m);
@@ -525,10 +525,14 @@ function requestOf({ path, method }: Route): [path: string, options: RequestInit
   return [filled, { method: method.toUpperCase() }];
 }
 
-Deno.test("With a token, every route asks for it", () =>
+Deno.test("With a token, every route asks for it but those that probes ask", () =>
   withGateway(async ({ ask, gateway }) => {
     assert(gateway.routes.length >= 24);
-    for (const route of gateway.routes) {
+    for (const path of ["/healthz", "/readyz"]) {
+      const answered = await ask(path);
+      assert.deepEqual([answered.status, await answered.text()], [200, '{"status":"ok"}']);
+    }
+    for (const route of gateway.routes.filter(({ path }) => !/^\/(?:health|ready)z$/.test(path))) {
       const [path, options] = requestOf(route);
       for (
         const authorization of [

@@ -62,6 +62,7 @@ export function openApiDocument(
       tags: [route.tag],
       operationId: route.operationId,
       summary: route.summary,
+      ...(secured && route.open && { security: [] }),
       ...(route.description && { description: route.description }),
       ...(route.parameters?.length && { parameters: route.parameters.map(parameter) }),
       ...(body && {

@@ -36,6 +36,7 @@ export class Overview {
   #runs: ReadonlyMap<string, JsonValue> | undefined;
   #services: JsonObject | undefined;
   #stop: (() => void) | undefined;
+  #asked: Promise<ServiceHealth> | undefined;
 
   constructor(
     { trainer, trainerAddress, rewards, log }: {
@@ -65,9 +66,10 @@ export class Overview {
     return { trainer, rewards };
   }
 
-  /** Whether the trainer answers, and if not, why. */
-  async trainerHealth(): Promise<{ readonly ready: boolean; readonly reason: string }> {
-    return await this.#trainerHealth();
+  /** Whether the trainer answers. Anybody may ask, without a token: it is asked once for all who ask meanwhile. */
+  async trainerIsReady(): Promise<boolean> {
+    this.#asked ??= this.#trainerHealth().finally(() => this.#asked = undefined);
+    return (await this.#asked).ready;
   }
 
   /**

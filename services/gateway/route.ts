@@ -44,5 +44,7 @@ export interface Route {
     readonly created?: string;
     readonly content?: RouteContent;
   };
+  /** It answers without a token, too. */
+  readonly open?: true;
   readonly handle: (context: Context) => Response | Promise<Response>;
 }
