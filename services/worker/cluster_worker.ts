@@ -32,7 +32,7 @@ import {
   resultSubject,
 } from "../cluster/mod.ts";
 import type { Hardware } from "./hardware.ts";
-import { RunSession, type SessionSettings, type ShardSession, UnfitError } from "./run_session.ts";
+import { RunSession, type SessionSettings, type ShardSession } from "./run_session.ts";
 
 /** How long a worker waits for a job before it asks again whether there is a run, in milliseconds. */
 const WAIT_MS = 1_000;
@@ -144,6 +144,7 @@ export class ClusterWorker {
 
   async #work(): Promise<void> {
     const { signal } = this.#draining;
+    let said = "";
     while (!signal.aborted) {
       try {
         const session = await this.#openSession();
@@ -153,7 +154,8 @@ export class ClusterWorker {
       } catch (error) {
         // NATS, or what it had, is away; or the run's trainer.
         const message = error instanceof Error ? error.message : String(error);
-        this.#settings.log.debug(`Waiting: ${message}`);
+        if (said !== message) this.#settings.log.warn(`Waiting: ${message}`);
+        said = message;
         await new Promise((wait) => setTimeout(wait, WAIT_MS / 4));
       }
     }
@@ -173,8 +175,10 @@ export class ClusterWorker {
       return undefined;
     }
     if (this.#unfit?.key === key) return undefined;
-    await this.#session?.run.close();
+    const before = this.#session;
+    // One that cannot be closed is not tried again for ever.
     this.#session = undefined;
+    await before?.run.close();
     this.#set(WorkerState.LOADING);
     try {
       const open = this.#settings.open ?? RunSession.open;
@@ -184,9 +188,11 @@ export class ClusterWorker {
       this.#verified.add(run.modelSha256);
       return opened;
     } catch (error) {
-      if (!(error instanceof UnfitError)) throw error;
-      this.#unfit = { key, reason: error.message };
-      this.#settings.log.error(`Takes no jobs of run ${run.runId}: ${error.message}`);
+      // Its trainer, or NATS, is away for a while; whatever else it is would be the same the next time.
+      if (error instanceof BlobError) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#unfit = { key, reason };
+      this.#settings.log.error(`Takes no jobs of run ${run.runId}: ${reason}`);
       return undefined;
     } finally {
       this.#set(WorkerState.IDLE);

@@ -81,7 +81,10 @@ export class RunSession implements ShardSession {
     this.#reference = new AdaptedModel(opened.model, this.#loras);
   }
 
-  /** Opens a run's model and verifies its weights. Throws `UnfitError` where this worker is not for the run. */
+  /**
+   * Opens a run's model and verifies its weights. Throws `UnfitError` where this worker is not for the run, and
+   * `BlobError` where the run's configuration cannot be had.
+   */
   static async open(
     { config: blob, modelSha256 }: RunOrders,
     settings: SessionSettings,
@@ -89,18 +92,19 @@ export class RunSession implements ShardSession {
     const { nats, models: root, session, memoryBytes } = settings;
     if (blob === undefined) throw new UnfitError("The run has no configuration");
     const text = new TextDecoder().decode(await fetchBlob(nats, blob, { maxBytes: MAX_CONFIG }));
-    const config = parseRunConfig(JSON.parse(text));
+    const config = readConfig(text);
     const { model, memoryLimit = 0 } = config;
     const gib = memoryBytes / 2 ** 30;
     if (memoryLimit > gib) {
       throw new UnfitError(`The run may take ${memoryLimit} GiB, and ${gib.toFixed(1)} are here`);
     }
     const opened = await openRunModel(config, { root, session }).catch((cause) => {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new UnfitError(`Model ${model} cannot be opened: ${reason}`, { cause });
+      throw new UnfitError(`Model ${model} cannot be opened: ${wordsOf(cause)}`, { cause });
     });
     try {
-      const found = await opened.model.digest();
+      const found = await opened.model.digest().catch((cause) => {
+        throw new UnfitError(`Model ${model} cannot be read: ${wordsOf(cause)}`, { cause });
+      });
       if (found === modelSha256) return new RunSession(config, opened, settings);
       throw new UnfitError(`Model ${model} has sha256 ${found}, expected ${modelSha256}`);
     } catch (error) {
@@ -169,3 +173,13 @@ export class RunSession implements ShardSession {
     await Promise.all(clients.map((one) => one.then((client) => client.close(), () => {})));
   }
 }
+
+function readConfig(text: string): RunConfig {
+  try {
+    return parseRunConfig(JSON.parse(text));
+  } catch (cause) {
+    throw new UnfitError(`The run's configuration: ${wordsOf(cause)}`, { cause });
+  }
+}
+
+const wordsOf = (cause: unknown) => cause instanceof Error ? cause.message : String(cause);

@@ -27,9 +27,15 @@ natsTest(
     await first.release();
     const next = await second;
     assert.notEqual(next.epoch, first.epoch);
-    // Somebody else writes the key: whoever led is told at the next renewal.
+    // A renewal whose acknowledgement is lost is written all the same: who finds its own word goes on.
     const client = await connectNats(options, { name: "test", log });
-    await (await new Kvm(client).open("DRTUNE_LEADER")).put("leader", "c");
+    const key = await new Kvm(client).open("DRTUNE_LEADER");
+    const written = await key.get("leader") ?? assert.fail();
+    await key.put("leader", written.string());
+    const renewed = new Promise((wait) => setTimeout(wait, 2500, undecided));
+    assert.equal(await Promise.race([next.lost, renewed]), undecided, "its own word ended it");
+    // Somebody else writes the key: whoever led is told at the next renewal.
+    await key.put("leader", "c");
     assert.equal(await next.lost, "another trainer took the lead");
     // The leader that wrote it renews nothing: its time runs out for those who look.
     const begun = performance.now();

@@ -221,3 +221,32 @@ natsTest(
     await client.close();
   },
 );
+
+natsTest(
+  "A worker that cannot read a run's configuration or weights says so, one that waits for NATS does not",
+  async (nats) => {
+    const client = await connected(nats);
+    const unfit = Promise.withResolvers<string>();
+    client.subscribe(HELLO_SUBJECT, {
+      callback: (_, message) => {
+        const { worker } = fromBinary(HelloSchema, message.data);
+        if (worker?.state === WorkerState.UNFIT) unfit.resolve(worker.reason);
+        const run = { runId: "run", config: {}, modelSha256: "" };
+        const orders = create(OrdersSchema, { version: CONTRACT_VERSION, epoch: "1-a", run });
+        message.respond(toBinary(OrdersSchema, orders));
+      },
+    });
+    let opened = 0;
+    const worker = new ClusterWorker({
+      ...{ name: "w", nats: await connected(nats), rewardTls: {}, session: {}, log },
+      ...{ models: "tests/golden", memoryBytes: 2 ** 40 },
+      hardware: { name: "cpu: test", memoryBytes: 2 ** 40 },
+      open: () =>
+        Promise.reject(++opened < 3 ? new BlobError("gone") : new Error("EIO: read unet.bin")),
+    });
+    assert.equal(await unfit.promise, "EIO: read unet.bin");
+    assert.equal(opened, 3);
+    await worker.drain();
+    await client.close();
+  },
+);

@@ -12,6 +12,9 @@ const LEASE_MS = 6_000;
 /** Between two renewals, and between two looks of those who wait, in milliseconds. */
 const [RENEW_MS, LOOK_MS] = [1_000, 250];
 
+/** Letters that tell a lead from all others. */
+const ID_LENGTH = 8;
+
 const pause = (ms: number) => new Promise((wait) => setTimeout(wait, ms));
 
 /**
@@ -32,13 +35,18 @@ export class Leadership {
 
   private constructor(
     nats: NatsConnection,
-    { kv, revision, name }: { readonly kv: KV; readonly revision: number; readonly name: string },
+    { kv, revision, own }: {
+      readonly kv: KV;
+      readonly revision: number;
+      /** What this lead writes, and nobody else. */
+      readonly own: string;
+    },
   ) {
     this.#nats = nats;
     this.#kv = kv;
     this.#revision = revision;
-    this.epoch = `${revision}-${crypto.randomUUID().slice(0, 8)}`;
-    this.lost = this.#keep(name);
+    this.epoch = `${revision}-${own.slice(-ID_LENGTH)}`;
+    this.lost = this.#keep(own);
   }
 
   /** Waits until nobody else leads, and leads. Throws an `Error` where NATS refuses the connection. */
@@ -51,6 +59,8 @@ export class Leadership {
     },
   ): Promise<Leadership> {
     const nats = await connectNats(options, { name, log });
+    // A process that is started again may have the name of the one before.
+    const own = `${name} ${crypto.randomUUID().slice(0, ID_LENGTH)}`;
     let said = "";
     const say = (words: string) => {
       if (words !== said) log.info(words);
@@ -64,16 +74,18 @@ export class Leadership {
         const entry = await kv.get(KEY);
         const now = performance.now();
         let revision: number | undefined;
-        if (entry === null || entry.operation !== "PUT") revision = await kv.create(KEY, name);
+        if (entry === null || entry.operation !== "PUT") revision = await kv.create(KEY, own);
+        // Written by a try whose answer was lost.
+        else if (entry.string() === own) revision = entry.revision;
         else if (seen?.revision !== entry.revision) {
           seen = { revision: entry.revision, since: now };
           say(`Stands by: ${entry.string()} leads`);
         } else if (now - seen.since > LEASE_MS) {
-          revision = await kv.update(KEY, name, entry.revision);
+          revision = await kv.update(KEY, own, entry.revision);
         }
         if (revision === undefined) continue;
         log.info("Leads the cluster", { name, revision });
-        return new Leadership(nats, { kv, revision, name });
+        return new Leadership(nats, { kv, revision, own });
       } catch (error) {
         seen = undefined;
         // Another was first.
@@ -90,17 +102,29 @@ export class Leadership {
   }
 
   /** Renews the lead until it is lost. */
-  async #keep(name: string): Promise<string> {
+  async #keep(own: string): Promise<string> {
     const { signal } = this.#ended;
     for (;;) {
       await pause(RENEW_MS);
       if (signal.aborted) return await new Promise<never>(() => {});
       try {
-        this.#revision = await this.#kv.update(KEY, name, this.#revision);
+        this.#revision = await this.#kv.update(KEY, own, this.#revision);
       } catch (error) {
         // Whatever else it is, NATS is away for a while.
-        if (isTaken(error)) return "another trainer took the lead";
+        if (isTaken(error) && !await this.#isOwn(own)) return "another trainer took the lead";
       }
+    }
+  }
+
+  /** Whether the key is ours after all, or cannot be read: a renewal is written though its answer was lost. */
+  async #isOwn(own: string): Promise<boolean> {
+    try {
+      const entry = await this.#kv.get(KEY);
+      if (entry?.operation !== "PUT" || entry.string() !== own) return false;
+      this.#revision = entry.revision;
+      return true;
+    } catch {
+      return true;
     }
   }
 }

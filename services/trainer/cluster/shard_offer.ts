@@ -1,4 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
+import { errors } from "@nats-io/transport-node";
 import type { Tensor } from "../../../autodiff/mod.ts";
 import { cut, raceAbort } from "../../../base/mod.ts";
 import { decodeSafetensors } from "../../../models/weights/mod.ts";
@@ -69,6 +70,8 @@ export class ShardOffer implements OfferedShards {
   #counted = performance.now();
   /** Whether workers waited when the queue was looked at last. */
   #wasIdle = false;
+  /** Whether the queue did not answer when it was looked at last. */
+  #wasSlow = false;
   /** What the next who waits is told. */
   #trouble: Error | undefined;
   #changed = Promise.withResolvers<void>();
@@ -195,11 +198,11 @@ export class ShardOffer implements OfferedShards {
     const { jobs, number, runId } = this.#options;
     const { iteration, rewards } = this.#work;
     try {
-      if (await jobs.prepare()) this.#published.clear();
-      else if (performance.now() - this.#counted > COUNT_MS) {
+      if (performance.now() - this.#counted > COUNT_MS) {
         this.#counted = performance.now();
         await this.#checkQueue();
       }
+      if (await jobs.prepare()) this.#published.clear();
       const [lora, reference] = await Promise.all([this.#options.lora, this.#options.reference]);
       const missing = [...this.#pending.keys()].filter((index) => !this.#published.has(index));
       for (let at = 0; at < missing.length; at += PUBLISHED_AT_ONCE) {
@@ -229,10 +232,24 @@ export class ShardOffer implements OfferedShards {
     const isStuck = this.#wasIdle && workers.isIdle;
     this.#wasIdle = workers.isIdle;
     if (this.#arriving.size > 0) return;
-    if (await jobs.count() === 0) this.#published.clear();
-    else if (isStuck) jobs.distrust();
-    else return;
+    const count = await this.#count();
+    if (count === 0 || count === "gone") this.#published.clear();
+    else if (!isStuck) return;
+    if (count !== 0) jobs.distrust();
     this.#again++;
+  }
+
+  /** Jobs in the queue; "gone" where it cannot tell. One that is slow for once may have them all. */
+  async #count(): Promise<number | "gone" | "slow"> {
+    try {
+      const count = await this.#options.jobs.count();
+      this.#wasSlow = false;
+      return count;
+    } catch (error) {
+      const isFirst = !this.#wasSlow;
+      this.#wasSlow = error instanceof errors.TimeoutError;
+      return this.#wasSlow && isFirst ? "slow" : "gone";
+    }
   }
 
   #change(): void {

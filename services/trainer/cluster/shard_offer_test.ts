@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { create, fromBinary } from "@bufbuild/protobuf";
+import { errors } from "@nats-io/transport-node";
 import { float32 } from "../../../autodiff/mod.ts";
 import { encodeSafetensors } from "../../../models/weights/mod.ts";
 import {
@@ -30,7 +31,14 @@ function setUp(
     readonly fetch?: () => Promise<Uint8Array>;
   } = {},
 ) {
-  const queue = { room, isNew: true, jobs: new Map<string, number>() };
+  const queue: {
+    room: number;
+    isNew: boolean;
+    readonly jobs: Map<string, number>;
+    /** What looking at it throws, and making it. */
+    lost?: Error;
+    closed?: Error;
+  } = { room, isNew: true, jobs: new Map() };
   const taken: [index: number, result: ShardResult][] = [];
   const faults: string[] = [];
   const gradients = encodeSafetensors({ a: float32(new Float32Array(shape[0] ?? 0), shape) });
@@ -46,6 +54,7 @@ function setUp(
     runId: "run",
     jobs: {
       prepare: () => {
+        if (queue.closed) return Promise.reject(queue.closed);
         const isNew = queue.isNew;
         queue.isNew = false;
         return Promise.resolve(isNew);
@@ -55,7 +64,7 @@ function setUp(
         queue.jobs.set(id, fromBinary(JobSchema, bytes).index);
         return Promise.resolve();
       },
-      count: () => Promise.resolve(queue.jobs.size),
+      count: () => queue.lost ? Promise.reject(queue.lost) : Promise.resolve(queue.jobs.size),
       distrust: () => queue.isNew = true,
     },
     workers: { done: () => {}, whyNone: () => why, isIdle: false },
@@ -195,6 +204,40 @@ Deno.test("Jobs that a queue has lost are published again", async () => {
   assert.deepEqual([...queue.jobs.values()], [0, 2]);
   await Promise.all([value(0), value(2)]);
   await waiting;
+});
+
+Deno.test("Jobs of a stream that is gone are published into a new one, and the run is told where there is none", async () => {
+  const now = performance.now.bind(performance);
+  let late = 0;
+  performance.now = () => now() + late;
+  const looked = async () => {
+    late += 11_000;
+    await new Promise((wait) => setTimeout(wait, 700));
+  };
+  try {
+    const { offer, queue, value } = setUp();
+    const waiting = offer.taken(never);
+    await soon();
+    await value(1);
+    queue.jobs.clear();
+    // Once without an answer says nothing.
+    queue.lost = new errors.TimeoutError();
+    await looked();
+    assert.deepEqual([...queue.jobs.keys()], []);
+    queue.lost = new Error("stream not found");
+    await looked();
+    assert.deepEqual([...queue.jobs.keys()], ["1.0.1", "1.2.1"]);
+    queue.closed = new Error("JetStream is not enabled");
+    const told = assert.rejects(waiting, {
+      name: "UnavailableError",
+      message: "The queue takes no jobs: JetStream is not enabled",
+    });
+    queue.isNew = true;
+    await looked();
+    await told;
+  } finally {
+    performance.now = now;
+  }
 });
 
 Deno.test("An offer that is given up says why", async () => {
