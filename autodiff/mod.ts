@@ -36,5 +36,5 @@ export { onnxOfDType } from "./onnx_dtype.ts";
 export { quickGeluGradient } from "./quick_gelu.ts";
 export { nodesNeeded, readsOf } from "./reads.ts";
 export type { DifferentiableOp } from "./rules/mod.ts";
-export { belongsTo, type GradientOp, type Stage } from "./stages.ts";
+export { belongsTo, checkStage, type GradientOp, type Stage } from "./stages.ts";
 export * from "./tensor.ts";

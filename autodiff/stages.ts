@@ -1,3 +1,5 @@
+import { GraphError } from "./errors.ts";
+import type { Graph } from "./graph.ts";
 import type { OpName } from "./infer/mod.ts";
 
 /** Operators that only `gradient` writes. They have no rule of their own: what has them is not differentiated again. */
@@ -34,5 +36,15 @@ export function belongsTo(stage: Stage, op: OpName): boolean {
       return true;
     case "runnable":
       return !COMPILED_AWAY.has(op);
+  }
+}
+
+/** Throws `GraphError` on the first node of a graph, or of one inside a node, that does not belong to its stage. */
+export function checkStage(graph: Graph, stage: Stage): void {
+  for (const { op, name, bodies } of graph.nodes) {
+    if (!belongsTo(stage, op)) {
+      throw new GraphError(`${name}: no ${stage} graph has operator ${op}`);
+    }
+    for (const body of Object.values(bodies)) checkStage(body.graph, stage);
   }
 }

@@ -1,9 +1,8 @@
 import {
-  belongsTo,
   type Body,
   Builder,
+  checkStage,
   type Graph,
-  GraphError,
   type Node,
   nodesNeeded,
   type Value,
@@ -19,12 +18,15 @@ export interface Lowered {
 
 /**
  * A copy of the part of `graph` that `outputs` need, in operators the runtime has. Returns it with the outputs'
- * counterparts. All declared inputs are kept, and nodes keep their names.
+ * counterparts. All declared inputs are kept, and nodes keep their names. Throws `GraphError` where an operator that no
+ * runtime has is left.
  */
 export function lower(graph: Graph, outputs: readonly Value[], policy: Policy): Lowered {
   const copy = new Builder();
   const map = new Map(graph.inputs.map((v) => [v, copy.input(v.name, v)]));
-  return { graph: copy, outputs: lowerInto(copy, { graph, outputs }, { map, policy }) };
+  const lowered = lowerInto(copy, { graph, outputs }, { map, policy });
+  checkStage(copy, "runnable");
+  return { graph: copy, outputs: lowered };
 }
 
 /** Lowers one graph into an empty one; `map` holds counterparts, those of its inputs at least. */
@@ -66,11 +68,6 @@ function lowerInto(
   return outputs.map(counterpart);
 
   function adopted(node: Node, inputs: readonly (Value | undefined)[]): readonly Value[] {
-    if (!belongsTo("runnable", node.op)) {
-      throw new GraphError(
-        `${node.name}: no runtime has operator ${node.op}, and nothing lowers it`,
-      );
-    }
     const bodies = Object.fromEntries(
       Object.entries(node.bodies).map(([name, body]) => [
         name,

@@ -1,6 +1,7 @@
 import type { Attributes } from "../attributes.ts";
 import { ImportError } from "../errors.ts";
 import { isOpName, type OpName } from "../infer/mod.ts";
+import { belongsTo } from "../stages.ts";
 import type { Call, ForeignNode } from "./_node.ts";
 
 /** Names that mean something else here than in ONNX, or nothing there. */
@@ -16,7 +17,7 @@ const OURS: ReadonlySet<string> = new Set<OpName>([
 
 /** True for operators that a graph has under their ONNX name. */
 export function isKept(op: string): op is OpName {
-  return isOpName(op) && !OURS.has(op);
+  return isOpName(op) && !OURS.has(op) && belongsTo("written", op);
 }
 
 /** Operators that are left out on purpose, and why. */
