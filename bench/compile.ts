@@ -55,15 +55,15 @@ class AnyWeights extends WeightScope {
   }
 }
 
-/** Seconds of each step of making a graph. */
-type Steps = Record<"write" | "differentiate" | "count" | "serialize", number>;
+/** Seconds of each part of making a graph. */
+type Timings = Record<"write" | "differentiate" | "count" | "serialize", number>;
 
-function make(isGradient: boolean): { readonly steps: Steps; readonly operators: number } {
-  const steps: Steps = { write: 0, differentiate: 0, count: 0, serialize: 0 };
-  const timed = <T>(step: keyof Steps, action: () => T): T => {
+function make(isGradient: boolean): { readonly timings: Timings; readonly operators: number } {
+  const timings: Timings = { write: 0, differentiate: 0, count: 0, serialize: 0 };
+  const timed = <T>(part: keyof Timings, action: () => T): T => {
     const begun = performance.now();
     const made = action();
-    steps[step] = (performance.now() - begun) / 1000;
+    timings[part] = (performance.now() - begun) / 1000;
     return made;
   };
   const b = new Builder({ differentiable: isGradient });
@@ -87,17 +87,17 @@ function make(isGradient: boolean): { readonly steps: Steps; readonly operators:
   const compiled = compile(b, outputs, { ...CPU_TARGET, fold: false });
   const { operators } = timed("count", () => compiled.cost);
   timed("serialize", () => compiled.bytes);
-  return { steps, operators };
+  return { timings, operators };
 }
 
 const rounds = Number(Deno.args[0] ?? 3);
 for (const isGradient of [false, true]) {
   const all = Array.from({ length: rounds }, () => make(isGradient));
-  const total = ({ steps }: { readonly steps: Steps }) =>
-    Object.values(steps).reduce((sum, seconds) => sum + seconds);
+  const total = ({ timings }: { readonly timings: Timings }) =>
+    Object.values(timings).reduce((sum, seconds) => sum + seconds);
   const best = all.toSorted((a, b) => total(a) - total(b))[0];
   if (best === undefined) throw new RangeError("ROUNDS must be 1 or more");
-  const parts = Object.entries(best.steps).map(([step, s]) => `${step} ${s.toFixed(3)}`);
+  const parts = Object.entries(best.timings).map(([part, s]) => `${part} ${s.toFixed(3)}`);
   console.log(
     `${isGradient ? "gradient" : "forward"}: ${total(best).toFixed(3)} s ` +
       `(${parts.join(", ")}; ${best.operators} operators)`,

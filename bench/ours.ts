@@ -37,7 +37,7 @@ import {
   parseSchedulerConfig,
   PipelineModel,
   type RunnableNetwork,
-  trainStep,
+  trainBatch,
   transformerNetwork,
   unetNetwork,
 } from "../trainer/mod.ts";
@@ -208,9 +208,9 @@ async function iterationRun(
   const sampler = makeSampler({ kind: "ddpm", steps }, parseSchedulerConfig(pipeline.scheduler));
   return async () => {
     const { prompts, decoder } = model;
-    const { gradients } = await trainStep({ prompts, decoder, denoiser }, {
+    const { gradients } = await trainBatch({ prompts, decoder, denoiser }, {
       sampler,
-      plan: { trainSteps, tMin, inputStopGradient: true, redraws: 0 },
+      selection: { trainSteps, tMin, inputStopGradient: true, redraws: 0 },
       guidance: { scale: guidance, gradient: "both" },
       prompts: Array.from({ length: batch }, () => "a fox, and books"),
       noise: {

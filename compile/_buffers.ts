@@ -67,7 +67,7 @@ function viewed({ source }: Value): Value | undefined {
 }
 
 /**
- * Most bytes at once of what `nodes` make, run one after the other, as ONNX Runtime plans its buffers: a value takes that
+ * Most bytes at once of what `nodes` make, run one after the other, as ONNX Runtime lays its buffers out: a value takes that
  * of an input it may be written over, else one of equal shape that nobody reads any more, which is held until then, else
  * one of its own. `within` has what each node takes beside them. Values that `isHidden` says true of have a buffer each:
  * see `SerializeOptions.hideSizes`.

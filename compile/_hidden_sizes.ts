@@ -1,7 +1,7 @@
 import type { OpName } from "../autodiff/infer/mod.ts";
 import { type Node, readsOf, type Value } from "../autodiff/mod.ts";
 
-/** Inputs that a result's shape is read from, or that only lend theirs: shapes, and weights that are cast. */
+/** The input from which the runtime tells a result's shape: the constant of a shape, or a weight that is cast. */
 const TELLS: Partial<Record<OpName, number>> = { Cast: 0, Expand: 1, Reshape: 1 };
 
 /** Weights and constants without which the runtime cannot tell most shapes: see `SerializeOptions.hideSizes`. */

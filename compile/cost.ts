@@ -24,7 +24,7 @@ export interface GraphCost {
   readonly weightBytes: number;
   /** Bytes of what is computed from weights and constants alone, once, when the graph is loaded. */
   readonly foldedBytes: number;
-  /** Most bytes while it is loaded: weights, and every step of that computation. */
+  /** Most bytes while it is loaded: weights, and every result of that computation. */
   readonly loadBytes: number;
   /** Most bytes at once of the buffers that values are given, and of what operators take beside them; fed values too. */
   readonly activationBytes: number;
@@ -126,13 +126,13 @@ export function costs(
 
   const read = running.flatMap(readsOf).flatMap((v) => v && isConstant(v) ? [root(v)] : []);
   const isWeight = (v: Value | undefined) => v?.source.kind === "weight";
-  const steps = [...folded].filter(({ op }) => !VIEWS.has(op));
+  const computed = [...folded].filter(({ op }) => !VIEWS.has(op));
   const same = {
     weightBytes: total(read.filter(isWeight)),
     foldedBytes: total(read.filter((v) => v.source.kind === "node")),
     loadBytes: total([
       ...read.filter(isWeight),
-      ...steps.flatMap(({ inputs, outputs }) => [...inputs.filter(isWeight), ...outputs]),
+      ...computed.flatMap(({ inputs, outputs }) => [...inputs.filter(isWeight), ...outputs]),
     ]),
     ...counted,
     outputBytes: total(low.outputs),

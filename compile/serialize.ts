@@ -131,7 +131,7 @@ function graphProto(
     graph.owns(v) && (v.source.kind === "constant" || v.source.kind === "weight")
   );
   const hidden = hideSizes ? hiddenLeaves(nodes) : new Set();
-  // Not how many dimensions shapes have, either: knowing that, the runtime compares each value with all that are over.
+  // The number of dimensions is hidden, too: from it alone the runtime would compare each value with every free buffer.
   const described = (v: Value) => valueInfo(nameOf(v), v, { isOpen: hidden.has(v) });
   const defaults = leaves.filter((v) => hidden.has(v) || inPlace?.has(v.name));
   return create(GraphProtoSchema, {

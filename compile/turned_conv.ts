@@ -43,7 +43,7 @@ export function turnedConv(
 /** A kernel with each group's in and out channels swapped: [O, C/g, ...] from [C, O/g, ...]. */
 function swapChannels(b: Builder, w: Value, group: number): Value {
   const [channels = 1, width = 1, ...kernel] = w.shape;
-  // Where a graph is loaded, every step of what is folded costs a copy or two.
+  // Where a graph is loaded, every operator of what is folded costs a copy or two.
   if (group === 1) return b.transpose(w, [1, 0, ...kernel.map((_, i) => i + 2)]);
   const axes = kernel.map((_, i) => i + 3);
   const split = b.reshape(w, [group, channels / group, width, ...kernel]);

@@ -1,8 +1,8 @@
 import type { Builder, Value } from "../autodiff/mod.ts";
 
 /**
- * One step of a model written as a straight-line program over named values: it reads some and makes one, which goes
- * by the step's own name. Any run of consecutive segments can be a graph of its own, whose inputs are what the run
+ * One instruction of a model written as a straight-line program over named values: it reads some and makes one, which goes
+ * by the instruction's own name. Any run of consecutive segments can be a graph of its own, whose inputs are what the run
  * reads and does not make: so a long model is computed, and differentiated, piece by piece.
  */
 export interface Segment<Context> {

@@ -14,10 +14,10 @@ import { TextEmbedder } from "./_text_embedder.ts";
 import { RewardInputError } from "./errors.ts";
 import {
   fitImages,
+  fitRecipe,
   fitUint8,
   isIdentityFit,
   type PlaneFit,
-  planRecipe,
   type Resizer,
 } from "./preprocess/mod.ts";
 import type { Images, Reward, RewardInfo, RewardResult, ScoreOptions } from "./reward.ts";
@@ -84,7 +84,7 @@ export class GraphReward implements Reward {
       );
     }
     const { recipe } = this.#definition;
-    const fit = recipe && planRecipe(recipe, { height, width, processing });
+    const fit = recipe && fitRecipe(recipe, { height, width, processing });
     if (fit && (fit.rows.to < 1 || fit.columns.to < 1)) {
       throw new RewardInputError(
         `Images are ${height}x${width}: nothing is left of the shorter side at ${fit.rows.size}x${fit.columns.size} pixels`,

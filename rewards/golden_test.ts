@@ -9,7 +9,7 @@ import { TEST_PROVIDER } from "../runtime/testing/mod.ts";
 import { close, largestOf } from "./_test_close.ts";
 import { loadImageTensor } from "./images/load_image_tensor.ts";
 import { loadReward } from "./load_reward.ts";
-import { fitImages, normalise, type PixelRecipe, planRecipe } from "./preprocess/mod.ts";
+import { fitImages, fitRecipe, normalise, type PixelRecipe } from "./preprocess/mod.ts";
 import type { RewardConfigInput } from "./registry.ts";
 
 // Scores, pixels and gradients of PyTorch in float64 on tiny models (tests/golden/reference/reward_fixtures.py).
@@ -116,7 +116,7 @@ Deno.test("Preprocessed pixels agree with torchvision", async () => {
       const x = b.input("x", images);
       const pixels = normalise(
         b,
-        fitImages(b, x, planRecipe(recipe, { height, width })),
+        fitImages(b, x, fitRecipe(recipe, { height, width })),
         clipPreprocessing(32),
       );
       const session = await engine.load({ bytes: serialize(b, { pixels }) });

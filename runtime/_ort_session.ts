@@ -42,7 +42,7 @@ export class OrtSession {
         graphOptimizationLevel: options.graphOptimizationLevel ?? "all",
         logSeverityLevel: LOG_FATAL,
         ...(intraOpNumThreads !== undefined && { intraOpNumThreads }),
-        // A plan of all buffers is made by the first run and kept in memory of its own, beside what that run took.
+        // With it ONNX Runtime takes one block for all buffers of the first run, beside what that run took, and keeps both.
         enableMemPattern: false,
         enableCpuMemArena: options.keepMemory ?? true,
         // Keys of onnxruntime_session_options_config_keys.h. The folder makes a model loaded from bytes find

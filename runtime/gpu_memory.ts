@@ -47,7 +47,7 @@ export class GpuMemory {
         return undefined;
       }
       const memory = new GpuMemory(child, first.value);
-      // It lasts as long as its process; whoever waits for this one must not wait for that.
+      // nvidia-smi runs as long as this process, which must not stay alive for it.
       child.unref();
       memory.#watch(readings);
       return memory;

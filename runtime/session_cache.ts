@@ -74,7 +74,7 @@ export class SessionCache {
     entry.users++;
     try {
       const session = await entry.session;
-      // Those that were in use when this one was loaded may have kept more than there is room for.
+      // While this session loaded, sessions in use could not be freed: together they may hold more than there is room for.
       await this.#freeUntil(() => this.#fits(0), false);
       return await action(session);
     } finally {
@@ -142,7 +142,7 @@ export class SessionCache {
     for (const mayWait of waits ? [false, true] : [false]) {
       for (const [name, entry] of this.#entries) {
         if (isEnough()) return;
-        // One that is on its way may itself be waiting.
+        // A session that is loading may itself wait for room.
         if (mayWait ? !entry.isLoaded : entry.users > 0) continue;
         this.#entries.delete(name);
         await free(entry);

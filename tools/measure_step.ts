@@ -19,12 +19,12 @@ import {
   makeSampler,
   type OpenedModel,
   openRunModel,
-  plan,
   prepareRunConfig,
   randomStream,
   type RunConfig,
   seededNoise,
-  trainStep,
+  selectSteps,
+  trainBatch,
 } from "../trainer/mod.ts";
 import { providerOption } from "./_provider_option.ts";
 import { StepProgress } from "./_step_progress.ts";
@@ -125,14 +125,14 @@ interface Work {
 
 /** One step up to the gradients. */
 async function step({ model, scheduler, latents }: OpenedModel, { config, denoiser }: Work) {
-  const random = randomStream(0, "plan", { iteration: 1, image: 0 });
-  const { seconds, gradients } = await trainStep({
+  const random = randomStream(0, "selection", { iteration: 1, image: 0 });
+  const { seconds, gradients } = await trainBatch({
     prompts: model.prompts,
     decoder: model.decoder,
     denoiser,
   }, {
     sampler: makeSampler(config.sampler, scheduler),
-    plan: plan(config.method, { T: config.sampler.steps, random }),
+    selection: selectSteps(config.method, { T: config.sampler.steps, random }),
     guidance: config.guidance,
     prompts: config.prompts,
     noise: seededNoise([{ seed: 0, iteration: 1, image: 0 }], latents),

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { float32 } from "../autodiff/mod.ts";
 import { checkDrawn } from "./_check_drawn.ts";
 import { FieldError } from "./errors.ts";
-import { type Plan, straightThroughPlan } from "./methods/mod.ts";
+import { type StepSelection, straightThroughSelection } from "./methods/mod.ts";
 import type { FlowTextOptions, Model } from "./model/mod.ts";
 import {
   FLOW_FAMILIES,
@@ -12,7 +12,7 @@ import {
   type Sampler,
   SIGMA_RANGES,
 } from "./samplers/mod.ts";
-import { type RewardSource, trainStep } from "./step/mod.ts";
+import { type RewardSource, trainBatch } from "./batch/mod.ts";
 import { type Float32Tensor, type Parameters, sliceBatch } from "./tensors.ts";
 
 const index = z.int().min(0);
@@ -159,7 +159,7 @@ export function flowCaseSampler(spec: FlowCase): Sampler {
 }
 
 /** What a case trains. */
-export function flowCasePlan(spec: FlowCase): Plan {
+export function flowCaseSelection(spec: FlowCase): StepSelection {
   const { T, method, redraws, stop, K = 1, k, j } = spec;
   const last = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
   const sampled = { tMin: 0, inputStopGradient: false, redraws };
@@ -188,15 +188,15 @@ export function flowCasePlan(spec: FlowCase): Plan {
     case "draft-lv":
       return { ...sampled, trainSteps: last(1) };
     case "flowbp-sparse":
-      return straightThroughPlan({ active: spec.active ?? [] }, parameters);
+      return straightThroughSelection({ active: spec.active ?? [] }, parameters);
     case "flowbp-bridge":
-      return straightThroughPlan({
+      return straightThroughSelection({
         active: [...spec.pre_active ?? [], ...spec.post_active ?? []],
         ...(j !== undefined && { j }),
       }, parameters);
     case "leapalign":
     case "flowbp-lagrange":
-      return straightThroughPlan({
+      return straightThroughSelection({
         ...(k !== undefined && { k }),
         ...(j !== undefined && { j }),
       }, {
@@ -228,7 +228,7 @@ export async function traceFlow(
     return tensor;
   };
   const { T, prompts, redraws, family, true_cfg: isGuided } = spec;
-  const plan = flowCasePlan(spec);
+  const selection = flowCaseSelection(spec);
   const negativePrompts = prompts.map((_, i) => spec.negative_prompts?.[i] ?? "");
   const reward: RewardSource = {
     async evaluate(images) {
@@ -248,13 +248,13 @@ export async function traceFlow(
   const scale = isGuided || family === "flux" ? spec.guidance_scale : off;
   const seen: Record<string, Float32Tensor> = {};
   const denoiser = await model.adapt(lora);
-  const { gradients } = await trainStep({
+  const { gradients } = await trainBatch({
     prompts: model.prompts,
     decoder: model.decoder,
     denoiser,
   }, {
     sampler: flowCaseSampler(spec),
-    plan,
+    selection,
     guidance: { scale, gradient: spec.cfg_grad === "cond" ? "conditional" : "both" },
     prompts,
     negativePrompts,
@@ -272,7 +272,7 @@ export async function traceFlow(
     probe: (name, tensor) => seen[name] = tensor,
   }).finally(() => denoiser.release());
 
-  const steps = plan.tMin === 0 ? T : T - plan.tMin + 1;
+  const steps = selection.tMin === 0 ? T : T - selection.tMin + 1;
   // Long cases keep the states of four steps.
   const kept = T <= 12 ? undefined : new Set([0, 1, steps >> 1, steps - 1].map(String));
   const wanted = (name: string) => {
@@ -282,7 +282,7 @@ export async function traceFlow(
   };
   const out = Object.fromEntries(Object.entries(seen).filter(([name]) => wanted(name)));
   const named = {
-    latents_last: seen[plan.tMin === 0 ? "x0" : `x.${steps - 1}`],
+    latents_last: seen[selection.tMin === 0 ? "x0" : `x.${steps - 1}`],
     g0: seen.x0_grad,
   };
   for (const [name, tensor] of Object.entries(named)) if (tensor !== undefined) out[name] = tensor;

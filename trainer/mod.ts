@@ -8,7 +8,7 @@ export { type PromptReading, rewardPrompt } from "./prompt_columns.ts";
 export * from "./random.ts";
 export * from "./run/mod.ts";
 export * from "./samplers/mod.ts";
-export * from "./step/mod.ts";
+export * from "./batch/mod.ts";
 export { concatBatch, type Float32Tensor, type Parameters, sliceBatch } from "./tensors.ts";
 export { flowCaseSampler, flowCaseSchema } from "./flow_trace.ts";
 export { openTraceModel, readTraceCase, trace, type TraceCase, type TraceModel } from "./trace.ts";

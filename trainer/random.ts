@@ -6,7 +6,7 @@ import { Random } from "../models/random/mod.ts";
  */
 const PURPOSES = {
   prompts: 1,
-  plan: 2,
+  selection: 2,
   latents: 3,
   noise: 4,
   redraw: 5,

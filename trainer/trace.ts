@@ -20,7 +20,7 @@ import { METHOD_NAMES } from "./methods/mod.ts";
 import { type MemoryLimits, type Model, openPipeline } from "./model/mod.ts";
 import { parseConfig } from "./parse_config.ts";
 import { makeSampler, type SamplerKind, schedulerConfigSchema } from "./samplers/mod.ts";
-import { type RewardSource, trainStep } from "./step/mod.ts";
+import { type RewardSource, trainBatch } from "./batch/mod.ts";
 import { type Float32Tensor, type Parameters, sliceBatch } from "./tensors.ts";
 
 const step = z.int().min(0);
@@ -178,13 +178,13 @@ async function traceDiffusion(
   const { conditional, unconditional } = await model.prompts.encode(prompts, { height, width });
   const seen: Record<string, Float32Tensor> = {};
   const denoiser = await model.adapt(lora);
-  const { gradients } = await trainStep({
+  const { gradients } = await trainBatch({
     prompts: model.prompts,
     decoder: model.decoder,
     denoiser,
   }, {
     sampler,
-    plan: {
+    selection: {
       trainSteps: spec.train_steps,
       tMin,
       inputStopGradient: spec.input_stopgrad || spec.method === "drtune",

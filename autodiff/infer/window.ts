@@ -77,8 +77,8 @@ export function windowOf(attributes: WindowAttributes, kernel: Shape, spatial: S
     throw new Error(`auto_pad "${auto}" is unknown`);
   }
   const totals = spatial.map((size, i) => {
-    const steps = Math.ceil(size / dim(strides, i)) - 1;
-    return Math.max(steps * dim(strides, i) + reach(window, i) + 1 - size, 0);
+    const moves = Math.ceil(size / dim(strides, i)) - 1;
+    return Math.max(moves * dim(strides, i) + reach(window, i) + 1 - size, 0);
   });
   const small = totals.map((t) => Math.floor(t / 2));
   const large = totals.map((t) => Math.ceil(t / 2));
@@ -96,9 +96,9 @@ function windowOutput(w: Window, spatial: Shape, ceil: boolean): Shape {
     if (room < 0) {
       throw new Error(`Window [${w.kernel}] is larger than the padded input [${spatial}]`);
     }
-    const steps = (ceil ? Math.ceil : Math.floor)(room / stride);
+    const moves = (ceil ? Math.ceil : Math.floor)(room / stride);
     // A window that would start in the end padding is dropped.
-    return steps * stride >= size + dim(w.pads, i) && ceil ? steps : steps + 1;
+    return moves * stride >= size + dim(w.pads, i) && ceil ? moves : moves + 1;
   });
 }
 

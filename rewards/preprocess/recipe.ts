@@ -29,7 +29,7 @@ export interface PixelRecipe {
 }
 
 /** The geometry of a recipe for one size of image. */
-export function planRecipe(
+export function fitRecipe(
   { fit, size, resizeTo, resample = "bicubic", referenceCrop = "torchvision" }: PixelRecipe,
   { height, width, processing = "tensor" }: {
     readonly height: number;

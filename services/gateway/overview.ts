@@ -13,9 +13,9 @@ type ServiceHealth = JsonObject & {
   readonly name: string;
   /** "host:port" or "grpcs://host:port". */
   readonly address: string;
-  /** It answers. */
+  /** The service answers. */
   readonly ready: boolean;
-  /** Why it does not. */
+  /** Why the service does not answer. */
   readonly reason: string;
 };
 

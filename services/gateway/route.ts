@@ -11,7 +11,7 @@ export interface RouteParameter {
   readonly schema: z.ZodType;
   readonly description?: string | undefined;
   readonly required?: boolean;
-  /** It is the rest of the path, slashes and all. */
+  /** The parameter takes the rest of the path, slashes too. */
   readonly rest?: boolean;
 }
 

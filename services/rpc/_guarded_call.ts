@@ -9,7 +9,7 @@ export interface CallGuard {
   proceeds(call: GuardedCall): void;
   /** The call holds so many bytes more. */
   hold(call: GuardedCall, bytes: number): void;
-  /** So many bytes are held no more. */
+  /** The call holds so many bytes less. */
   release(bytes: number): void;
   end(call: GuardedCall): void;
 }

@@ -127,7 +127,7 @@ export class PiecewiseCall extends ServerInterceptingCall {
       return super.sendMessage(message, callback);
     }
     const length = totalLength(parts);
-    // One that is too large the library refuses.
+    // The library refuses a message that is too large.
     if (length > this.#options.maxMessageBytes) return super.sendMessage(message, callback);
     this.#answered();
     try {
@@ -186,7 +186,7 @@ export class PiecewiseCall extends ServerInterceptingCall {
     return messages;
   }
 
-  /** There is room for the request that had to wait. */
+  /** Called when there is room for the request that had to wait. */
   #goOn(): void {
     if (this.#stream.destroyed) return;
     this.#guarded?.waits();

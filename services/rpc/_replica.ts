@@ -7,9 +7,9 @@ const [FIRST_WAIT, LONGEST_WAIT] = [500, 10_000];
 export class Replica<C> {
   /** Calls in progress. */
   busy = 0;
-  /** What it is known to serve, e.g. the digest of its weights. Undefined until it has said. */
+  /** What the replica serves, e.g. the digest of its weights. Undefined until it has said. */
   version: string | undefined;
-  /** It failed, and has not answered since. */
+  /** The replica failed, and has not answered since. */
   isAway = false;
   #waits = backoff({ first: FIRST_WAIT, longest: LONGEST_WAIT });
   #askAgainAt = 0;

@@ -186,7 +186,7 @@ export class RemoteReward implements Reward {
     const gradient = options.gradient ? new Float32Array(images.data.length) : undefined;
     const cut: number[] = [];
     const digests = new Set<string>();
-    // They may change while this waits.
+    // A server that starts again may change both while this call waits.
     const [{ name, readsPrompt }, limits] = [this.#info, this.#limits];
     const maxImages = mostImages(limits, { name, size, prompts: readsPrompt ? prompts : [] });
     const failed = new AbortController();

@@ -159,7 +159,7 @@ export class ReplicaPool<S extends DescService> {
     await orSilence(Promise.allSettled(asked), settleMs);
     const [first, ...others] = answers;
     if (first === undefined) throw failures[0] ?? this.#nobody();
-    // They may be loading, or never come: what they serve is not known.
+    // Replicas that have not answered may be loading, or never come: what they serve is not known.
     for (const replica of replicas) if (replica.version === undefined) replica.failed();
     return [first, ...others];
   }

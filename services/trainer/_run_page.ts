@@ -44,7 +44,7 @@ export function pageOf(
   for (const { key, row } of rest.slice(0, Math.min(pageSize || MOST_RUNS, MOST_RUNS))) {
     const made = row();
     bytes += made.bytes;
-    // One goes whatever its size.
+    // The first run is sent whatever its size.
     if (runs.length > 0 && bytes > MOST_BYTES) break;
     runs.push(made.run);
     last = key;

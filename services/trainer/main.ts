@@ -6,7 +6,7 @@
  * With `--nats nats://HOST:PORT` (and `--nats-token-file FILE`, where NATS asks for a token) workers compute what it trains
  * on, and of several trainers over one folder of runs one leads; the others are not ready until they do.
  *
- * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT let the present step finish,
+ * Prints one JSON line on stdout when it is ready, and logs to stderr. SIGTERM and SIGINT let the present iteration finish,
  * write a checkpoint and end it; the next start goes on from there.
  */
 import { hostname } from "node:os";
@@ -113,7 +113,7 @@ const PROGRAM: ServiceProgram = {
       logLevel: level,
       cluster: cluster?.options,
     }, thread);
-    // Not before: threads begin with the priority of the one that starts them.
+    // After the training thread was started: a thread begins with the priority of the one that starts it.
     answerFirst();
     const server = await startGrpcServer({
       services: [grpcService(TrainerService, trainer.handlers, { ...(token && { token }) })],

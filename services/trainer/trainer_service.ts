@@ -63,7 +63,7 @@ export interface TrainerOptions {
   readonly modelRoot: string;
   /** Addresses of reward servers by name, for terms without an endpoint. Default: none. */
   readonly rewards?: ReadonlyMap<string, string>;
-  /** Those that compute for it. Default: none. */
+  /** The workers that compute for this trainer. Default: none. */
   readonly workers?: () => readonly MessageInitShape<typeof WorkerSchema>[];
   /** Callers must send it as "authorization: Bearer <token>". Default: none. */
   readonly token?: string;

@@ -39,7 +39,7 @@ export interface SessionSettings {
 /** Bytes of a run's configuration, prompts included: messages to the trainer are no longer. */
 const MAX_CONFIG = 2 ** 27;
 
-/** This worker is not for a run; the message says why. */
+/** Thrown where this worker cannot compute for a run; the message says why. */
 export class UnfitError extends Error {
   override readonly name = "UnfitError";
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { z } from "zod";
-import { plannedRuns, readStudy, rewardNames, studyNames } from "../../services/cli/study/mod.ts";
+import { gridRuns, readStudy, rewardNames, studyNames } from "../../services/cli/study/mod.ts";
 import { parseRunConfig, UNET_DEFAULTS } from "../../trainer/mod.ts";
 
 const path = (relative: string) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
@@ -31,7 +31,7 @@ Deno.test("every run of every study is a configuration that a trainer takes", as
     // Further seeds change nothing that could be wrong.
     const study = { ...whole, seeds: whole.seeds.slice(0, 1) };
     await t.step(name, async () => {
-      const runs = plannedRuns({ name, study }, []);
+      const runs = gridRuns({ name, study }, []);
       assert.equal(new Set(runs.map(({ id }) => id)).size, runs.length, "every run has its name");
       const known = new Set(served.map(({ name }) => name));
       assert.deepEqual(rewardNames({ name, study }).filter((reward) => !known.has(reward)), []);
@@ -61,5 +61,5 @@ Deno.test("every run of every study is a configuration that a trainer takes", as
   }
   const { study } = await readStudy("table1");
   assert.ok(study.kind === "grid");
-  assert.equal(plannedRuns({ name: "table1", study }, []).length, 6 * 7 * 2);
+  assert.equal(gridRuns({ name: "table1", study }, []).length, 6 * 7 * 2);
 });

@@ -1,4 +1,4 @@
-/** Random numbers of a plan. */
+/** Random numbers by which steps are selected. */
 export interface Draws {
   /** Both ends included. */
   integer(low: number, high: number): number;

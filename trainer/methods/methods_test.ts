@@ -6,31 +6,32 @@ import {
   type MethodOptions,
   methodParameters,
   METHODS,
-  type Plan,
-  plan,
   resolveMethod,
+  selectSteps,
+  type StepSelection,
   supportsOf,
 } from "./mod.ts";
 
-function draws(options: MethodOptions, T: number, count = 400): Plan[] {
+function draws(options: MethodOptions, T: number, count = 400): StepSelection[] {
   const config = resolveMethod(options, T);
   return Array.from(
     { length: count },
-    (_, iteration) => plan(config, { T, random: randomStream(1, "plan", { iteration }) }),
+    (_, iteration) =>
+      selectSteps(config, { T, random: randomStream(1, "selection", { iteration }) }),
   );
 }
 const range = (values: number[]) => [Math.min(...values), Math.max(...values)];
 
 Deno.test("DRTune spreads K steps from a start that keeps them within 1..T", () => {
-  const plans = draws({ name: "drtune", k: 5, m: 20 }, 50);
-  for (const { trainSteps, inputStopGradient, redraws } of plans) {
+  const selections = draws({ name: "drtune", k: 5, m: 20 }, 50);
+  for (const { trainSteps, inputStopGradient, redraws } of selections) {
     const [start = 0] = trainSteps;
     assert.deepEqual(trainSteps, [0, 10, 20, 30, 40].map((d) => start + d));
     assert.ok(inputStopGradient);
     assert.equal(redraws, 0);
   }
-  assert.deepEqual(range(plans.map((p) => p.trainSteps[0] ?? 0)), [1, 10]);
-  assert.deepEqual(range(plans.map((p) => p.tMin)), [1, 20]);
+  assert.deepEqual(range(selections.map((p) => p.trainSteps[0] ?? 0)), [1, 10]);
+  assert.deepEqual(range(selections.map((p) => p.tMin)), [1, 20]);
   // formulas.md: 4.05 of the 5 steps are reached on average.
   const reached = draws({ name: "drtune", k: 5, m: 20 }, 50, 4000)
     .map((p) => p.trainSteps.filter((t) => t >= p.tMin).length);
@@ -80,17 +81,17 @@ Deno.test("DRTune on a flow spreads its steps over those that run", () => {
     earlyStop: true,
     stepRule: "prefix",
   });
-  const plans = draws({ name: "drtune", stepRule: "prefix" }, 25, 4000);
-  for (const { trainSteps, tMin } of plans) {
+  const selections = draws({ name: "drtune", stepRule: "prefix" }, 25, 4000);
+  for (const { trainSteps, tMin } of selections) {
     const [a = 0, b = 0, c = 0] = trainSteps;
     assert.equal(trainSteps.length, 3);
     const stride = Math.floor((25 - tMin + 1) / 3);
     assert.deepEqual([b - a, c - b], [stride, stride]);
     assert.ok(a >= tMin && c <= 25);
   }
-  assert.deepEqual(range(plans.map((p) => p.tMin)), [1, 10]);
+  assert.deepEqual(range(selections.map((p) => p.tMin)), [1, 10]);
   // Where 3 divides the executed steps' number with a remainder of 1 the start is one of stride + 1.
-  const of16 = plans.filter((p) => p.tMin === 10).map((p) => 25 - (p.trainSteps[2] ?? 0));
+  const of16 = selections.filter((p) => p.tMin === 10).map((p) => 25 - (p.trainSteps[2] ?? 0));
   assert.deepEqual(range(of16), [0, 5]);
   const short = draws({ name: "drtune", stepRule: "prefix", k: 5, m: 4 }, 5);
   assert.ok(short.some((p) => p.trainSteps.length === 2));
@@ -113,9 +114,9 @@ Deno.test("LeapAlign draws unordered pairs of distinct steps", () => {
 });
 
 Deno.test("Sparse draws K distinct steps, late ones more often", () => {
-  const plans = draws({ name: "flowbp-sparse", k: 1, bias: 1 }, 4, 4000);
+  const selections = draws({ name: "flowbp-sparse", k: 1, bias: 1 }, 4, 4000);
   const counts = [0, 0, 0, 0];
-  for (const { trainSteps: [t = 0] } of plans) counts[4 - t] = (counts[4 - t] ?? 0) + 1;
+  for (const { trainSteps: [t = 0] } of selections) counts[4 - t] = (counts[4 - t] ?? 0) + 1;
   counts.forEach((n, i) => assert.ok(Math.abs(n / 4000 - (i + 1) / 10) < 0.04, `${counts}`));
   for (const { trainSteps } of draws({ name: "flowbp-sparse", k: 7 }, 7, 50)) {
     assert.deepEqual(trainSteps, [1, 2, 3, 4, 5, 6, 7]);
@@ -147,8 +148,8 @@ Deno.test("Bridge has K steps, x_j's among them and some before it", () => {
 
 Deno.test("Lagrange's intervals follow Dirichlet, the last of at most ten steps", () => {
   const T = 25;
-  const plans = draws({ name: "flowbp-lagrange" }, T, 2000);
-  const lengths = plans.map(({ surrogate, trainSteps }) => {
+  const selections = draws({ name: "flowbp-lagrange" }, T, 2000);
+  const lengths = selections.map(({ surrogate, trainSteps }) => {
     const bridge = surrogate?.bridge;
     const { first, second } = bridge?.leaps ?? assert.fail();
     const [k, j] = [T - (first.supports[0] ?? NaN), T - (bridge?.step ?? NaN)];
@@ -246,7 +247,7 @@ Deno.test("parameters out of range are refused by name", () => {
 Deno.test("The least and the greatest concentrations draw parts of 1; shares that are no numbers are refused", () => {
   for (const concentration of [[0.05, 0.05, 0.05], [0.05, 1000, 0.05], [1000, 1000, 1000]]) {
     draws({ name: "flowbp-lagrange", concentration }, 50);
-    const random = randomStream(2, "plan");
+    const random = randomStream(2, "selection");
     for (let i = 0; i < 1000; i++) {
       const sum = dirichlet(concentration, random).reduce((a, b) => a + b);
       assert.ok(Math.abs(sum - 1) < 1e-12);

@@ -12,7 +12,7 @@ export type ActiveSupports = typeof ACTIVE_SUPPORTS[number];
 export interface Leap {
   /** The steps whose velocities are weighed, that at which the leap starts first. */
   readonly supports: readonly number[];
-  /** Those of them that carry gradient. */
+  /** The supports that carry gradient. */
   readonly active: readonly number[];
 }
 

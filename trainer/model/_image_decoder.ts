@@ -1,5 +1,5 @@
 import type { LatentsSize, Part, VaeConfig } from "../../models/diffusers/mod.ts";
-import type { Decoder } from "../step/mod.ts";
+import type { Decoder } from "../batch/mod.ts";
 import { batchOf, concatBatch, type Float32Tensor, sliceBatch } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";
 import { chunks } from "./_chunks.ts";

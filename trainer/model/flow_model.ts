@@ -13,7 +13,7 @@ import {
   type ModuleChange,
 } from "../../models/lora/mod.ts";
 import type { Engine, Feed } from "../../runtime/mod.ts";
-import type { Conditioning, Decoder, DenoiserRows, GuidanceKind } from "../step/mod.ts";
+import type { Conditioning, Decoder, DenoiserRows, GuidanceKind } from "../batch/mod.ts";
 import {
   accumulate,
   batchOf,

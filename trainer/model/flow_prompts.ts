@@ -2,7 +2,7 @@ import { float32, int64 } from "../../autodiff/mod.ts";
 import { cut } from "../../base/mod.ts";
 import type { FlowKind, FlowPipeline, TextEncoder } from "../../models/flow/mod.ts";
 import { type Encoding, loadClipTokenizer, loadTextTokenizer } from "../../models/tokenizer/mod.ts";
-import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
+import type { Conditioning, PromptEncoder, PromptOptions } from "../batch/mod.ts";
 import { drawnPrompt } from "../prompt_columns.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";

@@ -4,10 +4,10 @@ import type { Precision } from "../../compile/mod.ts";
 import { readPipeline } from "../../models/diffusers/mod.ts";
 import { type Engine, openEngine } from "../../runtime/mod.ts";
 import { relativeError, roundingEngine } from "../../tests/models/mod.ts";
-import { type MethodOptions, plan, resolveMethod } from "../methods/mod.ts";
+import { type MethodOptions, resolveMethod, selectSteps } from "../methods/mod.ts";
 import { randomStream } from "../random.ts";
 import { makeSampler, parseSchedulerConfig } from "../samplers/mod.ts";
-import { seededNoise, trainStep } from "../step/mod.ts";
+import { seededNoise, trainBatch } from "../batch/mod.ts";
 import { mapParameters, type Parameters } from "../tensors.ts";
 import { type MemoryLimits, PipelineModel } from "./mod.ts";
 
@@ -40,13 +40,13 @@ async function gradientOf(
   ));
   try {
     const images = PROMPTS.map((_, image) => ({ seed: 3, iteration: 1, image }));
-    const { gradients } = await trainStep({
+    const { gradients } = await trainBatch({
       prompts: model.prompts,
       decoder: model.decoder,
       denoiser,
     }, {
       sampler: makeSampler({ kind: "ddpm", steps: T }, parseSchedulerConfig(pipeline.scheduler)),
-      plan: plan(resolveMethod(method, T), {
+      selection: selectSteps(resolveMethod(method, T), {
         T,
         random: {
           integer: (_, high) => Math.min(most, high),

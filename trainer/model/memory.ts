@@ -11,7 +11,7 @@ export const ENGINE_BYTES = 128 * 2 ** 20;
 const PACKED = 1.06;
 /** What is folded is held in other layouts too while it is loaded, as much again each time. */
 const FOLDING = 2;
-/** What lies between activations that stay. */
+/** Gaps between activations that stay, which the allocator holds as well: a factor of their bytes. */
 const ALLOCATED = 1.1;
 /**
  * Freed activations that are too small for later ones, or lie between others, stay with the allocator: as much as the

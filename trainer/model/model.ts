@@ -1,4 +1,4 @@
-import type { Decoder, Denoiser, PromptEncoder } from "../step/mod.ts";
+import type { Decoder, Denoiser, PromptEncoder } from "../batch/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
 
 /** A denoiser with one set of LoRA weights. */

@@ -12,7 +12,7 @@ import {
 } from "../../models/lora/mod.ts";
 import type { Engine, Feed, SessionOptions } from "../../runtime/mod.ts";
 import { FieldError } from "../errors.ts";
-import type { Decoder, DenoiserRows } from "../step/mod.ts";
+import type { Decoder, DenoiserRows } from "../batch/mod.ts";
 import {
   accumulate,
   batchOf,

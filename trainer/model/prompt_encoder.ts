@@ -10,7 +10,7 @@ import {
 } from "../../models/diffusers/mod.ts";
 import { type ClipTokenizer, loadClipTokenizer } from "../../models/tokenizer/mod.ts";
 import type { Session } from "../../runtime/mod.ts";
-import type { Conditioning, PromptEncoder, PromptOptions } from "../step/mod.ts";
+import type { Conditioning, PromptEncoder, PromptOptions } from "../batch/mod.ts";
 import { drawnPrompt } from "../prompt_columns.ts";
 import { concatBatch, type Float32Tensor } from "../tensors.ts";
 import { asFloat32 } from "./_as_float32.ts";

@@ -18,7 +18,7 @@ import type { MethodMeans, Work } from "./work.ts";
 const CLIP_TOKENS = 77;
 const LONG_TOKENS = { sd3: 256, flux: 512, flux2: 512, zimage: 512 } as const;
 
-/** The networks that one batch of a flow-matching model runs, in the order of a step. */
+/** The networks that one batch of a flow-matching model runs, in the order of an iteration. */
 export function flowWork(
   config: RunConfig,
   { pipeline, target, limits, means }: {

@@ -9,7 +9,7 @@ import { loraChanges } from "../../models/lora/mod.ts";
 import { isFlow, type TextToImage } from "../../models/flow/mod.ts";
 import { Random } from "../../models/random/mod.ts";
 import type { Provider } from "../../runtime/mod.ts";
-import { plan } from "../methods/mod.ts";
+import { selectSteps } from "../methods/mod.ts";
 import {
   decoderNetwork,
   DEFAULT_LIMITS,
@@ -85,7 +85,7 @@ export function busyRemark(
   };
 }
 
-/** The networks that one batch runs, in the order of a step. */
+/** The networks that one batch runs, in the order of an iteration. */
 function workOf(
   config: RunConfig,
   { pipeline, target, limits }: {
@@ -168,7 +168,7 @@ function meansOf({ method, sampler: { steps: T } }: RunConfig): MethodMeans {
   let [steps, trained, backward, nested] = [0, 0, 0, 0];
   let redraws = 0;
   for (let i = 0; i < DRAWS; i++) {
-    const drawn = plan(method, { T, random });
+    const drawn = selectSteps(method, { T, random });
     const end = drawn.tMin === 0 ? T : T - drawn.tMin + 1;
     const reached = drawn.trainSteps.filter((t) => T - t < end);
     steps += end / DRAWS;

@@ -2,7 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { onDisk } from "./_disk.ts";
 import type { AdaptedDenoiser } from "../model/mod.ts";
-import type { RewardScores } from "../step/mod.ts";
+import type { RewardScores } from "../batch/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
 import type { OpenedModel } from "./opened_model.ts";
 import { diversity, thumbnails } from "./panel.ts";

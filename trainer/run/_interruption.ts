@@ -3,7 +3,7 @@ import type { LoopRun } from "./_loop_run.ts";
 import { InterruptedError } from "./_patience.ts";
 import { doneOf } from "./_pending.ts";
 
-/** The outcome of work, unless the run gives its step up: then an `InterruptedError` at once. */
+/** The outcome of work, unless the run gives its iteration up: then an `InterruptedError` at once. */
 export async function givenUp<T>({ giveUp }: LoopRun, work: Promise<T>): Promise<T> {
   try {
     return await raceAbort(work, giveUp);

@@ -8,7 +8,7 @@ import { promptsOf } from "./_prompts_of.ts";
 import { ShardSum } from "./_shard_sum.ts";
 import type { RunConfig } from "./run_config.ts";
 import type { StepEvent } from "./run_events.ts";
-import { planOf, type Shard, type ShardResult, shardsOf } from "./shard.ts";
+import { selectionOf, type Shard, type ShardResult, shardsOf } from "./shard.ts";
 
 /** An iteration's result: the new state, and what its event says about it. */
 export interface Iteration {
@@ -68,8 +68,8 @@ export async function iterate(
       prompts: [...promptsOf(config, iteration)],
       plans: [...Array(accumulation).keys()].map((batch) => {
         // Which steps are trained says what a surrogate drew.
-        const { surrogate: _, ...plan } = planOf(config, { iteration, batch, T });
-        return plan;
+        const { surrogate: _, ...selection } = selectionOf(config, { iteration, batch, T });
+        return selection;
       }),
     },
   };

@@ -38,7 +38,7 @@ export class TrainingLoop {
   readonly #opened: OpenedModel;
   readonly #gallery: Gallery;
   readonly #ahead: PromptsAhead;
-  /** Holds the parameters of the present step. */
+  /** Holds the parameters of the present iteration. */
   readonly #denoiser: AdaptedDenoiser;
   readonly #reference: DriftReference;
   readonly #startDigest: string | undefined;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { float32 } from "../../autodiff/mod.ts";
 import { initAdamW } from "../optim/mod.ts";
-import type { RewardSource } from "../step/mod.ts";
+import type { RewardSource } from "../batch/mod.ts";
 import type { Parameters as Tensors } from "../tensors.ts";
 import { fakeModel } from "../testing/fake_networks.ts";
 import { FakeReward } from "../testing/fake_reward.ts";

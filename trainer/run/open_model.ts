@@ -29,8 +29,8 @@ import {
   openPipeline,
 } from "../model/mod.ts";
 import { measureSpeed, planRun } from "../plan/mod.ts";
-import { straightThrough } from "../step/mod.ts";
-import { plan } from "../methods/mod.ts";
+import { straightThrough } from "../batch/mod.ts";
+import { selectSteps } from "../methods/mod.ts";
 import { randomStream } from "../random.ts";
 import { makeSampler } from "../samplers/mod.ts";
 import { parseRunConfig, type RunConfig } from "./run_config.ts";
@@ -158,8 +158,8 @@ async function picturesOf(
 /** Throws `FieldError` where the sampler, or the method on it, is not defined. */
 function checkMethod(config: RunConfig, scheduler: ReturnType<RunPipeline["scheduler"]>): void {
   const sampler = makeSampler(config.sampler, scheduler);
-  const random = randomStream(config.seed, "plan");
-  const { surrogate, trainSteps } = plan(config.method, { T: config.sampler.steps, random });
+  const random = randomStream(config.seed, "selection");
+  const { surrogate, trainSteps } = selectSteps(config.method, { T: config.sampler.steps, random });
   if (surrogate !== undefined) straightThrough(sampler, { surrogate, trainSteps });
 }
 

@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 import sharp, { type Sharp } from "sharp";
 import { withPngText } from "./_png_text.ts";
 import { makeSampler, type SamplerOptions, type Scheduler } from "../samplers/mod.ts";
-import { type Guidance, GuidedDenoiser, type Networks, sample, seededNoise } from "../step/mod.ts";
+import { type Guidance, GuidedDenoiser, type Networks, sample, seededNoise } from "../batch/mod.ts";
 import { batchOf, type Float32Tensor, sliceBatch } from "../tensors.ts";
 
 /** An image to draw. */

@@ -11,7 +11,7 @@ import { sha256File } from "./_sha256_file.ts";
 import { drawnInPasses } from "../passes.ts";
 import { randomStream } from "../random.ts";
 import { drawNoiseLevel, type Scheduler } from "../samplers/mod.ts";
-import type { PretrainingRow } from "../step/mod.ts";
+import type { PretrainingRow } from "../batch/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
 import type { RunConfig } from "./run_config.ts";
 

@@ -1,6 +1,6 @@
 import { float32 } from "../../autodiff/mod.ts";
 import { assertFinite } from "../../runtime/mod.ts";
-import type { Evaluation, RewardScores, RewardSource } from "../step/mod.ts";
+import type { Evaluation, RewardScores, RewardSource } from "../batch/mod.ts";
 import type { Float32Tensor } from "../tensors.ts";
 import { rewardPrompt } from "../prompt_columns.ts";
 import { type Combination, combined, doubts } from "./combine.ts";

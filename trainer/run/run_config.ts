@@ -13,7 +13,7 @@ import {
 } from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import { SAMPLER_KINDS, type SamplerOptions, SIGMA_RANGES } from "../samplers/mod.ts";
-import { DRIFT_KINDS, type Guidance, GUIDANCE_GRADIENTS } from "../step/mod.ts";
+import { DRIFT_KINDS, type Guidance, GUIDANCE_GRADIENTS } from "../batch/mod.ts";
 import { checkPanel, checkRewards } from "./check_rewards.ts";
 import { COMBINATIONS } from "./combine.ts";
 import { COMPUTE_KINDS } from "./budget.ts";
@@ -160,7 +160,7 @@ export const runConfigSchema = z.strictObject({
     /** 0: none. */
     noise: z.number().min(0).max(1).default(0),
   }).prefault({}),
-  /** Holds the model to captioned pictures; see `pretrainStep`. */
+  /** Holds the model to captioned pictures; see `pretrainBatch`. */
   pretrain: z.strictObject({
     /** Below the model root. */
     folder: z.string().min(1),

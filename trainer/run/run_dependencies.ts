@@ -24,6 +24,6 @@ export interface RunDependencies {
   readonly now?: () => Date;
   /** Longest wait between two tries of a reward that is away, in milliseconds. Default 10,000. */
   readonly maxRetryMs?: number;
-  /** How long a run that is to go on later may take to end its step before it gives it up, in milliseconds. Default 5,000. */
+  /** How long a run that is to go on later may take to end its iteration before it gives it up, in milliseconds. Default 5,000. */
   readonly graceMs?: number;
 }

@@ -29,7 +29,7 @@ const sampleSchema = z.strictObject({
   rewards: z.record(z.string(), z.number()),
 });
 
-const planSchema = z.strictObject({
+const selectionSchema = z.strictObject({
   trainSteps: z.array(step).readonly(),
   tMin: step,
   inputStopGradient: z.boolean(),
@@ -59,8 +59,8 @@ const stepEventSchema = z.strictObject({
   prompts: z.array(z.string()),
   /** Small JPEG files of its images in that order, relative to the run's folder; where samples were drawn as well. */
   images: z.array(z.string()).exactOptional(),
-  /** What was trained, a plan for each accumulated batch. */
-  plans: z.array(planSchema),
+  /** What was trained, a selection of steps for each accumulated batch. */
+  plans: z.array(selectionSchema),
   /** Names of the workers that computed its shards, in their order; absent where the trainer did. */
   workers: z.array(z.string()).exactOptional(),
   at,

@@ -227,7 +227,7 @@ export class RunStore {
       .catch(() => {});
   }
 
-  /** Ends after the present step, with a checkpoint; runs go on when the folder is opened again. */
+  /** Ends after the present iteration, with a checkpoint; runs go on when the folder is opened again. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const run of this.#runs.values()) if (!run.ended) run.suspend();

@@ -1,4 +1,4 @@
-import { plan } from "../methods/mod.ts";
+import { selectSteps } from "../methods/mod.ts";
 import type { AdaptedDenoiser } from "../model/mod.ts";
 import { randomStream } from "../random.ts";
 import { makeSampler } from "../samplers/mod.ts";
@@ -6,13 +6,13 @@ import {
   type Evaluation,
   type ImageSeed,
   perturbed,
-  pretrainStep,
+  pretrainBatch,
   type RewardSource,
   seededNoise,
   type Shift,
   shifted,
-  trainStep,
-} from "../step/mod.ts";
+  trainBatch,
+} from "../batch/mod.ts";
 import { assertFinite } from "../../runtime/mod.ts";
 import { scaled } from "../optim/mod.ts";
 import { accumulate, type Float32Tensor, type Parameters } from "../tensors.ts";
@@ -86,11 +86,11 @@ export async function computeShard(
   const first = batch * config.batch.size;
   const prompts = promptsOf(config, iteration).slice(first + start, first + end);
   const images = prompts.map((_, i) => ({ seed, iteration, image: first + start + i }));
-  const { gradients, evaluation, drift, seconds } = await trainStep(
+  const { gradients, evaluation, drift, seconds } = await trainBatch(
     { prompts: model.prompts, decoder: model.decoder, denoiser },
     {
       sampler: makeSampler(config.sampler, scheduler),
-      plan: planOf(config, { iteration, batch, T }),
+      selection: selectionOf(config, { iteration, batch, T }),
       guidance: config.guidance,
       prompts,
       noise: seededNoise(images, latents),
@@ -136,7 +136,7 @@ async function pretrained(
   const begun = performance.now();
   const rows = pretrainingRows(await pretraining(), { config, scheduler, ...drawn });
   const networks = { prompts: model.prompts, denoiser };
-  const { loss, gradients } = await pretrainStep(networks, {
+  const { loss, gradients } = await pretrainBatch(networks, {
     rows,
     embeddedGuidance: guidance.scale,
   });
@@ -155,7 +155,7 @@ function summed(a: Parameters, b: Parameters): Parameters {
 }
 
 /** What is trained in a batch of an iteration. */
-export function planOf(
+export function selectionOf(
   { method, seed }: RunConfig,
   { iteration, batch, T }: {
     readonly iteration: number;
@@ -164,7 +164,10 @@ export function planOf(
     readonly T: number;
   },
 ) {
-  return plan(method, { T, random: randomStream(seed, "plan", { iteration, image: batch }) });
+  return selectSteps(method, {
+    T,
+    random: randomStream(seed, "selection", { iteration, image: batch }),
+  });
 }
 
 /** Noise of the images' copies, drawn image by image. */

@@ -37,7 +37,7 @@ export class TrainingRun {
   readonly #progress: Progress;
   readonly #clients: RewardClients;
   readonly #patience: Patience;
-  /** Aborts when the present step is given up. Replaced when the run is taken back. */
+  /** Aborts when the present iteration is given up. Replaced when the run is taken back. */
   #giveUp = new AbortController();
   #executing: Promise<void> = Promise.resolve();
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -117,8 +117,8 @@ export class TrainingRun {
   }
 
   /**
-   * Asks the run to write a checkpoint and stop: after its step, or at once where it waits for a reward. Of one that
-   * chooses the choice is left for when it is resumed.
+   * Asks the run to write a checkpoint and stop: after its iteration, or at once where it waits for a reward. Of a run that
+   * chooses, the choice is left for when it is resumed.
    */
   async stop(): Promise<void> {
     if (this.ended || this.#progress.end?.state === "stopped") return;
@@ -129,7 +129,7 @@ export class TrainingRun {
   }
 
   /**
-   * Like `stop`, but the run is to go on later: it ends as queued. A step that takes longer than the grace period is
+   * Like `stop`, but the run is to go on later: it ends as queued. An iteration that takes longer than the grace period is
    * given up: it will be done again, with the same bits.
    */
   suspend(): void {
@@ -171,7 +171,7 @@ export class TrainingRun {
   }
 
   /**
-   * Asks for a checkpoint at the next step boundary; an iteration that waits for a reward is given up for it and begins
+   * Asks for a checkpoint at the next boundary between iterations; an iteration that waits for a reward is given up for it and begins
    * again. Returns how many iterations the checkpoint will hold. Throws `RunStateError` where the run does not train.
    */
   async save(): Promise<number> {

@@ -1,5 +1,5 @@
 import { float32 } from "../../autodiff/mod.ts";
-import type { Guidance } from "../step/mod.ts";
+import type { Guidance } from "../batch/mod.ts";
 import { CHANNELS, FakeNetworks } from "./fake_networks.ts";
 
 /** A number and its derivative with respect to one parameter. */

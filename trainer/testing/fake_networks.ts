@@ -3,7 +3,7 @@ import type { Model } from "../model/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import type { OpenedModel } from "../run/mod.ts";
 import { schedulerConfigSchema } from "../samplers/mod.ts";
-import type { Conditioning, Denoiser, DenoiserRows, Networks } from "../step/mod.ts";
+import type { Conditioning, Denoiser, DenoiserRows, Networks } from "../batch/mod.ts";
 import { batchOf, type Float32Tensor, type Parameters } from "../tensors.ts";
 
 /** Weights of the colour channels of the fake decoder. */

@@ -11,7 +11,7 @@ import { writeGradientNormReport } from "../study/gradient_norm/gradient_norm_re
 import { runGradientNorm } from "../study/gradient_norm/run_gradient_norm.ts";
 import { writeGridReport } from "../study/grid_report.ts";
 import { readStudy, type StudyFile, studyNames } from "../study/read_study.ts";
-import { plannedRuns, rewardNames, runGrid } from "../study/run_grid.ts";
+import { gridRuns, rewardNames, runGrid } from "../study/run_grid.ts";
 import { StudyFolder } from "../study/study_folder.ts";
 import type { GridStudy } from "../study/study_schema.ts";
 import { ownStack, runningStack } from "../study/study_stack.ts";
@@ -179,7 +179,7 @@ function commandOf(
 /** A file for each run of the first seed, as `drtune train --config` takes it. */
 async function writePresets({ name, study }: GridFile, folder: string): Promise<number> {
   await mkdir(folder, { recursive: true });
-  const runs = plannedRuns({ name, study: { ...study, seeds: study.seeds.slice(0, 1) } }, []);
+  const runs = gridRuns({ name, study: { ...study, seeds: study.seeds.slice(0, 1) } }, []);
   for (const { cell, fields } of runs) {
     const words = Object.values(cell).join("-").toLowerCase().replaceAll(/[^a-z0-9.]+/g, "-");
     const about = Object.entries(cell).map(([axis, value]) => `${axis} ${value}`).join(", ");

@@ -86,7 +86,7 @@ function termOf(args: Arguments, present: readonly RewardTerm[]) {
   const old = present.find((term) => term.name === name);
   const at = args.text("at");
   const reward = args.text("reward");
-  // Elsewhere the same name may well be another reward, with other weights.
+  // At another address the same name may be another reward, with other weights.
   const kept = at === undefined ? old : undefined;
   const { hinge, zScore } = old ?? {};
   const without = args.list("without");

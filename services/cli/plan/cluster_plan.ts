@@ -10,7 +10,7 @@ import {
 import { UsageError } from "../command.ts";
 import { duration } from "../progress.ts";
 
-/** A guess for machines of one kind: what the same step took at different times, standard deviation over mean. */
+/** A guess for machines of one kind: what the same iteration took at different times, standard deviation over mean. */
 const SPREAD = 0.05;
 
 /** Predictions for 1, 2, 4, … machines and for so many as were asked for, the fewest first. Throws `UsageError`. */

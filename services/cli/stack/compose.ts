@@ -2,7 +2,7 @@ import { relative } from "node:path";
 import { Document } from "yaml";
 import { ROOT, type Stack } from "./read_stack.ts";
 import { workerNames } from "./stack_schema.ts";
-import { type Place, type ServicePlan, servicePlans } from "./service_plan.ts";
+import { type Place, type ServiceDefinition, serviceDefinitions } from "./service_definition.ts";
 
 /** Which compose file: the stack, or what is laid over it where the computing services have GPUs. */
 export const COMPOSE_VARIANTS = ["stack", "gpu", "cdi"] as const;
@@ -35,9 +35,9 @@ export function composeYaml(
   return document.toString({ lineWidth: 0 });
 }
 
-/** What a service's container has beside what its plan says. */
+/** What a service's container has beside what its definition says. */
 interface Container {
-  readonly plan: ServicePlan;
+  readonly definition: ServiceDefinition;
   /** Address on the host that its port is published at. */
   readonly published: string;
   readonly memory: string | undefined;
@@ -52,13 +52,13 @@ function containers(stack: Stack): readonly Container[] {
   const workers = new Map(
     workerNames(cluster?.workers ?? []).map((name, i) => [name, cluster?.workers[i]] as const),
   );
-  return servicePlans(stack, containerPlace(stack)).map((plan): Container => {
-    const { host, memory, devices } = plan.kind === "gateway"
+  return serviceDefinitions(stack, containerPlace(stack)).map((definition): Container => {
+    const { host, memory, devices } = definition.kind === "gateway"
       ? { ...gateway, memory: undefined, devices: undefined }
-      : rewards.find(({ name }) => name === plan.name) ??
-        { ...trainer, ...workers.get(plan.name) };
-    const secrets = plan.files.flatMap((path) => names.get(path) ?? []);
-    return { plan, published: host, memory, devices, secrets: [...new Set(secrets)] };
+      : rewards.find(({ name }) => name === definition.name) ??
+        { ...trainer, ...workers.get(definition.name) };
+    const secrets = definition.files.flatMap((path) => names.get(path) ?? []);
+    return { definition, published: host, memory, devices, secrets: [...new Set(secrets)] };
   });
 }
 
@@ -126,21 +126,21 @@ function composeFile(stack: Stack, folder: string): Fields {
   const host = (path: string) => hostPath(folder, path);
   const { presets } = stack.gateway;
   const names = secretNames(stack);
-  const services = containers(stack).map(({ plan, published, memory, secrets }) => {
-    const { kind, port, replicas } = plan;
+  const services = containers(stack).map(({ definition, published, memory, secrets }) => {
+    const { kind, port, replicas } = definition;
     const volumes = {
       reward: [`${host(stack.models)}:/models:ro`, "cache:/cache"],
       trainer: [`${host(stack.models)}:/models:ro`, "runs:/runs"],
       worker: [`${host(stack.models)}:/models:ro`],
       gateway: ["runs:/runs:ro", ...(presets ? [`${host(presets)}:/presets:ro`] : [])],
     }[kind];
-    return [plan.name, {
+    return [definition.name, {
       image: "${DRTUNE_IMAGE:-localhost/drtune}",
       build: build(folder),
-      entrypoint: entrypoint(plan),
-      command: command(plan),
+      entrypoint: entrypoint(definition),
+      command: command(definition),
       user: "${DRTUNE_USER:-10001:10001}",
-      environment: environment(plan),
+      environment: environment(definition),
       // Of several only one could have the host's port.
       ...(replicas > 1
         ? { deploy: { replicas } }
@@ -150,7 +150,7 @@ function composeFile(stack: Stack, folder: string): Fields {
       ...(memory !== undefined && { mem_limit: memory }),
       ...(kind !== "worker" && {
         healthcheck: {
-          test: ["CMD", "drtune", "health", ...healthWords(plan, stack)],
+          test: ["CMD", "drtune", "health", ...healthWords(definition, stack)],
           interval: "30s",
           timeout: "10s",
           start_period: "120s",
@@ -158,7 +158,7 @@ function composeFile(stack: Stack, folder: string): Fields {
         },
       }),
       restart: "unless-stopped",
-      // The trainer finishes its step and writes a checkpoint, a worker finishes its job.
+      // The trainer finishes its iteration and writes a checkpoint, a worker finishes its job.
       ...((kind === "trainer" || kind === "worker") && { stop_grace_period: "70s" }),
       read_only: true,
       tmpfs: ["/tmp"],
@@ -247,17 +247,17 @@ function overGpus(
     rewards: stack.rewards.map((reward) => ({ ...reward, provider: "cuda" })),
     trainer: { ...stack.trainer, provider: "cuda" },
   };
-  const computing = containers(cuda).filter(({ plan }) => plan.kind !== "gateway");
+  const computing = containers(cuda).filter(({ definition }) => definition.kind !== "gateway");
   return {
-    services: Object.fromEntries(computing.map(({ plan, devices }) => {
+    services: Object.fromEntries(computing.map(({ definition, devices }) => {
       const access = variant === "cdi"
         ? { devices: (devices ?? ["all"]).map((device) => `nvidia.com/gpu=${device}`) }
         : { deploy: { resources: { reservations: { devices: [nvidia(devices)] } } } };
-      return [plan.name, {
+      return [definition.name, {
         image: "${DRTUNE_NVIDIA_IMAGE:-localhost/drtune-nvidia}",
         build: build(folder, "nvidia"),
-        entrypoint: entrypoint(plan),
-        command: command(plan),
+        entrypoint: entrypoint(definition),
+        command: command(definition),
         ...access,
       }];
     })),
@@ -265,7 +265,7 @@ function overGpus(
 }
 
 /** Deno with what a service may do. */
-function entrypoint({ permissions }: ServicePlan): readonly string[] {
+function entrypoint({ permissions }: ServiceDefinition): readonly string[] {
   return ["deno", "run", "--no-prompt", "--cached-only", ...permissions];
 }
 
@@ -278,11 +278,11 @@ function nvidia(devices: readonly string[] | undefined): Fields {
 }
 
 /** Compose would take a dollar for a variable. */
-function command({ entry, args }: ServicePlan): readonly string[] {
+function command({ entry, args }: ServiceDefinition): readonly string[] {
   return [`/app/${entry}`, ...args].map((word) => word.replaceAll("$", "$$$$"));
 }
 
-function environment({ env }: ServicePlan): Fields {
+function environment({ env }: ServiceDefinition): Fields {
   // Which devices there are is for the engine to say.
   const { CUDA_VISIBLE_DEVICES: _, ...rest } = env;
   // The collector beside it, when it is there; a described one always.
@@ -295,7 +295,7 @@ function environment({ env }: ServicePlan): Fields {
 }
 
 function healthWords(
-  { health, port, secure, args }: ServicePlan,
+  { health, port, secure, args }: ServiceDefinition,
   stack: Stack,
 ): readonly string[] {
   if (health === undefined) {

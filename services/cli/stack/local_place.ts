@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { ROOT, type Stack } from "./read_stack.ts";
-import { localAddress, type Place } from "./service_plan.ts";
+import { localAddress, type Place } from "./service_definition.ts";
 
 /** A stack of processes on this machine. */
 export function localPlace({ models, runs, state }: Stack): Place {

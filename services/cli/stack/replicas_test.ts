@@ -4,7 +4,7 @@ import { parse } from "yaml";
 import { composeYaml } from "./compose.ts";
 import { localPlace } from "./local_place.ts";
 import { readStack, type Stack } from "./read_stack.ts";
-import { servicePlans } from "./service_plan.ts";
+import { serviceDefinitions } from "./service_definition.ts";
 import { stackListeners } from "./stack_schema.ts";
 
 async function withStack(
@@ -42,12 +42,14 @@ const REPLICAS = `
 
 Deno.test("Replicas are processes with ports one behind the other, which trainer and gateway know", () =>
   withStack(REPLICAS, (stack) => {
-    const plans = servicePlans(stack, localPlace(stack));
-    assert.deepEqual(plans.map(({ name, port }) => [name, port]), [
+    const definitions = serviceDefinitions(stack, localPlace(stack));
+    assert.deepEqual(definitions.map(({ name, port }) => [name, port]), [
       ...[["a-1", 1100], ["a-2", 1101], ["a-3", 1102]],
       ...[["b", 1300], ["c-1", 1400], ["c-2", 1401], ["trainer", 1004], ["gateway", 1005]],
     ]);
-    const settings = plans.slice(0, 6).map(({ args }) => JSON.parse(optionOf(args, "--settings")));
+    const settings = definitions.slice(0, 6).map(({ args }) =>
+      JSON.parse(optionOf(args, "--settings"))
+    );
     assert.deepEqual(settings.map(({ metricsPort }) => metricsPort), [
       ...[1200, 1201, 1202],
       ...[undefined, undefined, undefined],
@@ -58,7 +60,9 @@ Deno.test("Replicas are processes with ports one behind the other, which trainer
     ]);
     const expected = "a=127.0.0.1:1100,127.0.0.1:1101,127.0.0.1:1102,b=127.0.0.1:1300," +
       "c=grpcs://127.0.0.1:1400,grpcs://127.0.0.1:1401";
-    for (const { args } of plans.slice(6)) assert.equal(optionOf(args, "--rewards"), expected);
+    for (const { args } of definitions.slice(6)) {
+      assert.equal(optionOf(args, "--rewards"), expected);
+    }
     const ports = stackListeners(stack).map(({ port }) => port);
     assert.equal(new Set(ports).size, 3 + 3 + 1 + 2 + 2);
   }));

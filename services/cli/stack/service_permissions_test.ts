@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { choosePorts } from "./choose_ports.ts";
 import { localPlace } from "./local_place.ts";
 import { readStack } from "./read_stack.ts";
-import { servicePlans } from "./service_plan.ts";
+import { serviceDefinitions } from "./service_definition.ts";
 
 const PROBE = fileURLToPath(new URL("testing/probe.ts", import.meta.url));
 
@@ -23,13 +23,21 @@ Deno.test("A service reads, writes, calls and starts nothing but what its stack 
     );
     const stack = choosePorts(await readStack(file));
     await Promise.all(
-      servicePlans(stack, localPlace(stack)).map(async (plan) => {
+      serviceDefinitions(stack, localPlace(stack)).map(async (definition) => {
         const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-          args: ["run", "--no-prompt", "--no-check", ...plan.permissions, PROBE, outside, inside],
+          args: [
+            "run",
+            "--no-prompt",
+            "--no-check",
+            ...definition.permissions,
+            PROBE,
+            outside,
+            inside,
+          ],
         }).output();
         const said = new TextDecoder().decode(stdout).trim().split("\n");
         // Callers say where a trainer's rewards are: nothing listens there, but it may ask.
-        const connects = plan.kind === "trainer" ? "Error ECONNREFUSED" : "NotCapable";
+        const connects = definition.kind === "trainer" ? "Error ECONNREFUSED" : "NotCapable";
         assert.deepEqual(
           said.map((line) => line.replace(/NotCapable.*|Error EPERM/, "NotCapable")),
           [
@@ -38,7 +46,7 @@ Deno.test("A service reads, writes, calls and starts nothing but what its stack 
             `connect: ${connects}`,
             "ffi: NotCapable",
           ],
-          `${plan.name}: ${new TextDecoder().decode(stderr)}`,
+          `${definition.name}: ${new TextDecoder().decode(stderr)}`,
         );
       }),
     );

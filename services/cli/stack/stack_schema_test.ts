@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { composeYaml } from "./compose.ts";
 import { localPlace } from "./local_place.ts";
 import { EMBEDDED_STACK, readStack } from "./read_stack.ts";
-import { servicePlans } from "./service_plan.ts";
+import { serviceDefinitions } from "./service_definition.ts";
 import { stackJsonSchema } from "./stack_schema.ts";
 
 async function faults(text: string): Promise<string[]> {
@@ -83,14 +83,14 @@ Deno.test("A cluster's trainer and workers are told where NATS is; without one n
   try {
     await Deno.writeTextFile(file, CLUSTER);
     const stack = await readStack(file);
-    const plans = servicePlans(stack, localPlace(stack));
+    const definitions = serviceDefinitions(stack, localPlace(stack));
     const nats = [
       "--nats",
       "nats://10.0.0.1:4222",
       "--nats-token-file",
       join(folder, "nats.token"),
     ];
-    const told = plans.filter(({ args }) => args.join(" ").includes(nats.join(" ")));
+    const told = definitions.filter(({ args }) => args.join(" ").includes(nats.join(" ")));
     assert.deepEqual(told.map(({ name }) => name), ["trainer", "worker-1", "worker-2"]);
     assert.deepEqual(told[1]?.args.slice(-6), [
       ...["--provider", "cpu", "--threads", "2", "--log-level", "info"],
@@ -105,7 +105,7 @@ Deno.test("A cluster's trainer and workers are told where NATS is; without one n
     await Deno.remove(folder, { recursive: true });
   }
   const embedded = await readStack(EMBEDDED_STACK);
-  const plain = servicePlans(embedded, localPlace(embedded));
+  const plain = serviceDefinitions(embedded, localPlace(embedded));
   assert(plain.every(({ args, kind }) => kind !== "worker" && !args.includes("--nats")));
 });
 

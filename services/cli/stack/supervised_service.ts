@@ -1,7 +1,7 @@
 import { ROOT } from "./read_stack.ts";
 import { checkHealth } from "./health.ts";
 import { LogFile } from "./log_file.ts";
-import { localAddress, type ServicePlan } from "./service_plan.ts";
+import { localAddress, type ServiceDefinition } from "./service_definition.ts";
 import { ServiceProcess } from "./service_process.ts";
 import type { ServiceStatus } from "./state_folder.ts";
 import { backoff, raceAbort } from "../../../base/mod.ts";
@@ -41,7 +41,7 @@ export interface SupervisedOptions {
 
 /** A service that is started again whenever it ends, until it is told to stop. */
 export class SupervisedService {
-  readonly plan: ServicePlan;
+  readonly definition: ServiceDefinition;
   /** Resolves when it is ready for the first time; rejects where it ends before. */
   readonly firstReady: Promise<void>;
   readonly #options: SupervisedOptions;
@@ -53,17 +53,17 @@ export class SupervisedService {
   #process: ServiceProcess | undefined;
   #status: ServiceStatus;
 
-  constructor(plan: ServicePlan, options: SupervisedOptions) {
-    this.plan = plan;
+  constructor(definition: ServiceDefinition, options: SupervisedOptions) {
+    this.definition = definition;
     this.#options = options;
     this.#patience = options.patience ?? PATIENCE;
     this.#log = new LogFile(options.logFile);
     this.firstReady = this.#ready.promise;
     this.firstReady.catch(() => {});
     this.#status = {
-      name: plan.name,
-      kind: plan.kind,
-      address: addressOf(plan),
+      name: definition.name,
+      kind: definition.kind,
+      address: addressOf(definition),
       state: "starting",
       reason: "",
       since: new Date().toISOString(),
@@ -110,16 +110,16 @@ export class SupervisedService {
 
   /** Answers why it ended. */
   async #oneLife(): Promise<string> {
-    const { plan } = this;
+    const { definition } = this;
     const { signal } = this.#stopping;
     let process: ServiceProcess;
     try {
       process = await ServiceProcess.start({
-        name: plan.name,
-        entry: `${ROOT}${plan.entry}`,
-        args: plan.args,
-        permissions: plan.permissions,
-        env: plan.env,
+        name: definition.name,
+        entry: `${ROOT}${definition.entry}`,
+        args: definition.args,
+        permissions: definition.permissions,
+        env: definition.env,
         folder: this.#options.folder,
         readyWithinMs: READY_WITHIN_MS,
         onLog: (line) => this.#log.line(line),
@@ -133,7 +133,7 @@ export class SupervisedService {
     this.#ready.resolve();
     const ended = new AbortController();
     // A worker listens to nothing: the trainer notices one that hangs.
-    const watching = plan.kind === "worker" ? undefined : this.#watch(process, ended.signal);
+    const watching = definition.kind === "worker" ? undefined : this.#watch(process, ended.signal);
     const how = await process.ended;
     this.#process = undefined;
     ended.abort();
@@ -143,7 +143,7 @@ export class SupervisedService {
 
   /** Asks how it is until it ends. */
   async #watch(process: ServiceProcess, ended: AbortSignal): Promise<void> {
-    const { plan } = this;
+    const { definition } = this;
     const { check, hung } = this.#patience;
     let lastAnswer = Date.now();
     while (!ended.aborted) {
@@ -151,9 +151,9 @@ export class SupervisedService {
       if (ended.aborted || process.stopping) return;
       const { address } = this.#status;
       const { healthy, status } = await checkHealth(
-        plan.health === undefined ? `http://${address}` : address,
+        definition.health === undefined ? `http://${address}` : address,
         {
-          ...(plan.health !== undefined && { service: plan.health }),
+          ...(definition.health !== undefined && { service: definition.health }),
           token: this.#options.token,
           tls: this.#options.tls,
           timeoutMs: check,
@@ -191,7 +191,7 @@ async function sleep(ms: number, signal: AbortSignal): Promise<void> {
 }
 
 /** Where a service listens; empty for one that does not. */
-function addressOf(plan: ServicePlan): string {
-  if (plan.kind === "worker") return "";
-  return plan.secure ? secured(localAddress(plan)) : localAddress(plan);
+function addressOf(definition: ServiceDefinition): string {
+  if (definition.kind === "worker") return "";
+  return definition.secure ? secured(localAddress(definition)) : localAddress(definition);
 }

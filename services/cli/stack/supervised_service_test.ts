@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { ServicePlan } from "./service_plan.ts";
+import type { ServiceDefinition } from "./service_definition.ts";
 import type { ServiceStatus } from "./state_folder.ts";
 import { SupervisedService } from "./supervised_service.ts";
 
@@ -11,7 +11,7 @@ async function supervise(
   check = 60_000,
 ) {
   const folder = await Deno.makeTempDir();
-  const plan: ServicePlan = {
+  const definition: ServiceDefinition = {
     name: "faulty",
     kind: "reward",
     host: "127.0.0.1",
@@ -28,7 +28,7 @@ async function supervise(
   const seen: ServiceStatus[] = [];
   const reached = Promise.withResolvers<void>();
   const logFile = join(folder, "faulty.log");
-  const service: SupervisedService = new SupervisedService(plan, {
+  const service: SupervisedService = new SupervisedService(definition, {
     folder,
     logFile,
     patience: { check, hung: 60, firstWait: 1, longestWait: 4 },

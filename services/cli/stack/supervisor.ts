@@ -3,11 +3,11 @@ import { readClientTls, readToken } from "../../launch/mod.ts";
 import { type ClientTls } from "../../rpc/mod.ts";
 import { localPlace } from "./local_place.ts";
 import type { Stack } from "./read_stack.ts";
-import { servicePlans } from "./service_plan.ts";
+import { serviceDefinitions } from "./service_definition.ts";
 import type { StackState, StateFolder } from "./state_folder.ts";
 import { SupervisedService } from "./supervised_service.ts";
 
-/** The trainer finishes its step and writes a checkpoint; what it has not done by then a restart does again. */
+/** The trainer finishes its iteration and writes a checkpoint; what it has not done by then a restart does again. */
 const GRACE_MS = 60_000;
 
 /** Starts all services of a stack at once and keeps them running. */
@@ -42,12 +42,12 @@ export class Supervisor {
     };
     const services: SupervisedService[] = [];
     this.services = services;
-    for (const plan of servicePlans(stack, localPlace(stack))) {
+    for (const definition of serviceDefinitions(stack, localPlace(stack))) {
       services.push(
-        new SupervisedService(plan, {
+        new SupervisedService(definition, {
           folder: stack.models,
-          logFile: folder.logFile(plan.name),
-          ...(plan.kind === "gateway" && { token: gatewayToken }),
+          logFile: folder.logFile(definition.name),
+          ...(definition.kind === "gateway" && { token: gatewayToken }),
           tls,
           onChange: () => this.#changed(),
         }),
@@ -80,10 +80,10 @@ export class Supervisor {
     await Promise.all(this.services.map(({ firstReady }) => firstReady));
   }
 
-  /** Stops all: rewards last, for the trainer to finish its step with them. */
+  /** Stops all: rewards last, for the trainer to finish its iteration with them. */
   async stop(): Promise<void> {
     const [rewards, others] = [true, false].map((wanted) =>
-      this.services.filter(({ plan }) => (plan.kind === "reward") === wanted)
+      this.services.filter(({ definition }) => (definition.kind === "reward") === wanted)
     );
     for (const group of [others ?? [], rewards ?? []]) {
       await Promise.all(group.map((service) => service.stop(GRACE_MS)));

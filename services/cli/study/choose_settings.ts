@@ -1,6 +1,6 @@
 import { summarise } from "../../../base/mod.ts";
 import type { MeasuredPicture } from "./measure_run.ts";
-import type { Cell } from "./plan_runs.ts";
+import type { Cell } from "./grid_runs.ts";
 
 /** What a trial came to. */
 export interface Trial {

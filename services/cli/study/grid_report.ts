@@ -5,7 +5,7 @@ import { escaped, htmlPage, htmlPicture, htmlTable, type TableCell } from "../re
 import { markdownTable } from "../report/markdown.ts";
 import { csvLine } from "../score/csv.ts";
 import { type Figure, gridFigures } from "./grid_plots.ts";
-import { cellName } from "./plan_runs.ts";
+import { cellName } from "./grid_runs.ts";
 import type { GridOutcome } from "./run_grid.ts";
 import type { StudyFolder } from "./study_folder.ts";
 import { studyHead, studyMarkdown, writeFigure } from "./study_page.ts";

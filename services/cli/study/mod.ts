@@ -1,3 +1,3 @@
 export { readStudy, type StudyFile, studyNames } from "./read_study.ts";
-export { plannedRuns, rewardNames } from "./run_grid.ts";
-export type { RunSpec } from "./plan_runs.ts";
+export { gridRuns, rewardNames } from "./run_grid.ts";
+export type { RunSpec } from "./grid_runs.ts";

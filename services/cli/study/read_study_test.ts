@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UsageError } from "../command.ts";
 import { deepMerge } from "./deep_merge.ts";
-import { cellsOf, runOf } from "./plan_runs.ts";
+import { cellsOf, runOf } from "./grid_runs.ts";
 import { readStudy } from "./read_study.ts";
 
 const STUDY = `title: A

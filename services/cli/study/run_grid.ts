@@ -6,7 +6,7 @@ import { duration, Progress } from "../progress.ts";
 import { type Choice, chooseSettings, type Trial } from "./choose_settings.ts";
 import { isFields } from "./deep_merge.ts";
 import { measureRun } from "./measure_run.ts";
-import { cellName, cellsOf, isPart, runOf, type RunSpec } from "./plan_runs.ts";
+import { cellName, cellsOf, isPart, runOf, type RunSpec } from "./grid_runs.ts";
 import { readPrompts } from "./read_prompts.ts";
 import type { Baseline, RunResult, StudyFolder } from "./study_folder.ts";
 import type { GridStudy, Measure } from "./study_schema.ts";
@@ -42,7 +42,7 @@ export interface GridContext {
 export async function runGrid(context: GridContext): Promise<GridOutcome> {
   const progress = new GridProgress();
   const trials = trialRuns(context);
-  const own = plannedRuns(context, []);
+  const own = gridRuns(context, []);
   // A missing file is told before anything is trained.
   for (const spec of [...trials, ...own]) await promptsOf(spec, context);
   progress.expect([...trials, ...own]);
@@ -52,7 +52,7 @@ export async function runGrid(context: GridContext): Promise<GridOutcome> {
     context.study.choose?.per ?? [],
   );
   for (const { of, candidate } of choices) progress.say(`${cellName(of)}: ${candidate} is chosen`);
-  const runs = await runAll(plannedRuns(context, choices), { ...context, progress });
+  const runs = await runAll(gridRuns(context, choices), { ...context, progress });
   return { runs, choices };
 }
 
@@ -66,7 +66,7 @@ export function targetOf({ config }: Pick<RunSpec, "config">): string {
 export function rewardNames(
   context: Pick<GridContext, "name" | "study">,
 ): readonly string[] {
-  const names = plannedRuns(context, []).flatMap(({ config }) =>
+  const names = gridRuns(context, []).flatMap(({ config }) =>
     [...config.rewards, ...config.panel?.rewards ?? []]
       .filter(({ endpoint }) => endpoint === "").map((term) => term.name || term.reward)
   );
@@ -74,7 +74,7 @@ export function rewardNames(
 }
 
 /** The study's own runs, seed by seed, so that a study that is interrupted has all cells at its first seeds. */
-export function plannedRuns(
+export function gridRuns(
   { name, study }: Pick<GridContext, "name" | "study">,
   choices: readonly Choice[],
 ): readonly RunSpec[] {

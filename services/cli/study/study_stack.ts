@@ -9,12 +9,12 @@ import { UsageError } from "../command.ts";
 import { choosePorts } from "../stack/choose_ports.ts";
 import { localPlace } from "../stack/local_place.ts";
 import type { Stack } from "../stack/read_stack.ts";
-import { servicePlans } from "../stack/service_plan.ts";
+import { serviceDefinitions } from "../stack/service_definition.ts";
 import { StateFolder } from "../stack/state_folder.ts";
 import { SupervisedService } from "../stack/supervised_service.ts";
 import { typed } from "../typed.ts";
 
-/** How long the trainer may take to finish its step and write a checkpoint. */
+/** How long the trainer may take to finish its iteration and write a checkpoint. */
 const GRACE_MS = 60_000;
 
 /** Services that a study or an evaluation works with. */
@@ -74,17 +74,21 @@ export async function ownStack(
     .map(({ name, port }) => [name, port] as const);
   await writeFile(portsFile, JSON.stringify({ ...known, ...Object.fromEntries(ports) }));
   const tls = await readClientTls(stack.clientTls);
-  const services = servicePlans(stack, localPlace(stack)).filter(({ kind }) => kind !== "gateway")
-    .map((plan) =>
-      new SupervisedService(plan, {
-        ...{ folder: stack.models, logFile: state.logFile(plan.name), tls },
+  const services = serviceDefinitions(stack, localPlace(stack)).filter(({ kind }) =>
+    kind !== "gateway"
+  )
+    .map((definition) =>
+      new SupervisedService(definition, {
+        ...{ folder: stack.models, logFile: state.logFile(definition.name), tls },
         onChange: () => {},
       })
     );
   const stop = async () => {
-    // The trainer finishes its step with the rewards.
+    // The trainer finishes its iteration with the rewards.
     for (const isTrainer of [true, false]) {
-      const part = services.filter(({ plan }) => (plan.kind === "trainer") === isTrainer);
+      const part = services.filter(({ definition }) =>
+        (definition.kind === "trainer") === isTrainer
+      );
       await Promise.all(part.map((service) => service.stop(GRACE_MS)));
     }
     state.release();
@@ -95,7 +99,9 @@ export async function ownStack(
     });
     given.catch(() => {});
     await Promise.race([Promise.all(services.map(({ firstReady }) => firstReady)), given]);
-    const addresses = new Map(services.map(({ plan, status }) => [plan.name, status.address]));
+    const addresses = new Map(
+      services.map(({ definition, status }) => [definition.name, status.address]),
+    );
     const { clientTls, trainer: { tokenFile } } = stack;
     const connected = await connect(addresses.get("trainer") ?? "", {
       ...{ rewards: addresses, tlsFiles: clientTls, tokenFile },

@@ -2,7 +2,7 @@ import { summarise, type Summary } from "../../../base/mod.ts";
 import type { Choice } from "./choose_settings.ts";
 import { deviation, improvement } from "./choose_settings.ts";
 import type { MeasuredPicture } from "./measure_run.ts";
-import type { Cell } from "./plan_runs.ts";
+import type { Cell } from "./grid_runs.ts";
 import { isFields } from "./deep_merge.ts";
 import { type Honesty, honestyOf } from "./honesty.ts";
 import { type Measured, targetOf } from "./run_grid.ts";

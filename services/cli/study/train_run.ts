@@ -9,7 +9,7 @@ import {
 } from "../../../proto/mod.ts";
 import { computeOf } from "../../../trainer/mod.ts";
 import { type GrpcClient, StatusError } from "../../rpc/mod.ts";
-import type { RunSpec } from "./plan_runs.ts";
+import type { RunSpec } from "./grid_runs.ts";
 import type { GridStudy } from "./study_schema.ts";
 
 /** A point of a run's training: what was spent until then, and the rewards' means over the images of that iteration. */
@@ -78,7 +78,7 @@ export async function trainRun(
       onStep(total);
     }
     if (state === RunState.FAILED) throw new Error(`Run ${runId} failed: ${reason}`);
-    // One that its budget, or its own panel, ended says why.
+    // A run that its budget or its panel has ended gives a reason.
     if (state === RunState.FINISHED || reason !== "") break;
     // Somebody stopped it before.
     await trainer.resumeRun({ runId }, { timeoutMs: 60_000, signal });

@@ -9,7 +9,7 @@ export type Point = readonly [step: number, value: number];
 /** A step that something happened after. */
 export interface Marker {
   readonly step: number;
-  /** All of it, for whoever points there. */
+  /** The whole text, shown when the pointer is over the marker. */
   readonly label: string;
   /** What stands beside the line. */
   readonly text: string;
@@ -296,7 +296,7 @@ function legendEntry(
     h("span", { class: "swatch" }),
     `${name} `,
     h("b", {}, number(value)),
-    // It has ended before, or was measured at other steps.
+    // The curve has ended before the crosshair, or was measured at other steps.
     step !== cursor && ` at step ${step}`,
   );
 }

@@ -157,7 +157,7 @@ export class FakeTrainer {
       readonly reason?: string;
       readonly config?: MessageInitShape<typeof RunConfigSchema>;
       readonly minutesAgo?: number;
-      /** That it trains on and draws. */
+      /** What the run trains on and draws. */
       readonly prompts?: readonly string[];
     },
   ): Promise<void> {

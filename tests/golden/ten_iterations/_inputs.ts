@@ -1,6 +1,6 @@
 import { float32 } from "../../../autodiff/mod.ts";
 import { openRunModel, type Parameters, parseRunConfig } from "../../../trainer/mod.ts";
-import { seededNoise } from "../../../trainer/step/mod.ts";
+import { seededNoise } from "../../../trainer/batch/mod.ts";
 import { CONFIG } from "./_run.ts";
 
 /** What a run draws from its seed and PyTorch cannot draw: its first LoRA, and the noise of each image. */

@@ -4,15 +4,15 @@ export type Wait = (resume: () => void) => void;
 /** A course of events that waits now and then. */
 export type Course = Generator<Wait, void, void>;
 
-/** A course under way. */
+/** A process of the simulation. */
 export interface Process {
-  /** It goes no further. */
+  /** The process goes no further. */
   isOver: boolean;
 }
 
 interface Event {
   readonly at: number;
-  /** Of events at the same time the one planned first comes first, so that a run repeats itself. */
+  /** Of events at the same time the one scheduled first comes first, so that a run repeats itself. */
   readonly order: number;
   readonly happen: () => void;
 }
@@ -22,12 +22,12 @@ export class Events {
   /** Seconds since the beginning. */
   now = 0;
   readonly #heap: Event[] = [];
-  #planned = 0;
+  #scheduled = 0;
 
-  /** Plans something in so many seconds. */
+  /** Schedules something in so many seconds. */
   after(seconds: number, happen: () => void): void {
     const heap = this.#heap;
-    heap.push({ at: this.now + seconds, order: this.#planned++, happen });
+    heap.push({ at: this.now + seconds, order: this.#scheduled++, happen });
     for (let i = heap.length - 1; i > 0;) {
       const parent = (i - 1) >> 1;
       if (!this.#swapIfEarlier(i, parent)) break;

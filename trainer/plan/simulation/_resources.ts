@@ -50,7 +50,7 @@ export class Line {
   readonly #mostEach: number;
   readonly #transfers = new Set<Transfer>();
   #since = 0;
-  #plans = 0;
+  #schedules = 0;
 
   constructor(
     events: Events,
@@ -66,7 +66,7 @@ export class Line {
     return (resume) => {
       this.#advance();
       this.#transfers.add({ left: bytes, resume });
-      this.#plan();
+      this.#schedule();
     };
   }
 
@@ -83,19 +83,19 @@ export class Line {
     for (const transfer of this.#transfers) transfer.left -= moved;
   }
 
-  /** Plans the end of the transfer that ends first; what comes between plans anew. */
-  #plan(): void {
-    const plan = ++this.#plans;
+  /** Schedules the end of the transfer that ends first; what comes between schedules anew. */
+  #schedule(): void {
+    const schedule = ++this.#schedules;
     if (this.#transfers.size === 0) return;
     const least = Math.min(...[...this.#transfers].map(({ left }) => left));
     // Those that end together do so, whatever rounding leaves of them.
     const ending = [...this.#transfers].filter(({ left }) => left <= least * (1 + 1e-9));
     this.#events.after(Math.max(0, least) / this.#rate, () => {
-      if (plan !== this.#plans) return;
+      if (schedule !== this.#schedules) return;
       this.#advance();
       for (const transfer of ending) this.#transfers.delete(transfer);
       for (const { resume } of ending) resume();
-      this.#plan();
+      this.#schedule();
     });
   }
 }

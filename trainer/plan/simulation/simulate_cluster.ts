@@ -245,7 +245,7 @@ interface Life {
   job: number | undefined;
 }
 
-/** So many may enter at a time. */
+/** Lets so many processes enter at a time. */
 class Semaphore {
   readonly #waiting: (() => void)[] = [];
   #free: number;

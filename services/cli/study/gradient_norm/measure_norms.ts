@@ -8,7 +8,7 @@ import {
   type Sampler,
   seededNoise,
   sliceBatch,
-  trainStep,
+  trainBatch,
 } from "../../../../trainer/mod.ts";
 import type { Reward } from "../../../../rewards/mod.ts";
 
@@ -38,13 +38,13 @@ export async function measureNorms(
   const running = new RunningSum();
   const T = sampler.steps.length;
   try {
-    await trainStep({
+    await trainBatch({
       prompts: model.prompts,
       decoder: model.decoder,
       denoiser: rowByRow(denoiser, (part) => running.add(part)),
     }, {
       sampler,
-      plan: {
+      selection: {
         trainSteps: Array.from({ length: T }, (_, i) => i + 1),
         ...{ tMin: 0, redraws: 0, inputStopGradient },
       },

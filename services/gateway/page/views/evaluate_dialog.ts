@@ -84,7 +84,7 @@ export function openEvaluateDialog(run: Run, services: Services | undefined): vo
         }
       }
     } finally {
-      // One that was begun anew has the bar.
+      // An aborted evaluation leaves the bar to the one that was begun in its place.
       if (!signal.aborted) bar.hidden = true;
     }
   };

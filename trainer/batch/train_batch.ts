@@ -1,12 +1,12 @@
 import { float32 } from "../../autodiff/mod.ts";
-import type { Plan } from "../methods/mod.ts";
+import type { StepSelection } from "../methods/mod.ts";
 import { type Sampler, stopAt } from "../samplers/mod.ts";
 import { accumulate, batchOf, type Float32Tensor, type Parameters } from "../tensors.ts";
 import { fullAdjoint, pointAt, scaledProducts, straightThroughProducts } from "./_backward.ts";
 import { type Drift, driftPenalty, gated } from "./drift.ts";
 import { type Guidance, GuidedDenoiser } from "./guided_denoiser.ts";
 import type { Networks } from "./networks.ts";
-import { PhaseClock, type StepPhase } from "./_phase_clock.ts";
+import { type BatchPhase, PhaseClock } from "./_phase_clock.ts";
 import type { NoiseSource } from "./noise.ts";
 import type { Evaluation, RewardSource } from "./reward_source.ts";
 import { combine, type Probe, sample, type Trajectory } from "./sample.ts";
@@ -14,9 +14,9 @@ import { similarity, stepsOf } from "./_similarity.ts";
 import { straightThrough } from "./straight_through.ts";
 
 /** One batch of one iteration. */
-export interface StepOptions {
+export interface BatchOptions {
   readonly sampler: Sampler;
-  readonly plan: Plan;
+  readonly selection: StepSelection;
   readonly guidance: Guidance;
   /** One per image. */
   readonly prompts: readonly string[];
@@ -31,10 +31,10 @@ export interface StepOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export type { StepPhase };
+export type { BatchPhase };
 
-/** What a step found. */
-export interface StepResult {
+/** What a batch found. */
+export interface BatchResult {
   /** Of the loss, by parameter; a parameter is absent if no trained step was reached. */
   readonly gradients: Parameters;
   readonly evaluation: Evaluation;
@@ -43,24 +43,26 @@ export interface StepResult {
    * the reward's. Only there with `drift`.
    */
   readonly drift?: number;
-  readonly seconds: Readonly<Record<StepPhase, number>>;
+  readonly seconds: Readonly<Record<BatchPhase, number>>;
 }
 
 /**
- * One training step of any method on any sampler (arXiv 2405.00760, algorithm 1): samples, decodes, asks for the
+ * One batch of any method on any sampler (arXiv 2405.00760, algorithm 1): samples, decodes, asks for the
  * reward's gradient and takes it back to the parameters.
  *
  * With the input stop-gradient the gradient at trained step i is kappa_i d loss / d x0, known before any network runs
  * backwards (`closedForm`), so all trained steps are one batch. Without it the adjoint goes back through the steps.
  * Methods with a surrogate have at most one product with the network's input besides (`straightThrough`).
  */
-export async function trainStep(networks: Networks, options: StepOptions): Promise<StepResult> {
-  const { plan, guidance, prompts, noise, reward, probe, signal } = options;
+export async function trainBatch(networks: Networks, options: BatchOptions): Promise<BatchResult> {
+  const { selection, guidance, prompts, noise, reward, probe, signal } = options;
   const T = options.sampler.steps.length;
-  const sampler = plan.tMin === 0 ? options.sampler : stopAt(options.sampler, T - plan.tMin);
-  const trained = plan.trainSteps.map((t) => T - t).filter((i) => i < sampler.steps.length);
-  const straight = plan.surrogate &&
-    straightThrough(sampler, { surrogate: plan.surrogate, trainSteps: plan.trainSteps });
+  const sampler = selection.tMin === 0
+    ? options.sampler
+    : stopAt(options.sampler, T - selection.tMin);
+  const trained = selection.trainSteps.map((t) => T - t).filter((i) => i < sampler.steps.length);
+  const straight = selection.surrogate &&
+    straightThrough(sampler, { surrogate: selection.surrogate, trainSteps: selection.trainSteps });
   const keep = new Set([...trained, ...straight ? stepsOf(straight) : []]);
   const clock = new PhaseClock();
 
@@ -123,7 +125,7 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
     () =>
       straight
         ? straightThroughProducts(denoiser, { ...points, straight, probe })
-        : plan.inputStopGradient
+        : selection.inputStopGradient
         ? scaledProducts(denoiser, points)
         : fullAdjoint(denoiser, points),
   );
@@ -136,7 +138,7 @@ export async function trainStep(networks: Networks, options: StepOptions): Promi
 
   // DRaFT-LV: x0 is noised back to the last step and denoised again, from there alone.
   const last = options.sampler.steps.at(-1);
-  for (let j = 0; j < plan.redraws && last !== undefined; j++) {
+  for (let j = 0; j < selection.redraws && last !== undefined; j++) {
     const { alpha, sigma, timestep, clean } = last;
     const noised = combine([[alpha, trajectory.x0.data], [sigma, noise.redraw(j)]]);
     const x = float32(Float32Array.from(noised), initial.shape);

@@ -7,7 +7,7 @@ import { makeSampler, schedulerConfigSchema } from "../samplers/mod.ts";
 import type { Float32Tensor, Parameters } from "../tensors.ts";
 import { quadraticReward } from "../testing/dual.ts";
 import { FakeNetworks } from "../testing/fake_networks.ts";
-import { type Drift, driftPenalty, gated, GuidedDenoiser, seededNoise, trainStep } from "./mod.ts";
+import { type Drift, driftPenalty, gated, GuidedDenoiser, seededNoise, trainBatch } from "./mod.ts";
 
 const rows = z.array(z.array(z.number()));
 const { norm: cases } = z.object({
@@ -62,12 +62,12 @@ for (const kind of ["l2", "norm"] as const) {
   for (const gate of [undefined, 0.5]) {
     for (const inputStopGradient of [true, false]) {
       Deno.test(`a step adds the gradient of the penalty "${kind}", gate ${gate}, stop ${inputStopGradient}`, async () => {
-        const plan = { trainSteps: [2, 4, 5], tMin: 2, redraws: 0, inputStopGradient };
+        const selection = { trainSteps: [2, 4, 5], tMin: 2, redraws: 0, inputStopGradient };
         const weight = 2;
         const seen = new Map<string, Float32Tensor>();
         const step = (drift?: Drift) =>
-          trainStep(new FakeNetworks(), {
-            ...{ sampler, plan, guidance, prompts: PROMPTS, noise, reward, drift },
+          trainBatch(new FakeNetworks(), {
+            ...{ sampler, selection, guidance, prompts: PROMPTS, noise, reward, drift },
             probe: (name, tensor) => seen.set(name, tensor),
           });
         const plain = await step();
@@ -80,7 +80,7 @@ for (const kind of ["l2", "norm"] as const) {
           const own = new GuidedDenoiser(networks.denoiser, conditioning);
           const other = new GuidedDenoiser(frozen.denoiser, conditioning);
           let sum = 0;
-          for (const t of plan.trainSteps) {
+          for (const t of selection.trainSteps) {
             const [x, at] = [seen.get(`x.${6 - t}`), sampler.steps[6 - t]];
             assert.ok(x && at);
             const outputs = await own.predict(x, at.timestep);
@@ -93,7 +93,7 @@ for (const kind of ["l2", "norm"] as const) {
               const squares = o.reduce((a, v, i) => a + (v - (o0[i] ?? NaN)) ** 2, 0) / 4;
               sum += (kind === "norm"
                 ? Math.max(0, rms(o) - rms(o0)) ** 2
-                : at.eps.output ** 2 * squares) / 2 / plan.trainSteps.length;
+                : at.eps.output ** 2 * squares) / 2 / selection.trainSteps.length;
             }
           }
           return sum;

@@ -3,8 +3,8 @@ import { type MethodConfig, trainableSteps } from "./method_config.ts";
 import { type Method, METHODS, type SurrogateDraw, type SurrogateParameters } from "./methods.ts";
 import { type Bridge, type Leap, supportsOf, type Surrogate } from "./surrogate.ts";
 
-/** What one iteration does. Steps are numbered as in the paper: T is the noisiest, 1 the last. */
-export interface Plan {
+/** Which sampling steps one iteration trains, and how. Steps are numbered as in the paper: T is the noisiest, 1 the last. */
+export interface StepSelection {
   /** Ascending. Those below `tMin` are never reached. */
   readonly trainSteps: readonly number[];
   /** The step after which sampling ends with the one-step prediction; 0: sampling goes to the end. */
@@ -16,17 +16,17 @@ export interface Plan {
 }
 
 /**
- * Draws one iteration's plan. The stop is never drawn above the noisiest trained step, so that something is trained;
+ * Draws the steps that one iteration trains. The stop is never drawn above the noisiest trained step, so that something is trained;
  * the paper's settings (K > 1, m at most half of T) never come near that bound.
  */
-export function plan(
+export function selectSteps(
   config: MethodConfig,
   { T, random }: { readonly T: number; readonly random: Draws },
-): Plan {
+): StepSelection {
   const method: Method = METHODS[config.name];
   const { trains, redraws } = method;
   if (trains === "surrogate" || method.surrogate !== undefined) {
-    return surrogatePlan(config, { T, random, method });
+    return surrogateSelection(config, { T, random, method });
   }
   const { m = 0, k: K = 0, inputStopGradient, stepRule: rule = "trajectory" } = config;
   const rest = { inputStopGradient, redraws };
@@ -42,14 +42,14 @@ export function plan(
   return { trainSteps: steps ?? [tMin], tMin, ...rest };
 }
 
-function surrogatePlan(
+function surrogateSelection(
   config: MethodConfig,
   { T, random, method }: {
     readonly T: number;
     readonly random: Draws;
     readonly method: Method;
   },
-): Plan {
+): StepSelection {
   const parameters: SurrogateParameters = config;
   const first = T - trainableSteps(T, parameters.window);
   const draw: SurrogateDraw = {
@@ -62,11 +62,11 @@ function surrogatePlan(
     longestEnd: parameters.longestEnd ?? T,
   };
   const drawn = method.surrogate?.draw(draw) ?? {};
-  return straightThroughPlan(drawn, { ...parameters, T, first });
+  return straightThroughSelection(drawn, { ...parameters, T, first });
 }
 
-/** The plan of a surrogate's active steps or of its interval [k, j), indices in sampling order, 0 the noisiest. */
-export function straightThroughPlan(
+/** A surrogate's active steps or its interval [k, j), indices in sampling order, 0 the noisiest. */
+export function straightThroughSelection(
   { active = [], k, j }: {
     readonly active?: readonly number[];
     readonly k?: number;
@@ -82,7 +82,7 @@ export function straightThroughPlan(
       /** Most active supports of a leap. */
       readonly maxActive?: number;
     },
-): Plan {
+): StepSelection {
   const named = (indices: readonly number[]) => indices.map((i) => T - i);
   const whole = { tMin: 0, inputStopGradient: true, redraws: 0 };
   const window = first === 0 && last === T - 1 ? {} : { window: [T - first, T - last] as const };

@@ -6,7 +6,7 @@ import { type ServiceKind, servicePermissions } from "./service_permissions.ts";
 import { eachReplica, workerNames } from "./stack_schema.ts";
 
 /** How one service of a stack is started, wherever it runs. */
-export interface ServicePlan {
+export interface ServiceDefinition {
   readonly name: string;
   readonly kind: ServiceKind;
   /** Address it listens on. */
@@ -51,7 +51,7 @@ export interface Place {
 }
 
 /** The services of a stack, the same ones in every place; the order means nothing. */
-export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[] {
+export function serviceDefinitions(stack: Stack, place: Place): readonly ServiceDefinition[] {
   const { rewards, trainer, gateway, cluster, clientTls, observability } = stack;
   const addressOf = (
     service: Parameters<Place["address"]>[0] & { readonly tls?: unknown },
@@ -119,7 +119,7 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
   ]);
   return [
     ...rewards.flatMap((described) =>
-      replicasOf(described, (reward): ServicePlan => {
+      replicasOf(described, (reward): ServiceDefinition => {
         const read = files(
           reward.admin?.tokenFile,
           ...(reward.tls ? [...Object.values(reward.tls), ca, cert, key] : []),
@@ -194,7 +194,7 @@ export function servicePlans(stack: Stack, place: Place): readonly ServicePlan[]
       secure: trainer.tls !== undefined,
       files: trainerFiles,
     },
-    ...(cluster?.workers ?? []).map(({ provider, threads, devices }, i): ServicePlan => {
+    ...(cluster?.workers ?? []).map(({ provider, threads, devices }, i): ServiceDefinition => {
       const name = workerNames(cluster?.workers ?? [])[i] ?? "";
       return {
         ...{ name, kind: "worker", host: "127.0.0.1", port: 0, replicas: 1, secure: false },

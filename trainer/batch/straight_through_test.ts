@@ -2,7 +2,11 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { z } from "zod";
 import { FieldError } from "../errors.ts";
-import { type Plan, straightThroughPlan, type SurrogateParameters } from "../methods/mod.ts";
+import {
+  type StepSelection,
+  straightThroughSelection,
+  type SurrogateParameters,
+} from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import {
   closedForm,
@@ -26,7 +30,7 @@ import {
   quadraticReward,
 } from "../testing/dual.ts";
 import { FakeNetworks } from "../testing/fake_networks.ts";
-import { type Guidance, seededNoise, straightThrough, trainStep } from "./mod.ts";
+import { type Guidance, seededNoise, straightThrough, trainBatch } from "./mod.ts";
 
 const PROMPTS = ["a fox", "books!!!"];
 const noise = seededNoise(
@@ -56,13 +60,16 @@ const diffusion = (kind: "ddpm" | "ddim" | "dpmsolver++", fields: object = {}) =
 
 async function run(
   sampler: Sampler,
-  { plan, guidance = GUIDANCE }: { readonly plan: Plan; readonly guidance?: Guidance },
+  { selection, guidance = GUIDANCE }: {
+    readonly selection: StepSelection;
+    readonly guidance?: Guidance;
+  },
 ) {
   const networks = new FakeNetworks();
   const seen: Record<string, Float32Tensor> = {};
-  const { gradients } = await trainStep(networks, {
+  const { gradients } = await trainBatch(networks, {
     sampler,
-    plan,
+    selection,
     guidance,
     prompts: PROMPTS,
     noise,
@@ -88,9 +95,9 @@ interface Definition extends SurrogateParameters {
 /** The loss and its derivative by the methods' definitions (FlowBP's autograd), one parameter at a time. */
 function derivative(
   sampler: Sampler,
-  { definition, plan, parameter, guidance = GUIDANCE }: {
+  { definition, selection, parameter, guidance = GUIDANCE }: {
     readonly definition: Definition;
-    readonly plan: Plan;
+    readonly selection: StepSelection;
     readonly parameter: number;
     readonly guidance?: Guidance;
   },
@@ -144,10 +151,13 @@ function derivative(
     const { scale, time, rate } = odePath(sampler);
     const s = (i: number) => time[i] ?? NaN;
     const hop = (start: Dual, { input, a, b }: { input: Dual; a: number; b: number }) => {
-      const supports =
-        (b === T ? plan.surrogate?.bridge?.leaps?.second : plan.surrogate?.bridge?.leaps?.first) ??
-          assert.fail();
-      const indices = supports.supports.map((t) => T - t);
+      const supports = (b === T
+        ? selection.surrogate?.bridge?.leaps?.second
+        : selection.surrogate?.bridge?.leaps?.first) ??
+        assert.fail();
+      const indices = supports.supports.map((t) =>
+        T - t
+      );
       const trained = supports.active.map((t) => T - t);
       const weights = definition.weights === "uniform"
         ? indices.map(() => (s(b) - s(a)) / indices.length)
@@ -197,10 +207,10 @@ function derivative(
 }
 
 async function assertExact(sampler: Sampler, definition: Definition, guidance?: Guidance) {
-  const plan = straightThroughPlan(definition, { ...definition, T });
-  const { gradients } = await run(sampler, { plan, ...(guidance && { guidance }) });
+  const selection = straightThroughSelection(definition, { ...definition, T });
+  const { gradients } = await run(sampler, { selection, ...(guidance && { guidance }) });
   const expected = [0, 1, 2].map((parameter) =>
-    derivative(sampler, { definition, plan, parameter, ...(guidance && { guidance }) })
+    derivative(sampler, { definition, selection, parameter, ...(guidance && { guidance }) })
   );
   const largest = Math.max(...expected.map(Math.abs)) || 1;
   gradients.forEach((g, i) => {
@@ -269,10 +279,10 @@ Deno.test("they hold for every way through guidance", async () => {
 Deno.test("Sparse with all steps active is DRTune without a stop on all steps", async () => {
   const all = Array.from({ length: T }, (_, i) => i);
   const sparse = await run(flow(), {
-    plan: straightThroughPlan({ active: all }, { T, rescale: 0.5 }),
+    selection: straightThroughSelection({ active: all }, { T, rescale: 0.5 }),
   });
   const drtune = await run(flow(), {
-    plan: {
+    selection: {
       trainSteps: all.map((i) => T - i).reverse(),
       tMin: 0,
       inputStopGradient: true,
@@ -288,10 +298,10 @@ Deno.test("Sparse with all steps active is DRTune without a stop on all steps", 
 Deno.test("a bridge of alpha 0 is Sparse of the same steps", async () => {
   const active = [1, 3, 4, 7];
   const bridge = await run(flow(), {
-    plan: straightThroughPlan({ active, j: 4 }, { T, alpha: 0, rescale: 0.5 }),
+    selection: straightThroughSelection({ active, j: 4 }, { T, alpha: 0, rescale: 0.5 }),
   });
   const sparse = await run(flow(), {
-    plan: straightThroughPlan({ active }, { T, rescale: 0.5 }),
+    selection: straightThroughSelection({ active }, { T, rescale: 0.5 }),
   });
   bridge.gradients.forEach((g, i) => {
     const expected = sparse.gradients[i] ?? NaN;
@@ -301,8 +311,8 @@ Deno.test("a bridge of alpha 0 is Sparse of the same steps", async () => {
 
 Deno.test("Lagrange of order 1 is Euler's leap, and of a high order what sampling itself makes", async () => {
   const leap = { k: 1, j: 5, alpha: 0.3, tau: 0.1 };
-  const euler = straightThroughPlan(leap, { ...leap, T });
-  const lagrange = straightThroughPlan(leap, {
+  const euler = straightThroughSelection(leap, { ...leap, T });
+  const lagrange = straightThroughSelection(leap, {
     ...leap,
     T,
     order: 1,
@@ -311,8 +321,8 @@ Deno.test("Lagrange of order 1 is Euler's leap, and of a high order what samplin
     supportScale: 0.25,
   });
   assert.deepEqual(
-    (await run(flow(), { plan: euler })).gradients,
-    (await run(flow(), { plan: lagrange })).gradients,
+    (await run(flow(), { selection: euler })).gradients,
+    (await run(flow(), { selection: lagrange })).gradients,
   );
   // The weights add up to the interval, and integrate polynomials exactly.
   const nodes = [0.9, 0.7, 0.55, 0.2];
@@ -327,8 +337,8 @@ Deno.test("Lagrange of order 1 is Euler's leap, and of a high order what samplin
 Deno.test("products that do not depend on one another are one batch, and at most one is nested", async () => {
   const images = PROMPTS.length * 2;
   const of = async (definition: Definition) => {
-    const plan = straightThroughPlan(definition, { ...definition, T });
-    return (await run(flow(), { plan })).networks.differentiated;
+    const selection = straightThroughSelection(definition, { ...definition, T });
+    return (await run(flow(), { selection })).networks.differentiated;
   };
   assert.deepEqual(await of({ active: [2, 4, 7] }), [3 * images]);
   assert.deepEqual(await of({ active: [1, 3, 4, 6, 8], j: 4, alpha: 0.5 }), [images, 4 * images]);
@@ -337,7 +347,7 @@ Deno.test("products that do not depend on one another are one batch, and at most
 
 Deno.test("what is not defined is refused by name", () => {
   const of = (sampler: Sampler, definition: Definition) => {
-    const { surrogate = assert.fail(), trainSteps } = straightThroughPlan(definition, {
+    const { surrogate = assert.fail(), trainSteps } = straightThroughSelection(definition, {
       ...definition,
       T,
     });
@@ -387,7 +397,7 @@ Deno.test("weights and nested factors are the golden cases'", () => {
       eps: { x: 1, output: 1 - sigma },
       next: { x: 1, output: (c.sigma[i + 1] ?? NaN) - sigma, previous: 0, noise: 0 },
     }));
-    const { surrogate = assert.fail(), trainSteps } = straightThroughPlan({
+    const { surrogate = assert.fail(), trainSteps } = straightThroughSelection({
       active,
       ...(k !== undefined && { k }),
       ...(j !== undefined && { j }),

@@ -37,7 +37,7 @@ export interface StraightThrough {
 }
 
 /**
- * The factors of a plan's surrogate on a sampler's levels. Throws `FieldError` where the method is not defined: leaps
+ * The factors of a selection's surrogate on a sampler's levels. Throws `FieldError` where the method is not defined: leaps
  * need a sampler without noise, a bridge one without memory.
  */
 export function straightThrough(

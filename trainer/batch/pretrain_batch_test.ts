@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { float32 } from "../../autodiff/mod.ts";
 import { FakeNetworks } from "../testing/fake_networks.ts";
-import { pretrainStep } from "./mod.ts";
+import { pretrainBatch } from "./mod.ts";
 
 const ROWS = [
   {
@@ -34,7 +34,7 @@ function lossOf([a = 0, w0 = 0, w1 = 0]: readonly number[]): number {
 
 Deno.test("the pretraining loss and its gradient are those in closed form", async () => {
   const networks = new FakeNetworks();
-  const { loss, gradients } = await pretrainStep(networks, { rows: ROWS });
+  const { loss, gradients } = await pretrainBatch(networks, { rows: ROWS });
   const values = [0.3, 0.7, -0.4];
   assert.ok(Math.abs(loss - lossOf(values)) < 1e-6, String(loss));
   const found = [...gradients.a?.data ?? [], ...gradients.w?.data ?? []];

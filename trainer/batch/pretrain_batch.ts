@@ -18,7 +18,7 @@ export interface PretrainingRow {
  * denoiser predicts of noised latents, without guidance, and the right answer (`NoiseLevel.target`); and its gradient. It is
  * ReFL's pretraining loss (arXiv 2304.05977, algorithm 1).
  */
-export async function pretrainStep(
+export async function pretrainBatch(
   { prompts, denoiser }: Pick<Networks, "prompts" | "denoiser">,
   { rows, embeddedGuidance }: {
     readonly rows: readonly PretrainingRow[];

@@ -4,7 +4,7 @@ import type { Float32Tensor } from "../tensors.ts";
 import type { GuidedDenoiser } from "./guided_denoiser.ts";
 import type { NoiseSource } from "./noise.ts";
 
-/** Sees every tensor of a step under its name. Throwing ends the step. */
+/** Sees every tensor of a batch under its name. Throwing ends the batch. */
 export type Probe = (name: string, tensor: Float32Tensor) => void;
 
 /** What sampling leaves. */

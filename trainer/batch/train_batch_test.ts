@@ -4,9 +4,9 @@ import {
   METHOD_NAMES,
   type MethodOptions,
   METHODS,
-  type Plan,
-  plan,
   resolveMethod,
+  selectSteps,
+  type StepSelection,
 } from "../methods/mod.ts";
 import { parseConfig } from "../parse_config.ts";
 import {
@@ -32,6 +32,7 @@ import {
 } from "../testing/dual.ts";
 import { FakeNetworks } from "../testing/fake_networks.ts";
 import {
+  type BatchResult,
   type Drift,
   DRIFT_KINDS,
   driftFactor,
@@ -40,8 +41,7 @@ import {
   GuidedDenoiser,
   hasTransitionNoise,
   seededNoise,
-  type StepResult,
-  trainStep,
+  trainBatch,
 } from "./mod.ts";
 
 const PROMPTS = ["a fox", "books!!!"];
@@ -50,13 +50,13 @@ const images = PROMPTS.map((_, image) => ({ seed: 1, iteration: 3, image }));
 const noise = seededNoise(images, SIZE);
 interface Options {
   readonly sampler: Sampler;
-  readonly plan: Plan;
+  readonly selection: StepSelection;
   readonly guidance: Guidance;
   readonly drift?: Drift;
 }
 
-function run(options: Options): Promise<StepResult> {
-  return trainStep(new FakeNetworks(), {
+function run(options: Options): Promise<BatchResult> {
+  return trainBatch(new FakeNetworks(), {
     ...options,
     prompts: PROMPTS,
     noise,
@@ -69,13 +69,13 @@ const frozen = new FakeNetworks();
 frozen.parameters = { a: float32([0.2]), w: float32([0.5, 0.6]) };
 
 /** The same step by forward-mode differentiation: the paper's algorithm 1, with `detach` where it says sg. */
-function derivative({ sampler, plan, guidance, drift }: Options, parameter: number): Dual {
+function derivative({ sampler, selection, guidance, drift }: Options, parameter: number): Dual {
   const trained = dualParameters(new FakeNetworks(), parameter);
   const fixed = dualParameters(frozen);
   const output = (x: Dual, prompt: string, timestep: number, parameters = trained) =>
     dualOutput(parameters, { x, prompt, timestep, guidance });
   const T = sampler.steps.length;
-  const reached = plan.trainSteps.filter((t) => t >= plan.tMin);
+  const reached = selection.trainSteps.filter((t) => t >= selection.tMin);
   let loss = dual(0);
   const value = (x0: Dual, i: number) => loss = add(loss, dualLoss(x0, i));
   noise.initial().data.forEach((initial, i) => {
@@ -84,8 +84,8 @@ function derivative({ sampler, plan, guidance, drift }: Options, parameter: numb
     let x0: Dual | undefined;
     for (const [s, { timestep, clean, next }] of sampler.steps.entries()) {
       const t = T - s;
-      const o = output(plan.inputStopGradient ? detach(x) : x, prompt, timestep);
-      const kept = plan.trainSteps.includes(t) ? o : detach(o);
+      const o = output(selection.inputStopGradient ? detach(x) : x, prompt, timestep);
+      const kept = selection.trainSteps.includes(t) ? o : detach(o);
       if (drift && drift.kind !== "norm" && reached.includes(t)) {
         const d = add(
           output(detach(x), prompt, timestep),
@@ -97,7 +97,7 @@ function derivative({ sampler, plan, guidance, drift }: Options, parameter: numb
         loss = add(loss, mul(factor, mul(d, d)));
       }
       const prediction = add(mul(clean.x, x), mul(clean.output, kept));
-      if (t === plan.tMin) {
+      if (t === selection.tMin) {
         x0 = prediction;
         break;
       }
@@ -108,7 +108,7 @@ function derivative({ sampler, plan, guidance, drift }: Options, parameter: numb
     const end = x0 ?? x;
     value(end, i);
     const last = sampler.steps.at(-1);
-    for (let j = 0; last && j < plan.redraws; j++) {
+    for (let j = 0; last && j < selection.redraws; j++) {
       const x1 = dual(last.alpha * end.v + last.sigma * (noise.redraw(j)[i] ?? 0));
       value(
         add(mul(last.clean.x, x1), mul(last.clean.output, output(x1, prompt, last.timestep))),
@@ -129,7 +129,7 @@ const config = (fields: object = {}) =>
     ...fields,
   });
 
-const flat = ({ gradients }: StepResult) =>
+const flat = ({ gradients }: BatchResult) =>
   Object.values(gradients).flatMap(({ data }) => [...data]);
 
 async function assertExact(options: Options) {
@@ -146,11 +146,11 @@ async function assertExact(options: Options) {
   assert.equal(actual.length, 3);
   actual.forEach((v, i) => {
     const error = Math.abs(v - (expected[i] ?? NaN)) / largest;
-    assert.ok(error < 3e-6, `${JSON.stringify(options.plan)}: ${actual} against ${expected}`);
+    assert.ok(error < 3e-6, `${JSON.stringify(options.selection)}: ${actual} against ${expected}`);
   });
 }
 
-const PLANS: readonly Omit<Plan, "inputStopGradient">[] = [
+const SELECTIONS: readonly Omit<StepSelection, "inputStopGradient">[] = [
   { trainSteps: [1, 3, 5], tMin: 0, redraws: 0 },
   { trainSteps: [2, 4, 6], tMin: 4, redraws: 0 },
   { trainSteps: [2, 5], tMin: 3, redraws: 0 },
@@ -159,7 +159,7 @@ const PLANS: readonly Omit<Plan, "inputStopGradient">[] = [
   { trainSteps: [1], tMin: 0, redraws: 2 },
 ];
 
-Deno.test("gradients are exact for every sampler, kind of prediction and plan", async () => {
+Deno.test("gradients are exact for every sampler, kind of prediction and selection", async () => {
   const guidance = { scale: 3, gradient: "both" } as const;
   for (const kind of DISCRETE_SAMPLER_KINDS) {
     for (const prediction_type of ["epsilon", "v_prediction", "sample"]) {
@@ -167,16 +167,16 @@ Deno.test("gradients are exact for every sampler, kind of prediction and plan", 
         { kind, steps: 6, eta: kind === "ddim" ? 0.5 : 0 },
         config({ prediction_type }),
       );
-      for (const plan of PLANS) {
+      for (const selection of SELECTIONS) {
         for (const inputStopGradient of [true, false]) {
-          await assertExact({ sampler, plan: { ...plan, inputStopGradient }, guidance });
+          await assertExact({ sampler, selection: { ...selection, inputStopGradient }, guidance });
         }
       }
     }
   }
 });
 
-Deno.test("gradients are exact on flows: Euler's, stochastic, the multistep solver, every plan", async () => {
+Deno.test("gradients are exact on flows: Euler's, stochastic, the multistep solver, every selection", async () => {
   const guidance = { scale: 4.5, gradient: "both" } as const;
   const scheduler = (config: object) => ({
     ...parseConfig(flowSchedulerConfigSchema, { shift: 3, ...config }),
@@ -189,9 +189,9 @@ Deno.test("gradients are exact on flows: Euler's, stochastic, the multistep solv
     makeSampler({ kind: "dpmsolver++", steps: 6 }, scheduler({})),
   ];
   for (const sampler of samplers) {
-    for (const plan of PLANS) {
+    for (const selection of SELECTIONS) {
       for (const inputStopGradient of [true, false]) {
-        await assertExact({ sampler, plan: { ...plan, inputStopGradient }, guidance });
+        await assertExact({ sampler, selection: { ...selection, inputStopGradient }, guidance });
       }
     }
   }
@@ -202,8 +202,8 @@ Deno.test("gradients are exact for every way through guidance", async () => {
   for (const gradient of GUIDANCE_GRADIENTS) {
     for (const scale of [1, 5]) {
       for (const inputStopGradient of [true, false]) {
-        const plan = { trainSteps: [1, 3, 4], tMin: 0, redraws: 0, inputStopGradient };
-        await assertExact({ sampler, plan, guidance: { scale, gradient } });
+        const selection = { trainSteps: [1, 3, 4], tMin: 0, redraws: 0, inputStopGradient };
+        await assertExact({ sampler, selection, guidance: { scale, gradient } });
       }
     }
   }
@@ -214,7 +214,11 @@ Deno.test("with one trained step the input stop-gradient makes no difference", a
   const guidance = { scale: 7.5, gradient: "both" } as const;
   const [a, b] = await Promise.all(
     [true, false].map((inputStopGradient) =>
-      run({ sampler, guidance, plan: { trainSteps: [3], tMin: 3, redraws: 0, inputStopGradient } })
+      run({
+        sampler,
+        guidance,
+        selection: { trainSteps: [3], tMin: 3, redraws: 0, inputStopGradient },
+      })
     ),
   );
   assert.ok(a && b);
@@ -224,11 +228,11 @@ Deno.test("with one trained step the input stop-gradient makes no difference", a
 Deno.test("the K products of the closed form run as one batch, unconditional rows first", async () => {
   const networks = new FakeNetworks();
   const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
-  const plan = { trainSteps: [1, 3, 5], tMin: 0, redraws: 0, inputStopGradient: true };
+  const selection = { trainSteps: [1, 3, 5], tMin: 0, redraws: 0, inputStopGradient: true };
   const guidance = { scale: 2, gradient: "both" } as const;
-  await trainStep(networks, {
+  await trainBatch(networks, {
     sampler,
-    plan,
+    selection,
     guidance,
     prompts: PROMPTS,
     noise,
@@ -238,9 +242,9 @@ Deno.test("the K products of the closed form run as one batch, unconditional row
   assert.deepEqual(networks.predicted, new Array(6).fill(2 * 2));
   networks.differentiated.length = 0;
   const conditional = { scale: 2, gradient: "conditional" } as const;
-  await trainStep(networks, {
+  await trainBatch(networks, {
     sampler,
-    plan,
+    selection,
     guidance: conditional,
     prompts: PROMPTS,
     noise,
@@ -258,21 +262,28 @@ Deno.test("an image does not depend on its batch", () => {
 
 Deno.test("a step ends at the next network when it is cancelled, and where a probe throws", async () => {
   const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
-  const plan = { trainSteps: [1], tMin: 0, redraws: 0, inputStopGradient: true };
+  const selection = { trainSteps: [1], tMin: 0, redraws: 0, inputStopGradient: true };
   const guidance = { scale: 1, gradient: "both" } as const;
   const networks = new FakeNetworks();
-  const options = { sampler, plan, guidance, prompts: PROMPTS, noise, reward: quadraticReward };
+  const options = {
+    sampler,
+    selection,
+    guidance,
+    prompts: PROMPTS,
+    noise,
+    reward: quadraticReward,
+  };
   const signal = AbortSignal.abort(new Error("Stopped"));
-  await assert.rejects(trainStep(networks, { ...options, signal }), /Stopped/);
+  await assert.rejects(trainBatch(networks, { ...options, signal }), /Stopped/);
   assert.deepEqual(networks.predicted, []);
   const probe = (name: string) => {
     if (name === "eps.2") throw new Error("Seen eps.2");
   };
-  await assert.rejects(trainStep(networks, { ...options, probe }), /Seen eps\.2/);
+  await assert.rejects(trainBatch(networks, { ...options, probe }), /Seen eps\.2/);
   assert.equal(networks.predicted.length, 3);
 });
 
-Deno.test("the penalty on drift is exact for every kind, sampler, prediction, guidance and plan", async () => {
+Deno.test("the penalty on drift is exact for every kind, sampler, prediction, guidance and selection", async () => {
   for (const kind of DRIFT_KINDS.filter((kind) => kind !== "norm")) {
     for (const prediction_type of ["epsilon", "v_prediction"]) {
       for (const [name, eta] of [["ddpm", 0], ["ddim", 0.5], ["dpmsolver++", 0]] as const) {
@@ -280,9 +291,9 @@ Deno.test("the penalty on drift is exact for every kind, sampler, prediction, gu
         if (kind === "kl" && !hasTransitionNoise(sampler)) continue;
         for (const gradient of GUIDANCE_GRADIENTS) {
           for (const inputStopGradient of [true, false]) {
-            const plan = { trainSteps: [1, 3, 5], tMin: 2, redraws: 0, inputStopGradient };
+            const selection = { trainSteps: [1, 3, 5], tMin: 2, redraws: 0, inputStopGradient };
             const drift = { kind, weight: 3, frozen: frozen.denoiser };
-            await assertExact({ sampler, plan, guidance: { scale: 3, gradient }, drift });
+            await assertExact({ sampler, selection, guidance: { scale: 3, gradient }, drift });
           }
         }
       }
@@ -292,22 +303,22 @@ Deno.test("the penalty on drift is exact for every kind, sampler, prediction, gu
 
 Deno.test("drift is nothing beside the model itself, and a step without noise has no divergence", async () => {
   const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
-  const plan = { trainSteps: [1, 4], tMin: 0, redraws: 0, inputStopGradient: true };
+  const selection = { trainSteps: [1, 4], tMin: 0, redraws: 0, inputStopGradient: true };
   const guidance = { scale: 2, gradient: "both" } as const;
   const same = new FakeNetworks().denoiser;
-  const plain = await run({ sampler, plan, guidance });
+  const plain = await run({ sampler, selection, guidance });
   const none = await run({
     sampler,
-    plan,
+    selection,
     guidance,
     drift: { kind: "l2", weight: 5, frozen: same },
   });
   assert.equal(plain.drift, undefined);
   assert.equal(none.drift, 0);
   assert.deepEqual(none.gradients, plain.gradients);
-  const last = { ...plan, trainSteps: [1] };
+  const last = { ...selection, trainSteps: [1] };
   const drift = { kind: "kl", weight: 5, frozen: frozen.denoiser } as const;
-  assert.equal((await run({ sampler, plan: last, guidance, drift })).drift, 0);
+  assert.equal((await run({ sampler, selection: last, guidance, drift })).drift, 0);
   assert.ok(!hasTransitionNoise(makeSampler({ kind: "ddim", steps: 6 }, config())));
 });
 
@@ -321,13 +332,13 @@ const drawn = (most: number) => ({
 /** A step of a method over six sampling steps. */
 async function stepOf(method: MethodOptions, most = 4) {
   const sampler = makeSampler({ kind: "ddpm", steps: 6 }, config());
-  const chosen = plan(resolveMethod(method, 6), { T: 6, random: drawn(most) });
+  const chosen = selectSteps(resolveMethod(method, 6), { T: 6, random: drawn(most) });
   const guidance = { scale: 3, gradient: "both" } as const;
   return {
     sampler,
-    plan: chosen,
+    selection: chosen,
     guidance,
-    result: await run({ sampler, plan: chosen, guidance }),
+    result: await run({ sampler, selection: chosen, guidance }),
   };
 }
 
@@ -347,8 +358,8 @@ Deno.test("ReFL is DRTune that trains one step and stops there", async () => {
   for (const t of [1, 2, 4]) {
     const refl = await stepOf({ name: "refl", m: 4 }, t);
     const drtune = await stepOf({ name: "drtune", k: 1, m: 4 }, t);
-    assert.deepEqual(refl.plan.trainSteps, [t]);
-    assert.deepEqual({ ...refl.plan, inputStopGradient: true }, drtune.plan);
+    assert.deepEqual(refl.selection.trainSteps, [t]);
+    assert.deepEqual({ ...refl.selection, inputStopGradient: true }, drtune.selection);
     const [a, b] = [flat(refl.result), flat(drtune.result)];
     a.forEach((v, i) => assert.ok(Math.abs(v - (b[i] ?? NaN)) < 1e-6 * Math.abs(v), `${a} ${b}`));
   }
@@ -358,13 +369,13 @@ Deno.test("every method with stop-gradient is the closed form, its products run 
   for (const name of METHOD_NAMES) {
     // Others have forms of their own: straight_through_test.ts.
     if (METHODS[name].trains === "surrogate") continue;
-    const { sampler, plan, guidance } = await stepOf({ name, inputStopGradient: true });
-    const stopped = plan.tMin === 0 ? sampler : stopAt(sampler, 6 - plan.tMin);
+    const { sampler, selection, guidance } = await stepOf({ name, inputStopGradient: true });
+    const stopped = selection.tMin === 0 ? sampler : stopAt(sampler, 6 - selection.tMin);
     const seen: Record<string, Float32Tensor> = {};
     const networks = new FakeNetworks();
-    const { gradients } = await trainStep(networks, {
+    const { gradients } = await trainBatch(networks, {
       sampler,
-      plan: { ...plan, redraws: 0 },
+      selection: { ...selection, redraws: 0 },
       guidance,
       prompts: PROMPTS,
       noise,
@@ -377,7 +388,7 @@ Deno.test("every method with stop-gradient is the closed form, its products run 
     const sum = [0, 0, 0];
     let products = 0;
     for (const [i, { timestep }] of stopped.steps.entries()) {
-      if (!plan.trainSteps.includes(6 - i)) continue;
+      if (!selection.trainSteps.includes(6 - i)) continue;
       products++;
       const x = seen[`x.${i}`];
       assert.ok(x && seen.x0_grad);
