@@ -67,21 +67,23 @@ const SCHEDULE = {
   clip_sample: false,
 };
 
+const stableDiffusionIndex = (scheduler: string) => ({
+  _class_name: "StableDiffusionPipeline",
+  feature_extractor: [null, null],
+  image_encoder: [null, null],
+  requires_safety_checker: false,
+  safety_checker: [null, null],
+  scheduler: ["diffusers", scheduler],
+  text_encoder: ["transformers", "CLIPTextModel"],
+  tokenizer: ["transformers", "CLIPTokenizer"],
+  unet: ["diffusers", "UNet2DConditionModel"],
+  vae: ["diffusers", "AutoencoderKL"],
+});
+
 /** The published pipelines, as their folders describe them, by the names that `drtune fetch` has for them. */
 export const PUBLISHED_PIPELINES = {
   sd15: {
-    "model_index.json": {
-      _class_name: "StableDiffusionPipeline",
-      feature_extractor: [null, null],
-      image_encoder: [null, null],
-      requires_safety_checker: false,
-      safety_checker: [null, null],
-      scheduler: ["diffusers", "PNDMScheduler"],
-      text_encoder: ["transformers", "CLIPTextModel"],
-      tokenizer: ["transformers", "CLIPTokenizer"],
-      unet: ["diffusers", "UNet2DConditionModel"],
-      vae: ["diffusers", "AutoencoderKL"],
-    },
+    "model_index.json": stableDiffusionIndex("PNDMScheduler"),
     "unet/config.json": {
       _class_name: "UNet2DConditionModel",
       sample_size: 64,
@@ -94,18 +96,7 @@ export const PUBLISHED_PIPELINES = {
     "scheduler/scheduler_config.json": { _class_name: "PNDMScheduler", ...SCHEDULE },
   },
   sd21: {
-    "model_index.json": {
-      _class_name: "StableDiffusionPipeline",
-      feature_extractor: [null, null],
-      image_encoder: [null, null],
-      requires_safety_checker: false,
-      safety_checker: [null, null],
-      scheduler: ["diffusers", "DDIMScheduler"],
-      text_encoder: ["transformers", "CLIPTextModel"],
-      tokenizer: ["transformers", "CLIPTokenizer"],
-      unet: ["diffusers", "UNet2DConditionModel"],
-      vae: ["diffusers", "AutoencoderKL"],
-    },
+    "model_index.json": stableDiffusionIndex("DDIMScheduler"),
     "unet/config.json": {
       _class_name: "UNet2DConditionModel",
       sample_size: 96,
