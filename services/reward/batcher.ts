@@ -1,11 +1,18 @@
 import type { Images, Reward, RewardInfo, ScoreOptions } from "../../rewards/mod.ts";
+import { raceAbort } from "../../base/mod.ts";
 import { StatusError } from "../rpc/mod.ts";
 import { inChunks } from "./_in_chunks.ts";
+
+/** Images that are still to be decoded, to float32 of that shape. */
+export interface EncodedImages {
+  readonly shape: Images["shape"];
+  readonly decode: () => Promise<Images>;
+}
 
 /** Images of one size to score. */
 export interface ScoreJob {
   /** float32 [B, 3, H, W], B at least 1. */
-  readonly images: Images;
+  readonly images: Images | EncodedImages;
   /** One per image. */
   readonly prompts: readonly string[];
   readonly gradient: boolean;
@@ -36,9 +43,9 @@ export interface ScoredJob {
 export interface Batching {
   /** Images run together. */
   readonly maxBatch: number;
-  /** Images that may wait. */
+  /** Images that may wait, those that are being decoded included. */
   readonly maxQueuedImages: number;
-  /** Bytes of pixels that may wait. */
+  /** Bytes of float32 pixels that may wait or be made of files. Decoding takes up to 7 bytes more for each 12. */
   readonly maxQueuedBytes: number;
 }
 
@@ -58,7 +65,9 @@ export class Batcher {
   readonly #reward: Reward;
   readonly #options: Batching;
   readonly #waiting = new Set<Entry>();
-  #queued = { images: 0, bytes: 0 };
+  /** What waits or is being decoded. */
+  #queued: Room = { images: 0, bytes: 0 };
+  readonly #decoding = new Set<Promise<unknown>>();
   #running: Promise<void> | undefined;
 
   constructor(reward: Reward, options: Partial<Batching> = {}) {
@@ -66,22 +75,27 @@ export class Batcher {
     this.#options = { ...DEFAULT_BATCHING, ...options };
   }
 
-  /** Images that wait. */
+  /** Images that wait or are being decoded. */
   get queuedImages(): number {
     return this.#queued.images;
   }
 
   /**
-   * Queues a job. Rejects at once with RESOURCE_EXHAUSTED when it does not fit, and with the signal's reason when that
-   * aborts: a waiting job then leaves the queue, one that runs is abandoned.
+   * Queues a job, whose images are decoded when there is room for them. Rejects at once with RESOURCE_EXHAUSTED when it
+   * does not fit, and with the signal's reason when that aborts: a waiting job then leaves the queue, one that runs is
+   * abandoned, and one that is being decoded keeps its room until that ends.
    */
   async submit(job: ScoreJob, signal?: AbortSignal): Promise<ScoredJob> {
     signal?.throwIfAborted();
-    const entry = new Entry(job);
-    this.#admit(entry);
+    const room = roomOf(job.images.shape);
+    this.#admit(room);
+    const { images } = job;
+    const entry = "data" in images
+      ? this.#enter({ ...job, images }, room)
+      : await this.#decode({ ...job, images }, { room, signal });
     const abort = () => this.#leave(entry, signal?.reason);
     signal?.addEventListener("abort", abort);
-    this.#running ??= this.#run();
+    if (signal?.aborted) abort();
     try {
       return await entry.promise;
     } finally {
@@ -89,24 +103,61 @@ export class Batcher {
     }
   }
 
-  /** Resolves when nothing waits or runs. */
+  /** Resolves when nothing is decoded, waits or runs. */
   async idle(): Promise<void> {
-    await this.#running;
+    while (this.#running || this.#decoding.size > 0) {
+      await Promise.allSettled([this.#running, ...this.#decoding]);
+    }
   }
 
-  #admit(entry: Entry): void {
-    const images = this.#queued.images + entry.size;
-    const bytes = this.#queued.bytes + entry.bytes;
+  #admit(room: Room): void {
+    const images = this.#queued.images + room.images;
+    const bytes = this.#queued.bytes + room.bytes;
     const { maxQueuedImages, maxQueuedBytes } = this.#options;
     if (images > maxQueuedImages || bytes > maxQueuedBytes) {
       throw new StatusError(
         "RESOURCE_EXHAUSTED",
-        `Queue of reward ${this.#reward.info.name} is full: ${this.#queued.images} images wait, ` +
-          `at most ${maxQueuedImages} may`,
+        `Queue of reward ${this.#reward.info.name} is full: ${this.#queued.images} images of ` +
+          `${this.#queued.bytes} bytes wait, at most ${maxQueuedImages} of ${maxQueuedBytes} may; ` +
+          `the job has ${room.images} of ${room.bytes}`,
       );
     }
     this.#queued = { images, bytes };
+  }
+
+  #release({ images, bytes }: Room): void {
+    this.#queued = { images: this.#queued.images - images, bytes: this.#queued.bytes - bytes };
+  }
+
+  /** Queues a job whose room is taken. */
+  #enter(job: DecodedJob, room: Room): Entry {
+    const entry = new Entry(job, room);
     this.#waiting.add(entry);
+    this.#running ??= this.#run();
+    return entry;
+  }
+
+  /** Decodes and queues a job whose room is taken; gives that back where nothing comes of it. */
+  async #decode(
+    job: EncodedJob,
+    { room, signal }: { readonly room: Room; readonly signal: AbortSignal | undefined },
+  ): Promise<Entry> {
+    const decoding = job.images.decode();
+    this.#decoding.add(decoding);
+    let entry: Entry | undefined;
+    // Nobody stops a decoder: what an aborted caller asked for takes memory until it is done.
+    const end = () => {
+      this.#decoding.delete(decoding);
+      if (!entry) this.#release(room);
+    };
+    try {
+      const images = await raceAbort(decoding, signal);
+      signal?.throwIfAborted();
+      return entry = this.#enter({ ...job, images }, room);
+    } finally {
+      if (entry) end();
+      else decoding.then(end, end);
+    }
   }
 
   /** Takes an entry out of the queue, if it is still there, and settles it. */
@@ -116,11 +167,7 @@ export class Batcher {
   }
 
   #take(entry: Entry): void {
-    if (!this.#waiting.delete(entry)) return;
-    this.#queued = {
-      images: this.#queued.images - entry.size,
-      bytes: this.#queued.bytes - entry.bytes,
-    };
+    if (this.#waiting.delete(entry)) this.#release(entry.room);
   }
 
   async #run(): Promise<void> {
@@ -189,6 +236,27 @@ export class Batcher {
   }
 }
 
+/** A share of what may wait. */
+interface Room {
+  readonly images: number;
+  readonly bytes: number;
+}
+
+/** What float32 images of a shape take. */
+function roomOf(shape: Images["shape"]): Room {
+  const elements = shape.reduce((product, size) => product * size, 1);
+  return { images: shape[0] ?? 0, bytes: elements * Float32Array.BYTES_PER_ELEMENT };
+}
+
+interface EncodedJob extends ScoreJob {
+  readonly images: EncodedImages;
+}
+
+/** A job whose pixels are there. */
+interface DecodedJob extends ScoreJob {
+  readonly images: Images;
+}
+
 /** Images `from` up to `to` of a job. */
 interface Part {
   readonly entry: Entry;
@@ -199,7 +267,6 @@ interface Part {
 /** A job and what it has so far. */
 class Entry {
   readonly size: number;
-  readonly bytes: number;
   /** Jobs of one kind can run together. */
   readonly kind: string;
   readonly scores: Float32Array;
@@ -217,10 +284,9 @@ class Entry {
   readonly #resolve: (scored: ScoredJob) => void;
   readonly #submitted = performance.now();
 
-  constructor(readonly job: ScoreJob) {
+  constructor(readonly job: DecodedJob, readonly room: Room) {
     const [size = 0, ...rest] = job.images.shape;
     this.size = size;
-    this.bytes = job.images.data.byteLength;
     this.kind = `${job.gradient} ${job.processing ?? "tensor"} ${rest.join("x")}`;
     this.scores = new Float32Array(size);
     const { promise, resolve, reject } = Promise.withResolvers<ScoredJob>();
@@ -263,7 +329,7 @@ function copyInChunks(
 }
 
 /** The parts as one job. A part that is a whole job alone is not copied. */
-async function joined(parts: readonly Part[]): Promise<ScoreJob> {
+async function joined(parts: readonly Part[]): Promise<DecodedJob> {
   const [first] = parts;
   if (!first) throw new RangeError("A batch has at least one part");
   const { entry: { job, size }, from, to } = first;

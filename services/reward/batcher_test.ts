@@ -103,7 +103,10 @@ Deno.test("A full queue refuses at once and takes jobs again when there is room"
   assert.equal(batcher.queuedImages, 2);
   await assert.rejects(
     batcher.submit(job([3])),
-    hasStatus("RESOURCE_EXHAUSTED", /^Queue of reward fake is full: 2 images wait, at most 2 may$/),
+    hasStatus(
+      "RESOURCE_EXHAUSTED",
+      /^Queue of reward fake is full: 2 images of 96 bytes wait, at most 2 of \d+ may; the job has 1 of 48$/,
+    ),
   );
   go();
   await Promise.all([running, waiting]);
@@ -113,6 +116,64 @@ Deno.test("A full queue refuses at once and takes jobs again when there is room"
 Deno.test("The queue is bounded in bytes too", async () => {
   const { batcher } = gated({ maxQueuedBytes: 47 });
   await assert.rejects(batcher.submit(job([3])), hasStatus("RESOURCE_EXHAUSTED", /full/));
+});
+
+/** Images that are decoded when told to. */
+function encoded(value: number) {
+  const images = flatImages([value]);
+  const decoded = Promise.withResolvers<typeof images>();
+  let decodes = 0;
+  const decode = () => {
+    decodes++;
+    return decoded.promise;
+  };
+  return {
+    job: { images: { shape: images.shape, decode }, prompts: ["ab"], gradient: false },
+    decodes: () => decodes,
+    resolve: () => decoded.resolve(images),
+    reject: (error: Error) => decoded.reject(error),
+  };
+}
+
+Deno.test("Images are decoded where there is room for them, and count from before", async () => {
+  const { batcher, go } = gated({ maxQueuedBytes: 96 });
+  go();
+  const [one, two, three] = [encoded(1), encoded(2), encoded(3)];
+  const results = [one, two].map(({ job }) => batcher.submit(job));
+  assert.equal(batcher.queuedImages, 2);
+  await assert.rejects(
+    batcher.submit(three.job),
+    hasStatus("RESOURCE_EXHAUSTED", /2 images of 96 bytes wait, at most 256 of 96 may/),
+  );
+  assert.deepEqual([one, two, three].map(({ decodes }) => decodes()), [1, 1, 0]);
+  one.resolve();
+  two.reject(new Error("Broken"));
+  await assert.rejects(async () => await results[1], new Error("Broken"));
+  assert.deepEqual([...(await results[0])?.scores ?? []], [3]);
+  assert.equal(batcher.queuedImages, 0);
+  three.resolve();
+  assert.deepEqual([...(await batcher.submit(three.job)).scores], [5]);
+});
+
+Deno.test("An aborted job keeps its room while its images are decoded, and the batcher is not idle", async () => {
+  const { batcher, go, runs } = gated();
+  go();
+  const [one, two] = [encoded(1), encoded(2)];
+  const controller = new AbortController();
+  const aborted = batcher.submit(one.job, controller.signal);
+  const other = batcher.submit(two.job);
+  controller.abort(new Error("Enough"));
+  await assert.rejects(aborted, new Error("Enough"));
+  assert.equal(batcher.queuedImages, 2);
+  let isIdle = false;
+  const idle = batcher.idle().then(() => isIdle = true);
+  one.resolve();
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual([batcher.queuedImages, isIdle], [1, false]);
+  two.resolve();
+  await idle;
+  assert.deepEqual([...(await other).scores], [4]);
+  assert.deepEqual(runs, [1]);
 });
 
 Deno.test("An aborted job leaves the queue, or is abandoned while it runs; others are not touched", async () => {

@@ -16,6 +16,9 @@ import { RewardProcess } from "./reward_process.ts";
 import { rewardService } from "./reward_service.ts";
 import { SupervisedReward } from "./supervised_reward.ts";
 
+/** Three channels in float32. */
+const PIXEL_BYTES = 12;
+
 const count = z.int().positive();
 const port = z.int().min(0).max(65535);
 
@@ -104,6 +107,13 @@ export const rewardServerSchema = z.strictObject({
   if (limits.maxImages > batching.maxQueuedImages) {
     const message = `is less than limits.maxImages, ${limits.maxImages}`;
     addIssue({ code: "custom", path: ["batching", "maxQueuedImages"], message });
+  }
+  // A request that never fits would be told that the queue is full, and sent again for ever.
+  const bytes = PIXEL_BYTES * limits.maxPixels;
+  if (bytes > batching.maxQueuedBytes) {
+    const message = `is ${batching.maxQueuedBytes}, less than the ${bytes} bytes that ` +
+      `limits.maxPixels, ${limits.maxPixels}, are in float32`;
+    addIssue({ code: "custom", path: ["batching", "maxQueuedBytes"], message });
   }
 });
 

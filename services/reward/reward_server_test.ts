@@ -225,6 +225,19 @@ Deno.test("A reward server from end to end", async (t) => {
   }
 });
 
+Deno.test("Limits let no request in that the queue can never hold", () => {
+  const parse = (config: object) =>
+    rewardServerSchema.safeParse({ rewards: [{ kind: "fake" }], ...config });
+  const limits = { maxPixels: 2 ** 26 };
+  const [issue] = parse({ limits }).error?.issues ?? [];
+  assert.deepEqual(issue?.path, ["batching", "maxQueuedBytes"]);
+  assert.equal(
+    issue?.message,
+    "is 536870912, less than the 805306368 bytes that limits.maxPixels, 67108864, are in float32",
+  );
+  assert.ok(parse({ limits, batching: { maxQueuedBytes: 12 * 2 ** 26 } }).success);
+});
+
 Deno.test("A server that cannot load a reward ends, and says which", async () => {
   const config = rewardServerSchema.parse({
     port: 0,

@@ -336,6 +336,29 @@ Deno.test("Bad input is refused with what was found and expected", async () => {
   }
 });
 
+Deno.test("A picture is not decoded where its pixels have no room in the queue", async () => {
+  const narrow = new LocalRewardHost({
+    log: createLogger({ level: "silent" }),
+    start: (name, record) => Promise.resolve(fakeReward({ ...record, name })),
+    maxQueuedBytes: 2 * 48,
+  });
+  await narrow.load("mean", {});
+  const { score: scored } = rewardHandlers(narrow, limits);
+  const png = await sharp({ create: { width: 2, height: 2, channels: 3, background: "#fff" } })
+    .png().toBuffer();
+  const broken = Uint8Array.from(png);
+  // Within the compressed pixels: the header is whole.
+  broken.fill(0, png.indexOf("IDAT") + 4, png.indexOf("IEND") - 8);
+  const ask = async (files: readonly Uint8Array[]) =>
+    await scored(create(ScoreRequestSchema, { images: files.map(file) }), context);
+  await assert.rejects(ask([broken]), /cannot be decoded/);
+  await assert.rejects(
+    ask([png, broken, broken]),
+    hasStatus("RESOURCE_EXHAUSTED", /2 images of 96 bytes wait, at most 256 of 96 may/),
+  );
+  await narrow.close();
+});
+
 Deno.test("Scores that are not finite are a fault of the reward, not an answer", async () => {
   await assert.rejects(
     async () => await score({ reward: "prompted", images: [flat([0])], prompts: ["nan"] }),

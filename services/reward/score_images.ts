@@ -10,7 +10,7 @@ import {
 import { type ErrorMap, StatusError } from "../rpc/mod.ts";
 import { inChunks } from "./_in_chunks.ts";
 import { checkShape, decodeTensor, type WireImages } from "./_wire_tensor.ts";
-import type { Processing, ScoredJob } from "./batcher.ts";
+import type { EncodedImages, Processing, ScoredJob } from "./batcher.ts";
 import type { Limits } from "./limits.ts";
 import type { RewardHost } from "./reward_host.ts";
 
@@ -66,10 +66,10 @@ export async function scoreImages(
   const either = AbortSignal.any([signal, failed.signal]);
   const natural = (isFile: boolean) => isFile ? reward.info.fileProcessing : "tensor";
   let at = 0;
-  const jobs = sources.map(async ({ count, decode, isFile }) => {
+  // The queue decodes: many small files can become more pixels than there is memory for.
+  const jobs = sources.map(async ({ count, isFile, ...images }) => {
     const start = at;
     const prompts = texts.slice(start, at += count);
-    const images = await decode();
     const job = { images, prompts, gradient };
     const scored = await reward.score(
       { ...job, processing: gradient ? "tensor" : processing ?? natural(isFile) },
@@ -113,9 +113,8 @@ export const rewardErrors: ErrorMap = (error) =>
     : undefined;
 
 /** One entry of a request: how many images it is, and how to get them. */
-interface Source {
+interface Source extends EncodedImages {
   readonly count: number;
-  readonly decode: () => Promise<Images>;
   readonly isFile: boolean;
 }
 
@@ -141,14 +140,15 @@ async function measure(images: readonly ImageInput[], limits: Limits): Promise<S
 
 function tensorSource(tensor: WireImages, where: string): Source & ImageSize {
   const [count, , height, width] = checkShape(tensor, where);
-  return { count, height, width, isFile: false, decode: () => decodeTensor(tensor, where) };
+  const shape = [count, 3, height, width];
+  return { count, height, width, shape, isFile: false, decode: () => decodeTensor(tensor, where) };
 }
 
 async function fileSource(file: Uint8Array, where: string): Promise<Source & ImageSize> {
   const size = await readImageSize(file, where);
   const maxPixels = size.height * size.width;
   const decode = () => decodeImage(file, { name: where, maxPixels });
-  return { count: 1, ...size, isFile: true, decode };
+  return { count: 1, ...size, shape: [1, 3, size.height, size.width], isFile: true, decode };
 }
 
 function checkPrompts(
