@@ -45,7 +45,7 @@ export async function connectNats(
       }
       const reason = cause instanceof Error ? cause.message : String(cause);
       // The word that refuses a certificate is lost where the reset of the connection overtakes it.
-      resets = tls && /ECONNRESET/.test(reason) ? resets + 1 : 0;
+      resets = tls && /ECONNRESET|disconnected/.test(reason) ? resets + 1 : 0;
       if (resets === MOST_RESETS) {
         const why = "resets every connection, as where it refuses a certificate or asks for one";
         throw new Error(`Cannot connect to ${where}: it ${why}`, { cause });
@@ -86,5 +86,7 @@ function endAttempts(event: ErrorEvent): void {
 
 /** Whether it may be there later: a server that starts, or a name that is not known yet. */
 function isAway(reason: string): boolean {
-  return /refused|timeout|ENOTFOUND|EAI_AGAIN|ECONNRESET|getaddrinfo|closed/i.test(reason);
+  return /refused|timeout|ENOTFOUND|EAI_AGAIN|ECONNRESET|getaddrinfo|closed|disconnected/i.test(
+    reason,
+  );
 }
