@@ -56,6 +56,11 @@ export const evaluate: Command = {
   async run(args, signal) {
     if (args.list("votes").length > 0) return await showVotes(args);
     if (args.positionals.length > 1 || args.text("benchmark") !== undefined) {
+      if (args.text("step") !== undefined) {
+        throw new UsageError(
+          "Option --step is for one run; of two sides write the checkpoint behind the run, as RUN@40",
+        );
+      }
       return await compareCommand(args, signal);
     }
     const runId = runIdOf(args);

@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
 import { EvaluationSummarySchema } from "../../../proto/mod.ts";
-import { table } from "./eval.ts";
+import { parseCommand } from "../command.ts";
+import { evaluate, table } from "./eval.ts";
 
 Deno.test("an evaluation is shown as a table with differences and intervals", () => {
   const summary = create(EvaluationSummarySchema, {
@@ -27,4 +28,12 @@ Deno.test("an evaluation is shown as a table with differences and intervals", ()
     ].join("\n"),
   );
   assert.match(table({ ...summary, pairs: 1 }), /-0\.6720 +-\n[^]*\n1 pair of images/);
+});
+
+Deno.test("of two sides a checkpoint is written behind the run", async () => {
+  const words = ["books-1", "--step", "20", "--benchmark", "prompts"];
+  await assert.rejects(
+    evaluate.run(parseCommand(evaluate, words), new AbortController().signal),
+    /^UsageError: Option --step is for one run; .*RUN@40/,
+  );
 });

@@ -95,7 +95,7 @@ export const sample: Command = {
       throw new UsageError(`Option --model and run "${args.positionals[0]}" exclude each other`);
     }
     const names = isLocal
-      ? ["step", "trainer"]
+      ? ["step", "endpoint", "token-file"]
       : ["lora", "height", "width", "latents", "provider", "threads", "memory-limit", "precision"];
     for (const name of names) {
       if (args.text(name) === undefined) continue;

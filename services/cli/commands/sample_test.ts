@@ -58,6 +58,10 @@ Deno.test("sample names the option at fault, what was found and what was expecte
     await refused([...local, "some-run"], /Option --model and run "some-run" exclude each other/);
     await refused([...local, "--step", "3"], /Option --step goes with a run only/);
     await refused(
+      [...local, "--endpoint", "127.0.0.1:1"],
+      /Option --endpoint goes with a run only/,
+    );
+    await refused(
       ["a-run", "--lora", "x", "--out", folder],
       /Option --lora goes with --model only/,
     );

@@ -1,7 +1,8 @@
 import { readdir, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import type { RunConfig, TrainerService } from "../../../proto/mod.ts";
-import { SAMPLER_KINDS } from "../../../trainer/mod.ts";
+import { PRECISIONS } from "../../../compile/mod.ts";
+import { SAMPLER_KINDS, SIGMA_RANGES } from "../../../trainer/mod.ts";
 import type { GrpcClient } from "../../rpc/mod.ts";
 import { UsageError } from "../command.ts";
 import { localImages } from "../sample/local_images.ts";
@@ -96,12 +97,21 @@ export async function* drawn(
   { trainer, config, steps, onRemark, signal }: DrawSettings,
 ): AsyncGenerator<Uint8Array> {
   if (contestant.kind === "model") {
-    const kind = SAMPLER_KINDS.find((known) => known === config?.sampler?.kind);
+    const sampler = config?.sampler;
     const images = localImages(wanted, {
       ...{ model: contestant.model, lora: contestant.lora, onRemark, signal },
       loraScale: config?.lora?.sampleScale ?? 1,
-      sampler: { kind, steps: config?.sampler?.steps ?? steps, eta: config?.sampler?.eta ?? 0 },
+      sampler: {
+        kind: SAMPLER_KINDS.find((known) => known === sampler?.kind),
+        steps: sampler?.steps ?? steps,
+        eta: sampler?.eta ?? 0,
+        karrasSigmas: sampler?.karrasSigmas,
+        sigmas: SIGMA_RANGES.find((known) => known === sampler?.sigmas),
+      },
       guidance: config?.guidance?.scale,
+      // Equal seeds are equal noise at the same size only.
+      ...{ latentHeight: config?.latentHeight, latentWidth: config?.latentWidth },
+      precision: PRECISIONS.find((known) => known === config?.precision),
     });
     for await (const { png } of images) yield png;
     return;

@@ -40,6 +40,9 @@ export interface LocalOptions {
   /** Pixels; absent: the size that the model was trained on. */
   readonly height?: number | undefined;
   readonly width?: number | undefined;
+  /** The same in latents, as a run's configuration has it. */
+  readonly latentHeight?: number | undefined;
+  readonly latentWidth?: number | undefined;
   /** "FILE#NAME" of a tensor [images, channels, height, width] in a safetensors file: the noise to start from. */
   readonly latents?: string | undefined;
   readonly provider?: Provider | undefined;
@@ -76,7 +79,8 @@ export async function* localImages(
   const side = (axis: "height" | "width") => {
     const i = axis === "height" ? 0 : 1;
     const factor = read.imageSize({ height: 1, width: 1 })[axis];
-    const size = latentSide(options[axis], { axis, factor }) ?? initial?.shape[2 + i] ??
+    const own = axis === "height" ? options.latentHeight : options.latentWidth;
+    const size = latentSide(options[axis], { axis, factor }) ?? own ?? initial?.shape[2 + i] ??
       read.sampleSize?.[axis];
     if (size === undefined) {
       throw new UsageError(`Option --${axis} is missing, and the U-Net names no sample_size`);
