@@ -1,4 +1,4 @@
-import { nearest } from "../../base/mod.ts";
+import { InputError, nearest } from "../../base/mod.ts";
 import { type Command, exitCodes, helpOf, parseCommand, UsageError } from "./command.ts";
 import { compose } from "./commands/compose.ts";
 import { completion } from "./commands/completion.ts";
@@ -101,10 +101,8 @@ export async function main(words: readonly string[], signal: AbortSignal): Promi
     }
     const message = error instanceof Error ? error.message : String(error);
     console.error(`drtune ${name}: ${message}`);
-    if (error instanceof UsageError) {
-      console.error(`See "${typed(`${name} --help`)}"`);
-      return 2;
-    }
+    if (error instanceof UsageError) console.error(`See "${typed(`${name} --help`)}"`);
+    if (error instanceof InputError) return 2;
     if (Deno.env.get("DRTUNE_DEBUG") && error instanceof Error) console.error(error.stack);
     return 1;
   }

@@ -44,6 +44,18 @@ Deno.test("Wrong words are answered by the nearest right ones, and exit code 2",
   }
 });
 
+Deno.test("A file that cannot be used ends a command with exit code 2, as wrong words do", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".txt" });
+  try {
+    await Deno.writeFile(file, Uint8Array.from([0xe9, 0x74, 0xe9, 0x0a]));
+    const [code, text] = await run("sample", "--model", "zoo/pipeline", "--prompts", file);
+    assert.equal(code, 2, text);
+    assert.match(text, /is not UTF-8/);
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 Deno.test("Every command's help has options, examples and exit codes", async () => {
   const [code, text] = await run("--help");
   assert.equal(code, 0);

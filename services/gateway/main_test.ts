@@ -84,10 +84,10 @@ Deno.test("What is wrong with a command line, a port or a file is said at start"
       ],
       [
         [...trainer, "--token-file", short],
-        1,
+        2,
         /^Token in .* has 5 characters, expected at least 16/,
       ],
-      [[...trainer, "--token-file", "/none"], 1, /^Token file \/none cannot be read: /],
+      [[...trainer, "--token-file", "/none"], 2, /^Token file \/none cannot be read: /],
       [[...trainer, "--runs", short, "--port", "0"], 1, /^Folder of runs .* cannot be read: /],
     ];
     for (const [args, code, message] of cases) {

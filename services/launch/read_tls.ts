@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { InputError } from "../../base/mod.ts";
 import type { ClientTls } from "../rpc/mod.ts";
 import type { ServerTls } from "../rpc/mod.ts";
 
@@ -18,7 +19,7 @@ export interface ClientTlsFiles {
   readonly key?: string | undefined;
 }
 
-/** Reads a server's PEM files, relative to `folder`. Throws an `Error` that names the file. */
+/** Reads a server's PEM files, relative to `folder`. Throws an `InputError` that names the file. */
 export async function readServerTls(
   { cert, key, clientCa }: ServerTlsFiles,
   folder = ".",
@@ -30,14 +31,14 @@ export async function readServerTls(
   };
 }
 
-/** Reads a client's PEM files, relative to `folder`. Throws an `Error` that names the file, or what is missing. */
+/** Reads a client's PEM files, relative to `folder`. Throws an `InputError` that names the file, or what is missing. */
 export async function readClientTls(
   { ca, cert, key }: ClientTlsFiles,
   folder = ".",
 ): Promise<ClientTls> {
   if ((cert === undefined) !== (key === undefined)) {
     const [given, missing] = key === undefined ? ["certificate", "key"] : ["key", "certificate"];
-    throw new Error(`TLS has a ${given} and no ${missing}: they go together`);
+    throw new InputError(`TLS has a ${given} and no ${missing}: they go together`);
   }
   return {
     ...(ca !== undefined && { ca: await readPem(ca, folder) }),
@@ -52,8 +53,8 @@ async function readPem(path: string, folder: string): Promise<Uint8Array> {
     bytes = await Deno.readFile(resolve(folder, path));
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`TLS file ${path} cannot be read: ${reason}`, { cause });
+    throw new InputError(`TLS file ${path} cannot be read: ${reason}`, { cause });
   }
   if (new TextDecoder().decode(bytes).includes("-----BEGIN ")) return bytes;
-  throw new Error(`TLS file ${path} is not PEM: it has no "-----BEGIN"`);
+  throw new InputError(`TLS file ${path} is not PEM: it has no "-----BEGIN"`);
 }

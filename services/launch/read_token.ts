@@ -1,5 +1,7 @@
+import { InputError } from "../../base/mod.ts";
+
 /**
- * Reads a token: the first line of a file, at least 16 characters that go into a header. Throws an `Error` that says
+ * Reads a token: the first line of a file, at least 16 characters that go into a header. Throws an `InputError` that says
  * what is wrong with the file, never what is in it.
  */
 export async function readToken(path: string): Promise<string> {
@@ -8,11 +10,11 @@ export async function readToken(path: string): Promise<string> {
     text = await Deno.readTextFile(path);
   } catch (cause) {
     const what = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`Token file ${path} cannot be read: ${what}`, { cause });
+    throw new InputError(`Token file ${path} cannot be read: ${what}`, { cause });
   }
   const token = text.split("\n", 1)[0]?.trim() ?? "";
   if (token.length < 16 || !/^[\x21-\x7e]+$/.test(token)) {
-    throw new Error(
+    throw new InputError(
       `Token in ${path} has ${token.length} characters, expected at least 16, letters and digits`,
     );
   }

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { RewardService } from "../../proto/mod.ts";
 import { PROVIDERS } from "../../runtime/mod.ts";
 import { createLogger, type Logger } from "../../base/mod.ts";
-import { readServerTls } from "../launch/mod.ts";
+import { readServerTls, readToken } from "../launch/mod.ts";
 import { type GrpcServer, startGrpcServer } from "../rpc/mod.ts";
 import { type MetricsServer, RpcMetrics, serveMetrics } from "../rpc/metrics/mod.ts";
 import { DEFAULT_BATCHING, type ScoredJob } from "./batcher.ts";
@@ -260,12 +260,4 @@ export async function startRewardServer(
     ...(metrics && { metricsAddress: metrics.address }),
     stop,
   };
-}
-
-async function readToken(path: string): Promise<string> {
-  const [token = ""] = (await Deno.readTextFile(path)).split("\n");
-  if (token.trim().length < 16) {
-    throw new Error(`Token in ${path} has ${token.trim().length} characters, expected at least 16`);
-  }
-  return token.trim();
 }

@@ -33,7 +33,7 @@ export const init: Command = {
     prompts: {
       type: "string",
       value: "FILE",
-      help: "your prompts, one a line (default: 70 short ones); some are held out",
+      help: "your prompts, one a line (default: 93 short ones); some are held out",
     },
     provider: { type: "string", value: "NAME", help: `${PROVIDERS.join(", ")} (default cpu)` },
     iterations: { type: "string", value: "N", help: "optimizer steps of the run (default 200)" },

@@ -165,7 +165,7 @@ async function checkTokens({ rewards, trainer, gateway, cluster }: Stack): Promi
   return found;
 }
 
-async function checkTls({ rewards, trainer, clientTls }: Stack): Promise<Find[]> {
+async function checkTls({ rewards, trainer, clientTls, cluster }: Stack): Promise<Find[]> {
   const servers = [
     ...rewards.map(({ tls }, i) => ({ keys: ["rewards", i, "tls"], tls })),
     { keys: ["trainer", "tls"], tls: trainer.tls },
@@ -186,6 +186,8 @@ async function checkTls({ rewards, trainer, clientTls }: Stack): Promise<Find[]>
     if (tls !== undefined) await check(keys, () => readServerTls(tls), tls.key);
   }
   await check(["clientTls"], () => readClientTls(clientTls), clientTls.key);
+  const asked = cluster?.tls ?? {};
+  await check(["cluster", "tls"], () => readClientTls(asked), asked.key);
   return found;
 }
 

@@ -24,6 +24,7 @@ trainer:
   port: 0
 gateway: { port: 0, tokenFile: short }
 clientTls: { ca: open }
+cluster: { servers: ["tls://10.0.0.1:4222"], tls: { ca: absent } }
 `,
     );
     const found = (await checkStack(await readStack(file))).map((p) =>
@@ -34,6 +35,7 @@ clientTls: { ca: open }
     const expected = [
       `error 11: gateway.tokenFile: Token in F/short has 5 characters, expected at least 16`,
       "error 12: clientTls: TLS file F/open is not PEM: it has no ",
+      "error 13: cluster.tls: TLS file F/absent cannot be read: ",
       "error 1: models: Folder F/nowhere is not there; mend the path",
       "error 2: runs: Folder F/short/runs cannot be written: ",
       `error 5: rewards.0.port: Port ${taken.addr.port} of 127.0.0.1 is in use; end what listens`,

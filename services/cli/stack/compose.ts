@@ -1,5 +1,7 @@
+import { isIP } from "node:net";
 import { relative } from "node:path";
 import { Document } from "yaml";
+import { InputError } from "../../../base/mod.ts";
 import { ROOT, type Stack } from "./read_stack.ts";
 import { workerNames } from "./stack_schema.ts";
 import { type Place, type ServiceDefinition, serviceDefinitions } from "./service_definition.ts";
@@ -110,6 +112,16 @@ function secretNames(
   return names;
 }
 
+/** An address of the host as a port is published at: containers know addresses, no names, and IPv6 in brackets. */
+function publishedAt(host: string): string {
+  const address = host === "localhost" ? "127.0.0.1" : host;
+  const version = isIP(address);
+  if (version === 0) {
+    throw new InputError(`host is "${host}", expected an IP address: a port is published at one`);
+  }
+  return version === 6 ? `[${address}]` : address;
+}
+
 /** How the image is built: which stage of the Containerfile, where it is not the last one. */
 function build(folder: string, target?: string): Fields {
   const context = hostPath(folder, ROOT);
@@ -144,7 +156,7 @@ function composeFile(stack: Stack, folder: string): Fields {
       // Of several only one could have the host's port.
       ...(replicas > 1
         ? { deploy: { replicas } }
-        : kind !== "worker" && { ports: [`${published}:${port}:${port}`] }),
+        : kind !== "worker" && { ports: [`${publishedAt(published)}:${port}:${port}`] }),
       volumes,
       ...(secrets.length > 0 && { secrets }),
       ...(memory !== undefined && { mem_limit: memory }),
@@ -246,6 +258,12 @@ function overGpus(
     ...stack,
     rewards: stack.rewards.map((reward) => ({ ...reward, provider: "cuda" })),
     trainer: { ...stack.trainer, provider: "cuda" },
+    ...(stack.cluster && {
+      cluster: {
+        ...stack.cluster,
+        workers: stack.cluster.workers.map((worker) => ({ ...worker, provider: "cuda" as const })),
+      },
+    }),
   };
   const computing = containers(cuda).filter(({ definition }) => definition.kind !== "gateway");
   return {

@@ -122,8 +122,33 @@ cluster: { servers: [${servers}], tokenFile: nats.token, workers: [{ provider: c
       ' --auth "$$(head -n 1 /run/secrets/nats-token)"',
     ]);
     assert.ok("nats" in volumes && "nats-token" in secrets);
+    const gpu = parse(
+      composeYaml(await readStack(join(folder, "stack.yaml")), { folder, variant: "gpu" }),
+    );
+    const { command: words } = gpu.services["worker-1"];
+    assert.equal(words[words.indexOf("--provider") + 1], "cuda");
     const elsewhere = await composed("nats://10.0.0.1:4222");
     assert.ok(!("nats" in elsewhere.services) && !("nats" in elsewhere.volumes));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("A port is published at an address of the host, which containers know no names of", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const file = join(folder, "stack.yaml");
+    const ports = async (host: string) => {
+      const rewards = [{ name: "a", port: 1001, host, records: [{ kind: "symmetry" }] }];
+      await Deno.writeTextFile(file, JSON.stringify({ models: "models", rewards }));
+      return parse(composeYaml(await readStack(file), { folder })).services.a.ports;
+    };
+    assert.deepEqual(await ports("localhost"), ["127.0.0.1:1001:1001"]);
+    assert.deepEqual(await ports("::1"), ["[::1]:1001:1001"]);
+    await assert.rejects(
+      ports("gpu-box"),
+      /^InputError: host is "gpu-box", expected an IP address/,
+    );
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
