@@ -6,8 +6,10 @@ import { type Command, UsageError } from "../command.ts";
 import { duration } from "../progress.ts";
 import { checkStack } from "../stack/check_stack.ts";
 import { choosePorts } from "../stack/choose_ports.ts";
+import { localPlace } from "../stack/local_place.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { EMBEDDED_STACK, readStack, type Stack, stackFile } from "../stack/read_stack.ts";
+import { servicePlans } from "../stack/service_plan.ts";
 import { type ServiceStatus, type StackState, StateFolder } from "../stack/state_folder.ts";
 import { Supervisor } from "../stack/supervisor.ts";
 import { typed } from "../typed.ts";
@@ -18,9 +20,14 @@ const POLL_MS = 200;
 export const up: Command = {
   name: "up",
   summary: "Start the stack's services as local processes and keep them running",
-  usage: "[--stack FILE] [--detach]",
+  usage: "[--stack FILE] [--only NAME,…] [--detach]",
   options: {
     ...STACK_OPTION,
+    only: {
+      type: "string",
+      value: "NAME,…",
+      help: "start these of its services alone, as on a machine of their own",
+    },
     detach: { type: "boolean", short: "d", help: "return once everything is ready" },
     json: { type: "boolean", help: "print the services as JSON once they are ready" },
   },
@@ -28,17 +35,26 @@ export const up: Command = {
     "drtune up",
     "drtune up --detach && drtune status",
     "drtune up --stack my-stack.yaml",
+    "drtune up --only clip,symmetry",
   ],
   async run(args, signal) {
     if (args.positionals.length > 0) throw new UsageError(`Unexpected "${args.positionals[0]}"`);
     const stack = await readStack(await stackFile(args.text("stack")));
     const folder = new StateFolder(stack.state);
-    const options = { folder, json: args.flag("json"), signal };
+    const only = args.text("only")?.split(",").map((name) => name.trim());
+    const names = servicePlans(stack, localPlace(stack)).map(({ name }) => name);
+    const strange = only?.find((name) => !names.includes(name));
+    if (strange !== undefined) {
+      throw new UsageError(`No service "${strange}" in ${stack.file}: it has ${names.join(", ")}`);
+    }
+    const options = { folder, json: args.flag("json"), signal, only };
     return args.flag("detach") ? await detached(stack, options) : await attached(stack, options);
   },
 };
 
 interface Options {
+  /** Names of the services to start. Default: all. */
+  readonly only: readonly string[] | undefined;
   readonly folder: StateFolder;
   readonly json: boolean;
   readonly signal: AbortSignal;
@@ -67,21 +83,24 @@ function alreadyRunning(state: StackState | undefined): Error {
   );
 }
 
-async function attached(described: Stack, { folder, json, signal }: Options): Promise<number> {
+async function attached(
+  described: Stack,
+  { folder, json, signal, only }: Options,
+): Promise<number> {
   const running = await folder.running();
   if (running !== undefined) throw alreadyRunning(running);
   await preflight(described);
   if (!await folder.take()) throw alreadyRunning(undefined);
   const stack = choosePorts(described);
   const started = performance.now();
+  const count = only?.length ?? stack.rewards.reduce((sum, { replicas }) => sum + replicas, 2);
   console.error(
-    `Stack ${stack.name} (${stack.file}): ${
-      stack.rewards.reduce((sum, { replicas }) => sum + replicas, 2)
-    } services, logs in ${folder.logs}`,
+    `Stack ${stack.name} (${stack.file}): ${count} services, logs in ${folder.logs}`,
   );
   const news = new News();
   const supervisor = await Supervisor.start(stack, {
     folder,
+    only,
     onChange: ({ services }) => news.tell(services),
   });
   const stopped = Promise.withResolvers<never>();
@@ -107,7 +126,7 @@ async function attached(described: Stack, { folder, json, signal }: Options): Pr
 }
 
 /** Starts a process that goes on after this one, and follows it until everything is ready. */
-async function detached(stack: Stack, { folder, json, signal }: Options): Promise<number> {
+async function detached(stack: Stack, { folder, json, signal, only }: Options): Promise<number> {
   const running = await folder.running();
   if (running !== undefined) throw alreadyRunning(running);
   await preflight(stack);
@@ -117,7 +136,10 @@ async function detached(stack: Stack, { folder, json, signal }: Options): Promis
   const entry = fileURLToPath(new URL("../main.ts", import.meta.url));
   const child = spawn(
     Deno.execPath(),
-    ["run", "--allow-all", "--no-prompt", entry, "up", "--stack", stack.file],
+    [
+      ...["run", "--allow-all", "--no-prompt", entry, "up", "--stack", stack.file],
+      ...only === undefined ? [] : ["--only", only.join(",")],
+    ],
     { detached: true, stdio: ["ignore", log, log] },
   );
   let ended = false;
@@ -181,14 +203,16 @@ function nextSteps(state: StackState, seconds: number, isDetached = false): stri
   const connection = trainer.startsWith("grpcs://")
     ? [ca && ` -cacert ${ca}`, cert && ` -cert ${cert} -key ${key}`].filter(Boolean).join("")
     : " -plaintext";
+  const config = state.file === EMBEDDED_STACK ? "configs/books.yaml" : "RUN.yaml";
+  const gateway = addressOf("gateway");
   return [
     `Everything is ready after ${duration(seconds)}`,
     "",
-    `  Live page     http://${addressOf("gateway")}`,
-    `  Train         ${
-      typed(`train --config ${state.file === EMBEDDED_STACK ? "configs/books.yaml" : "RUN.yaml"}`)
-    }`,
-    `  By gRPC       grpcurl${connection}${token} ${trainer.replace("grpcs://", "")} list`,
+    ...gateway === "" ? [] : [`  Live page     http://${gateway}`],
+    ...trainer === "" ? [] : [
+      `  Train         ${typed(`train --config ${config}`)}`,
+      `  By gRPC       grpcurl${connection}${token} ${trainer.replace("grpcs://", "")} list`,
+    ],
     `  Stop          ${isDetached ? typed("down") : "Ctrl-C"}`,
   ].join("\n");
 }

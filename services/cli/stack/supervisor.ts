@@ -20,8 +20,9 @@ export class Supervisor {
 
   private constructor(
     stack: Stack,
-    { folder, gatewayToken, tls, onChange }: {
+    { folder, only, gatewayToken, tls, onChange }: {
       readonly folder: StateFolder;
+      readonly only: readonly string[] | undefined;
       readonly gatewayToken: string | undefined;
       readonly tls: ClientTls;
       readonly onChange: ((state: StackState) => void) | undefined;
@@ -43,6 +44,7 @@ export class Supervisor {
     const services: SupervisedService[] = [];
     this.services = services;
     for (const definition of serviceDefinitions(stack, localPlace(stack))) {
+      if (only?.includes(definition.name) === false) continue;
       services.push(
         new SupervisedService(definition, {
           folder: stack.models,
@@ -59,8 +61,10 @@ export class Supervisor {
   /** Starts the services of a stack whose folder this process has taken. */
   static async start(
     stack: Stack,
-    { folder, onChange }: {
+    { folder, only, onChange }: {
       readonly folder: StateFolder;
+      /** Names of those to start. Default: all. */
+      readonly only?: readonly string[] | undefined;
       readonly onChange?: (state: StackState) => void;
     },
   ): Promise<Supervisor> {
@@ -68,7 +72,7 @@ export class Supervisor {
     const { tokenFile } = stack.gateway;
     const gatewayToken = tokenFile === undefined ? undefined : await readToken(tokenFile);
     const tls = await readClientTls(stack.clientTls);
-    return new Supervisor(stack, { folder, gatewayToken, tls, onChange });
+    return new Supervisor(stack, { folder, only, gatewayToken, tls, onChange });
   }
 
   get state(): StackState {
