@@ -30,10 +30,11 @@ const report = await soak({
     console.log(line);
   },
 });
-await Deno.remove(folder, { recursive: true });
+const { rounds, failures, cpu, memory, handles } = report;
+if (failures.length > 0) console.log(`What the stack wrote is kept in ${folder}`);
+else await Deno.remove(folder, { recursive: true });
 if (told.signal.aborted) Deno.exit(130);
 
-const { rounds, failures, cpu, memory, handles } = report;
 console.log(`${hours} h, ${cpu.toFixed(0)} s of CPU, rounds: ${JSON.stringify(rounds)}`);
 for (const failure of failures) console.log(`Failed: ${failure}`);
 const cell = (value: number) => `${value < 0 ? "" : "+"}${value.toFixed(2)}`;
