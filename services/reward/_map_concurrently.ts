@@ -12,7 +12,12 @@ export async function* mapConcurrently<In, Out>(
   map: (input: In) => Promise<Out>,
 ): AsyncGenerator<Out> {
   const iterator = inputs[Symbol.asyncIterator]();
-  const read = async (): Promise<Event<In, Out>> => ({ input: await iterator.next() });
+  /** The next input. Nobody waits for it while `limit` are in work: that it fails then must not end the process. */
+  const read = (): Promise<Event<In, Out>> => {
+    const event = iterator.next().then((input) => ({ input }));
+    event.catch(() => {});
+    return event;
+  };
   const pending = new Set<Promise<Event<In, Out>>>();
   let next: Promise<Event<In, Out>> | undefined = read();
   while (next || pending.size > 0) {
