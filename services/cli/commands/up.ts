@@ -9,7 +9,7 @@ import { choosePorts } from "../stack/choose_ports.ts";
 import { localPlace } from "../stack/local_place.ts";
 import { STACK_OPTION } from "../stack/option.ts";
 import { EMBEDDED_STACK, readStack, type Stack, stackFile } from "../stack/read_stack.ts";
-import { servicePlans } from "../stack/service_plan.ts";
+import { serviceDefinitions } from "../stack/service_definition.ts";
 import { type ServiceStatus, type StackState, StateFolder } from "../stack/state_folder.ts";
 import { Supervisor } from "../stack/supervisor.ts";
 import { typed } from "../typed.ts";
@@ -42,7 +42,7 @@ export const up: Command = {
     const stack = await readStack(await stackFile(args.text("stack")));
     const folder = new StateFolder(stack.state);
     const only = args.text("only")?.split(",").map((name) => name.trim());
-    const names = servicePlans(stack, localPlace(stack)).map(({ name }) => name);
+    const names = serviceDefinitions(stack, localPlace(stack)).map(({ name }) => name);
     const strange = only?.find((name) => !names.includes(name));
     if (strange !== undefined) {
       throw new UsageError(`No service "${strange}" in ${stack.file}: it has ${names.join(", ")}`);
