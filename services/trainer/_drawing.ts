@@ -17,6 +17,7 @@ import {
   withSampling,
 } from "../../trainer/mod.ts";
 import { StatusError } from "../rpc/mod.ts";
+import type { Turns } from "./_turns.ts";
 import { compact, plain } from "./wire_config.ts";
 
 const MAX_IMAGES = 4096;
@@ -114,18 +115,27 @@ export async function weights(
   return loraOf(await checkpointOf(run, of));
 }
 
-/** Uses a model and releases it, also where the caller goes while it is opened. */
+/**
+ * Uses a model in its turn and releases it, also where the caller goes while it is opened. The turn is over when the
+ * model is: of callers who come and go each would open one more.
+ */
 export async function* withModel<T>(
   dependencies: RunDependencies,
-  { config, signal }: { readonly config: RunConfig; readonly signal: AbortSignal },
+  { config, signal, turns }: {
+    readonly config: RunConfig;
+    readonly signal: AbortSignal;
+    readonly turns: Turns;
+  },
   use: (opened: OpenedModel) => AsyncIterable<T>,
 ): AsyncGenerator<T> {
-  const opening = dependencies.openModel(config);
+  const turn = await turns.take(signal);
+  const opening = Promise.resolve().then(() => dependencies.openModel(config));
   try {
     yield* use(await raceAbort(opening, signal));
   } finally {
-    const released = opening.then((opened) => opened.release());
-    // Nobody waits for one that is still being opened.
+    const released = opening.then((opened) => opened.release())
+      .finally(() => turn[Symbol.dispose]());
+    // The caller does not wait for one that is still being opened.
     if (signal.aborted) released.catch(() => {});
     else await released;
   }

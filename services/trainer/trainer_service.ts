@@ -31,7 +31,6 @@ import {
   RewardMixture,
   type RunDependencies,
   runPictureNote,
-  RunStateError,
   type RunStore,
 } from "../../trainer/mod.ts";
 import { type GrpcService, grpcService, type Handlers, StatusError } from "../rpc/mod.ts";
@@ -132,11 +131,10 @@ export function trainerHandlers(
     },
     async swapReward({ runId, change }, { signal }) {
       const run = store.get(runId);
-      if (run.ended) throw new RunStateError(`Run "${runId}" is ${run.state}: its rewards stay`);
       if (change.case === "set") fillIn("set", [change.value]);
       else if (change.case === "mixture") fillIn("mixture.rewards", change.value.rewards);
-      const rewards = changed(run.rewards, change);
-      return { step: await run.swap(rewards, signal), rewards: rewards.map(toWireTerm) };
+      const { step, rewards } = await run.change((present) => changed(present, change), signal);
+      return { step, rewards: rewards.map(toWireTerm) };
     },
     async *sample(request, { signal }) {
       const { runId, step } = request;
@@ -151,8 +149,7 @@ export function trainerHandlers(
         request,
       );
       const parameters = step === 0 ? undefined : await weights(run, { step, signal });
-      using _turn = await turns.take(signal);
-      yield* withModel(dependencies, { config, signal }, async function* (opened) {
+      yield* withModel(dependencies, { config, signal, turns }, async function* (opened) {
         for await (
           const batch of drawWith(opened, requests, { config, parameters, loraScale, signal })
         ) {
@@ -186,9 +183,8 @@ export function trainerHandlers(
       const checkpoint = await checkpointOf(run, { step: request.step, signal });
       const clients = await connectAll(terms, (term) => dependencies.connect(term, signal));
       try {
-        using _turn = await turns.take(signal);
         const mixture = new RewardMixture(clients);
-        yield* withModel(dependencies, { config, signal }, async function* (opened) {
+        yield* withModel(dependencies, { config, signal, turns }, async function* (opened) {
           type Scores = Record<string, number>;
           const pairs: { before: Scores; after: Scores }[] = [];
           const scored = async function* (parameters: Parameters | undefined) {

@@ -54,6 +54,9 @@ export interface ShardSession {
   close(): Promise<void>;
 }
 
+/** A run has no more. */
+const MOST_ITERATIONS = 2 ** 21 - 1;
+
 /** A run's model. */
 export class RunSession implements ShardSession {
   readonly #config: RunConfig;
@@ -118,7 +121,9 @@ export class RunSession implements ShardSession {
     if (shard === undefined || lora === undefined) {
       throw new RangeError(`Job ${index} of iteration ${iteration} is no shard of the run`);
     }
-    await this.#ahead.prepare(iteration - 1);
+    // A run that was resumed with more iterations has more than its configuration says.
+    const { iterations } = this.#config;
+    await this.#ahead.prepare(iteration - 1, iteration > iterations ? MOST_ITERATIONS : iterations);
     const denoiser = await this.#trained.with(lora);
     const frozen = this.#config.drift.weight > 0
       ? await (reference ? this.#reference.with(reference) : this.#untrained(lora))

@@ -10,7 +10,7 @@ import {
   type RunnableNetwork,
   transformerNetwork,
 } from "../model/mod.ts";
-import { chunks } from "../model/_chunks.ts";
+import { chunkSizes } from "../model/_chunks.ts";
 import type { RunConfig } from "../run/run_config.ts";
 import type { MethodMeans, Work } from "./work.ts";
 
@@ -54,23 +54,24 @@ export function flowWork(
     rows: number,
     times: number,
   ) =>
-    chunks(rows, limit(task === "prediction" ? "forward" : "products")).map(([start, end]) => ({
+    // Chunks of a size share one graph: to build it is what a plan takes.
+    chunkSizes(rows, limit(task === "prediction" ? "forward" : "products")).map((chunk) => ({
       network: transformerNetwork(transformer, {
         task,
-        size: { batch: end - start, height, width, ...text },
+        size: { batch: chunk.size, height, width, ...text },
         changes,
         ...target,
       }),
-      times,
+      times: times * chunk.times,
     }));
   const decoder = (task: "image" | "product") =>
-    chunks(images, limit(task === "image" ? "decode" : "decodeProducts")).map(([start, end]) => ({
+    chunkSizes(images, limit(task === "image" ? "decode" : "decodeProducts")).map((chunk) => ({
       network: decoderNetwork(vae, {
         task,
-        size: { batch: end - start, height, width },
+        size: { batch: chunk.size, height, width },
         ...target,
       }),
-      times: 1 + redraws,
+      times: (1 + redraws) * chunk.times,
     }));
   const off = kind === "zimage" ? 0 : 1;
   const isGuided = guidance.scale !== off && kind !== "flux";

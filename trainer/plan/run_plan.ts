@@ -20,7 +20,7 @@ import {
   type RunnableNetwork,
   unetNetwork,
 } from "../model/mod.ts";
-import { chunks } from "../model/_chunks.ts";
+import { chunkSizes } from "../model/_chunks.ts";
 import type { RunConfig } from "../run/run_config.ts";
 import { flowWork } from "./_flow_work.ts";
 import type { MethodMeans, PhasePlan, Work } from "./work.ts";
@@ -101,26 +101,31 @@ function workOf(
   const tokens = pipeline.textEncoders[0]?.config.contextLength ?? 77;
   const limit = (name: keyof typeof DEFAULT_LIMITS) =>
     (limits[name] ?? DEFAULT_LIMITS[name]) / (height * width);
-  const parts = (rows: number, most: number) =>
-    chunks(rows, most).map(([start, end]) => end - start);
   const unet = (
     task: Parameters<typeof unetNetwork>[1]["task"],
     rows: number,
     { contexts, times }: { contexts: number; times: number },
   ) =>
-    parts(rows, limit(task === "prediction" ? "forward" : "products") / contexts).map((batch) => ({
+    // Chunks of a size share one graph: to build it is what a plan takes.
+    chunkSizes(rows, limit(task === "prediction" ? "forward" : "products") / contexts).map((
+      chunk,
+    ) => ({
       network: unetNetwork(pipeline.unet, {
         task,
-        size: { batch, contexts, height, width, tokens },
+        size: { batch: chunk.size, contexts, height, width, tokens },
         changes,
         ...target,
       }),
-      times,
+      times: times * chunk.times,
     }));
   const vae = (task: "image" | "product") =>
-    parts(images, limit(task === "image" ? "decode" : "decodeProducts")).map((batch) => ({
-      network: decoderNetwork(pipeline.vae, { task, size: { batch, height, width }, ...target }),
-      times: 1 + redraws,
+    chunkSizes(images, limit(task === "image" ? "decode" : "decodeProducts")).map((chunk) => ({
+      network: decoderNetwork(pipeline.vae, {
+        task,
+        size: { batch: chunk.size, height, width },
+        ...target,
+      }),
+      times: (1 + redraws) * chunk.times,
     }));
   const both = guidance.scale === 1 ? 1 : 2;
   const branches = guidance.scale === 1 || guidance.gradient !== "both" ? 1 : 2;

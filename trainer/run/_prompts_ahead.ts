@@ -34,11 +34,14 @@ export class PromptsAhead {
     this.#say = say;
   }
 
-  /** Before the iteration after `step`: encodes what it and the next ones draw, if that is not done. */
-  async prepare(step: number): Promise<void> {
+  /**
+   * Before the iteration after `step`: encodes what it and the next ones draw, up to the last of `iterations`, if that is
+   * not done.
+   */
+  async prepare(step: number, iterations: number): Promise<void> {
     const { prompts: encoder } = this.#model;
     if (encoder.prepare === undefined || step < this.#until) return;
-    const until = Math.min(step + AHEAD, this.#config.iterations);
+    const until = Math.min(step + AHEAD, iterations);
     const wanted = new Set(shownPrompts(this.#config));
     for (let i = step + 1; i <= until; i++) {
       for (const prompt of promptsOf(this.#config, i)) wanted.add(prompt);

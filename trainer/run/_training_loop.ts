@@ -103,7 +103,7 @@ export class TrainingLoop {
     let at = start;
     let mixture = log.mixtureOf(at.step + 1);
     try {
-      await this.#ahead.prepare(at.step);
+      await this.#ahead.prepare(at.step, progress.iterations);
       if (at.step === 0) await this.#showBefore(at.parameters, mixture);
       for (;;) {
         const { step } = at;
@@ -116,7 +116,7 @@ export class TrainingLoop {
           continue;
         }
         if (step >= progress.iterations) break;
-        await this.#ahead.prepare(step);
+        await this.#ahead.prepare(step, progress.iterations);
         at = await this.#advance(at, mixture);
         // Whatever ends the run later, the first iteration has shown what one takes.
         if (step === start.step && at.step > step) await onFirst();

@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import sharp, { type Sharp } from "sharp";
 import { withPngText } from "./_png_text.ts";
+import { assertFinite } from "../../runtime/mod.ts";
 import { makeSampler, type SamplerOptions, type Scheduler } from "../samplers/mod.ts";
 import { type Guidance, GuidedDenoiser, type Networks, sample, seededNoise } from "../batch/mod.ts";
 import { batchOf, type Float32Tensor, sliceBatch } from "../tensors.ts";
@@ -26,7 +27,8 @@ export interface DrawOptions {
 
 /**
  * Draws images, batch by batch: each batch of requests with its images [B, 3, H, W], not clamped. An image is a
- * function of its prompt, its seed and the options, not of the batch it is in.
+ * function of its prompt, its seed and the options, not of the batch it is in. Throws `NumericalError` for one that is not
+ * finite, which would pass as black.
  */
 export async function* draw(
   networks: Networks,
@@ -51,7 +53,9 @@ export async function* draw(
       ? seeded
       : { ...seeded, initial: () => sliceBatch(initial, at, at + part.length) };
     const { x0 } = await sample(denoiser, { sampler, noise, signal });
-    yield { requests: part, images: await networks.decoder.decode(x0) };
+    const images = await networks.decoder.decode(x0);
+    assertFinite("image", images);
+    yield { requests: part, images };
   }
 }
 

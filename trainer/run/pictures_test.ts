@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import sharp from "sharp";
 import { float32 } from "../../autodiff/mod.ts";
 import { fakeModel, FakeNetworks } from "../testing/fake_networks.ts";
+import { NumericalError } from "../../runtime/mod.ts";
 import { draw, encodePng } from "./mod.ts";
 
 Deno.test("a picture depends on its prompt and seed, not on its batch", async () => {
@@ -19,6 +20,19 @@ Deno.test("a picture depends on its prompt and seed, not on its batch", async ()
   assert.equal(images[0]?.[0]?.length, 3 * 12);
   assert.deepEqual(images[0], images[1]);
   assert.deepEqual(images[0], images[2]);
+});
+
+Deno.test("a picture that is not finite is no black one: drawing it fails", async () => {
+  const { scheduler, latents } = fakeModel();
+  const options = { sampler: { kind: "ddpm", steps: 4 }, scheduler, guidance: 3, latents } as const;
+  const networks = new FakeNetworks();
+  networks.parameters = { ...networks.parameters, a: float32([NaN]) };
+  const drawn = draw(networks, [{ prompt: "fox", seed: 1 }], options);
+  await assert.rejects(drawn.next(), (error) => {
+    assert.ok(error instanceof NumericalError);
+    assert.match(error.message, /^Tensor 'image' holds NaN at/);
+    return true;
+  });
 });
 
 Deno.test("a PNG holds the pixels, clamped and rounded", async () => {

@@ -56,8 +56,11 @@ export const rewardTermSchema = z.strictObject({
   zScore: z.boolean().exactOptional(),
 });
 
+/** Rewards of a mixture, and of a panel: each is a connection, and is checked against every prompt. */
+const MAX_REWARDS = 64;
+
 /** A mixture of rewards with distinct names. */
-export const rewardMixtureSchema = z.array(rewardTermSchema).min(1).refine(
+export const rewardMixtureSchema = z.array(rewardTermSchema).min(1).max(MAX_REWARDS).refine(
   (terms) => new Set(terms.map((t) => t.name)).size === terms.length,
   "expected distinct names",
 );
@@ -185,7 +188,7 @@ export const runConfigSchema = z.strictObject({
     /** Iterations between measurements; 0: none. */
     every: z.int().min(0).default(0),
     /** Besides those of the mixture; those of weight 0 there are held out too. */
-    rewards: z.array(panelRewardSchema).default([]),
+    rewards: z.array(panelRewardSchema).max(MAX_REWARDS).default([]),
     /** Images of each held-out prompt. */
     imagesPerPrompt: count.max(64).default(2),
     /** Diversity below this part of the first measurement's is an alarm. */

@@ -167,3 +167,12 @@ Deno.test("what compares the images of a batch is not cut into shards", () => {
   });
   assert.doesNotThrow(parse({ shard: { images: 4 }, rewards }));
 });
+
+Deno.test("A mixture and a panel have at most 64 rewards", () => {
+  const rewards = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({ name: `r${i}`, endpoint: "localhost:1" }));
+  const panel = (count: number) => ({ panel: { rewards: rewards(count) } });
+  assert.equal(parseRunConfig({ ...MINIMAL, rewards: rewards(64) }).rewards.length, 64);
+  assert.throws(() => parseRunConfig({ ...MINIMAL, rewards: rewards(65) }), /Field rewards /);
+  assert.throws(() => parseRunConfig({ ...MINIMAL, ...panel(65) }), /Field panel\.rewards /);
+});

@@ -727,6 +727,26 @@ Deno.test("watchers see every event once, from a step on, until the end or an ab
   });
 });
 
+Deno.test("changes of the mixture that are asked for at once are all made; after the end none is", async () => {
+  await inFolder(async (root) => {
+    const [dark, bright, late] = [new FakeReward(0.2), new FakeReward(0.8), new FakeReward(0.5)];
+    const store = await RunStore.open(root, world({ dark, bright, late }));
+    const { run } = await store.start("run", CONFIG);
+    const [term = assert.fail()] = run.rewards;
+    const add = (name: string) =>
+      run.change((present) => [...present, { ...term, name, endpoint: name }]);
+    let made: Promise<unknown> | undefined;
+    dark.onCall = async () => {
+      await (made ??= Promise.all([add("bright"), add("late")]));
+    };
+    await until(run);
+    await made;
+    assert.deepEqual(run.rewards.map(({ name }) => name), [term.name, "bright", "late"]);
+    await assert.rejects(add("bright"), RunStateError);
+    await store.close();
+  });
+});
+
 Deno.test("runs train one after the other", async () => {
   await inFolder(async (root) => {
     const order: string[] = [];

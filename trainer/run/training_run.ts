@@ -1,7 +1,7 @@
 import { backoff, raceAbort } from "../../base/mod.ts";
-import { checkMixture } from "./check_rewards.ts";
 import { estimateReporter } from "./_estimate_reporter.ts";
 import { isOutOfFiles } from "./_out_of_files.ts";
+import { MixtureChanges } from "./_mixture_changes.ts";
 import { Patience } from "./_patience.ts";
 import { doneOf, type End, type Progress } from "./_pending.ts";
 import { remark } from "./_remark.ts";
@@ -40,6 +40,7 @@ export class TrainingRun {
   /** Aborts when the present iteration is given up. Replaced when the run is taken back. */
   #giveUp = new AbortController();
   #executing: Promise<void> = Promise.resolve();
+  readonly #changes: MixtureChanges;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
@@ -67,6 +68,15 @@ export class TrainingRun {
       end: undefined,
     };
     this.#clients = new RewardClients((term, signal) => dependencies.connect(term, signal));
+    this.#changes = new MixtureChanges(this, {
+      clients: this.#clients,
+      emit: async (rewards) => {
+        const step = this.#boundary();
+        await this.log.emit({ type: "swap", step, rewards: [...rewards] });
+        this.#patience.wake();
+        return step;
+      },
+    });
     this.#patience = new Patience({
       longest: maxRetryMs,
       // How long workers take says nothing about rewards.
@@ -149,25 +159,14 @@ export class TrainingRun {
     await this.setState("queued");
   }
 
-  /**
-   * Changes the mixture from the next iteration on, once the new rewards have answered; an iteration that waits for a
-   * reward begins again with the new mixture. Returns how many iterations are done under the old one. Throws `FieldError`
-   * for rewards that cannot read the run's prompts.
-   */
+  /** Trains with another mixture; see `MixtureChanges`. Returns how many iterations are done under the old one. */
   async swap(rewards: readonly RewardTerm[], signal?: AbortSignal): Promise<number> {
-    const { prompts, heldOutPrompts } = this.config;
-    checkMixture(rewards, { ...this.config, lines: [...prompts, ...heldOutPrompts] });
-    try {
-      await this.#clients.connected(rewards, signal);
-    } catch (error) {
-      // Of several new ones some may have answered: nobody needs those.
-      await this.#clients.keep([...this.rewards, ...panelTerms(this.config)]);
-      throw error;
-    }
-    const step = this.#boundary();
-    await this.log.emit({ type: "swap", step, rewards: [...rewards] });
-    this.#patience.wake();
-    return step;
+    return (await this.#changes.make(() => rewards, signal)).step;
+  }
+
+  /** Makes another mixture of the present one; see `MixtureChanges`. */
+  change(of: (present: readonly RewardTerm[]) => readonly RewardTerm[], signal?: AbortSignal) {
+    return this.#changes.make(of, signal);
   }
 
   /**
@@ -290,8 +289,4 @@ async function openUnless(
     void opening.then((late) => late.release()).catch(() => {});
     return undefined;
   }
-}
-
-function panelTerms({ panel }: RunConfig): readonly RewardTerm[] {
-  return panel.rewards.map((reward) => ({ ...reward, weight: 0 }));
 }
