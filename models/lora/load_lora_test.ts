@@ -76,6 +76,16 @@ Deno.test("PEFT's folder has its scale beside the file, and what is no plain pro
     await refused({ bias: "lora_only" }, /"bias" is "lora_only", expected none/);
     await refused({ new_trick: 1 }, /"new_trick" is 1, which is not done here/);
     await refused({ alpha_pattern: { "(a+)+": 1 } }, /pattern "\(a\+\)\+" is not done here/);
+    const many = (count: number, pattern: (i: number) => string) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [pattern(i), 3]));
+    await refused(
+      { rank_pattern: many(2, (i) => `.*a.*${i}.*c`), alpha_pattern: many(1, () => ".*a.*b.*c") },
+      /has more than 64 patterns that are no names, or 8 repetitions in them/,
+    );
+    await refused({ rank_pattern: many(65, (i) => `(a|b)${i}`) }, /has more than 64 patterns/);
+    await refused({ alpha_pattern: many(4097, (i) => `a${i}`) }, /has 4097 patterns of ranks/);
+    await write({ alpha_pattern: many(4096, (i) => `a${i}`), rank_pattern: { ".*to_q": 2 } });
+    assert.equal(trained(await loadLora(folder, parts)).alpha, 3);
     await writeFile(join(folder, "adapter_config.json"), "{");
     await assert.rejects(loadLora(folder, parts), /adapter_config\.json: is not valid JSON/);
     await assert.rejects(loadLora(join(folder, "none"), parts), /none: is not there/);

@@ -59,8 +59,9 @@ export function scaleRule(config: Readonly<Record<string, unknown>>, path: strin
     throw new LoraError(path, `"${field}" is ${JSON.stringify(value)}, which is not done here`);
   }
   const { r, lora_alpha, alpha: plain, use_rslora, rank_pattern, alpha_pattern } = checked.data;
-  const ranks = matcher(rank_pattern ?? {}, path);
-  const alphas = matcher(alpha_pattern ?? {}, path);
+  const patterns = new PatternReader(path);
+  const ranks = patterns.matcher(rank_pattern ?? {});
+  const alphas = patterns.matcher(alpha_pattern ?? {});
   return (module) => {
     const rank = ranks(module) ?? r ?? 8;
     const alpha = alphas(module) ?? lora_alpha ?? plain ?? 8;
@@ -77,20 +78,50 @@ function isNothing(value: unknown): boolean {
 /** Longest pattern, and most repetitions in one: what a stranger writes must not take long to match. */
 const [MAX_PATTERN, MAX_REPEATS] = [256, 3];
 
-/** PEFT's rule: the first key that matches the end of a module's name, from a dot on, as a regular expression. */
-function matcher(
-  pattern: Readonly<Record<string, number>>,
-  path: string,
-): (module: string) => number | undefined {
-  const exact = new Map<string, number>();
-  const rules: { readonly matches: (module: string) => boolean; readonly value: number }[] = [];
-  for (const [key, value] of Object.entries(pattern)) {
-    const plain = key.replace(/^\^/, "").replaceAll("\\.", ".");
-    if (/^[\w.]+$/.test(plain)) {
-      if (key.startsWith("^")) exact.set(plain, value);
-      else rules.push({ matches: (m) => m === plain || m.endsWith(`.${plain}`), value });
-      continue;
+/**
+ * Most names of one field; most expressions of a configuration, and repetitions in all of them. One of three repetitions
+ * takes up to 1.7 ms, and is matched with each of a model's modules, of which there are about a thousand.
+ */
+const [MAX_NAMES, MAX_EXPRESSIONS, MAX_ALL_REPEATS] = [4096, 64, 8];
+
+/** The patterns of one configuration. */
+class PatternReader {
+  readonly #path: string;
+  #expressions = 0;
+  #repeats = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** PEFT's rule: the first key that matches the end of a module's name, from a dot on, as a regular expression. */
+  matcher(pattern: Readonly<Record<string, number>>): (module: string) => number | undefined {
+    const entries = Object.entries(pattern);
+    if (entries.length > MAX_NAMES) {
+      throw new LoraError(
+        this.#path,
+        `has ${entries.length} patterns of ranks or alphas, expected at most ${MAX_NAMES}`,
+      );
     }
+    const exact = new Map<string, number>();
+    const rules: { readonly matches: (module: string) => boolean; readonly value: number }[] = [];
+    for (const [key, value] of entries) {
+      const plain = key.replace(/^\^/, "").replaceAll("\\.", ".");
+      if (!/^[\w.]+$/.test(plain)) {
+        const regex = this.#expression(key);
+        rules.push({ matches: (module) => regex.test(module), value });
+      } else if (key.startsWith("^")) {
+        exact.set(plain, value);
+      } else {
+        const end = `.${plain}`;
+        rules.push({ matches: (m) => m === plain || m.endsWith(end), value });
+      }
+    }
+    return (module) => exact.get(module) ?? rules.find(({ matches }) => matches(module))?.value;
+  }
+
+  #expression(key: string): RegExp {
+    const path = this.#path;
     const repeats = key.match(/[*+{?]/g)?.length ?? 0;
     if (key.length > MAX_PATTERN || repeats > MAX_REPEATS || /\)[*+{]/.test(key)) {
       throw new LoraError(
@@ -98,14 +129,21 @@ function matcher(
         `pattern ${JSON.stringify(cut(key, 80))} is not done here, expected a module's name`,
       );
     }
+    this.#expressions++;
+    this.#repeats += repeats;
+    if (this.#expressions > MAX_EXPRESSIONS || this.#repeats > MAX_ALL_REPEATS) {
+      throw new LoraError(
+        path,
+        `has more than ${MAX_EXPRESSIONS} patterns that are no names, or ${MAX_ALL_REPEATS} repetitions ` +
+          "in them; expected modules' names",
+      );
+    }
     try {
-      const regex = new RegExp(`^(?:.*\\.)?(?:${key})$`);
-      rules.push({ matches: (module) => regex.test(module), value });
+      return new RegExp(`^(?:.*\\.)?(?:${key})$`);
     } catch (cause) {
       throw new LoraError(path, `pattern ${JSON.stringify(key)} is no regular expression`, {
         cause,
       });
     }
   }
-  return (module) => exact.get(module) ?? rules.find(({ matches }) => matches(module))?.value;
 }

@@ -19,8 +19,8 @@ import { WeightsError } from "./weights_error.ts";
  */
 const MAX_OPERATIONS = 2_000_000;
 
-/** Most bytes of a number: seeds have thousands of bits. */
-const MAX_LONG_BYTES = 4096;
+/** Most bytes of a number, as seeds have thousands of bits, and of all such: one takes time to be written as text. */
+const [MAX_LONG_BYTES, MAX_ALL_LONG_BYTES] = [4096, 2 ** 20];
 
 /** What the names and ids in a pickle stand for. Each may refuse by calling `fail`. */
 export interface PickleMeaning {
@@ -47,6 +47,7 @@ export class PickleReader {
   readonly #marks: number[] = [];
   readonly #memo = new Map<number, PickleValue>();
   readonly #records = new Set<PickleValue>();
+  #longBytes = 0;
   #at: number;
   #opcodeAt: number;
 
@@ -289,11 +290,13 @@ export class PickleReader {
 
   #long(byteLength: number): number | bigint {
     const from = this.#take(byteLength);
-    let value = 0n;
-    for (let i = from + byteLength - 1; i >= from; i--) {
-      value = value << 8n | BigInt(this.#view.getUint8(i));
+    if (byteLength === 0) return 0;
+    if (byteLength > 8 && (this.#longBytes += byteLength) > MAX_ALL_LONG_BYTES) {
+      return this.#fail(`large numbers take more than ${MAX_ALL_LONG_BYTES} bytes`);
     }
-    return narrow(BigInt.asIntN(8 * byteLength, value));
+    // In one step: shifting by a byte at a time would copy all of it each time.
+    const hex = this.#bytes.slice(from, from + byteLength).reverse().toHex();
+    return narrow(BigInt.asIntN(8 * byteLength, BigInt(`0x${hex}`)));
   }
 
   #text(byteLength: number): string {

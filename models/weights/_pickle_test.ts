@@ -220,3 +220,22 @@ Deno.test("nesting, memo and stack without end are refused", () => {
     assert.throws(many(...opcodes), /more than 2000000 operations/);
   }
 });
+
+Deno.test("large numbers are read whole, and no more of them than a file of weights has", () => {
+  const large = bytesOf(O.LONG4, le(4096, 4), new Uint8Array(4096).fill(0x81));
+  const { value } = read(V2, large, O.STOP);
+  assert.equal(value, BigInt.asIntN(8 * 4096, BigInt(`0x${"81".repeat(4096)}`)));
+  const many = (count: number) => {
+    const bytes = new Uint8Array(3 + count * large.length + 2);
+    bytes.set([...V2, O.MARK]);
+    for (let i = 0; i < count; i++) bytes.set(large, 3 + i * large.length);
+    bytes.set([O.TUPLE, O.STOP], bytes.length - 2);
+    const meaning = torchMeaning(new Map<string, StorageRef>());
+    return new PickleReader(bytes, { path: "x.pt", meaning }).read().value;
+  };
+  assert.ok(Array.isArray(many(256)));
+  assert.throws(
+    () => many(257),
+    /large numbers take more than 1048576 bytes, at byte/,
+  );
+});
