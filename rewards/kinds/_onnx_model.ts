@@ -34,25 +34,28 @@ const LARGE = 2 ** 14;
  * of the model or behind a link, and `ImportError` where the file is damaged.
  */
 export async function openOnnxModel(path: string, cacheDir: string): Promise<OnnxModel> {
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (!found?.isFile()) {
-    throw new RewardConfigError(`${path} ${found ? "is not a file" : "does not exist"}`);
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat?.isFile()) {
+    throw new RewardConfigError(`${path} ${stat ? "is not a file" : "does not exist"}`);
   }
-  if (found.size > MAX_BYTES) {
+  if (stat.size > MAX_BYTES) {
     throw new RewardConfigError(
-      `${path} has ${found.size} bytes, expected at most ${MAX_BYTES}: keep its tensors in other files`,
+      `${path} has ${stat.size} bytes, expected at most ${MAX_BYTES}: keep its tensors in other files`,
     );
   }
   const bytes = new Uint8Array(await readFile(path));
   const digest = createHash("sha256").update(bytes).digest("hex");
   const { inline, external } = storedTensors(bytes);
   const root = realpathSync(dirname(path));
-  const digests: Record<string, string> = { model: digest };
+  const found = new Map([["model", digest]]);
   for (const { file } of external.values()) {
-    if (digests[file] !== undefined) continue;
+    // The author chose the name, and "model" is taken.
+    const name = file === "model" ? "./model" : file;
+    if (found.has(name)) continue;
     checkNoLink(path, root, file);
-    digests[file] = await sha256(join(root, file));
+    found.set(name, await sha256(join(root, file)));
   }
+  const digests = Object.fromEntries(found);
   const large = [...inline].filter(([, { data }]) => data.length > LARGE);
   // Locations are all relative to one folder: with some tensors beside the model, the others stay in it.
   if (external.size > 0 || large.length === 0) return { bytes, root, digests };

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { openOnnxModel } from "./_onnx_model.ts";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -291,5 +292,41 @@ Deno.test("Tensors beside a model are read in its folder only, and through no li
     await assert.rejects(load("sub/w.data"), /keeps tensors in "sub\/w\.data", which is a link$/);
     await Deno.writeFile(join(folder, "short.data"), new Uint8Array(2));
     await assert.rejects(load("short.data"), /'short\.data'/);
+  });
+});
+
+Deno.test("the digest covers tensors in a file of whatever name, also of one that objects have", async () => {
+  await withFolder(async (folder) => {
+    const digest = async (location: string, value: number) => {
+      const proto = typed({
+        opset: 18,
+        inputs: { x: { shape: ["b", 3, "h", "w"] } },
+        stored: { w: float32([1], [1]) },
+        nodes: [
+          { op: "Mul", inputs: ["x", "w"], outputs: ["z"] },
+          { op: "ReduceMean", inputs: ["z"], outputs: ["y"], attributes: { keepdims: 0 } },
+        ],
+        outputs: ["y"],
+      });
+      const [w] = proto.graph?.initializer ?? [];
+      assert.ok(w);
+      w.rawData = new Uint8Array();
+      w.dataLocation = TensorProto_DataLocation.EXTERNAL;
+      w.externalData = [{
+        $typeName: "onnx.StringStringEntryProto",
+        key: "location",
+        value: location,
+      }];
+      await Deno.writeFile(join(folder, location), new Uint8Array(Float32Array.of(value).buffer));
+      const path = join(folder, "m.onnx");
+      await Deno.writeFile(path, toBinary(ModelProtoSchema, proto));
+      return (await openOnnxModel(path, join(folder, "cache"))).digests;
+    };
+    for (const name of ["model", "constructor", "toString", "__proto__", "w.data"]) {
+      const [one, other] = [await digest(name, 1), await digest(name, 2)];
+      assert.equal(Object.keys(one).length, 2);
+      assert.equal(one.model, other.model);
+      assert.notEqual(JSON.stringify(one), JSON.stringify(other), name);
+    }
   });
 });
