@@ -1,5 +1,6 @@
 /** How a service starts and ends: its words, files, addresses, tokens and certificates, its priority, its signals. */
 export * from "./answer_first.ts";
+export * from "./linked_places.ts";
 export * from "./nats_options.ts";
 export * from "./options.ts";
 export * from "./parse_addresses.ts";

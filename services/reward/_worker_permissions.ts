@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { linkedPlaces } from "../launch/mod.ts";
 import type { WorkerSettings } from "./_worker_messages.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -31,12 +32,16 @@ export function workerPermissions(
   ];
 }
 
-/** The folders that a record's texts name, where they are there, and those of files: shards lie beside their index. */
+/**
+ * The folders that a record's texts name, where they are there, and those of files: shards lie beside their index. With
+ * them where they really are, and what the links in them lead to.
+ */
 function namedFolders(value: unknown, baseDir: string): string[] {
   if (typeof value === "string") {
     const path = resolve(baseDir, value);
     try {
-      return [statSync(path).isDirectory() ? path : dirname(path)];
+      const folder = statSync(path).isDirectory() ? path : dirname(path);
+      return [folder, ...linkedPlaces(folder, { depth: 0 })];
     } catch {
       // No file, or one that the load says is missing.
       return [];

@@ -71,6 +71,7 @@ function containerPlace(stack: Stack): Place {
     root: "/app",
     deno: "/usr/local/bin/deno",
     models: "/models",
+    linkedModels: [],
     runs: "/runs",
     cache: "/cache",
     listen: () => "0.0.0.0",

@@ -35,6 +35,8 @@ export interface Place {
   /** Deno's program. */
   readonly deno: string;
   readonly models: string;
+  /** What links in the folder of models lead to: whoever reads weights resolves them. */
+  readonly linkedModels: readonly string[];
   readonly runs: string;
   /** Folder in which converted weights are kept. */
   readonly cache: string;
@@ -89,7 +91,7 @@ export function serviceDefinitions(stack: Stack, place: Place): readonly Service
     ...file("--nats-key", cluster.tls?.key),
   ];
   const natsFiles = files(cluster?.tokenFile, ...Object.values(cluster?.tls ?? {}));
-  const { root, deno, models, runs, cache } = place;
+  const { root, deno, models, linkedModels, runs, cache } = place;
   const listened = (
     service: { readonly host: string; readonly metricsPort?: number | undefined },
     ...ports: readonly number[]
@@ -185,7 +187,7 @@ export function serviceDefinitions(stack: Stack, place: Place): readonly Service
       permissions: servicePermissions({
         // Whoever starts a run says where its rewards are.
         ...{ kind: "trainer", root, deno, gpu: trainer.provider === "cuda", net: "any" },
-        read: [models, runs, ...trainerFiles.map(place.file)],
+        read: [models, ...linkedModels, runs, ...trainerFiles.map(place.file)],
         // It runs in the folder of models, and keeps there what it converted and encoded.
         write: [runs, join(models, ".cache")],
       }),
@@ -212,7 +214,7 @@ export function serviceDefinitions(stack: Stack, place: Place): readonly Service
         ],
         permissions: servicePermissions({
           ...{ kind: "worker", root, deno, gpu: provider === "cuda", net: "any" },
-          read: [models, ...workerFiles.map(place.file)],
+          read: [models, ...linkedModels, ...workerFiles.map(place.file)],
           write: [join(models, ".cache")],
         }),
         env: env(name, devices),
