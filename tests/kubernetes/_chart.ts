@@ -12,9 +12,14 @@ const CHART = fileURLToPath(new URL("../../deploy/kubernetes/drtune", import.met
 const containerSchema = z.looseObject({
   command: z.array(z.string()).default([]),
   args: z.array(z.string()),
+  workingDir: z.string().optional(),
   securityContext: z.record(z.string(), z.unknown()),
   ports: z.array(z.object({ name: z.string(), containerPort: z.int() })).default([]),
-  volumeMounts: z.array(z.looseObject({ name: z.string(), mountPath: z.string() })),
+  volumeMounts: z.array(z.looseObject({
+    name: z.string(),
+    mountPath: z.string(),
+    readOnly: z.boolean().optional(),
+  })),
 });
 
 const podSchema = z.looseObject({

@@ -133,6 +133,12 @@ Deno.test({
       for (const word of words) {
         assert.ok(paths.some((path) => word.startsWith(path)), `${name} has no ${word}`);
       }
+      // What is converted is kept in the folder that a service runs in.
+      const [{ workingDir, volumeMounts: mounts }] = spec.containers;
+      if (/-(trainer|worker)$/.test(name)) {
+        const mount = mounts.find(({ mountPath }) => mountPath === workingDir);
+        assert.ok(mount !== undefined && mount.readOnly !== true, `${name} cannot keep a cache`);
+      }
     }
   },
 });
@@ -155,7 +161,7 @@ Deno.test({
     const net = ["0.0.0.0:50051", "0.0.0.0:9464"];
     const reward = (...secrets: string[]) =>
       of("reward", ["/models", "/cache", ...secrets], { net, write: ["/cache"] });
-    const [runs, cache] = ["/runs", "/models/.cache"];
+    const [runs, work, cache] = ["/runs", "/cache", "/cache/.cache"];
     const told = async (values: Readonly<Record<string, unknown>>) =>
       Object.fromEntries(
         [...podsOf(await rendered(values))].filter(([name]) => name !== "t-nats")
@@ -163,7 +169,7 @@ Deno.test({
       );
     assert.deepEqual(await told(LEAST), {
       "t-symmetry": reward(),
-      "t-trainer": of("trainer", ["/models", runs], { write: [runs, cache] }),
+      "t-trainer": of("trainer", ["/models", runs, work], { write: [runs, cache] }),
       "t-gateway": of("gateway", [runs]),
     });
     const tls = "/secrets/tls";
@@ -177,10 +183,13 @@ Deno.test({
       "t-symmetry": reward(tls),
       "t-trainer": of(
         "trainer",
-        ["/models", runs, tls, "/secrets/trainer", "/secrets/nats"],
+        ["/models", runs, work, tls, "/secrets/trainer", "/secrets/nats"],
         { write: [runs, cache], gpu: true },
       ),
-      "t-worker": of("worker", ["/models", tls, "/secrets/nats"], { write: [cache], gpu: true }),
+      "t-worker": of("worker", ["/models", work, tls, "/secrets/nats"], {
+        write: [cache],
+        gpu: true,
+      }),
       "t-gateway": of("gateway", [runs, tls, "/secrets/trainer", "/secrets/gateway"]),
     });
   },

@@ -60,7 +60,7 @@ Deno.test({
               );
               const child = new Deno.Command(Deno.execPath(), {
                 args: words.slice(1),
-                cwd: place("models"),
+                cwd: place(pod.workingDir === undefined ? "models" : "cache"),
                 env: { NO_COLOR: "1" },
                 stdin: "null",
                 stdout: "null",

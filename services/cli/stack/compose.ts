@@ -73,6 +73,8 @@ function containerPlace(stack: Stack): Place {
     models: "/models",
     linkedModels: [],
     runs: "/runs",
+    // Models are only read, and a volume can be mounted in them only where the folder for it is there already.
+    work: "/cache",
     cache: "/cache",
     listen: () => "0.0.0.0",
     address: ({ name, port }) => `${name}:${port}`,
@@ -143,8 +145,8 @@ function composeFile(stack: Stack, folder: string): Fields {
     const { kind, port, replicas } = definition;
     const volumes = {
       reward: [`${host(stack.models)}:/models:ro`, "cache:/cache"],
-      trainer: [`${host(stack.models)}:/models:ro`, "runs:/runs"],
-      worker: [`${host(stack.models)}:/models:ro`],
+      trainer: [`${host(stack.models)}:/models:ro`, "runs:/runs", "cache:/cache"],
+      worker: [`${host(stack.models)}:/models:ro`, "cache:/cache"],
       gateway: ["runs:/runs:ro", ...(presets ? [`${host(presets)}:/presets:ro`] : [])],
     }[kind];
     return [definition.name, {
@@ -154,6 +156,7 @@ function composeFile(stack: Stack, folder: string): Fields {
       command: command(definition),
       user: "${DRTUNE_USER:-10001:10001}",
       environment: environment(definition),
+      ...((kind === "trainer" || kind === "worker") && { working_dir: "/cache" }),
       // Of several only one could have the host's port.
       ...(replicas > 1
         ? { deploy: { replicas } }

@@ -153,3 +153,15 @@ Deno.test("A port is published at an address of the host, which containers know 
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("What a trainer or worker converts is kept on a volume: models are only read", async () => {
+  const stack = await readStack(EMBEDDED_STACK);
+  const { services } = parse(composeYaml(stack, { folder: DEPLOY }));
+  const { trainer } = services;
+  assert.equal(trainer.working_dir, "/cache");
+  assert.ok(trainer.volumes.includes("cache:/cache"));
+  const flag = (name: string) =>
+    trainer.entrypoint.find((word: string) => word.startsWith(`--allow-${name}=`))?.split(/[=,]/);
+  assert.ok(flag("write").includes("/cache/.cache"));
+  assert.ok(flag("read").includes("/cache"));
+});

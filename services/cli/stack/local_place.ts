@@ -12,6 +12,7 @@ export function localPlace({ models, runs, state }: Stack): Place {
     // A folder of models has pipelines, and those have parts; an owner's name may stand before.
     linkedModels: linkedPlaces(models, { depth: 3 }),
     runs,
+    work: models,
     cache: join(state, "weights"),
     listen: (host) => host,
     address: localAddress,

@@ -38,6 +38,8 @@ export interface Place {
   /** What links in the folder of models lead to: whoever reads weights resolves them. */
   readonly linkedModels: readonly string[];
   readonly runs: string;
+  /** Folder in which trainers and workers run; its `.cache` keeps what they converted and encoded. */
+  readonly work: string;
   /** Folder in which converted weights are kept. */
   readonly cache: string;
   /** Address a service listens on. */
@@ -91,7 +93,7 @@ export function serviceDefinitions(stack: Stack, place: Place): readonly Service
     ...file("--nats-key", cluster.tls?.key),
   ];
   const natsFiles = files(cluster?.tokenFile, ...Object.values(cluster?.tls ?? {}));
-  const { root, deno, models, linkedModels, runs, cache } = place;
+  const { root, deno, models, linkedModels, runs, work, cache } = place;
   const listened = (
     service: { readonly host: string; readonly metricsPort?: number | undefined },
     ...ports: readonly number[]
@@ -187,9 +189,8 @@ export function serviceDefinitions(stack: Stack, place: Place): readonly Service
       permissions: servicePermissions({
         // Whoever starts a run says where its rewards are.
         ...{ kind: "trainer", root, deno, gpu: trainer.provider === "cuda", net: "any" },
-        read: [models, ...linkedModels, runs, ...trainerFiles.map(place.file)],
-        // It runs in the folder of models, and keeps there what it converted and encoded.
-        write: [runs, join(models, ".cache")],
+        read: [models, ...linkedModels, runs, work, ...trainerFiles.map(place.file)],
+        write: [runs, join(work, ".cache")],
       }),
       env: env("trainer", trainer.devices),
       health: "drtune.trainer.v1.TrainerService",
@@ -214,8 +215,8 @@ export function serviceDefinitions(stack: Stack, place: Place): readonly Service
         ],
         permissions: servicePermissions({
           ...{ kind: "worker", root, deno, gpu: provider === "cuda", net: "any" },
-          read: [models, ...linkedModels, ...workerFiles.map(place.file)],
-          write: [join(models, ".cache")],
+          read: [models, ...linkedModels, work, ...workerFiles.map(place.file)],
+          write: [join(work, ".cache")],
         }),
         env: env(name, devices),
         health: undefined,
