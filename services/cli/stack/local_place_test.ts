@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { withFolder } from "../../../tests/support/mod.ts";
 import { localPlace } from "./local_place.ts";
 import { EMBEDDED_STACK, readStack } from "./read_stack.ts";
-import { servicePlans } from "./service_plan.ts";
+import { serviceDefinitions } from "./service_definition.ts";
 
 Deno.test("a trainer on this machine may read what links in the folder of models lead to", () =>
   withFolder(async (temporary) => {
@@ -12,8 +12,8 @@ Deno.test("a trainer on this machine may read what links in the folder of models
     await Deno.mkdir(join(root, "models"));
     await Deno.symlink(join(root, "data"), join(root, "models", "sd15"));
     const stack = { ...await readStack(EMBEDDED_STACK), models: join(root, "models") };
-    const plans = servicePlans(stack, localPlace(stack));
-    const trainer = plans.find(({ name }) => name === "trainer");
+    const definitions = serviceDefinitions(stack, localPlace(stack));
+    const trainer = definitions.find(({ name }) => name === "trainer");
     const read = trainer?.permissions.find((flag) => flag.startsWith("--allow-read=")) ?? "";
     assert.ok(read.split(",").includes(join(root, "data")), read);
   }));
