@@ -15,7 +15,7 @@ export async function readToken(path: string): Promise<string> {
   const token = text.split("\n", 1)[0]?.trim() ?? "";
   if (token.length < 16 || !/^[\x21-\x7e]+$/.test(token)) {
     throw new InputError(
-      `Token in ${path} has ${token.length} characters, expected at least 16, letters and digits`,
+      `Token in ${path} has ${token.length} characters, expected at least 16 of ASCII without spaces`,
     );
   }
   return token;

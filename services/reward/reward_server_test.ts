@@ -14,7 +14,7 @@ import { flatImages } from "./testing/images.ts";
 import { hasStatus } from "./testing/status.ts";
 
 const NAME = RewardService.typeName;
-const TOKEN = "a token of enough letters";
+const TOKEN = "aTokenOfEnoughLetters";
 
 function image(values: readonly number[], side = 2) {
   const { data, shape } = flatImages(values, side, side);

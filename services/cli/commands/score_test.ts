@@ -127,7 +127,7 @@ Deno.test("drtune score: wrong words are answered by what is wrong", async () =>
     [
       ["--reward", "jpeg", "--set", "quality=800", ...picture],
       /"quality" is 800, expected 100 or less/,
-      1,
+      2,
     ],
     [["--reward", "jpeg", "--set", "quality", ...picture], /--set is "quality", expected FIELD/, 2],
     [["--reward", "jpeg", "--reward", "jpeg", ...picture], /Two rewards are called jpeg/, 2],
@@ -141,7 +141,7 @@ Deno.test("drtune score: wrong words are answered by what is wrong", async () =>
     [
       ["--reward", "jpeg", "--image", `${GOLDEN}/images.safetensors`],
       /has 3 tensors, expected #name of one of img0, img1, img2/,
-      1,
+      2,
     ],
     [
       [
@@ -152,7 +152,7 @@ Deno.test("drtune score: wrong words are answered by what is wrong", async () =>
         path("../../../tests/autodiff/models/vit_opset18.onnx"),
       ],
       /Reward field "fit" is missing: the model reads 16x16 pixels/,
-      1,
+      2,
     ],
   ];
   for (const [words, message, expected] of cases) {
