@@ -5,7 +5,7 @@ import { DataType, type LoadRewardResponse, RewardAdmin, RewardService } from ".
 import { type GrpcClient, grpcClient } from "../../services/rpc/mod.ts";
 import { Victim } from "./_victim.ts";
 
-const TOKEN = "a token of enough letters";
+const TOKEN = "aTokenOfEnoughLetters";
 /** Height and width of the images, in pixels: what a swap costs is to be the swap, not its messages. */
 const SIDE = 16;
 /** How often each client asks while a reward loads. */

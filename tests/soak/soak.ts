@@ -87,9 +87,12 @@ export async function soak(
   }
   over.abort();
   await ended;
-  const slopes = (readings: ReadonlyMap<string, readonly (readonly [number, number])[]>) =>
-    new Map([...readings].flatMap(([role, of]) => {
-      const slope = slopeOf(of);
+  const slopes = (
+    readings: ReadonlyMap<string, readonly (readonly [number, number])[]>,
+    of?: (values: readonly number[]) => number,
+  ) =>
+    new Map([...readings].flatMap(([role, all]) => {
+      const slope = slopeOf(all, of);
       return slope === undefined ? [] : [[role, slope] as const];
     }));
   const alive = new Set((await readProcesses(stack.pid)).map(({ pid }) => pid));
@@ -100,7 +103,8 @@ export async function soak(
     rounds,
     failures,
     cpu: cpu - cpuBefore,
-    memory: slopes(memory),
+    // What a process holds between two pieces of work: in the midst of one it has hundreds of MiB more, by chance.
+    memory: slopes(memory, (values) => Math.min(...values)),
     handles: slopes(handles),
   };
 }

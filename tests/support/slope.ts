@@ -1,12 +1,12 @@
 import { studentQuantile } from "../../base/mod.ts";
 
-/** How fast something grows: of a line fitted to medians of blocks of time, with its 95 % interval. */
+/** How fast something grows: of a line fitted to a value of each block of time, with its 95 % interval. */
 export interface Slope {
   /** Per hour, as `low` and `high`. */
   readonly slope: number;
   readonly low: number;
   readonly high: number;
-  /** Median of the blocks' medians. */
+  /** Median of the blocks' values. */
   readonly usual: number;
 }
 
@@ -17,12 +17,14 @@ export interface Slope {
 const BLOCKS = 18;
 
 /**
- * Fits a line by least squares to the medians of blocks of readings. Undefined where fewer than three blocks hold one.
+ * Fits a line by least squares to a value of each block of readings. Undefined where fewer than three blocks hold one.
  *
  * @param readings [hours, value] in order of time
+ * @param of what stands for a block's readings. Default: their median
  */
 export function slopeOf(
   readings: readonly (readonly [hours: number, value: number])[],
+  of: (values: readonly number[]) => number = median,
 ): Slope | undefined {
   const [first = 0, last = 0] = [readings[0]?.[0], readings.at(-1)?.[0]];
   const blocks = Array.from({ length: BLOCKS }, (): [number, number][] => []);
@@ -32,7 +34,7 @@ export function slopeOf(
   }
   const points = blocks.filter(({ length }) => length > 0).map((block) => ({
     x: block.reduce((sum, [hours]) => sum + hours, 0) / block.length,
-    y: median(block.map(([, value]) => value)),
+    y: of(block.map(([, value]) => value)),
   }));
   const n = points.length;
   if (n < 3) return undefined;

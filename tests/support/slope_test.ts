@@ -20,6 +20,13 @@ Deno.test("The slope of readings is that of their line, with numpy's interval", 
   assert.ok(Math.abs((high - low) / 2 - 2.119905299 * 0.06932419423397526) < 1e-9);
   assert.equal(usual, 9);
   assert.equal(slopeOf([[0, 1], [1, 2]]), undefined);
+
+  // What is held grows by 4 an hour under work that comes and goes.
+  const busy = Array.from({ length: 900 }, (_, i): [number, number] => {
+    return [i / 900, 50 + 4 * i / 900 + (i % 5 === 0 ? 0 : 200 * ((i * 37) % 11))];
+  });
+  const held = slopeOf(busy, (values) => Math.min(...values)) ?? assert.fail("Too few readings");
+  assert.ok(Math.abs(held.slope - 4) < 0.1 && held.high - held.low < 0.2, JSON.stringify(held));
 });
 
 Deno.test("The interval covers the truth as often as it says, where readings depend on one another", () => {
